@@ -1,0 +1,217 @@
+"""What a router is: one frozen configuration with independent axes, validated on construction."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+Score = Literal["softmax", "sigmoid", "sqrtsoftplus", "identity"]
+WeightsFrom = Literal["scores", "masked_scores", "softmax_of_selected", "sigmoid_of_selected"]
+LeastPrecise = Literal["input", "float32"]
+
+SCORES: tuple[str, ...] = get_args(Score)
+WEIGHTS_FROM: tuple[str, ...] = get_args(WeightsFrom)
+LEAST_PRECISE: tuple[str, ...] = get_args(LeastPrecise)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Groups:
+    """Group-limited selection: only experts of the ``kept`` best groups compete.
+
+    The E experts form ``count`` consecutive groups of E / count. A group scores the
+    sum of its ``top`` best (biased) scores: 1 is the maximum (DeepSeek-V2), 2 is
+    DeepSeek-V3, the group size is Megatron. A group smaller than ``top`` scores the
+    sum of what it has. Experts of the other groups compete with the score ``fill``
+    (``-inf`` or ``0.0``). Errors: ``ValueError`` naming the field.
+    """
+
+    count: int
+    kept: int
+    top: int = 2
+    fill: float = -math.inf
+
+    def __post_init__(self) -> None:
+        require_count("Groups.count", self.count, at_least=1)
+        require_count("Groups.kept", self.kept, at_least=1)
+        require_count("Groups.top", self.top, at_least=1)
+        if self.kept > self.count:
+            raise ValueError(
+                f"Cannot have Groups.kept={self.kept} > Groups.count={self.count}: "
+                "keep at most every group"
+            )
+        if self.fill not in (-math.inf, 0.0):
+            raise ValueError(
+                f"Expected Groups.fill to be -inf or 0.0 but got fill={self.fill!r}: "
+                "no shipped router fills excluded experts with anything else"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Renormalize:
+    """Divide the K selected weights by their norm.
+
+    With w the selected scores, the divisor is ``max(norm + eps, floor)`` where norm is
+    ``(sum of |w|**order) ** (1 / order)``; ``order=1`` is the plain sum. Errors:
+    ``ValueError`` naming the field.
+    """
+
+    eps: float = 0.0
+    floor: float = 0.0
+    order: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_real("Renormalize.eps", self.eps, at_least=0.0)
+        require_real("Renormalize.floor", self.floor, at_least=0.0)
+        require_real("Renormalize.order", self.order, above=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RmsNorm:
+    """Root-mean-square normalisation of the hidden states before the gate (Gemma 4).
+
+    x becomes ``x / sqrt(mean(x**2) + eps) * hidden_scale / sqrt(H)``, with
+    ``hidden_scale`` taken from the inputs. Errors: ``ValueError`` naming the field.
+    """
+
+    eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        require_real("RmsNorm.eps", self.eps, above=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouterConfig:
+    """One router, as a point on independent axes; the defaults are the plain softmax router.
+
+    ``num_experts`` is E and ``top_k`` is K. ``score`` turns logits into scores
+    (``identity`` selects in logit space), ``weights_from`` says what the weights are
+    gathered from, and ``groups``, ``renormalize``, ``scale``, ``logit_softcap``,
+    ``logit_multiplier`` and ``input_norm`` switch the optional stages. ``logits_dtype``,
+    ``scores_dtype`` and ``weights_dtype`` name the *least precise* storage that the
+    router permits for that stage: ``input`` is the dtype of the hidden states.
+
+    Errors: ``ValueError`` that names the argument, shows its value and states the rule.
+    Source: ``docs/spec/index.md``, one page a stage.
+    """
+
+    num_experts: int
+    top_k: int
+    score: Score = "softmax"
+    weights_from: WeightsFrom = "scores"
+    groups: Groups | None = None
+    renormalize: Renormalize | None = None
+    scale: float = 1.0
+    logit_softcap: float | None = None
+    logit_multiplier: float = 1.0
+    logits_dtype: LeastPrecise = "float32"
+    scores_dtype: LeastPrecise = "float32"
+    weights_dtype: LeastPrecise = "float32"
+    input_norm: RmsNorm | None = None
+
+    def __post_init__(self) -> None:
+        self._check_axes()
+        self._check_counts()
+        if self.score == "identity" and self.weights_from in ("scores", "masked_scores"):
+            raise ValueError(
+                f"Cannot have weights_from={self.weights_from!r} with score='identity': "
+                "logits are no weights; use softmax_of_selected or sigmoid_of_selected"
+            )
+
+    @classmethod
+    def unchecked(cls, **fields_: Any) -> RouterConfig:
+        """Build a configuration without any check, to ask whether a *backend* rejects it.
+
+        Takes the fields of ``RouterConfig``. Errors: ``TypeError`` for an unknown or a
+        missing field.
+        """
+        known = {field.name: field.default for field in fields(cls)}
+        unknown = sorted(set(fields_) - set(known))
+        missing = sorted({"num_experts", "top_k"} - set(fields_))
+        if unknown or missing:
+            raise TypeError(f"Unknown RouterConfig fields {unknown}, missing fields {missing}")
+        config = object.__new__(cls)
+        for name, value in {**known, **fields_}.items():
+            object.__setattr__(config, name, value)
+        return config
+
+    @property
+    def experts_per_group(self) -> int:
+        """The number of experts in a group: E where there are no groups."""
+        return self.num_experts // self.groups.count if self.groups else self.num_experts
+
+    def _check_axes(self) -> None:
+        require_choice("score", self.score, SCORES)
+        require_choice("weights_from", self.weights_from, WEIGHTS_FROM)
+        for name in ("logits_dtype", "scores_dtype", "weights_dtype"):
+            require_choice(name, getattr(self, name), LEAST_PRECISE)
+        require_kind("groups", self.groups, Groups)
+        require_kind("renormalize", self.renormalize, Renormalize)
+        require_kind("input_norm", self.input_norm, RmsNorm)
+        require_real("scale", self.scale)
+        require_real("logit_multiplier", self.logit_multiplier)
+        if self.logit_softcap is not None:
+            require_real("logit_softcap", self.logit_softcap, above=0.0)
+
+    def _check_counts(self) -> None:
+        require_count("num_experts", self.num_experts, at_least=1)
+        require_count("top_k", self.top_k, at_least=1)
+        if self.top_k > self.num_experts:
+            raise ValueError(
+                f"Cannot have top_k={self.top_k} > num_experts={self.num_experts}: "
+                "a token selects distinct experts"
+            )
+        if self.groups is None:
+            return
+        if self.num_experts % self.groups.count:
+            raise ValueError(
+                f"Cannot have num_experts={self.num_experts} in {self.groups}: "
+                f"groups are of equal size, so count must divide num_experts"
+            )
+        left = self.groups.kept * self.experts_per_group
+        if self.top_k > left:
+            raise ValueError(
+                f"Cannot have top_k={self.top_k} > {left} experts left by {self.groups}: "
+                "keep more groups or select fewer experts"
+            )
+
+
+def require_count(name: str, value: object, *, at_least: int) -> None:
+    """Raise ``ValueError`` unless ``value`` is an int (not a bool) of ``at_least`` or more."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(
+            f"Expected {name} to be an int but got {value!r} (type={type(value).__name__})"
+        )
+    if value < at_least:
+        raise ValueError(f"Cannot have {name}={value} < {at_least}")
+
+
+def require_real(
+    name: str, value: object, *, at_least: float = -math.inf, above: float = -math.inf
+) -> None:
+    """Raise ``ValueError`` unless ``value`` is a finite real number within the bounds."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(
+            f"Expected {name} to be a number but got {value!r} (type={type(value).__name__})"
+        )
+    if not math.isfinite(value):
+        raise ValueError(f"Expected {name} to be finite but got {value!r}")
+    if value < at_least:
+        raise ValueError(f"Cannot have {name}={value!r} < {at_least!r}")
+    if value <= above:
+        raise ValueError(f"Cannot have {name}={value!r} <= {above!r}: it must be above")
+
+
+def require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raise ``ValueError`` unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        raise ValueError(f"Expected {name} to be one of {', '.join(choices)} but got {value!r}")
+
+
+def require_kind(name: str, value: object, kind: type) -> None:
+    """Raise ``ValueError`` unless ``value`` is None or a ``kind``."""
+    if value is not None and not isinstance(value, kind):
+        raise ValueError(
+            f"Expected {name} to be None or a {kind.__name__} but got {value!r} "
+            f"(type={type(value).__name__})"
+        )

@@ -1,0 +1,67 @@
+"""The floating-point formats that hidden states, logits, scores and weights are stored in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FloatFormat:
+    """A binary floating-point format: its precision and its range.
+
+    ``precision`` counts significand bits, the hidden one included; ``min_exponent``
+    and ``max_exponent`` are those of the smallest and the largest normal binade.
+    Source: IEEE 754-2019 table 3.5, and the bfloat16 layout (float32 cut to 16 bits).
+    """
+
+    name: str
+    precision: int
+    min_exponent: int
+    max_exponent: int
+
+    @property
+    def unit_roundoff(self) -> float:
+        """The largest relative error of rounding to nearest, in the normal range."""
+        return 2.0**-self.precision
+
+    @property
+    def tiny(self) -> float:
+        """The smallest normal number: rounding below it is absolute, or flushes to 0."""
+        return 2.0**self.min_exponent
+
+    @property
+    def largest(self) -> float:
+        """The largest finite number."""
+        return (2.0 - 2.0 ** (1 - self.precision)) * 2.0**self.max_exponent
+
+    def round(self, values: npt.ArrayLike) -> Floats:
+        """Round float64 ``values`` of any shape to this format, ties to even."""
+        values = np.asarray(values, dtype=np.float64)
+        with np.errstate(all="ignore"):
+            exponent = np.frexp(values)[1] - 1
+            step = np.ldexp(1.0, np.maximum(exponent, self.min_exponent) - self.precision + 1)
+            rounded = np.rint(values / step) * step
+            overflow = np.abs(rounded) > self.largest
+            return np.where(overflow, np.copysign(np.inf, values), rounded)
+
+    def represents(self, values: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+        """Tell, element by element, which ``values`` this format holds exactly."""
+        values = np.asarray(values, dtype=np.float64)
+        return (self.round(values) == values) | np.isnan(values)
+
+
+FLOAT32 = FloatFormat(name="float32", precision=24, min_exponent=-126, max_exponent=127)
+BFLOAT16 = FloatFormat(name="bfloat16", precision=8, min_exponent=-126, max_exponent=127)
+FLOAT16 = FloatFormat(name="float16", precision=11, min_exponent=-14, max_exponent=15)
+FLOAT64 = FloatFormat(name="float64", precision=53, min_exponent=-1022, max_exponent=1023)
+
+INPUT_FORMATS = {f.name: f for f in (FLOAT32, BFLOAT16, FLOAT16)}
+"""The formats that inputs may come in, by dtype name."""
+
+FORMATS = {**INPUT_FORMATS, FLOAT64.name: FLOAT64}
+"""Every format a backend's answer may be stored in, by dtype name."""

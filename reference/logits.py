@@ -1,0 +1,45 @@
+"""Logits: how well each expert's gate row matches a hidden state (docs/spec/logits.md)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from moe_routing.reference.config import RmsNorm, RouterConfig
+from moe_routing.reference.formats import Floats
+from moe_routing.reference.inputs import RouterInputs
+
+
+def normalize_input(norm: RmsNorm | None, inputs: RouterInputs) -> Floats:
+    """Return the hidden states ``[T, H]`` that the gate sees, in float64."""
+    hidden = inputs.hidden.astype(np.float64)
+    if norm is None:
+        return hidden
+    mean_square = np.mean(hidden * hidden, axis=1, keepdims=True)
+    scale = 1.0 if inputs.hidden_scale is None else inputs.hidden_scale.astype(np.float64)
+    return hidden / np.sqrt(mean_square + norm.eps) * scale * inputs.hidden_size**-0.5
+
+
+def gate_logits(config: RouterConfig, inputs: RouterInputs) -> Floats:
+    """Return ``x W^T + x d^T + b``, shape ``[T, E]``, before the logit op.
+
+    These are the values that ``Routing.logits`` reports.
+    """
+    x = normalize_input(config.input_norm, inputs)
+    logits = x @ inputs.gate_weight.astype(np.float64).T
+    if inputs.gate_delta is not None:
+        logits = logits + x @ inputs.gate_delta.astype(np.float64).T
+    if inputs.gate_bias is not None:
+        logits = logits + inputs.gate_bias
+    return logits
+
+
+def logit_op(config: RouterConfig, logits: Floats) -> Floats:
+    """Apply the logit multiplier, then the softcap ``c * tanh(logit / c)``; any shape.
+
+    Nondecreasing where the multiplier is not negative.
+    """
+    if config.logit_multiplier != 1.0:
+        logits = logits * config.logit_multiplier
+    if config.logit_softcap is not None:
+        logits = np.tanh(logits / config.logit_softcap) * config.logit_softcap
+    return logits

@@ -1,0 +1,104 @@
+"""The whole pipeline, from hidden states to experts and weights (docs/spec/index.md)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from moe_routing.reference import groups, logits, scores, selection, weights
+from moe_routing.reference.config import RouterConfig
+from moe_routing.reference.formats import Floats
+from moe_routing.reference.inputs import RouterInputs, check_inputs
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Routing:
+    """A router's answer: K experts a token, with their weights.
+
+    Shapes: ``weights [T, K]`` floating point, ``expert_ids [T, K]`` integer, and
+    ``logits [T, E]`` (after linear bias and delta, before the logit op) or None where
+    the router keeps them to itself. The order of the K slots is free; a slot's weight
+    belongs to the slot's expert. The reference returns float64 and int64; adapters put
+    the backend's native arrays here unconverted.
+    """
+
+    weights: npt.NDArray[np.floating]
+    expert_ids: npt.NDArray[np.integer]
+    logits: npt.NDArray[np.floating] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Stages:
+    """Every intermediate of one call, in pipeline order, all float64.
+
+    ``logits`` as ``Routing.logits`` (``[T, E]``, like all that follow unless stated),
+    ``operated`` after the logit op, ``scores``, ``biased`` with the selection bias,
+    ``group_scores [T, count]`` or None, ``kept`` (bool), ``competing`` with excluded
+    experts at the group fill, ``expert_ids [T, K]``, ``gathered [T, K]``,
+    ``renormalized [T, K]`` and ``weights [T, K]``.
+    """
+
+    logits: Floats
+    operated: Floats
+    scores: Floats
+    biased: Floats
+    group_scores: Floats | None
+    kept: npt.NDArray[np.bool_]
+    competing: Floats
+    expert_ids: npt.NDArray[np.int64]
+    gathered: Floats
+    renormalized: Floats
+    weights: Floats
+
+
+def route(config: RouterConfig, inputs: RouterInputs) -> Routing:
+    """Route ``inputs`` as ``config`` says: the reference answer.
+
+    Computes in float64, so it is one of the right answers for every precision the
+    configuration permits; ties go to the lowest index. Errors: ``ValueError`` where the
+    inputs do not fit the configuration. Source: ``docs/spec/``.
+    """
+    done = stages(config, inputs)
+    return Routing(weights=done.weights, expert_ids=done.expert_ids, logits=done.logits)
+
+
+def stages(config: RouterConfig, inputs: RouterInputs) -> Stages:
+    """Route ``inputs`` and return every intermediate. Errors: as ``route``."""
+    check_inputs(config, inputs)
+    with np.errstate(all="ignore"):
+        return _stages(config, inputs)
+
+
+def _stages(config: RouterConfig, inputs: RouterInputs) -> Stages:
+    raw = logits.gate_logits(config, inputs)
+    operated = logits.logit_op(config, raw)
+    scored = scores.SCORE_FUNCTIONS[config.score](operated)
+    biased = scored if inputs.selection_bias is None else scored + inputs.selection_bias
+    kept = groups.kept_experts(config.groups, biased)
+    competing = biased if config.groups is None else np.where(kept, biased, config.groups.fill)
+    ids = _select(config, inputs, competing)
+    gathered = weights.gather_weights(config, operated, scored, kept, ids)
+    renormalized = weights.renormalize(config.renormalize, gathered)
+    return Stages(
+        logits=raw,
+        operated=operated,
+        scores=scored,
+        biased=biased,
+        group_scores=groups.group_scores(config.groups, biased) if config.groups else None,
+        kept=kept,
+        competing=competing,
+        expert_ids=ids,
+        gathered=gathered,
+        renormalized=renormalized,
+        weights=weights.scale(config, inputs, renormalized, ids),
+    )
+
+
+def _select(
+    config: RouterConfig, inputs: RouterInputs, competing: Floats
+) -> npt.NDArray[np.int64]:
+    if inputs.expert_table is not None:
+        return inputs.expert_table[inputs.token_ids]
+    return selection.top_k(competing, config.top_k)
