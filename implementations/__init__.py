@@ -1,1 +1,48 @@
-"""."""
+"""Implementations: the adapter protocol, and the adapters of real routing backends."""
+
+from moe_routing.implementations.capabilities import (
+    ANY,
+    Capabilities,
+    Claim,
+    GroupRule,
+    Limits,
+    Numerics,
+    Unsupported,
+)
+from moe_routing.implementations.layouts import FlatRouting, RoutingMap
+from moe_routing.implementations.protocol import (
+    Adapter,
+    BackendMissing,
+    Dispatches,
+    SharesExperts,
+)
+from moe_routing.implementations.registry import AdapterError, load_adapter, registered
+from moe_routing.implementations.tensors import (
+    TorchInputs,
+    torch_inputs,
+    torch_shared_inputs,
+    torch_tensor,
+)
+
+__all__ = [
+    "ANY",
+    "Adapter",
+    "AdapterError",
+    "BackendMissing",
+    "Capabilities",
+    "Claim",
+    "Dispatches",
+    "FlatRouting",
+    "GroupRule",
+    "Limits",
+    "Numerics",
+    "RoutingMap",
+    "SharesExperts",
+    "TorchInputs",
+    "Unsupported",
+    "load_adapter",
+    "registered",
+    "torch_inputs",
+    "torch_shared_inputs",
+    "torch_tensor",
+]

@@ -21,7 +21,7 @@ class Groups:
 
     The E experts form ``count`` consecutive groups of E / count. A group scores the
     sum of its ``top`` best (biased) scores: 1 is the maximum (DeepSeek-V2), 2 is
-    DeepSeek-V3, the group size is Megatron. A group smaller than ``top`` scores the
+    DeepSeek-V3, ``top_k // kept`` is Megatron. A group smaller than ``top`` scores the
     sum of what it has. Experts of the other groups compete with the score ``fill``
     (``-inf`` or ``0.0``). Errors: ``ValueError`` naming the field.
     """

@@ -43,6 +43,8 @@ class FloatFormat:
         """Round float64 ``values`` of any shape to this format, ties to even."""
         values = np.asarray(values, dtype=np.float64)
         with np.errstate(all="ignore"):
+            if self.name in _NATIVE:
+                return values.astype(self.name).astype(np.float64)
             exponent = np.frexp(values)[1] - 1
             step = np.ldexp(1.0, np.maximum(exponent, self.min_exponent) - self.precision + 1)
             rounded = np.rint(values / step) * step
@@ -54,6 +56,8 @@ class FloatFormat:
         values = np.asarray(values, dtype=np.float64)
         return (self.round(values) == values) | np.isnan(values)
 
+
+_NATIVE = ("float16", "float32", "float64")  # NumPy's own casts round to nearest even
 
 FLOAT32 = FloatFormat(name="float32", precision=24, min_exponent=-126, max_exponent=127)
 BFLOAT16 = FloatFormat(name="bfloat16", precision=8, min_exponent=-126, max_exponent=127)

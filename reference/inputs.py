@@ -71,6 +71,9 @@ class RouterInputs:
         self._check_shapes()
         for name in IN_DTYPE:
             self._check_exact(name)
+        self._check_finite()
+        if self.logits is not None and self.gate_delta is not None:
+            raise ValueError("Cannot have gate_delta with logits: they would not be the logits")
         if (self.expert_table is None) != (self.token_ids is None):
             raise ValueError(
                 "Expected expert_table and token_ids together: hash routing looks a "
@@ -141,7 +144,7 @@ class RouterInputs:
         kind = np.int64 if name in _INTEGER else np.float32
         array = np.asarray(value)
         if array.dtype != kind:
-            array = _convert(name, array, kind)
+            array = convert(name, array, kind)
         array = array.view()
         array.flags.writeable = False
         object.__setattr__(self, name, array)
@@ -163,6 +166,19 @@ class RouterInputs:
         for letter in ("H", "E", "V", "K"):
             if sizes.get(letter) == 0:
                 raise ValueError(f"Cannot have {letter}=0: only T may be empty")
+
+    def _check_finite(self) -> None:
+        for name, low in (("per_expert_scale", np.isneginf), ("selection_bias", np.isnan)):
+            array = getattr(self, name)
+            if array is None:
+                continue
+            bad = np.isnan(array) | np.isposinf(array) | low(array)
+            if bad.any():
+                e = int(np.argmax(bad))
+                raise ValueError(
+                    f"Cannot have {name}[{e}]={array[e]}: expected finite values"
+                    + (" or -inf, for an expert never to be selected" if low is np.isnan else "")
+                )
 
     def _check_exact(self, name: str) -> None:
         array = getattr(self, name)
@@ -186,6 +202,8 @@ def check_inputs(config: RouterConfig, inputs: RouterInputs) -> None:
         )
     if inputs.hidden_scale is not None and config.input_norm is None:
         raise ValueError("Cannot have hidden_scale without RouterConfig.input_norm: nothing reads it")
+    if inputs.logits is not None and config.input_norm is not None:
+        raise ValueError("Cannot have input_norm with logits: they would not be the logits")
     if inputs.expert_table is not None:
         _check_table(config, inputs)
 
@@ -214,7 +232,8 @@ def _check_table(config: RouterConfig, inputs: RouterInputs) -> None:
             )
 
 
-def _convert(name: str, array: npt.NDArray[Any], kind: type) -> npt.NDArray[Any]:
+def convert(name: str, array: npt.NDArray[Any], kind: type) -> npt.NDArray[Any]:
+    """Return ``array`` as ``kind``, exactly. Errors: ``ValueError`` naming the first loss."""
     if array.dtype.kind not in ("iu" if kind is np.int64 else "fiu"):
         raise ValueError(f"Expected {name} of dtype {kind.__name__} but got {array.dtype}")
     with np.errstate(over="ignore"):

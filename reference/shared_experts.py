@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from moe_routing.reference.config import require_choice
 from moe_routing.reference.formats import INPUT_FORMATS, Floats
+from moe_routing.reference.inputs import convert
 from moe_routing.reference.scores import sigmoid
 
 SharedKind = Literal["none", "singular", "plural", "mlp"]
@@ -59,7 +60,7 @@ class SharedExpertInputs:
         for name, letters in _SHAPES.items():
             value = getattr(self, name)
             if value is not None:
-                self._check(name, np.asarray(value, dtype=np.float32), letters, sizes)
+                self._check(name, convert(name, np.asarray(value), np.float32), letters, sizes)
 
     def arrays(self) -> dict[str, npt.NDArray[np.float32]]:
         """Return the arrays that are present, by field name."""
@@ -75,6 +76,8 @@ class SharedExpertInputs:
                 f"Expected {name} of shape [{', '.join(letters)}] (seen {sizes}) "
                 f"but got {array.shape}"
             )
+        if 0 in (sizes.get("H"), sizes.get("I")):
+            raise ValueError(f"Cannot have {name} of shape {array.shape}: only T may be empty")
         if not INPUT_FORMATS[self.dtype].represents(array).all():
             raise ValueError(f"Cannot have {name} with values that dtype={self.dtype!r} rounds")
         array = array.view()

@@ -1,1 +1,16 @@
-"""."""
+"""The judge: an answer is right iff rounding at the permitted precision can explain it."""
+
+from moe_routing.conformance.judge.intervals import Interval, JudgeError
+from moe_routing.conformance.judge.selection import may_select, only_selects
+from moe_routing.conformance.judge.verdict import Answer, Bounds, Verdict, judge
+
+__all__ = [
+    "Answer",
+    "Bounds",
+    "Interval",
+    "JudgeError",
+    "Verdict",
+    "judge",
+    "may_select",
+    "only_selects",
+]

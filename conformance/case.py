@@ -1,0 +1,172 @@
+"""One case: a configuration with inputs, and its bit-exact JSON form."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from moe_routing.reference import (
+    SPEC_VERSION,
+    Groups,
+    Renormalize,
+    RmsNorm,
+    RouterConfig,
+    RouterInputs,
+    SharedExpertConfig,
+    SharedExpertInputs,
+)
+
+SCHEMA = 1
+"""The version of the case file's form; readers refuse what is newer."""
+
+_PARTS = {"groups": Groups, "renormalize": Renormalize, "input_norm": RmsNorm}
+_SPECIAL = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+
+
+class CaseError(Exception):
+    """A case file cannot be read; the message says which and why."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Case:
+    """A routing call to hold against the reference, and the recipe that made its numbers."""
+
+    config: RouterConfig
+    inputs: RouterInputs
+    recipe: str = "given"
+
+    @property
+    def size(self) -> str:
+        """The sizes, as messages show them."""
+        return (
+            f"T={self.inputs.num_tokens} H={self.inputs.hidden_size} "
+            f"E={self.config.num_experts} K={self.config.top_k}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SharedCase:
+    """A shared-expert call to hold against the reference."""
+
+    config: SharedExpertConfig
+    inputs: SharedExpertInputs
+    recipe: str = "given"
+
+    @property
+    def size(self) -> str:
+        """The sizes, as messages show them."""
+        tokens, hidden = self.inputs.hidden.shape
+        return f"T={tokens} H={hidden} I={len(self.inputs.up_proj)}"
+
+
+def save_case(case: Case | SharedCase, path: Path, *, clause: str | None = None) -> None:
+    """Write ``case`` as small, readable, bit-exact JSON; ``clause`` says what it broke."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(case_to_json(case, clause=clause), indent=1) + "\n")
+
+
+def load_case(path: Path) -> tuple[Case | SharedCase, str | None]:
+    """Read a case file and the clause it names. Errors: ``CaseError``, in one line."""
+    try:
+        return case_from_json(json.loads(path.read_text()))
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        message = f"missing {error}" if isinstance(error, KeyError) else str(error)
+        raise CaseError(f"Cannot read the case file {path}: {message}") from error
+
+
+def case_to_json(case: Case | SharedCase, *, clause: str | None = None) -> dict[str, Any]:
+    """Return the JSON form of ``case``: every number exact, ``nan`` and ``inf`` as strings."""
+    kind = "routing" if isinstance(case, Case) else "shared-experts"
+    inputs: dict[str, Any] = {"dtype": case.inputs.dtype}
+    if isinstance(case, Case):
+        inputs["selection_bias_on"] = case.inputs.selection_bias_on
+    for name, array in case.inputs.arrays().items():
+        inputs[name] = {"shape": list(array.shape), "values": _plain(array.ravel().tolist())}
+        steps = _steps(array)
+        if steps is not None:
+            inputs[name]["steps"] = steps
+    return {
+        "schema": SCHEMA,
+        "spec_version": SPEC_VERSION,
+        "kind": kind,
+        "clause": clause,
+        "recipe": case.recipe,
+        "config": _config_to_json(case.config),
+        "inputs": inputs,
+    }
+
+
+def case_from_json(data: dict[str, Any]) -> tuple[Case | SharedCase, str | None]:
+    """Rebuild what ``case_to_json`` wrote. Errors: ``ValueError``, ``KeyError``."""
+    if data["schema"] > SCHEMA:
+        raise ValueError(f"its schema {data['schema']} is newer than {SCHEMA}: update the suite")
+    inputs = {
+        name: _array(name, value) if isinstance(value, dict) else value
+        for name, value in data["inputs"].items()
+    }
+    fields_ = {name: _value(name, value) for name, value in data["config"].items()}
+    recipe, clause = data["recipe"], data["clause"]
+    if data["kind"] == "shared-experts":
+        shared = SharedExpertInputs(**inputs)
+        return SharedCase(config=SharedExpertConfig(**fields_), inputs=shared, recipe=recipe), clause
+    config = RouterConfig.unchecked(**fields_)
+    return Case(config=config, inputs=RouterInputs(**inputs), recipe=recipe), clause
+
+
+def _config_to_json(config: RouterConfig | SharedExpertConfig) -> dict[str, Any]:
+    return {
+        name: {key: _plain(part) for key, part in vars(value).items()}
+        if name in _PARTS and value is not None
+        else _plain(value)
+        for name, value in vars(config).items()
+    }
+
+
+def _value(name: str, value: Any) -> Any:
+    if name not in _PARTS or value is None:
+        return _special(value) if name != "score" else value
+    part = object.__new__(_PARTS[name])
+    for key, number in value.items():
+        object.__setattr__(part, key, _special(number))
+    return part
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
+    return value
+
+
+def _special(value: Any) -> Any:
+    return _SPECIAL.get(value, value) if isinstance(value, str) else value
+
+
+def _array(name: str, data: dict[str, Any]) -> npt.NDArray[Any]:
+    kind = np.int64 if name in ("expert_table", "token_ids") else np.float32
+    array = np.array([_special(x) for x in data["values"]], dtype=kind).reshape(data["shape"])
+    return strided(array, data["steps"]) if "steps" in data else array
+
+
+def _steps(array: npt.NDArray[Any]) -> list[int] | None:
+    """Return the element strides of an array that is not laid out in rows."""
+    if array.flags.c_contiguous or array.size == 0:
+        return None
+    return [step // array.itemsize for step in array.strides]
+
+
+def strided(array: npt.NDArray[Any], steps: list[int]) -> npt.NDArray[Any]:
+    """Lay ``array`` out in memory with the element strides ``steps``, zeros in the gaps."""
+    span = 1 + sum((n - 1) * step for n, step in zip(array.shape, steps, strict=True))
+    view = np.lib.stride_tricks.as_strided(
+        np.zeros(span, dtype=array.dtype), array.shape, [s * array.itemsize for s in steps]
+    )
+    view[...] = array
+    return view

@@ -1,0 +1,149 @@
+"""Concrete values for the axes of a claim: drawn at random, or chosen for a purpose."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from moe_routing.implementations import ANY, Capabilities, Claim, GroupRule, Limits
+from moe_routing.reference import Groups, Renormalize, RmsNorm, RouterConfig
+
+Choose = Callable[[str, Sequence[Any]], Any]
+"""Picks one of the values offered for a named choice; the first is the plainest."""
+
+EXPERTS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 17, 24, 32, 33, 60, 64)
+MORE_EXPERTS = (96, 128, 160, 256, 257, 384, 512, 1024, 1025)
+TOKENS = (1, 2, 3, 0, 7, 8, 9, 15, 16, 17, 45, 63)
+MORE_TOKENS = (255, 256, 257, 1025, 2049)
+TOP_K = (1, 2, 3, 4, 6, 8, 10, 16, 18, 22, 33)
+HIDDEN_SIZES = (1, 2, 3, 4, 8, 16, 33, 64)
+PUBLISHED_HIDDEN_SIZES = (2048, 4096, 7168)
+SCALES = (1.0, 2.5, 1.5, 0.0, -1.0, 16.0)
+RENORMALIZATIONS = (
+    None,
+    Renormalize(),
+    Renormalize(eps=1e-20),
+    Renormalize(eps=1e-6),
+    Renormalize(floor=1e-12),
+    Renormalize(order=2.0),
+)
+SOFTCAPS = (30.0, 5.0, 1.0)
+MULTIPLIERS = (0.1768, 0.5, 2.0, -1.0)
+
+_SELDOM = 7  # one case in eight has the part, where the claim leaves it open
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """Which optional arrays the inputs have, and where the selection bias is found."""
+
+    selection_bias: str = "none"
+    gate_bias: bool = False
+    gate_delta: bool = False
+    per_expert_scale: bool = False
+    expert_table: bool = False
+
+
+def choose_config(choose: Choose, claim: Claim, limits: Limits) -> RouterConfig:
+    """Return a configuration that ``claim`` covers, valid by construction."""
+    score, weights_from = choose("score and weights", score_pairs(claim))
+    num_experts = choose("num_experts", _experts(limits))
+    rule = choose("groups", claim.groups)
+    groups = None if rule is None else choose_groups(choose, rule, num_experts)
+    left = num_experts if groups is None else groups.kept * num_experts // groups.count
+    return RouterConfig(
+        num_experts=num_experts,
+        top_k=choose("top_k", _top_k(left, limits)),
+        score=score,
+        weights_from=weights_from,
+        groups=groups,
+        renormalize=choose("renormalize", _values(claim.renormalize, RENORMALIZATIONS)),
+        scale=choose("scale", _values(claim.scale, SCALES)),
+        logit_softcap=_optional(choose, "logit_softcap", claim.logit_softcap, SOFTCAPS, None),
+        logit_multiplier=_optional(
+            choose, "logit_multiplier", claim.logit_multiplier, MULTIPLIERS, 1.0
+        ),
+        logits_dtype=choose("logits_dtype", claim.logits_dtype),
+        scores_dtype=choose("scores_dtype", claim.scores_dtype),
+        weights_dtype=choose("weights_dtype", claim.weights_dtype),
+        input_norm=_optional(choose, "input_norm", claim.input_norm, (RmsNorm(),), None),
+    )
+
+
+def choose_parts(choose: Choose, claim: Claim, config: RouterConfig, takes: str) -> Parts:
+    """Return optional arrays that ``claim`` covers beside ``config``.
+
+    Hash routing selects nothing, so it comes without selection bias and groups; logits
+    that are given come without anything that would change them.
+    """
+    tables = claim.expert_table
+    if config.groups is not None or config.weights_from == "masked_scores":
+        tables = tuple(value for value in tables if not value) or (False,)
+    if "none" not in claim.selection_bias and False in tables:
+        tables = (False,)
+    table = _flag(choose, "expert_table", tables)
+    given = takes == "logits"
+    return Parts(
+        selection_bias="none" if table else choose("selection_bias", claim.selection_bias),
+        gate_bias=not given and _flag(choose, "gate_bias", claim.gate_bias),
+        gate_delta=not given and _flag(choose, "gate_delta", claim.gate_delta),
+        per_expert_scale=_flag(choose, "per_expert_scale", claim.per_expert_scale),
+        expert_table=table,
+    )
+
+
+def choose_claim(choose: Choose, capabilities: Capabilities) -> Claim:
+    """Return one of the claims."""
+    return choose("claim", capabilities.claims)
+
+
+def choose_groups(choose: Choose, rule: GroupRule, num_experts: int) -> Groups:
+    """Return groups after ``rule`` that divide ``num_experts`` evenly."""
+    divisors = [n for n in range(1, num_experts + 1) if num_experts % n == 0]
+    count = choose("groups.count", divisors)
+    size = num_experts // count
+    return Groups(
+        count=count,
+        kept=choose("groups.kept", range(1, count + 1)),
+        top=choose("groups.top", (2, 1, 3, size) if rule.top is ANY else rule.top),
+        fill=choose("groups.fill", rule.fill),
+    )
+
+
+def score_pairs(claim: Claim) -> list[tuple[str, str]]:
+    """Return the (score, weights_from) pairs that ``claim`` covers and the spec permits."""
+    return [
+        (score, source)
+        for score in claim.score
+        for source in claim.weights_from
+        if score != "identity" or source.endswith("_of_selected")
+    ]
+
+
+def _experts(limits: Limits) -> list[int]:
+    most = limits.max_experts or math.inf
+    step = limits.experts_multiple_of
+    offered = [n for n in (*EXPERTS, *MORE_EXPERTS) if n <= most and n % step == 0]
+    return offered or [step]
+
+
+def _top_k(left: int, limits: Limits) -> list[int]:
+    most = min(left, limits.max_top_k or left)
+    return sorted({k for k in (*TOP_K, left - 1, left) if 1 <= k <= most})
+
+
+def _values(permitted: Any, offered: Sequence[Any]) -> Sequence[Any]:
+    return offered if permitted is ANY else permitted
+
+
+def _flag(choose: Choose, name: str, permitted: Sequence[bool]) -> bool:
+    """Choose whether a part is there: seldom, where both are permitted."""
+    return choose(name, [False] * _SELDOM + [True] if len(set(permitted)) > 1 else permitted)
+
+
+def _optional(
+    choose: Choose, name: str, permitted: Sequence[bool], offered: Sequence[Any], absent: Any
+) -> Any:
+    return choose(f"{name} value", offered) if _flag(choose, name, permitted) else absent

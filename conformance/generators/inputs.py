@@ -1,0 +1,123 @@
+"""Inputs from a recipe: seeded NumPy arrays, chosen by lists of rows and experts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from moe_routing.conformance.case import strided
+from moe_routing.conformance.generators.axes import Parts
+from moe_routing.conformance.generators.recipes import BIASES, RECIPES, Recipe, Sizes
+from moe_routing.reference import RouterConfig, RouterInputs
+from moe_routing.reference.formats import FLOAT32, INPUT_FORMATS, FloatFormat
+
+POOL = 8
+"""The number of rows and of experts in the pool that small cases choose from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """Everything that determines a case's arrays, beside its configuration.
+
+    ``rows`` and ``columns`` index the pool of tokens and of experts; None takes the pool
+    as it is. Repeated indices give repeated tokens and tied experts.
+    """
+
+    recipe: str
+    seed: int
+    dtype: str
+    tokens: int
+    hidden: int
+    parts: Parts
+    bias: str = "zero"
+    rows: Sequence[int] | None = None
+    columns: Sequence[int] | None = None
+    strided: bool = False
+    given_logits: bool = False
+
+
+def make_inputs(config: RouterConfig, draft: Draft) -> RouterInputs:
+    """Return the inputs that ``draft`` determines for ``config``."""
+    rng = np.random.default_rng(draft.seed)
+    form, recipe = INPUT_FORMATS[draft.dtype], RECIPES[draft.recipe]
+    arrays = _gate(rng, recipe, config, draft, form)
+    arrays |= _optional_arrays(rng, config, draft, form, arrays)
+    if draft.given_logits:
+        logits = arrays.pop("hidden") @ arrays.pop("gate_weight").T
+        return RouterInputs.from_logits(_exact(logits, form), dtype=draft.dtype, **arrays)
+    inputs = RouterInputs(dtype=draft.dtype, **arrays)
+    return with_strides(inputs) if draft.strided else inputs
+
+
+def with_strides(inputs: RouterInputs) -> RouterInputs:
+    """Return the same inputs in other memory: hidden states transposed, the rest spaced out."""
+    arrays = {
+        name: strided(array, _steps(name, array.shape)) if array.size else array
+        for name, array in inputs.arrays().items()
+    }
+    return replace(inputs, **arrays)
+
+
+def _steps(name: str, shape: tuple[int, ...]) -> list[int]:
+    if len(shape) == 1:
+        return [2]
+    return [1, shape[0]] if name == "hidden" else [2 * shape[1] + 1, 2]
+
+
+def _gate(
+    rng: np.random.Generator, recipe: Recipe, config: RouterConfig, draft: Draft, form: FloatFormat
+) -> dict[str, Any]:
+    rows = list(range(draft.tokens)) if draft.rows is None else list(draft.rows)
+    columns = list(range(config.num_experts)) if draft.columns is None else list(draft.columns)
+    sizes = Sizes(
+        tokens=draft.tokens if draft.rows is None else POOL,
+        hidden=draft.hidden,
+        experts=config.num_experts if draft.columns is None else POOL,
+        groups=config.groups.count if config.groups and draft.columns is None else 1,
+    )
+    if recipe.logits is not None:
+        hidden = recipe.logits(rng, sizes, form)[rows][:, columns]
+        gate = np.eye(config.num_experts)
+    else:
+        pool, gate = recipe.gate(rng, sizes, form)
+        hidden, gate = pool[rows], gate[columns]
+    return {"hidden": _exact(hidden, form), "gate_weight": _exact(gate, form)}
+
+
+def _optional_arrays(
+    rng: np.random.Generator,
+    config: RouterConfig,
+    draft: Draft,
+    form: FloatFormat,
+    gate: dict[str, Any],
+) -> dict[str, Any]:
+    parts, experts = draft.parts, config.num_experts
+    width = gate["gate_weight"].shape[1]
+    arrays: dict[str, Any] = {}
+    if parts.selection_bias != "none":
+        columns = range(experts) if draft.columns is None else draft.columns
+        pool = BIASES[draft.bias](rng, experts if draft.columns is None else POOL)
+        arrays["selection_bias"] = _exact(pool[list(columns)], FLOAT32)
+        arrays["selection_bias_on"] = parts.selection_bias
+    if parts.gate_bias:
+        arrays["gate_bias"] = _exact(rng.integers(-8, 9, experts) / 4.0, form)
+    if parts.gate_delta:
+        delta = rng.integers(-1, 2, (experts, width)) * (rng.random((experts, width)) < 0.3)
+        arrays["gate_delta"] = _exact(delta.astype(np.float64), form)
+    if parts.per_expert_scale:
+        arrays["per_expert_scale"] = _exact(rng.choice([1, 0.5, 2, 0, -1.5], experts), form)
+    if config.input_norm is not None:
+        arrays["hidden_scale"] = _exact(1.0 + rng.integers(-2, 3, width) / 4.0, form)
+    if parts.expert_table:
+        table = rng.integers(0, experts, (POOL, config.top_k))
+        arrays["expert_table"] = table
+        arrays["token_ids"] = rng.integers(0, POOL, draft.tokens)
+    return arrays
+
+
+def _exact(values: npt.ArrayLike, form: FloatFormat) -> npt.NDArray[np.float32]:
+    return form.round(values).astype(np.float32)

@@ -1,0 +1,99 @@
+"""Interval arithmetic: what a number may have become after a counted number of roundings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from moe_routing.reference.formats import FloatFormat, Floats
+
+ROUNDING = 1
+"""Units of roundoff in one correctly rounded operation (IEEE 754)."""
+
+ELEMENTARY = 4
+"""Units of roundoff in one elementary function: 2 ulp, the most that the maths libraries in
+use document for exp, log, log1p, sqrt and tanh (CUDA, SLEEF's u10 and u20, glibc)."""
+
+DIVISION = 4
+"""Units of roundoff in one quotient: a 1-ulp reciprocal (2 units), the product with it (1),
+and storage in the stage's dtype (1)."""
+
+POWER = 8
+"""Units of roundoff in one power: 4 ulp, CUDA's documented powf."""
+
+
+class JudgeError(Exception):
+    """The judge itself went wrong: never a verdict on a backend."""
+
+
+@dataclass(frozen=True, eq=False)
+class Interval:
+    """Element-wise bounds ``lo <= value <= hi``, float64 arrays of one shape."""
+
+    lo: Floats
+    hi: Floats
+
+    def __post_init__(self) -> None:
+        if np.isnan(self.lo).any() or np.isnan(self.hi).any():
+            raise JudgeError("an interval has a NaN endpoint; please report this case")
+
+    @classmethod
+    def point(cls, values: npt.ArrayLike) -> Interval:
+        """Return the interval that holds exactly ``values``."""
+        values = np.asarray(values, dtype=np.float64)
+        return cls(values, values)
+
+    def widen(self, roundings: npt.ArrayLike, unit: float, absolute: npt.ArrayLike = 0.0) -> Interval:
+        """Allow ``roundings`` factors of ``1 ± unit``, then an error of ``absolute``.
+
+        The factors are exact, ``(1 ± unit)**roundings``, so a bound keeps its sign however
+        many there are. Infinite endpoints stay as they are: rounding does not move them.
+        """
+        more = np.exp(np.asarray(roundings) * np.log1p(unit))
+        less = np.exp(np.asarray(roundings) * np.log1p(-unit))
+        lo = np.where(self.lo < 0, self.lo * more, self.lo * less) - absolute
+        hi = np.where(self.hi < 0, self.hi * less, self.hi * more) + absolute
+        return Interval(
+            np.where(np.isinf(self.lo), self.lo, lo), np.where(np.isinf(self.hi), self.hi, hi)
+        )
+
+    def stored(self, form: FloatFormat) -> Interval:
+        """Allow, but not demand, one rounding to ``form``; rounding is monotone."""
+        return Interval(
+            np.minimum(self.lo, form.round(self.lo)), np.maximum(self.hi, form.round(self.hi))
+        )
+
+    def nonnegative(self) -> Interval:
+        """Cut at 0 what cannot be negative."""
+        return Interval(np.maximum(self.lo, 0.0), np.maximum(self.hi, 0.0))
+
+    def times(self, factor: npt.ArrayLike) -> Interval:
+        """Multiply by ``factor``; a negative one swaps the endpoints, 0 gives 0."""
+        with np.errstate(invalid="ignore"):
+            a, b = self.lo * np.asarray(factor), self.hi * np.asarray(factor)
+        a, b = np.where(np.isnan(a), 0.0, a), np.where(np.isnan(b), 0.0, b)
+        return Interval(np.minimum(a, b), np.maximum(a, b))
+
+    def plus(self, term: npt.ArrayLike) -> Interval:
+        """Add ``term`` exactly; a term of -inf or +inf wins."""
+        term = np.asarray(term, dtype=np.float64)
+        with np.errstate(invalid="ignore"):
+            lo, hi = self.lo + term, self.hi + term
+        return Interval(np.where(np.isinf(term), term, lo), np.where(np.isinf(term), term, hi))
+
+    def at(self, expert_ids: npt.NDArray[np.int64]) -> Interval:
+        """Gather the columns ``expert_ids [T, K]`` of each row."""
+        return Interval(
+            np.take_along_axis(self.lo, expert_ids, axis=1),
+            np.take_along_axis(self.hi, expert_ids, axis=1),
+        )
+
+    def where(self, mask: npt.NDArray[np.bool_], other: Interval) -> Interval:
+        """Take self where ``mask`` holds and ``other`` elsewhere."""
+        return Interval(np.where(mask, self.lo, other.lo), np.where(mask, self.hi, other.hi))
+
+    def contains(self, values: Floats) -> npt.NDArray[np.bool_]:
+        """Tell, element by element, whether ``values`` are permitted; NaN never is."""
+        return (self.lo <= values) & (values <= self.hi)

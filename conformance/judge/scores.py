@@ -1,0 +1,169 @@
+"""Which scores rounding can explain (docs/spec/judging.md, "Scores")."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from moe_routing.conformance.judge.intervals import DIVISION, ELEMENTARY, ROUNDING, Interval
+from moe_routing.implementations import Numerics
+from moe_routing.reference import RouterConfig
+from moe_routing.reference.formats import FLOAT32, FloatFormat, Floats
+from moe_routing.reference.logits import logit_op
+from moe_routing.reference.scores import sigmoid, sqrtsoftplus
+
+_EXPONENT = 4
+"""Roundings of an exponent's argument, relative to the argument: the shift by the maximum, the
+constant log2(e), the product with it, and the subtraction of that product's own rounding."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ScoreBounds:
+    """The permitted scores ``[T, E]`` as quotients ``numerators / denominator``.
+
+    Only a softmax has a denominator ``[T, 1]``; it is common to the row, so it cancels
+    wherever scores of one row are compared or renormalised. ``scores`` are the quotients.
+    """
+
+    scores: Interval
+    numerators: Interval
+    denominator: Interval
+
+
+def operated_bounds(config: RouterConfig, logits: Interval, form: FloatFormat) -> Interval:
+    """Carry logit bounds through the logit op, two roundings and a tanh at most."""
+    if config.logit_multiplier != 1.0:
+        logits = logits.times(config.logit_multiplier).widen(
+            2 * ROUNDING, form.unit_roundoff, form.tiny
+        )
+    if config.logit_softcap is not None:
+        capped = Interval(
+            *(logit_op(_only_softcap(config), bound) for bound in (logits.lo, logits.hi))
+        )
+        logits = capped.widen(DIVISION + ELEMENTARY + 2 * ROUNDING, form.unit_roundoff, form.tiny)
+    return logits
+
+
+def _only_softcap(config: RouterConfig) -> RouterConfig:
+    return RouterConfig.unchecked(**{**vars(config), "logit_multiplier": 1.0})
+
+
+def score_bounds(
+    config: RouterConfig, operated: Interval, form: FloatFormat, numerics: Numerics
+) -> ScoreBounds:
+    """Carry operated logit bounds through the score function, computed in ``form``."""
+    if config.score == "softmax":
+        return softmax_bounds(operated, form)
+    if config.score == "sigmoid":
+        scores = sigmoid_bounds(operated, form, numerics)
+    elif config.score == "sqrtsoftplus":
+        scores = _sqrtsoftplus_bounds(operated, form, numerics)
+    else:
+        scores = operated.stored(form)
+    ones = Interval.point(np.ones((len(scores.lo), 1)))
+    return ScoreBounds(scores=scores, numerators=scores, denominator=ones)
+
+
+def softmax_bounds(logits: Interval, form: FloatFormat) -> ScoreBounds:
+    """Bound a softmax over the last axis of ``[T, N]``.
+
+    Numerators are ``exp(z - m)`` with m the row's greatest upper bound: a backend's own
+    shift differs by a factor that is common to the row. The argument's rounding is
+    absolute in the exponent, ``u * 4 * (|z| + |m|)``. A -inf logit has the numerator 0,
+    exactly. Rows of -inf alone, or with +inf, are NaN in every backend; here they get
+    [0, 1], and the caller must not judge them.
+    """
+    u, tiny = form.unit_roundoff, form.tiny
+    shift = logits.hi.max(axis=1, keepdims=True, initial=-np.inf)
+    shift = np.where(np.isfinite(shift), shift, 0.0)
+    slack = u * _EXPONENT * (_magnitude(logits) + np.abs(shift))
+    bounds = Interval(_exp(logits.lo - shift - slack), _exp(logits.hi - shift + slack))
+    numerators = bounds.widen(ELEMENTARY + ROUNDING, u, tiny).nonnegative()
+    zero = Interval.point(np.zeros(logits.lo.shape))
+    numerators = zero.where(np.isneginf(logits.hi), numerators)
+    total = Interval(
+        numerators.lo.sum(axis=1, keepdims=True), numerators.hi.sum(axis=1, keepdims=True)
+    )
+    denominator = total.widen(logits.lo.shape[1], u)
+    numerators = numerators.widen(DIVISION, u, tiny * np.maximum(denominator.hi, 1.0))
+    numerators = zero.where(np.isneginf(logits.hi), numerators.nonnegative())
+    return ScoreBounds(
+        scores=_own_share(numerators, total, form),
+        numerators=numerators,
+        denominator=denominator,
+    )
+
+
+def _own_share(numerators: Interval, total: Interval, form: FloatFormat) -> Interval:
+    """Divide each numerator by the row's total, which contains that same numerator."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        lo = numerators.lo / (numerators.lo + np.maximum(total.hi - numerators.hi, 0.0))
+        hi = numerators.hi / (numerators.hi + np.maximum(total.lo - numerators.lo, 0.0))
+    quotient = Interval(np.where(np.isnan(lo), 0.0, lo), np.where(np.isnan(hi), 1.0, hi))
+    summed = quotient.widen(numerators.lo.shape[1] + DIVISION, form.unit_roundoff, form.tiny)
+    never = (numerators.hi == 0.0) & (total.lo > 0.0)
+    return Interval.point(np.zeros(quotient.lo.shape)).where(never, summed.nonnegative())
+
+
+def sigmoid_bounds(logits: Interval, form: FloatFormat, numerics: Numerics) -> Interval:
+    """Bound ``1 / (1 + exp(-z))``: an exponential, a sum and a quotient.
+
+    The tanh form ``(1 + tanh(z / 2)) / 2`` errs by units of 1, not of the value: declared
+    as ``sigmoid="absolute"``.
+    """
+    u = form.unit_roundoff
+    slack = u * _EXPONENT * _magnitude(logits)
+    bounds = Interval(sigmoid(logits.lo - slack), sigmoid(logits.hi + slack))
+    absolute = ELEMENTARY * u if numerics.sigmoid == "absolute" else 0.0
+    roundings = ELEMENTARY + DIVISION + ROUNDING
+    wide = bounds.widen(roundings, u, form.tiny + absolute).nonnegative()
+    return Interval.point(np.zeros(logits.lo.shape)).where(np.isneginf(logits.hi), wide)
+
+
+def _sqrtsoftplus_bounds(logits: Interval, form: FloatFormat, numerics: Numerics) -> Interval:
+    """Bound ``sqrt(log(1 + exp(z)))``, widened before the root and after it.
+
+    ``softplus="absolute"`` declares ``log(1 + exp(z))`` computed as written, whose sum
+    rounds by units of 1.
+    """
+    u, tiny = form.unit_roundoff, form.tiny
+    slack = u * _EXPONENT * _magnitude(logits)
+    squares = Interval(sqrtsoftplus(logits.lo - slack) ** 2, sqrtsoftplus(logits.hi + slack) ** 2)
+    absolute = ELEMENTARY * u if numerics.softplus == "absolute" else 0.0
+    squares = squares.widen(2 * ELEMENTARY + 2 * ROUNDING, u, tiny + absolute).nonnegative()
+    roots = Interval(np.sqrt(squares.lo), np.sqrt(squares.hi)).widen(ELEMENTARY + ROUNDING, u, tiny)
+    wide = roots.nonnegative()
+    return Interval.point(np.zeros(logits.lo.shape)).where(np.isneginf(logits.hi), wide)
+
+
+def competing_bounds(
+    bounds: ScoreBounds,
+    selection_bias: Floats | None,
+    form: FloatFormat,
+    numerics: Numerics,
+) -> Interval:
+    """Return the intervals that compete in selection, ``[T, E]``.
+
+    Without a bias the numerators do: the denominator is common, and judging on quotients
+    would hide what its rounding hides. The bias is float32, so their sum is float32 or
+    better: one monotone rounding.
+    """
+    if selection_bias is None:
+        competing = bounds.numerators
+    else:
+        competing = bounds.scores.plus(selection_bias.astype(np.float64)).stored(FLOAT32)
+        competing = competing.widen(0, 0.0, FLOAT32.tiny)
+    if numerics.select_bits is not None:
+        competing = competing.widen(ROUNDING, 2.0 ** (1 - numerics.select_bits))
+    return competing
+
+
+def _magnitude(bounds: Interval) -> Floats:
+    largest = np.maximum(np.abs(bounds.lo), np.abs(bounds.hi))
+    return np.where(np.isfinite(largest), largest, 0.0)
+
+
+def _exp(exponents: Floats) -> Floats:
+    with np.errstate(over="ignore"):
+        return np.minimum(np.exp(exponents), np.finfo(np.float64).max)

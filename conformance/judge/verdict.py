@@ -1,0 +1,269 @@
+"""The verdict: every stage of one answer, held against what rounding can explain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from moe_routing.conformance.judge.intervals import Interval
+from moe_routing.conformance.judge.logits import LogitBounds, format_of, logit_bounds
+from moe_routing.conformance.judge.scores import (
+    ScoreBounds,
+    competing_bounds,
+    operated_bounds,
+    score_bounds,
+)
+from moe_routing.conformance.judge.selection import (
+    Bools,
+    chosen_mask,
+    distinct_in_range,
+    may_select,
+    only_selects,
+)
+from moe_routing.conformance.judge.weights import WeightBounds, weight_bounds
+from moe_routing.implementations import Numerics
+from moe_routing.reference import RouterConfig, RouterInputs, Stages, stages
+from moe_routing.reference.formats import FLOAT32, FORMATS, FloatFormat, Floats
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Answer:
+    """A backend's answer after conversion: float64 and int64 arrays, and their stored dtypes.
+
+    ``weights [T, K]``, ``expert_ids [T, K]``, ``logits [T, E]`` or None.
+    """
+
+    weights: Floats
+    expert_ids: npt.NDArray[np.int64]
+    logits: Floats | None = None
+    weights_dtype: str = "float64"
+    logits_dtype: str = "float64"
+
+
+@dataclass(frozen=True, eq=False)
+class Bounds:
+    """Everything the judge knows before it sees an answer's ids: computed once a case."""
+
+    config: RouterConfig
+    inputs: RouterInputs
+    numerics: Numerics
+
+    @cached_property
+    def reference(self) -> Stages:
+        """The reference's stages."""
+        return stages(self.config, self.inputs)
+
+    @cached_property
+    def logits(self) -> LogitBounds:
+        """The permitted logits."""
+        with np.errstate(all="ignore"):
+            return logit_bounds(self.config, self.inputs, self.reference.logits, self.numerics)
+
+    @cached_property
+    def judged(self) -> Bools:
+        """Which tokens ``[T]`` have defined scores, and so more to judge than their ids."""
+        return ~self.logits.overflows.any(axis=1) & defined(self.config, self.reference.operated)
+
+    @cached_property
+    def from_reference(self) -> SelectionBounds:
+        """The bounds of the later stages, from the reference's logits."""
+        return self.from_logits(self.logits.permitted)
+
+    def from_logits(self, logits: Interval) -> SelectionBounds:
+        """Return the bounds of the later stages from any logit bounds."""
+        with np.errstate(all="ignore"):
+            return SelectionBounds.of(self, logits)
+
+    @cached_property
+    def only_reference(self) -> Bools:
+        """The tokens ``[T]`` for which the reference's set is the only right one."""
+        chosen = chosen_mask(self.reference.expert_ids, self.config.num_experts)
+        later = self.from_reference
+        if self.inputs.expert_table is not None:
+            return np.ones(len(chosen), dtype=bool)
+        return self.judged & only_selects(
+            later.competing, chosen, self.config.groups, later.group_format
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SelectionBounds:
+    """Bounds of the stages between logits and weights, all ``[T, E]``."""
+
+    operated: Interval
+    scores: ScoreBounds
+    competing: Interval
+    group_format: FloatFormat
+
+    @classmethod
+    def of(cls, bounds: Bounds, logits: Interval) -> SelectionBounds:
+        config, inputs = bounds.config, bounds.inputs
+        form = format_of(config.scores_dtype, inputs)
+        operated = operated_bounds(config, logits, form)
+        scores = score_bounds(config, operated, form, bounds.numerics)
+        bias = inputs.selection_bias
+        competing = competing_bounds(scores, bias, form, bounds.numerics)
+        return cls(
+            operated=operated,
+            scores=scores,
+            competing=competing,
+            group_format=form if bias is None else FLOAT32,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Verdict:
+    """What the judge found, as arrays; a stage holds where its array is all True.
+
+    ``judged [T]``: tokens held to more than distinct ids in range. ``distinct``,
+    ``in_range``, ``selection [T]``; ``logits [T, E]`` or None where none were answered;
+    ``weights [T, K]``, ``decided [T]`` as in ``WeightBounds``. ``logits_used`` and
+    ``weights_used`` are the largest share of its allowance that any value used.
+    """
+
+    bounds: Bounds
+    later: SelectionBounds
+    answer: Answer
+    judged: Bools
+    distinct: Bools
+    in_range: Bools
+    selection: Bools
+    logits: Bools | None
+    weights: Bools
+    decided: Bools
+    weight_bounds: WeightBounds
+    logits_used: float
+    weights_used: float
+
+    @property
+    def right(self) -> bool:
+        """Whether nothing is wrong at any stage."""
+        stages_ = (self.distinct, self.in_range, self.selection, self.logits, self.weights)
+        return all(stage is None or bool(stage.all()) for stage in stages_)
+
+
+def judge(
+    bounds: Bounds, answer: Answer, *, logits: Literal["routed", "copy", "none"] = "none"
+) -> Verdict:
+    """Decide, stage by stage, whether rounding alone can explain ``answer``.
+
+    ``logits`` is the backend's ``Capabilities.logits``: from ``routed`` logits the later
+    stages are judged, as points; otherwise from the reference's interval. Non-finite
+    own logits fall back to the interval. Source: ``docs/spec/judging.md``.
+    """
+    with np.errstate(all="ignore"):
+        return _judge(bounds, answer, logits == "routed")
+
+
+def _judge(bounds: Bounds, answer: Answer, routed: bool) -> Verdict:
+    config, judged = bounds.config, bounds.judged
+    later = bounds.from_reference
+    if routed and answer.logits is not None:
+        later = bounds.from_logits(_own_logits(bounds, answer.logits))
+    distinct, in_range = distinct_in_range(answer.expert_ids, config.num_experts)
+    selection = ~judged | _selection(bounds, later, answer.expert_ids) | ~(distinct & in_range)
+    if bounds.inputs.expert_table is not None:
+        distinct = np.ones(len(distinct), dtype=bool)
+    bound = _weight_bounds(bounds, later, answer.expert_ids)
+    fine = bound.permitted.contains(answer.weights)
+    fine |= ~bound.decided[:, None] & np.isnan(answer.weights)
+    valid = (answer.expert_ids >= 0) & (answer.expert_ids < config.num_experts)
+    weights = fine | ~judged[:, None] | ~valid
+    logit_verdict = None
+    if answer.logits is not None:
+        logit_verdict = bounds.logits.permitted.contains(answer.logits) | ~judged[:, None]
+    return Verdict(
+        bounds=bounds,
+        later=later,
+        answer=answer,
+        judged=judged,
+        distinct=distinct,
+        in_range=in_range,
+        selection=selection,
+        logits=logit_verdict,
+        weights=weights,
+        decided=bound.decided,
+        weight_bounds=bound,
+        logits_used=_logits_used(bounds, answer),
+        weights_used=_weights_used(bound, answer, judged),
+    )
+
+
+def _own_logits(bounds: Bounds, own: Floats) -> Interval:
+    """Return the backend's finite logits as points, and the interval for the others."""
+    finite = np.isfinite(own)
+    return Interval.point(np.where(finite, own, 0.0)).where(finite, bounds.logits.permitted)
+
+
+def _selection(
+    bounds: Bounds, later: SelectionBounds, expert_ids: npt.NDArray[np.int64]
+) -> Bools:
+    if bounds.inputs.expert_table is not None:
+        table = bounds.reference.expert_ids
+        return (np.sort(expert_ids, axis=1) == np.sort(table, axis=1)).all(axis=1)
+    chosen = chosen_mask(expert_ids, bounds.config.num_experts)
+    return may_select(later.competing, chosen, bounds.config.groups, later.group_format)
+
+
+def _weight_bounds(
+    bounds: Bounds, later: SelectionBounds, expert_ids: npt.NDArray[np.int64]
+) -> WeightBounds:
+    config, inputs = bounds.config, bounds.inputs
+    return weight_bounds(
+        config,
+        inputs,
+        later.operated,
+        later.scores,
+        later.competing,
+        np.clip(expert_ids, 0, config.num_experts - 1),
+        bounds.numerics,
+        score_format=format_of(config.scores_dtype, inputs),
+        weight_format=format_of(config.weights_dtype, inputs),
+    )
+
+
+def defined(config: RouterConfig, logits: Floats) -> Bools:
+    """Tell which tokens have defined scores: no NaN, and no softmax of infinities alone.
+
+    ``logits`` are those after the logit op. A softmax with +inf, or of -inf alone, is NaN; sqrtsoftplus of +inf is infinite, and
+    infinite weights have no ratio.
+    """
+    fine = ~np.isnan(logits).any(axis=1)
+    if config.score == "softmax" or config.weights_from == "softmax_of_selected":
+        fine &= ~np.isposinf(logits).any(axis=1) & ~np.isneginf(logits).all(axis=1)
+    if config.score == "sqrtsoftplus":
+        fine &= ~np.isposinf(logits).any(axis=1)
+    return fine
+
+
+def _logits_used(bounds: Bounds, answer: Answer) -> float:
+    if answer.logits is None:
+        return 0.0
+    reference = bounds.logits.reference
+    allowed = (bounds.logits.permitted.hi - bounds.logits.permitted.lo) / 2
+    keep = np.isfinite(reference) & np.isfinite(answer.logits) & bounds.judged[:, None]
+    error = np.abs(np.where(keep, answer.logits - reference, 0.0))
+    return _share(error, np.where(keep, allowed, 0.0), reference, answer.logits_dtype)
+
+
+def _weights_used(bound: WeightBounds, answer: Answer, judged: Bools) -> float:
+    lo, hi = bound.permitted.lo, bound.permitted.hi
+    keep = np.isfinite(lo) & np.isfinite(hi) & np.isfinite(answer.weights)
+    keep &= (judged & bound.decided)[:, None]
+    centre = np.where(keep, (lo + hi) / 2, 0.0)
+    error = np.where(keep, np.abs(answer.weights - centre), 0.0)
+    return _share(error, np.where(keep, (hi - lo) / 2, 0.0), centre, answer.weights_dtype)
+
+
+def _share(error: Floats, allowed: Floats, value: Floats, dtype: str) -> float:
+    """Return the largest share of an allowance used beyond one forced rounding to ``dtype``."""
+    form = FORMATS.get(dtype, FORMATS["float64"])
+    forced = np.where(np.isfinite(value), form.unit_roundoff * np.abs(value) + form.tiny, 0.0)
+    forced = np.minimum(forced, allowed)
+    beyond, rest = np.maximum(error - forced, 0.0), allowed - forced
+    shares = np.divide(beyond, rest, out=np.where(beyond > 0, np.inf, 0.0), where=rest > 0)
+    return float(shares.max(initial=0.0))

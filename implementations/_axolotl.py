@@ -1,0 +1,202 @@
+"""What the two axolotl adapters share: loading the kernel folders, and the modules they read."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import math
+import sys
+from functools import cache
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from moe_routing.implementations.capabilities import ANY, Claim, GroupRule
+from moe_routing.implementations.eager import swiglu
+from moe_routing.implementations.protocol import BackendMissing
+from moe_routing.implementations.tensors import TorchInputs, torch_shared_inputs
+from moe_routing.reference import (
+    Renormalize,
+    RouterConfig,
+    RouterInputs,
+    SharedExpertConfig,
+    SharedExpertInputs,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+INSTALL = "python -m pip install --no-deps axolotl==0.16.1"
+PATCH_NEEDS = "pydantic accelerate transformers peft addict"
+SHARED_ATTRIBUTE = {"singular": "shared_expert", "plural": "shared_experts", "mlp": "shared_mlp"}
+
+
+@cache
+def kernel_module(folder: str, module: str) -> ModuleType:
+    """Import a module of one of axolotl's kernel folders, without executing ``axolotl``.
+
+    ``axolotl/__init__`` and the packages below it want dozens of requirements; the folder
+    ``integrations/kernels/libs/<folder>`` stands on its own, as a package of a private
+    name. Errors: ``BackendMissing`` with the command that mends it.
+    """
+    name = f"_axolotl_{folder}"
+    package = ModuleType(name)
+    package.__path__ = [str(_kernel_folder(folder))]
+    sys.modules.setdefault(name, package)
+    return _imported(f"{name}.{module}")
+
+
+@cache
+def sonicmoe_patch() -> ModuleType:
+    """Import sonicmoe's ``patch`` by its real name: it reads other parts of axolotl.
+
+    Errors: ``BackendMissing`` with the command that mends it.
+    """
+    _kernel_folder("sonicmoe")
+    return _imported("axolotl.integrations.kernels.libs.sonicmoe.patch", needs=PATCH_NEEDS)
+
+
+def plain_claim(**axes: Any) -> Claim:
+    """Return the claim of a softmax router that renormalises, with ``axes`` in their place."""
+    absent = ("logit_softcap", "logit_multiplier", "input_norm", "gate_bias")
+    defaults: dict[str, Any] = {
+        **dict.fromkeys((*absent, "per_expert_scale", "expert_table"), (False,)),
+        "score": ("softmax",),
+        "weights_from": ("scores",),
+        "groups": (None,),
+        "selection_bias": ("none",),
+        "renormalize": (Renormalize(),),
+        "scale": (1.0,),
+    }
+    return Claim(**{**defaults, **axes})
+
+
+def sigmoid_claims(name: str) -> tuple[Claim, Claim]:
+    """Return what the sigmoid families need: DeepSeek-V3 with GLM, and MiniMax-M2."""
+    deepseek_v3 = plain_claim(
+        name=name,
+        score=("sigmoid",),
+        groups=(None, GroupRule(top=(2,), fill=(-math.inf,))),
+        renormalize=(None, Renormalize(eps=1e-20)),
+        scale=ANY,
+        selection_bias=("none", "gate"),
+    )
+    minimax_m2 = plain_claim(
+        name=name,
+        score=("sigmoid",),
+        selection_bias=("none", "block"),
+    )
+    return deepseek_v3, minimax_m2
+
+
+def moe_block(
+    inputs: RouterInputs,
+    given: TorchInputs,
+    *,
+    gate: dict[str, Any] | None = None,
+    block: dict[str, Any] | None = None,
+) -> SimpleNamespace:
+    """Return a block with its gate, carrying these attributes, the bias and the LoRA delta."""
+    base = SimpleNamespace(weight=given.gate_weight, **(gate or {}))
+    whole = SimpleNamespace(**(block or {}))
+    if given.selection_bias is not None:
+        if inputs.selection_bias_on == "statics":
+            base.moe_statics = _Statics(given.selection_bias)
+        else:
+            owner = base if inputs.selection_bias_on == "gate" else whole
+            owner.e_score_correction_bias = given.selection_bias
+    whole.gate = with_lora(base, given.gate_delta)
+    return whole
+
+
+def softmax_gate(config: RouterConfig) -> dict[str, Any]:
+    """Return the gate attributes of the plain softmax families (Qwen, OLMoE, Mixtral)."""
+    return {
+        "top_k": config.top_k,
+        "num_experts": config.num_experts,
+        "norm_topk_prob": config.renormalize is not None,
+    }
+
+
+def flagged_block(config: RouterConfig) -> dict[str, Any]:
+    """Return the block attributes of DeepSeek-V3, GLM, Mistral 4 and MiniMax-M2."""
+    if config.renormalize == Renormalize():
+        # MiniMax-M2 always renormalises and never scales: it has no flags that say so.
+        return {"top_k": config.top_k}
+    groups = config.groups
+    grouped = {"n_group": groups.count, "topk_group": groups.kept} if groups else {}
+    return {
+        "top_k": config.top_k,
+        "n_routed_experts": config.num_experts,
+        "norm_topk_prob": config.renormalize is not None,
+        "routed_scaling_factor": config.scale,
+        **grouped,
+    }
+
+
+def with_lora(layer: SimpleNamespace, delta: Tensor | None) -> SimpleNamespace:
+    """Wrap ``layer`` as peft does where its weight ``[E, H]`` has the LoRA ``delta``.
+
+    Of rank E: ``0.5 * (2 I @ delta)`` is ``delta`` to the bit, short of overflow, and is
+    wrong wherever the scaling is forgotten or applied twice.
+    """
+    import torch
+
+    if delta is None:
+        return layer
+    up = 2 * torch.eye(len(delta), dtype=delta.dtype, device=delta.device)
+    return SimpleNamespace(
+        base_layer=layer,
+        weight=layer.weight,
+        lora_A={"default": SimpleNamespace(weight=delta)},
+        lora_B={"default": SimpleNamespace(weight=up)},
+        scaling={"default": 0.5},
+        active_adapters=["default"],
+    )
+
+
+def shared_block(
+    config: SharedExpertConfig, inputs: SharedExpertInputs, device: str
+) -> tuple[SimpleNamespace, Tensor]:
+    """Return a block with its shared expert as ``config`` places it, and the hidden states."""
+    from torch.nn import functional as F
+
+    given = torch_shared_inputs(inputs, device)
+    block = SimpleNamespace()
+    if config.kind != "none":
+        setattr(block, SHARED_ATTRIBUTE[config.kind], lambda hidden: swiglu(hidden, given))
+    if config.gated:
+        block.shared_expert_gate = lambda hidden: F.linear(hidden, given["gate"])
+    return block, given["hidden"]
+
+
+class _Statics:
+    """The module that adds the bias in Ernie 4.5; the parameter is ``[1, E]`` there."""
+
+    def __init__(self, bias: Tensor) -> None:
+        self.e_score_correction_bias = bias.unsqueeze(0)
+
+    def __call__(self, scores: Tensor) -> Tensor:
+        return scores + self.e_score_correction_bias.squeeze()
+
+
+def _kernel_folder(folder: str) -> Path:
+    spec = importlib.util.find_spec("axolotl")
+    if spec is None:
+        raise BackendMissing(f"axolotl is not installed: {INSTALL}")
+    for root in spec.submodule_search_locations or ():
+        path = Path(root, "integrations", "kernels", "libs", folder)
+        if path.is_dir():
+            return path
+    raise BackendMissing(f"the installed axolotl has no kernels/libs/{folder}: {INSTALL}")
+
+
+def _imported(name: str, needs: str = "") -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        lacking = (error.name or "a module").partition(".")[0]
+        if lacking in ("axolotl", name.partition(".")[0]):
+            raise BackendMissing(f"the installed axolotl has no {error.name}: {INSTALL}") from error
+        mend = f"python -m pip install {needs or lacking}"
+        raise BackendMissing(f"axolotl needs {lacking}, not installed: {mend}") from error

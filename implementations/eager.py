@@ -1,0 +1,173 @@
+"""The whole specification in eager PyTorch, computed in the precision that it permits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from moe_routing.implementations.capabilities import Capabilities
+from moe_routing.implementations.tensors import TorchInputs, torch_inputs, torch_shared_inputs
+from moe_routing.reference import (
+    Groups,
+    RouterConfig,
+    RouterInputs,
+    Routing,
+    SharedExpertConfig,
+    SharedExpertInputs,
+    check_inputs,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class TorchAdapter:
+    """A plain PyTorch router, written as a model's author would."""
+
+    name = "torch"
+    wraps = "torch"
+
+    def __init__(self, device: str = "cpu") -> None:
+        self._device = device
+
+    def capabilities(self) -> Capabilities:
+        """Claim the whole spec; the logits returned are those routed."""
+        return Capabilities(logits="routed")
+
+    def route(self, config: RouterConfig, inputs: RouterInputs) -> Routing:
+        """Route in PyTorch. Errors: ``ValueError`` for a bad configuration."""
+        import torch
+
+        config = RouterConfig(**vars(config))
+        check_inputs(config, inputs)
+        with torch.no_grad():
+            return _route(config, torch_inputs(inputs, self._device))
+
+    def dispatch(self, config: RouterConfig, inputs: RouterInputs) -> Routing:
+        """Route with sigmoid where there is a selection bias and with softmax where not."""
+        score = "softmax" if inputs.selection_bias is None else "sigmoid"
+        return self.route(RouterConfig(**{**vars(config), "score": score}), inputs)
+
+    def shared_experts(
+        self, config: SharedExpertConfig, inputs: SharedExpertInputs
+    ) -> Tensor | None:
+        """Return the shared expert's output, gated where the configuration says so."""
+        import torch
+        from torch.nn import functional as F
+
+        if config.kind == "none":
+            return None
+        given = torch_shared_inputs(inputs, self._device)
+        with torch.no_grad():
+            output = swiglu(given["hidden"], given)
+            if config.gated:
+                output = F.linear(given["hidden"], given["gate"]).sigmoid() * output
+            return output
+
+
+def swiglu(hidden: Tensor, weights: dict[str, Tensor]) -> Tensor:
+    """Return ``down(silu(gate_proj x) * up_proj x)``, shape ``[T, H]``."""
+    from torch.nn import functional as F
+
+    gate = F.silu(F.linear(hidden, weights["gate_proj"]))
+    return F.linear(gate * F.linear(hidden, weights["up_proj"]), weights["down_proj"])
+
+
+def _route(config: RouterConfig, given: TorchInputs) -> Routing:
+    logits = _logits(config, given)
+    operated = _logit_op(config, logits)
+    scores = _scores(config, operated)
+    biased = scores.float()
+    if given.selection_bias is not None:
+        biased = biased + given.selection_bias
+    kept = _kept_experts(config.groups, biased)
+    if given.expert_table is not None:
+        ids = given.expert_table[given.token_ids]
+    else:
+        competing = biased.masked_fill(~kept, config.groups.fill) if config.groups else biased
+        ids = competing.topk(config.top_k, dim=-1).indices
+    weights = _weights(config, given, _gathered(config, operated, scores, kept, ids), ids)
+    return Routing(weights=weights, expert_ids=ids, logits=logits)
+
+
+def _logits(config: RouterConfig, given: TorchInputs) -> Tensor:
+    import torch
+    from torch.nn import functional as F
+
+    dtype = given.hidden.dtype if config.logits_dtype == "input" else torch.float32
+    hidden = given.hidden
+    if config.input_norm is not None:
+        size = hidden.shape[1]
+        hidden = F.rms_norm(hidden.float(), (size,), eps=config.input_norm.eps) * size**-0.5
+        if given.hidden_scale is not None:
+            hidden = hidden * given.hidden_scale.float()
+    hidden = hidden.to(dtype)
+    bias = None if given.gate_bias is None else given.gate_bias.to(dtype)
+    logits = F.linear(hidden, given.gate_weight.to(dtype), bias)
+    if given.gate_delta is not None:
+        logits = logits + F.linear(hidden, given.gate_delta.to(dtype))
+    return logits
+
+
+def _logit_op(config: RouterConfig, logits: Tensor) -> Tensor:
+    operated = logits if config.scores_dtype == "input" else logits.float()
+    if config.logit_multiplier != 1.0:
+        operated = operated * config.logit_multiplier
+    if config.logit_softcap is not None:
+        operated = (operated / config.logit_softcap).tanh() * config.logit_softcap
+    return operated
+
+
+def _scores(config: RouterConfig, operated: Tensor) -> Tensor:
+    from torch.nn import functional as F
+
+    match config.score:
+        case "softmax":
+            return F.softmax(operated, dim=-1)
+        case "sigmoid":
+            return operated.sigmoid()
+        case "sqrtsoftplus":
+            return F.softplus(operated).sqrt()
+        case _:
+            return operated
+
+
+def _kept_experts(groups: Groups | None, biased: Tensor) -> Tensor:
+    import torch
+
+    if groups is None:
+        return torch.ones_like(biased, dtype=torch.bool)
+    size = biased.shape[1] // groups.count
+    grouped = biased.reshape(len(biased), groups.count, size)
+    group_scores = grouped.topk(min(groups.top, size), dim=-1).values.sum(dim=-1)
+    best = group_scores.topk(groups.kept, dim=-1).indices
+    kept = torch.zeros_like(group_scores, dtype=torch.bool).scatter(1, best, True)
+    return kept.repeat_interleave(size, dim=1)
+
+
+def _gathered(
+    config: RouterConfig, operated: Tensor, scores: Tensor, kept: Tensor, ids: Tensor
+) -> Tensor:
+    from torch.nn import functional as F
+
+    match config.weights_from:
+        case "softmax_of_selected":
+            return F.softmax(operated.gather(1, ids), dim=-1)
+        case "sigmoid_of_selected":
+            return operated.gather(1, ids).sigmoid()
+        case "masked_scores":
+            return scores.masked_fill(~kept, 0.0).gather(1, ids)
+        case _:
+            return scores.gather(1, ids)
+
+
+def _weights(config: RouterConfig, given: TorchInputs, gathered: Tensor, ids: Tensor) -> Tensor:
+    from torch.linalg import vector_norm
+
+    weights, rule = gathered.float(), config.renormalize
+    if rule is not None:
+        norm = vector_norm(weights, ord=rule.order, dim=-1, keepdim=True)
+        weights = weights / (norm + rule.eps).clamp(min=rule.floor)
+    weights = weights * config.scale
+    if given.per_expert_scale is not None:
+        weights = weights * given.per_expert_scale.float()[ids]
+    return weights.to(given.hidden.dtype) if config.weights_dtype == "input" else weights

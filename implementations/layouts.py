@@ -1,0 +1,36 @@
+"""The result layouts that backends answer in, beside ``Routing``'s ``[T, K]``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FlatRouting:
+    """One entry a route, as sonic-moe's kernels take them.
+
+    Shapes: ``scores [N]``, ``token_indices [N]`` and ``expert_indices [N]`` with
+    N = T * K; entry i says that token ``token_indices[i]`` runs expert
+    ``expert_indices[i]`` with weight ``scores[i]``. ``num_tokens`` is T, ``logits [T, E]``
+    or None. Arrays are the backend's own, of any array library.
+    """
+
+    scores: Any
+    token_indices: Any
+    expert_indices: Any
+    num_tokens: int
+    logits: Any = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RoutingMap:
+    """Dense probabilities with a boolean map, as Megatron-Core returns them.
+
+    Shapes: ``probs [T, E]``, zero off the route, ``routing_map [T, E]`` of bool with
+    exactly K trues a row, ``logits [T, E]`` or None. Arrays are the backend's own.
+    """
+
+    probs: Any
+    routing_map: Any
+    logits: Any = None

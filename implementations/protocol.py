@@ -1,0 +1,62 @@
+"""The adapter protocol: the few methods through which the suite speaks to a backend."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+from moe_routing.implementations.capabilities import Capabilities
+from moe_routing.implementations.layouts import FlatRouting, RoutingMap
+from moe_routing.reference import (
+    RouterConfig,
+    RouterInputs,
+    Routing,
+    SharedExpertConfig,
+    SharedExpertInputs,
+)
+
+
+class BackendMissing(ImportError):
+    """The wrapped package is not installed; the message holds the command that mends it."""
+
+
+@runtime_checkable
+class Adapter(Protocol):
+    """One backend, as the suite sees it.
+
+    ``name`` heads the report. An optional attribute ``wraps`` names the distribution
+    package whose code runs, so that the report can show its version. Errors of ``route``:
+    ``Unsupported`` for a configuration that the capabilities do not claim (``Capabilities.
+    require`` raises it), ``BackendMissing`` where the package is absent.
+    """
+
+    name: str
+
+    def capabilities(self) -> Capabilities:
+        """Return what the backend claims; called often, so keep it cheap."""
+        ...
+
+    def route(
+        self, config: RouterConfig, inputs: RouterInputs
+    ) -> Routing | FlatRouting | RoutingMap:
+        """Route ``inputs`` and return the backend's native arrays, unconverted."""
+        ...
+
+
+@runtime_checkable
+class Dispatches(Protocol):
+    """A backend that picks softmax or sigmoid by itself."""
+
+    def dispatch(
+        self, config: RouterConfig, inputs: RouterInputs
+    ) -> Routing | FlatRouting | RoutingMap:
+        """Route as ``route`` does, without reading ``config.score``."""
+        ...
+
+
+@runtime_checkable
+class SharesExperts(Protocol):
+    """A backend that computes the shared experts' contribution."""
+
+    def shared_experts(self, config: SharedExpertConfig, inputs: SharedExpertInputs) -> Any:
+        """Return the contribution ``[T, H]``, or None where there is no shared expert."""
+        ...

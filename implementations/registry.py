@@ -1,0 +1,108 @@
+"""Finding adapters: a registered name, ``module:attr``, ``file.py:attr``, an entry point."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from moe_routing.implementations.protocol import Adapter
+
+ENTRY_POINT_GROUP = "moe_routing.adapters"
+
+SHIPPED = {
+    "reference": "moe_routing.implementations.reference:ReferenceAdapter",
+    "torch": "moe_routing.implementations.eager:TorchAdapter",
+    "scattermoe": "moe_routing.implementations.scattermoe:ScatterMoeAdapter",
+    "sonicmoe": "moe_routing.implementations.sonicmoe:SonicMoeAdapter",
+}
+"""The adapters of this distribution, by name."""
+
+
+class AdapterError(Exception):
+    """An adapter could not be found, imported or built; the message says the mend."""
+
+
+def registered() -> dict[str, str]:
+    """Return where each registered adapter lives, by name: shipped, then entry points."""
+    found = {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
+    return {**found, **SHIPPED}
+
+
+def load_adapter(reference: str) -> Adapter:
+    """Return the adapter that ``reference`` names.
+
+    ``reference`` is a registered name, ``package.module:attribute`` or
+    ``path/to/file.py:attribute``; the attribute is an adapter, or a class or function
+    that makes one without arguments. Errors: ``AdapterError``, in one line.
+    """
+    target = registered().get(reference, reference)
+    location, colon, attribute = target.rpartition(":")
+    if not colon or not location or not attribute:
+        raise AdapterError(_unknown(reference))
+    module = _load_file(location) if location.endswith(".py") else _load_module(location)
+    if not hasattr(module, attribute):
+        public = [name for name in vars(module) if not name.startswith("_")]
+        near = difflib.get_close_matches(attribute, public, n=3)
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        raise AdapterError(f"{location} has no attribute {attribute!r}{hint}")
+    return _built(reference, getattr(module, attribute))
+
+
+def _unknown(reference: str) -> str:
+    known = sorted(registered())
+    near = difflib.get_close_matches(reference, known, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return (
+        f"Unknown adapter {reference!r}{hint} Registered are {', '.join(known)}; "
+        "or give package.module:attribute or path/to/file.py:attribute"
+    )
+
+
+def _load_module(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        raise AdapterError(f"Cannot import {name}: {_in_one_line(error)}") from error
+
+
+def _load_file(path: str) -> ModuleType:
+    file = Path(path)
+    if not file.is_file():
+        raise AdapterError(f"Cannot find the adapter file {path}; the current folder is {Path.cwd()}")
+    name = f"moe_routing_adapter_{file.stem}_{abs(hash(file.resolve())):x}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise AdapterError(f"Cannot import {path}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise AdapterError(f"Cannot import {path}: {_in_one_line(error)}") from error
+    return module
+
+
+def _built(reference: str, value: Any) -> Adapter:
+    if isinstance(value, type) or (callable(value) and not hasattr(value, "route")):
+        try:
+            value = value()
+        except Exception as error:
+            raise AdapterError(f"Cannot build {reference}: {_in_one_line(error)}") from error
+    lacking = [name for name in ("name", "capabilities", "route") if not hasattr(value, name)]
+    if lacking:
+        raise AdapterError(
+            f"{reference} is no adapter: it has no {', '.join(lacking)} "
+            f"(type={type(value).__name__}); see moe_routing.implementations.Adapter"
+        )
+    return value
+
+
+def _in_one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split()) or 'no message'}"

@@ -1,0 +1,97 @@
+"""axolotl's ScatterMoE router: the code of ``scattermoe_lora/layers.py``, called as it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from moe_routing.implementations._axolotl import (
+    flagged_block,
+    kernel_module,
+    moe_block,
+    plain_claim,
+    shared_block,
+    sigmoid_claims,
+    softmax_gate,
+)
+from moe_routing.implementations.capabilities import Capabilities
+from moe_routing.implementations.tensors import torch_inputs
+from moe_routing.reference import (
+    Renormalize,
+    RouterConfig,
+    RouterInputs,
+    Routing,
+    SharedExpertConfig,
+    SharedExpertInputs,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_SOFTMAX = plain_claim(
+    name="softmax",
+    renormalize=(None, Renormalize()),
+    logits_dtype=("input",),
+)
+_CAPABILITIES = Capabilities(claims=(_SOFTMAX, *sigmoid_claims("sigmoid")))
+
+
+class ScatterMoeAdapter:
+    """``_softmax_topk_route`` (Qwen, OLMoE, Mixtral) and ``_sigmoid_topk_route`` (DeepSeek, GLM).
+
+    It claims what those families need, whether or not the code does it: the excluded
+    experts of DeepSeek-V3 are filled with -inf. The logits stay inside.
+    """
+
+    name = "scattermoe"
+    wraps = "axolotl"
+
+    def __init__(self, device: str = "cpu") -> None:
+        self._device = device
+
+    def capabilities(self) -> Capabilities:
+        """Claim the softmax families, DeepSeek-V3 with GLM, and MiniMax-M2."""
+        return _CAPABILITIES
+
+    def route(self, config: RouterConfig, inputs: RouterInputs) -> Routing:
+        """Call the function that the score names. Errors: ``Unsupported``, ``BackendMissing``."""
+        claim = self.capabilities().require(config, inputs)
+        return self._call(f"_{claim.name}_topk_route", claim.name, config, inputs)
+
+    def dispatch(self, config: RouterConfig, inputs: RouterInputs) -> Routing:
+        """Call ``_route``, which looks for a bias and is not told the score."""
+        score = "softmax" if inputs.selection_bias is None else "sigmoid"
+        meant = RouterConfig.unchecked(**{**vars(config), "score": score})
+        claim = self.capabilities().require(meant, inputs)
+        return self._call("_route", claim.name, config, inputs)
+
+    def shared_experts(
+        self, config: SharedExpertConfig, inputs: SharedExpertInputs
+    ) -> Tensor | None:
+        """Call ``_compute_shared_expert``."""
+        layers = kernel_module("scattermoe_lora", "layers")
+        import torch
+
+        block, hidden = shared_block(config, inputs, self._device)
+        with torch.no_grad():
+            output: Tensor | None = layers._compute_shared_expert(block, hidden)
+        return output
+
+    def _call(
+        self, function: str, family: str, config: RouterConfig, inputs: RouterInputs
+    ) -> Routing:
+        layers = kernel_module("scattermoe_lora", "layers")
+        import torch
+
+        given = torch_inputs(inputs, self._device)
+        with torch.no_grad():
+            block = moe_block(inputs, given, **_attributes(family, config))
+            gate, weight, delta = layers._unwrap_gate_lora(block.gate)
+            answer = getattr(layers, function)(block, gate, given.hidden, weight, delta)
+        return Routing(weights=answer[0], expert_ids=answer[1])
+
+
+def _attributes(family: str, config: RouterConfig) -> dict[str, dict[str, Any]]:
+    if family == "softmax":
+        return {"gate": softmax_gate(config)}
+    gate = {"top_k": config.top_k, "num_experts": config.num_experts}
+    return {"gate": gate, "block": flagged_block(config)}

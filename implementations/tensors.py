@@ -1,0 +1,106 @@
+"""Torch tensors from a case's arrays, with the drawn strides, watched for mutation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from moe_routing.reference import RouterInputs, SharedExpertInputs
+
+if TYPE_CHECKING:
+    import torch
+
+_FLOAT32_ARRAYS = ("selection_bias",)
+_watched: ContextVar[list[Watched] | None] = ContextVar("watched", default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watched:
+    """A tensor that a backend was given, beside the array that it must still equal."""
+
+    name: str
+    tensor: Any
+    array: npt.NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TorchInputs:
+    """``RouterInputs`` as tensors of their own dtype and strides; absent arrays are None."""
+
+    hidden: torch.Tensor
+    gate_weight: torch.Tensor
+    gate_bias: torch.Tensor | None = None
+    selection_bias: torch.Tensor | None = None
+    gate_delta: torch.Tensor | None = None
+    per_expert_scale: torch.Tensor | None = None
+    hidden_scale: torch.Tensor | None = None
+    expert_table: torch.Tensor | None = None
+    token_ids: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+
+
+def torch_inputs(inputs: RouterInputs, device: str = "cpu") -> TorchInputs:
+    """Make the tensors of one routing call: ``inputs.dtype`` (the selection bias: float32).
+
+    Every tensor has the strides of its array, with NaN in the gaps between elements, and
+    is watched: the suite compares it with the array after the call.
+    """
+    return TorchInputs(
+        **{
+            name: torch_tensor(name, array, dtype=_dtype_of(name, array, inputs.dtype), device=device)
+            for name, array in inputs.arrays().items()
+        }
+    )
+
+
+def torch_shared_inputs(
+    inputs: SharedExpertInputs, device: str = "cpu"
+) -> dict[str, torch.Tensor]:
+    """Make the tensors of one shared-expert call, by field name, as ``torch_inputs`` does."""
+    return {
+        name: torch_tensor(name, array, dtype=inputs.dtype, device=device)
+        for name, array in inputs.arrays().items()
+    }
+
+
+def torch_tensor(
+    name: str, array: npt.NDArray[Any], *, dtype: str, device: str = "cpu"
+) -> torch.Tensor:
+    """Make one watched tensor with the array's values and element strides."""
+    import torch
+
+    strides = tuple(step // array.itemsize for step in array.strides)
+    span = 1 + sum((n - 1) * step for n, step in zip(array.shape, strides, strict=True))
+    if array.size == 0 or min(strides, default=1) < 1:
+        tensor = torch.empty(array.shape, dtype=getattr(torch, dtype), device=device)
+    else:
+        gaps = 0 if array.dtype.kind == "i" else float("nan")
+        storage = torch.full((span,), gaps, dtype=getattr(torch, dtype), device=device)
+        tensor = storage.as_strided(array.shape, strides)
+    tensor.copy_(torch.from_numpy(np.array(array)))
+    if (watched := _watched.get()) is not None:
+        watched.append(Watched(name=name, tensor=tensor, array=array))
+    return tensor
+
+
+@contextmanager
+def watching_tensors() -> Iterator[list[Watched]]:
+    """Collect every tensor that ``torch_tensor`` makes inside the block."""
+    made: list[Watched] = []
+    token = _watched.set(made)
+    try:
+        yield made
+    finally:
+        _watched.reset(token)
+
+
+def _dtype_of(name: str, array: npt.NDArray[Any], dtype: str) -> str:
+    if array.dtype.kind == "i":
+        return "int64"
+    return "float32" if name in _FLOAT32_ARRAYS else dtype
