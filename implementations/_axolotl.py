@@ -137,20 +137,20 @@ def flagged_block(config: RouterConfig) -> dict[str, Any]:
 def with_lora(layer: SimpleNamespace, delta: Tensor | None) -> SimpleNamespace:
     """Wrap ``layer`` as peft does where its weight ``[E, H]`` has the LoRA ``delta``.
 
-    Of rank E: ``0.5 * (2 I @ delta)`` is ``delta`` to the bit, short of overflow, and is
-    wrong wherever the scaling is forgotten or applied twice.
+    Of rank E: ``-1 * (-I @ delta)`` is ``delta`` to the bit at every magnitude, and has
+    the wrong sign wherever the scaling is forgotten or applied twice.
     """
     import torch
 
     if delta is None:
         return layer
-    up = 2 * torch.eye(len(delta), dtype=delta.dtype, device=delta.device)
+    up = -torch.eye(len(delta), dtype=delta.dtype, device=delta.device)
     return SimpleNamespace(
         base_layer=layer,
         weight=layer.weight,
         lora_A={"default": SimpleNamespace(weight=delta)},
         lora_B={"default": SimpleNamespace(weight=up)},
-        scaling={"default": 0.5},
+        scaling={"default": -1.0},
         active_adapters=["default"],
     )
 
@@ -198,5 +198,5 @@ def _imported(name: str, needs: str = "") -> ModuleType:
         lacking = (error.name or "a module").partition(".")[0]
         if lacking in ("axolotl", name.partition(".")[0]):
             raise BackendMissing(f"the installed axolotl has no {error.name}: {INSTALL}") from error
-        mend = f"python -m pip install {needs or lacking}"
-        raise BackendMissing(f"axolotl needs {lacking}, not installed: {mend}") from error
+        mend = f"python -m pip install {needs if lacking in needs.split() else lacking}"
+        raise BackendMissing(f"axolotl needs {lacking}, which is missing: {mend}") from error

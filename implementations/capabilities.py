@@ -133,7 +133,8 @@ def _narrowed_claim(claim: Claim, axes: dict[str, tuple[Any, ...]]) -> Claim | N
 
 def _holds(permitted: Iterable[Any] | _Any, value: object) -> bool:
     if isinstance(value, Groups):
-        return any(isinstance(rule, GroupRule) and rule.covers(value) for rule in permitted)
+        rules = (GroupRule(),) if isinstance(permitted, _Any) else permitted
+        return any(isinstance(rule, GroupRule) and rule.covers(value) for rule in rules)
     return value in permitted
 
 

@@ -145,9 +145,15 @@ class RouterConfig:
         require_choice("weights_from", self.weights_from, WEIGHTS_FROM)
         for name in ("logits_dtype", "scores_dtype", "weights_dtype"):
             require_choice(name, getattr(self, name), LEAST_PRECISE)
-        require_kind("groups", self.groups, Groups)
-        require_kind("renormalize", self.renormalize, Renormalize)
-        require_kind("input_norm", self.input_norm, RmsNorm)
+        for name, kind in (
+            ("groups", Groups),
+            ("renormalize", Renormalize),
+            ("input_norm", RmsNorm),
+        ):
+            part = getattr(self, name)
+            require_kind(name, part, kind)
+            if part is not None:
+                kind(**vars(part))  # a part made around its own checks is checked here
         require_real("scale", self.scale)
         require_real("logit_multiplier", self.logit_multiplier)
         if self.logit_softcap is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +25,9 @@ class Routing:
     the backend's native arrays here unconverted.
     """
 
-    weights: npt.NDArray[np.floating]
-    expert_ids: npt.NDArray[np.integer]
-    logits: npt.NDArray[np.floating] | None = None
+    weights: Any
+    expert_ids: Any
+    logits: Any = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

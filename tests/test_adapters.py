@@ -367,7 +367,9 @@ class TestTheBackendsOwnCode:
 
     @pytest.mark.parametrize("dtype", DTYPES)
     def test_the_lora_wrapper_stands_for_the_delta_to_the_bit(self, dtype):
-        given = torch_inputs(inputs_of(delta=True, dtype=dtype))
+        delta = drawn(2, E, H, dtype=dtype)
+        delta[0, 0], delta[1, 1] = FORMATS[dtype].largest, FORMATS[dtype].tiny / 2
+        given = torch_inputs(inputs_of(gate_delta=delta, dtype=dtype))
         gate = moe_block(inputs_of(), given).gate
         unwraps = (
             kernel_module("scattermoe_lora", "layers")._unwrap_gate_lora,

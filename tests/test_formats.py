@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -61,7 +62,9 @@ def around(value: float, *, fine: bool) -> list[float]:
     """A value and both neighbours, in float64 steps or in those of float32."""
     kind = np.float64 if fine else np.float32
     center = kind(value)
-    return [float(np.nextafter(center, kind(to))) for to in (-np.inf, np.inf)] + [float(center)]
+    with np.errstate(over="ignore"):
+        near = [float(np.nextafter(center, kind(to))) for to in (-np.inf, np.inf)]
+    return [*near, float(center)]
 
 
 def edges(fmt: FloatFormat, *, fine: bool) -> np.ndarray:
@@ -118,6 +121,18 @@ def test_round_goes_from_float64_in_one_step(name: str) -> None:
     with np.errstate(over="ignore", invalid="ignore"):
         expected = values.astype(NATIVE[name]).astype(np.float64)
     assert_rounds_like(fmt, values, expected)
+
+
+def test_round_agrees_with_exact_rational_arithmetic(fmt: FloatFormat) -> None:
+    """Python's ``round`` of a fraction is exact, ties to even."""
+    values = np.concatenate([every_scale(fmt, seed=5)[:300], edges(fmt, fine=True)])
+    values = values[np.isfinite(values) & (np.abs(values) <= fmt.largest)]
+    for value in values.tolist():
+        exponent = max(math.frexp(value)[1] - 1, fmt.min_exponent)
+        step = Fraction(2) ** (exponent - fmt.precision + 1)
+        expected = float(round(Fraction(value) / step) * step)
+        got = float(fmt.round(value))
+        assert got == expected, f"{fmt.name}.round({value!r})={got!r}, but should be {expected!r}"
 
 
 def test_float64_is_its_own_rounding() -> None:

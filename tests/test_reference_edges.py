@@ -68,6 +68,37 @@ def test_one_nan_logit_loses_to_every_number() -> None:
     assert route(configured(4, 4, "sigmoid"), inputs).expert_ids.tolist() == [[0, 3, 2, 1]]
 
 
+def test_nan_counts_as_minus_infinity_and_ties_with_it() -> None:
+    gate_bias = np.array([np.nan, -np.inf, 0.0, np.nan], np.float32)
+    inputs = RouterInputs(hidden=np.zeros((1, 4)), gate_weight=np.eye(4), gate_bias=gate_bias)
+    config = configured(4, 4, "identity", weights_from="sigmoid_of_selected")
+    assert route(config, inputs).expert_ids.tolist() == [[2, 0, 1, 3]]
+
+
+def test_a_group_scores_its_best_numbers_beside_a_nan() -> None:
+    gate_bias = np.array([np.nan, 2.0, 1.0, 0.0, 1.5, 1.0], np.float32)
+    inputs = RouterInputs(hidden=np.zeros((1, 6)), gate_weight=np.eye(6), gate_bias=gate_bias)
+    got = stages(configured(6, 1, "identity", groups=Groups(count=2, kept=1)), inputs)
+    assert got.group_scores.tolist() == [[3.0, 2.5]]
+    assert got.expert_ids.tolist() == [[1]]
+
+
+@pytest.mark.parametrize(
+    ("score", "expected"),
+    [
+        ("softmax", [1.0, 0.0, 0.0, 0.0]),
+        ("sigmoid", [1.0, 1.0, math.exp(-100.0), 0.0]),
+        ("sqrtsoftplus", [math.sqrt(2.0**127), math.sqrt(1000.0), math.exp(-50.0), 0.0]),
+        ("identity", [2.0**127, 1000.0, -100.0, -(2.0**127)]),
+    ],
+)
+def test_finite_logits_of_any_size_have_finite_scores(score: str, expected: list[float]) -> None:
+    inputs = from_logits([[2.0**127, 1000.0, -100.0, -(2.0**127)]])
+    with np.errstate(all="raise"):
+        got = stages(configured(4, 1, score), inputs)
+    np.testing.assert_allclose(got.scores[0], expected, rtol=1e-15, atol=0.0)
+
+
 @pytest.mark.parametrize("groups", [None, Groups(count=3, kept=1, top=1)])
 def test_a_bias_that_is_finite_for_one_expert_selects_it_first(groups: Groups | None) -> None:
     bias = np.full(6, -np.inf, np.float32)

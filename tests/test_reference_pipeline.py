@@ -252,33 +252,34 @@ def assert_close(
     assert close.all(), f"{name}={got[~close]}, but should be {expected[~close]}"
 
 
-def assert_same_stages(config: RouterConfig, got: Stages, t: int, naive: dict[str, Any]) -> None:
-    assert got.expert_ids[t].tolist() == naive["expert_ids"], f"token {t}: {naive['competing']}"
-    assert got.kept[t].tolist() == naive["kept"], f"token {t}: {naive['group_scores']}"
-    for name in ("logits", "operated", "biased", "competing"):
-        assert_close(f"{name}[{t}]", getattr(got, name)[t], naive[name], BOUND, BOUND)
-    if config.groups is not None:
-        terms = min(config.groups.top, config.experts_per_group)
-        absolute = terms * BOUND
-        assert_close(
-            f"group_scores[{t}]", got.group_scores[t], naive["group_scores"], BOUND, absolute
-        )
-    else:
-        assert got.group_scores is None, "no groups, no group scores"
-    positive = ("scores", "gathered", "renormalized", "weights")
-    for name in positive[1:] if config.score == "identity" else positive:
-        assert_close(f"{name}[{t}]", getattr(got, name)[t], naive[name], BOUND, 0.0)
+def assert_same_stages(
+    case: str, config: RouterConfig, got: Stages, t: int, naive: dict[str, Any]
+) -> None:
+    absolute = dict.fromkeys(("logits", "operated", "biased", "competing"), BOUND)
+    absolute["scores"] = BOUND if config.score == "identity" else 0.0
+    if config.groups is not None:  # sums of this many scores
+        absolute["group_scores"] = BOUND * min(config.groups.top, config.experts_per_group)
+    for name, expected in naive.items():
+        stage, value = f"{case} {name}[{t}]", getattr(got, name)
+        if expected is None:
+            assert value is None, f"{stage} must be None"
+        elif name in ("kept", "expert_ids"):
+            ids = value[t].tolist()
+            assert ids == expected, f"{stage}={ids}, but should be {expected}"
+        else:
+            assert_close(stage, value[t], expected, BOUND, absolute.get(name, 0.0))
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_every_stage_agrees_with_the_naive_router(seed: int) -> None:
-    config, inputs = draw(seed)
-    got = stages(config, inputs)
-    for t in range(inputs.num_tokens):
-        assert_same_stages(config, got, t, naive_token(config, inputs, t))
+@pytest.mark.parametrize("first", SEEDS[::10])
+def test_every_stage_agrees_with_the_naive_router(first: int) -> None:
+    for seed in range(first, first + 10):
+        config, inputs = draw(seed)
+        got = stages(config, inputs)
+        for t in range(inputs.num_tokens):
+            assert_same_stages(f"draw({seed})", config, got, t, naive_token(config, inputs, t))
 
 
-@pytest.mark.parametrize("seed", SEEDS[:20])
+@pytest.mark.parametrize("seed", SEEDS[:10])
 def test_route_returns_the_last_stage_and_the_logits(seed: int) -> None:
     config, inputs = draw(seed)
     routing, done = route(config, inputs), stages(config, inputs)

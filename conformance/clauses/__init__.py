@@ -1,1 +1,39 @@
-"""."""
+"""Clauses: one module a chapter of the spec; importing this package registers them all."""
+
+from moe_routing.conformance.clauses import (
+    dispatch,
+    groups,
+    invariance,
+    layout,
+    logits,
+    robustness,
+    scores,
+    selection,
+    shared_experts,
+    weights,
+)
+from moe_routing.conformance.clauses.registry import (
+    CHAPTERS,
+    CLAUSES,
+    Clause,
+    NoSuchClause,
+    select_clauses,
+)
+
+__all__ = [
+    "CHAPTERS",
+    "CLAUSES",
+    "Clause",
+    "NoSuchClause",
+    "dispatch",
+    "groups",
+    "invariance",
+    "layout",
+    "logits",
+    "robustness",
+    "scores",
+    "select_clauses",
+    "selection",
+    "shared_experts",
+    "weights",
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from moe_routing.implementations import ANY, Capabilities, Claim, GroupRule, Limits
@@ -15,6 +16,7 @@ Choose = Callable[[str, Sequence[Any]], Any]
 
 EXPERTS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 17, 24, 32, 33, 60, 64)
 MORE_EXPERTS = (96, 128, 160, 256, 257, 384, 512, 1024, 1025)
+_OFTEN = 4  # how many times the small sizes are offered for each time the large ones are
 TOKENS = (1, 2, 3, 0, 7, 8, 9, 15, 16, 17, 45, 63)
 MORE_TOKENS = (255, 256, 257, 1025, 2049)
 TOP_K = (1, 2, 3, 4, 6, 8, 10, 16, 18, 22, 33)
@@ -32,8 +34,8 @@ RENORMALIZATIONS = (
 SOFTCAPS = (30.0, 5.0, 1.0)
 MULTIPLIERS = (0.1768, 0.5, 2.0, -1.0)
 
-_SELDOM = 7  # one case in eight has the part, where the claim leaves it open
-
+_ARRAYS = ("gate_bias", "gate_delta", "per_expert_scale")
+_PLAIN = 6  # how many times no optional part is offered, for each time every one is
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
@@ -53,6 +55,9 @@ def choose_config(choose: Choose, claim: Claim, limits: Limits) -> RouterConfig:
     rule = choose("groups", claim.groups)
     groups = None if rule is None else choose_groups(choose, rule, num_experts)
     left = num_experts if groups is None else groups.kept * num_experts // groups.count
+    dtypes = product(claim.logits_dtype, claim.scores_dtype, claim.weights_dtype)
+    logits_dtype, scores_dtype, weights_dtype = choose("dtypes", list(dtypes))
+    ops = choose("logit ops", _part_sets(claim, ("logit_softcap", "logit_multiplier", "input_norm")))
     return RouterConfig(
         num_experts=num_experts,
         top_k=choose("top_k", _top_k(left, limits)),
@@ -61,14 +66,12 @@ def choose_config(choose: Choose, claim: Claim, limits: Limits) -> RouterConfig:
         groups=groups,
         renormalize=choose("renormalize", _values(claim.renormalize, RENORMALIZATIONS)),
         scale=choose("scale", _values(claim.scale, SCALES)),
-        logit_softcap=_optional(choose, "logit_softcap", claim.logit_softcap, SOFTCAPS, None),
-        logit_multiplier=_optional(
-            choose, "logit_multiplier", claim.logit_multiplier, MULTIPLIERS, 1.0
-        ),
-        logits_dtype=choose("logits_dtype", claim.logits_dtype),
-        scores_dtype=choose("scores_dtype", claim.scores_dtype),
-        weights_dtype=choose("weights_dtype", claim.weights_dtype),
-        input_norm=_optional(choose, "input_norm", claim.input_norm, (RmsNorm(),), None),
+        logit_softcap=choose("softcap", SOFTCAPS) if "logit_softcap" in ops else None,
+        logit_multiplier=choose("multiplier", MULTIPLIERS) if "logit_multiplier" in ops else 1.0,
+        logits_dtype=logits_dtype,
+        scores_dtype=scores_dtype,
+        weights_dtype=weights_dtype,
+        input_norm=RmsNorm() if "input_norm" in ops else None,
     )
 
 
@@ -78,20 +81,26 @@ def choose_parts(choose: Choose, claim: Claim, config: RouterConfig, takes: str)
     Hash routing selects nothing, so it comes without selection bias and groups; logits
     that are given come without anything that would change them.
     """
-    tables = claim.expert_table
-    if config.groups is not None or config.weights_from == "masked_scores":
-        tables = tuple(value for value in tables if not value) or (False,)
-    if "none" not in claim.selection_bias and False in tables:
-        tables = (False,)
-    table = _flag(choose, "expert_table", tables)
-    given = takes == "logits"
+    names = ("per_expert_scale",) if takes == "logits" else _ARRAYS
+    sets = _part_sets(claim, names)
+    if config.groups is None and config.weights_from != "masked_scores":
+        sets = sets + [{"expert_table"}] * (True in claim.expert_table)
+        sets = [{"expert_table"}] if False not in claim.expert_table else sets
+    parts = choose("optional arrays", sets)
+    table = "expert_table" in parts
     return Parts(
         selection_bias="none" if table else choose("selection_bias", claim.selection_bias),
-        gate_bias=not given and _flag(choose, "gate_bias", claim.gate_bias),
-        gate_delta=not given and _flag(choose, "gate_delta", claim.gate_delta),
-        per_expert_scale=_flag(choose, "per_expert_scale", claim.per_expert_scale),
         expert_table=table,
+        **{name: name in parts for name in _ARRAYS},
     )
+
+
+def _part_sets(claim: Claim, names: Sequence[str]) -> list[set[str]]:
+    """Return the sets of optional parts to draw from: mostly none, each alone, and all."""
+    forced = {name for name in names if False not in getattr(claim, name)}
+    free = [name for name in names if len(set(getattr(claim, name))) > 1]
+    alone = [forced | {name} for name in free]
+    return [forced] * (_PLAIN if free else 1) + alone + [forced | set(free)] * (len(free) > 1)
 
 
 def choose_claim(choose: Choose, capabilities: Capabilities) -> Claim:
@@ -125,7 +134,7 @@ def score_pairs(claim: Claim) -> list[tuple[str, str]]:
 def _experts(limits: Limits) -> list[int]:
     most = limits.max_experts or math.inf
     step = limits.experts_multiple_of
-    offered = [n for n in (*EXPERTS, *MORE_EXPERTS) if n <= most and n % step == 0]
+    offered = [n for n in EXPERTS * _OFTEN + MORE_EXPERTS if n <= most and n % step == 0]
     return offered or [step]
 
 
@@ -136,14 +145,3 @@ def _top_k(left: int, limits: Limits) -> list[int]:
 
 def _values(permitted: Any, offered: Sequence[Any]) -> Sequence[Any]:
     return offered if permitted is ANY else permitted
-
-
-def _flag(choose: Choose, name: str, permitted: Sequence[bool]) -> bool:
-    """Choose whether a part is there: seldom, where both are permitted."""
-    return choose(name, [False] * _SELDOM + [True] if len(set(permitted)) > 1 else permitted)
-
-
-def _optional(
-    choose: Choose, name: str, permitted: Sequence[bool], offered: Sequence[Any], absent: Any
-) -> Any:
-    return choose(f"{name} value", offered) if _flag(choose, name, permitted) else absent

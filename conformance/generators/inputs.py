@@ -1,4 +1,4 @@
-"""Inputs from a recipe: seeded NumPy arrays, chosen by lists of rows and experts."""
+"""Inputs from a recipe: seeded NumPy arrays, with experts chosen from a pool."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from moe_routing.reference import RouterConfig, RouterInputs
 from moe_routing.reference.formats import FLOAT32, INPUT_FORMATS, FloatFormat
 
 POOL = 8
-"""The number of rows and of experts in the pool that small cases choose from."""
+"""The number of experts in the pool that small cases choose from."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Draft:
     """Everything that determines a case's arrays, beside its configuration.
 
-    ``rows`` and ``columns`` index the pool of tokens and of experts; None takes the pool
-    as it is. Repeated indices give repeated tokens and tied experts.
+    ``columns`` index a pool of experts; None takes them as they come. Repeated indices
+    give tied experts.
     """
 
     recipe: str
@@ -34,7 +34,6 @@ class Draft:
     hidden: int
     parts: Parts
     bias: str = "zero"
-    rows: Sequence[int] | None = None
     columns: Sequence[int] | None = None
     strided: bool = False
     given_logits: bool = False
@@ -71,20 +70,19 @@ def _steps(name: str, shape: tuple[int, ...]) -> list[int]:
 def _gate(
     rng: np.random.Generator, recipe: Recipe, config: RouterConfig, draft: Draft, form: FloatFormat
 ) -> dict[str, Any]:
-    rows = list(range(draft.tokens)) if draft.rows is None else list(draft.rows)
     columns = list(range(config.num_experts)) if draft.columns is None else list(draft.columns)
     sizes = Sizes(
-        tokens=draft.tokens if draft.rows is None else POOL,
+        tokens=draft.tokens,
         hidden=draft.hidden,
         experts=config.num_experts if draft.columns is None else POOL,
         groups=config.groups.count if config.groups and draft.columns is None else 1,
     )
     if recipe.logits is not None:
-        hidden = recipe.logits(rng, sizes, form)[rows][:, columns]
+        hidden = recipe.logits(rng, sizes, form)[:, columns]
         gate = np.eye(config.num_experts)
     else:
-        pool, gate = recipe.gate(rng, sizes, form)
-        hidden, gate = pool[rows], gate[columns]
+        hidden, gate = recipe.gate(rng, sizes, form)
+        gate = gate[columns]
     return {"hidden": _exact(hidden, form), "gate_weight": _exact(gate, form)}
 
 

@@ -1,14 +1,16 @@
 """Hypothesis strategies for routers: configurations, inputs, whole cases.
 
-They draw structure with Hypothesis (sizes, axes, a recipe, a seed, lists of row and
-expert indices into a seeded pool) and leave the numbers to seeded NumPy: drawing every
+They draw structure with Hypothesis (sizes, axes, a recipe, a seed, a list of expert
+indices into a seeded pool) and leave the numbers to seeded NumPy: drawing every
 element is slow, and a bare seed does not shrink. Choices are ordered plainest first,
 since that is where shrinking ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from hypothesis import strategies as st
@@ -21,52 +23,83 @@ from moe_routing.conformance.generators.shared import make_shared_case
 from moe_routing.implementations import Capabilities
 from moe_routing.reference import RouterConfig, RouterInputs
 
-BUDGET = 2**15
+BUDGET = 2**14
 """The most numbers in a case's logits, ``T * E``: what keeps a case in milliseconds."""
 
 _SEEDS = st.integers(0, 2**16 - 1)
 
 
-@st.composite
-def router_configs(draw: st.DrawFn, capabilities: Capabilities | None = None) -> RouterConfig:
+Offers = Mapping[str, Callable[[Sequence[Any]], Sequence[Any]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Focus:
+    """Where a clause looks: recipes, hidden sizes, biases, and a filter for any choice.
+
+    ``offers`` filters, by the names of the choices in ``axes``, what is offered; a filter
+    that leaves nothing is not applied.
+    """
+
+    recipes: tuple[str, ...] = tuple(RECIPES)
+    hidden_sizes: tuple[int, ...] = axes.HIDDEN_SIZES
+    biases: tuple[str, ...] = tuple(BIASES)
+    offers: Offers = field(default_factory=dict)
+
+
+def router_configs(capabilities: Capabilities | None = None) -> st.SearchStrategy[RouterConfig]:
     """Generate configurations that ``capabilities`` claim, whatever the inputs are."""
-    capabilities = capabilities or Capabilities()
-    choose = _chooser(draw)
-    claim = axes.choose_claim(choose, capabilities)
-    return axes.choose_config(choose, claim, capabilities.limits)
+    return _configs(capabilities or Capabilities())
 
 
-@st.composite
 def router_inputs(
-    draw: st.DrawFn,
     config: RouterConfig,
     capabilities: Capabilities | None = None,
     *,
     recipes: Sequence[str] = tuple(RECIPES),
-    hidden_sizes: Sequence[int] = axes.HIDDEN_SIZES,
-) -> RouterInputs:
+) -> st.SearchStrategy[RouterInputs]:
     """Generate inputs for ``config`` that ``capabilities`` claim beside it.
 
-    ``recipes`` names the distributions to draw from, ``hidden_sizes`` the values of H.
+    ``recipes`` names the distributions to draw from. Errors: ``ValueError`` where nothing
+    claims ``config``.
     """
-    return make_inputs(
-        config, draw(_drafts(config, capabilities or Capabilities(), recipes, hidden_sizes))
-    )
+    capabilities = capabilities or Capabilities()
+    if not any(claim.covers(config) for claim in capabilities.claims):
+        raise ValueError(f"Cannot draw inputs: the capabilities do not claim {config}")
+    drafts = _drafts(config, capabilities, Focus(recipes=tuple(recipes)))
+    return drafts.map(lambda draft: make_inputs(config, draft))
+
+
+def routing_cases(
+    capabilities: Capabilities | None = None, *, recipes: Sequence[str] = tuple(RECIPES)
+) -> st.SearchStrategy[Case]:
+    """Generate whole cases from the claims of ``capabilities``, never by rejection."""
+    return focused_cases(capabilities or Capabilities(), Focus(recipes=tuple(recipes)))
 
 
 @st.composite
-def routing_cases(
-    draw: st.DrawFn,
-    capabilities: Capabilities | None = None,
-    *,
-    recipes: Sequence[str] = tuple(RECIPES),
-    hidden_sizes: Sequence[int] = axes.HIDDEN_SIZES,
-) -> Case:
-    """Generate whole cases from the claims of ``capabilities``, never by rejection."""
-    capabilities = capabilities or Capabilities()
-    config = draw(router_configs(capabilities))
-    draft = draw(_drafts(config, capabilities, recipes, hidden_sizes))
+def focused_cases(draw: st.DrawFn, capabilities: Capabilities, focus: Focus) -> Case:
+    """Generate whole cases where ``focus`` looks."""
+    choose = _chooser(draw, focus.offers)
+    config = _config(choose, capabilities)
+    draft = _draft(draw, choose, config, capabilities, focus)
     return Case(config=config, inputs=make_inputs(config, draft), recipe=draft.recipe)
+
+
+@st.composite
+def _configs(draw: st.DrawFn, capabilities: Capabilities) -> RouterConfig:
+    return _config(_chooser(draw, {}), capabilities)
+
+
+@st.composite
+def _drafts(
+    draw: st.DrawFn, config: RouterConfig, capabilities: Capabilities, focus: Focus
+) -> Draft:
+    return _draft(draw, _chooser(draw, focus.offers), config, capabilities, focus)
+
+
+def _config(choose: axes.Choose, capabilities: Capabilities) -> RouterConfig:
+    claim = axes.choose_claim(choose, capabilities)
+    return axes.choose_config(choose, claim, capabilities.limits)
 
 
 @st.composite
@@ -90,30 +123,28 @@ def shared_expert_cases(
     )
 
 
-@st.composite
-def _drafts(
+def _draft(
     draw: st.DrawFn,
+    choose: axes.Choose,
     config: RouterConfig,
     capabilities: Capabilities,
-    recipes: Sequence[str],
-    hidden_sizes: Sequence[int],
+    focus: Focus,
 ) -> Draft:
-    choose = _chooser(draw)
     claims = [claim for claim in capabilities.claims if claim.covers(config)]
     parts = axes.choose_parts(choose, choose("claim", claims), config, capabilities.takes)
     tokens = choose("num_tokens", _tokens(config.num_experts, capabilities))
-    recipe = choose("recipe", tuple(recipes))
-    small = config.num_experts <= POOL and recipe != "near-group-ties"
+    recipe = choose("recipe", focus.recipes)
+    pooled = config.num_experts <= POOL and recipe != "near-group-ties"
+    pooled = pooled and choose("columns", (0, 0, 1)) == 1
     return Draft(
         recipe=recipe,
         seed=draw(_SEEDS),
         dtype=choose("dtype", capabilities.dtypes),
         tokens=tokens,
-        hidden=_hidden(choose, config, tokens, hidden_sizes),
+        hidden=_hidden(choose, config, tokens, focus.hidden_sizes),
         parts=parts,
-        bias=choose("bias", tuple(BIASES)) if parts.selection_bias != "none" else "zero",
-        rows=_indices(draw, tokens) if tokens <= POOL else None,
-        columns=_indices(draw, config.num_experts) if small else None,
+        bias=choose("bias", focus.biases) if parts.selection_bias != "none" else "zero",
+        columns=_indices(draw, config.num_experts) if pooled else None,
         strided="strided" in capabilities.layouts and choose("layout", (0, 0, 0, 1)) == 1,
         given_logits=capabilities.takes == "logits",
     )
@@ -121,7 +152,7 @@ def _drafts(
 
 def _tokens(num_experts: int, capabilities: Capabilities) -> list[int]:
     most = min(BUDGET // num_experts, capabilities.limits.max_tokens or BUDGET)
-    offered = [n for n in (*axes.TOKENS, *axes.MORE_TOKENS) if n <= most]
+    offered = [n for n in axes.TOKENS * 4 + axes.MORE_TOKENS if n <= most]
     return offered + [num_experts] * (num_experts <= most)
 
 
@@ -133,11 +164,25 @@ def _hidden(
 
 
 def _indices(draw: st.DrawFn, count: int) -> list[int]:
-    return draw(st.lists(st.integers(0, POOL - 1), min_size=count, max_size=count))
+    return draw(_lists_of(count))
 
 
-def _chooser(draw: st.DrawFn) -> axes.Choose:
+def _chooser(draw: st.DrawFn, offers: Offers) -> axes.Choose:
+    """Return a chooser that draws indices: strategies are cached, since making one is slow."""
+
     def choose(name: str, offered: Sequence[Any]) -> Any:
-        return offered[0] if len(offered) == 1 else draw(st.sampled_from(offered), label=name)
+        if name in offers:
+            offered = offers[name](offered) or offered
+        return offered[0] if len(offered) == 1 else offered[draw(_index_below(len(offered)))]
 
     return choose
+
+
+@lru_cache(maxsize=None)
+def _index_below(count: int) -> st.SearchStrategy[int]:
+    return st.integers(0, count - 1)
+
+
+@lru_cache(maxsize=None)
+def _lists_of(count: int) -> st.SearchStrategy[list[int]]:
+    return st.lists(st.integers(0, POOL - 1), min_size=count, max_size=count)

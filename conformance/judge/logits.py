@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from moe_routing.reference.logits import normalize_input
 
 _TF32_UNIT = 2.0**-10  # 11 significand bits, truncated rather than rounded
 _TF32_BITS = 11
+_NO_BIT = 2000  # beyond every exponent of float64
 _INPUT_NORM_STORES = 4  # the normed input, the scale, the constant 1/sqrt(H), their product
 
 
@@ -64,7 +66,7 @@ def logit_bounds(
     if inputs.gate_delta is not None:
         parts.append(_term(x, x_error, inputs.gate_delta, numerics))
     magnitude = sum(part.magnitude for part in parts) + np.abs(finite_bias)
-    exact = _exactness(inputs, x, magnitude, finite_bias)
+    exact = _exactness(inputs, magnitude, finite_bias)
     clean = sum(part.error for part in parts) == 0.0
     n = sum(part.products for part in parts) + len(parts) - 1 + (inputs.gate_bias is not None)
     z = sum(part.value for part in parts) + finite_bias
@@ -159,18 +161,20 @@ def _stored(parts: list[_Term], bias: Floats, z: Floats) -> Floats:
     return apart + partial_sums + np.abs(bias) + np.abs(z)
 
 
-def _exactness(inputs: RouterInputs, x: Floats, magnitude: Floats, bias: Floats):
+def _exactness(
+    inputs: RouterInputs, magnitude: Floats, bias: Floats
+) -> Callable[[FloatFormat], npt.NDArray[np.bool_]]:
     """Return a test, by format, for logits that no order of summation rounds.
 
     With every product and term a multiple of q, a power of two, every partial sum is a
     multiple of q of at most ``magnitude``; a format of p bits holds all of those where
     magnitude / q <= 2**p. Below the normal range of float32 nothing counts as exact.
     """
-    a = lowest_bit(inputs.gate_weight.astype(np.float64), axis=1)
+    a = lowest_bit(inputs.gate_weight)
     if inputs.gate_delta is not None:
-        a = np.minimum(a, lowest_bit(inputs.gate_delta.astype(np.float64), axis=1))
-    product = lowest_bit(x, axis=1)[:, None] + a[None, :]
-    quantum = np.minimum(product, lowest_bit(bias[:, None], axis=1)[None, :])
+        a = np.minimum(a, lowest_bit(inputs.gate_delta))
+    product = lowest_bit(inputs.hidden)[:, None] + a[None, :]
+    quantum = np.minimum(product, lowest_bit(bias.astype(np.float32)[:, None])[None, :])
 
     def exact(form: FloatFormat) -> npt.NDArray[np.bool_]:
         with np.errstate(over="ignore", invalid="ignore"):
@@ -180,16 +184,16 @@ def _exactness(inputs: RouterInputs, x: Floats, magnitude: Floats, bias: Floats)
     return exact
 
 
-def lowest_bit(values: Floats, axis: int) -> npt.NDArray[np.int64]:
-    """Return the exponent of the lowest set bit among ``values`` along ``axis``.
+def lowest_bit(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    """Return for each of ``rows [N, M]`` the exponent of the lowest set bit in it.
 
     A row of zeros, which rounds nowhere, counts as a high exponent; a value that is not
     finite as a low one, since nothing is exact beside it.
     """
-    mantissa, exponent = np.frexp(np.where(np.isfinite(values), values, 0.0))
-    integers = np.abs(mantissa * 2.0**53).astype(np.int64)
-    low = integers & -integers
-    trailing = np.round(np.log2(np.maximum(low, 1).astype(np.float64))).astype(np.int64)
-    bit = np.where(integers == 0, 2000, exponent.astype(np.int64) - 53 + trailing)
-    bit = np.where(np.isfinite(values), bit, -2000)
-    return bit.min(axis=axis) if values.shape[axis] else np.full(len(values), 2000)
+    mantissa, exponent = np.frexp(rows)
+    finite = np.isfinite(rows)
+    integers = np.where(finite, mantissa * np.float32(2.0**24), 0.0).astype(np.int32)
+    trailing = np.frexp((integers & -integers).astype(np.float32))[1] - 1
+    bit = np.where(integers == 0, _NO_BIT, exponent - 24 + trailing)
+    bit = np.where(finite, bit, -_NO_BIT)
+    return bit.min(axis=1, initial=_NO_BIT).astype(np.int64)

@@ -13,7 +13,7 @@ from moe_routing.reference.formats import FLOAT32, FloatFormat, Floats
 from moe_routing.reference.logits import logit_op
 from moe_routing.reference.scores import sigmoid, sqrtsoftplus
 
-_EXPONENT = 4
+EXPONENT = 4
 """Roundings of an exponent's argument, relative to the argument: the shift by the maximum, the
 constant log2(e), the product with it, and the subtraction of that product's own rounding."""
 
@@ -77,7 +77,7 @@ def softmax_bounds(logits: Interval, form: FloatFormat) -> ScoreBounds:
     u, tiny = form.unit_roundoff, form.tiny
     shift = logits.hi.max(axis=1, keepdims=True, initial=-np.inf)
     shift = np.where(np.isfinite(shift), shift, 0.0)
-    slack = u * _EXPONENT * (_magnitude(logits) + np.abs(shift))
+    slack = u * EXPONENT * (_magnitude(logits) + np.abs(shift))
     bounds = Interval(_exp(logits.lo - shift - slack), _exp(logits.hi - shift + slack))
     numerators = bounds.widen(ELEMENTARY + ROUNDING, u, tiny).nonnegative()
     zero = Interval.point(np.zeros(logits.lo.shape))
@@ -113,7 +113,7 @@ def sigmoid_bounds(logits: Interval, form: FloatFormat, numerics: Numerics) -> I
     as ``sigmoid="absolute"``.
     """
     u = form.unit_roundoff
-    slack = u * _EXPONENT * _magnitude(logits)
+    slack = u * EXPONENT * _magnitude(logits)
     bounds = Interval(sigmoid(logits.lo - slack), sigmoid(logits.hi + slack))
     absolute = ELEMENTARY * u if numerics.sigmoid == "absolute" else 0.0
     roundings = ELEMENTARY + DIVISION + ROUNDING
@@ -128,7 +128,7 @@ def _sqrtsoftplus_bounds(logits: Interval, form: FloatFormat, numerics: Numerics
     rounds by units of 1.
     """
     u, tiny = form.unit_roundoff, form.tiny
-    slack = u * _EXPONENT * _magnitude(logits)
+    slack = u * EXPONENT * _magnitude(logits)
     squares = Interval(sqrtsoftplus(logits.lo - slack) ** 2, sqrtsoftplus(logits.hi + slack) ** 2)
     absolute = ELEMENTARY * u if numerics.softplus == "absolute" else 0.0
     squares = squares.widen(2 * ELEMENTARY + 2 * ROUNDING, u, tiny + absolute).nonnegative()

@@ -28,6 +28,7 @@ from moe_routing.conformance.judge.weights import WeightBounds, weight_bounds
 from moe_routing.implementations import Numerics
 from moe_routing.reference import RouterConfig, RouterInputs, Stages, stages
 from moe_routing.reference.formats import FLOAT32, FORMATS, FloatFormat, Floats
+from moe_routing.reference.weights import gather_weights, renormalize, scale
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -189,7 +190,7 @@ def _judge(bounds: Bounds, answer: Answer, routed: bool) -> Verdict:
         decided=bound.decided,
         weight_bounds=bound,
         logits_used=_logits_used(bounds, answer),
-        weights_used=_weights_used(bound, answer, judged),
+        weights_used=_weights_used(bounds, bound, answer, judged),
     )
 
 
@@ -250,13 +251,25 @@ def _logits_used(bounds: Bounds, answer: Answer) -> float:
     return _share(error, np.where(keep, allowed, 0.0), reference, answer.logits_dtype)
 
 
-def _weights_used(bound: WeightBounds, answer: Answer, judged: Bools) -> float:
+def _weights_used(
+    bounds: Bounds, bound: WeightBounds, answer: Answer, judged: Bools
+) -> float:
+    """Measure from the reference's weights at the answer's own ids."""
     lo, hi = bound.permitted.lo, bound.permitted.hi
-    keep = np.isfinite(lo) & np.isfinite(hi) & np.isfinite(answer.weights)
+    exact = weights_at(bounds, np.clip(answer.expert_ids, 0, bounds.config.num_experts - 1))
+    keep = np.isfinite(lo) & np.isfinite(hi) & np.isfinite(answer.weights) & np.isfinite(exact)
     keep &= (judged & bound.decided)[:, None]
-    centre = np.where(keep, (lo + hi) / 2, 0.0)
-    error = np.where(keep, np.abs(answer.weights - centre), 0.0)
-    return _share(error, np.where(keep, (hi - lo) / 2, 0.0), centre, answer.weights_dtype)
+    exact = np.where(keep, np.clip(exact, lo, hi), 0.0)
+    error = np.where(keep, answer.weights - exact, 0.0)
+    allowed = np.where(keep, np.where(error > 0, hi - exact, exact - lo), 0.0)
+    return _share(np.abs(error), allowed, exact, answer.weights_dtype)
+
+
+def weights_at(bounds: Bounds, expert_ids: npt.NDArray[np.int64]) -> Floats:
+    """Return the reference's weights ``[T, K]`` at any ids in range."""
+    config, done = bounds.config, bounds.reference
+    gathered = gather_weights(config, done.operated, done.scores, done.kept, expert_ids)
+    return scale(config, bounds.inputs, renormalize(config.renormalize, gathered), expert_ids)
 
 
 def _share(error: Floats, allowed: Floats, value: Floats, dtype: str) -> float:

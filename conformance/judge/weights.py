@@ -8,7 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from moe_routing.conformance.judge.intervals import DIVISION, POWER, ROUNDING, Interval
-from moe_routing.conformance.judge.scores import ScoreBounds, sigmoid_bounds, softmax_bounds
+from moe_routing.conformance.judge.scores import (
+    EXPONENT,
+    ScoreBounds,
+    sigmoid_bounds,
+    softmax_bounds,
+)
 from moe_routing.conformance.judge.selection import certain_groups, possible_groups
 from moe_routing.implementations import Numerics
 from moe_routing.reference import Renormalize, RouterConfig, RouterInputs
@@ -159,3 +164,23 @@ def _powers(rule: Renormalize, values: Interval, share: Interval, form: FloatFor
 
 def _root(rule: Renormalize, powers: Floats) -> Floats:
     return powers if rule.order == 1.0 else powers ** (1.0 / rule.order)
+
+
+def sum_bounds(
+    config: RouterConfig, operated: Interval, form: FloatFormat, stored: FloatFormat
+) -> Interval:
+    """Bound the sum ``[T]`` of plainly renormalised weights: the scale, and roundings.
+
+    The quotients share their numerators with the norm, so the numerators' own errors
+    cancel; what stays is K additions, the quotient, the scale, and the cast. A softmax
+    may be normalised by a separately computed logarithm of the norm, whose rounding is
+    absolute in the exponent.
+    """
+    u, k = form.unit_roundoff, config.top_k
+    largest = np.maximum(np.abs(operated.lo), np.abs(operated.hi))
+    largest = np.where(np.isfinite(largest), largest, 0.0).max(axis=1, initial=0.0)
+    softmax = config.score == "softmax" or config.weights_from == "softmax_of_selected"
+    slack = u * EXPONENT * 2.0 * largest if softmax else np.zeros(len(largest))
+    one = Interval(np.exp(-slack), np.exp(slack)).widen(k + DIVISION + POWER, u)
+    absolute = k * (form.tiny * (1.0 + abs(config.scale)) + stored.tiny)
+    return one.times(config.scale).widen(ROUNDING, stored.unit_roundoff, absolute)

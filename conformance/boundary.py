@@ -1,0 +1,175 @@
+"""The boundary: a backend's native answer, described as it came, then converted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from moe_routing.conformance.judge import Answer
+from moe_routing.implementations import FlatRouting, RoutingMap
+from moe_routing.reference import RouterConfig, Routing
+
+_LAYOUT_NAMES = {Routing: "Routing", FlatRouting: "FlatRouting", RoutingMap: "RoutingMap"}
+
+
+class Malformed(Exception):
+    """The answer has not the form that its layout promises; the message says what differs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArrayRecord:
+    """How an array came: its library's dtype, shape, element strides, device, gradient."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    contiguous: bool
+    device: str
+    requires_grad: bool
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Received:
+    """An answer as it came and as converted.
+
+    ``layout`` is ``Routing``, ``FlatRouting`` or ``RoutingMap``; ``records`` describes each
+    native array by field name; ``arrays`` holds them as NumPy arrays of their own dtype
+    (bfloat16 as float32); ``answer`` is the ``[T, K]`` form that the judge reads.
+    """
+
+    layout: str
+    records: dict[str, ArrayRecord]
+    arrays: dict[str, npt.NDArray[Any]]
+    answer: Answer
+
+
+def receive(
+    raw: object, config: RouterConfig, num_tokens: int
+) -> Received:
+    """Describe and convert a native answer. Errors: ``Malformed``, in one line."""
+    layout = _LAYOUT_NAMES.get(type(raw))
+    if layout is None:
+        raise Malformed(
+            f"route returned {_kind(raw)}, but should return Routing, FlatRouting or RoutingMap"
+        )
+    native = {
+        name: value
+        for name, value in vars(raw).items()
+        if value is not None and name != "num_tokens"
+    }
+    records = {name: record(name, value) for name, value in native.items()}
+    arrays = {name: to_numpy(name, value) for name, value in native.items()}
+    convert = {"Routing": _routing, "FlatRouting": _flat, "RoutingMap": _map}[layout]
+    weights, ids, source = convert(arrays, config, num_tokens, raw)
+    logits = arrays.get("logits")
+    if logits is not None:
+        _require("logits", logits, (num_tokens, config.num_experts), "f")
+    answer = Answer(
+        weights=weights.astype(np.float64),
+        expert_ids=ids.astype(np.int64),
+        logits=None if logits is None else logits.astype(np.float64),
+        weights_dtype=records[source].dtype,
+        logits_dtype=records["logits"].dtype if logits is not None else "float64",
+    )
+    return Received(layout=layout, records=records, arrays=arrays, answer=answer)
+
+
+def record(name: str, value: Any) -> ArrayRecord:
+    """Describe a native array of NumPy, torch or any library with dtype and shape."""
+    if not hasattr(value, "dtype") or not hasattr(value, "shape"):
+        raise Malformed(f"{name} is {_kind(value)}, but should be an array")
+    contiguous = getattr(value, "is_contiguous", None)
+    flags = getattr(value, "flags", None)
+    return ArrayRecord(
+        dtype=str(value.dtype).rpartition(".")[2],
+        shape=tuple(value.shape),
+        contiguous=bool(contiguous()) if callable(contiguous) else bool(
+            getattr(flags, "c_contiguous", True)
+        ),
+        device=str(getattr(value, "device", "cpu")),
+        requires_grad=bool(getattr(value, "requires_grad", False)),
+    )
+
+
+def to_numpy(name: str, value: Any) -> npt.NDArray[Any]:
+    """Copy a native array to NumPy: off its graph, off its device, bfloat16 as float32."""
+    try:
+        if hasattr(value, "detach"):
+            value = value.detach().cpu()
+            if "bfloat16" in str(value.dtype):
+                value = value.float()
+            return np.array(value.numpy())
+        array = np.array(value)
+        return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise Malformed(f"{name} cannot be read as an array: {error}") from error
+
+
+def _routing(
+    arrays: dict[str, npt.NDArray[Any]], config: RouterConfig, num_tokens: int, raw: Any
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], str]:
+    _present(arrays, "weights", "expert_ids")
+    shape = (num_tokens, config.top_k)
+    _require("weights", arrays["weights"], shape, "f")
+    _require("expert_ids", arrays["expert_ids"], shape, "iu")
+    return arrays["weights"], arrays["expert_ids"], "weights"
+
+
+def _flat(
+    arrays: dict[str, npt.NDArray[Any]], config: RouterConfig, num_tokens: int, raw: Any
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], str]:
+    _present(arrays, "scores", "token_indices", "expert_indices")
+    shape = (num_tokens * config.top_k,)
+    _require("scores", arrays["scores"], shape, "f")
+    for name in ("token_indices", "expert_indices"):
+        _require(name, arrays[name], shape, "iu")
+    if raw.num_tokens != num_tokens:
+        raise Malformed(f"num_tokens={raw.num_tokens!r}, but should be {num_tokens}")
+    tokens = arrays["token_indices"].astype(np.int64)
+    routes = np.bincount(tokens[(tokens >= 0) & (tokens < num_tokens)], minlength=num_tokens)
+    if (routes != config.top_k).any():
+        t = int(np.argmax(routes != config.top_k))
+        raise Malformed(
+            f"token {t} has {routes[t]} routes in token_indices, but should have K={config.top_k}"
+        )
+    order = np.argsort(tokens, kind="stable")
+    rows = (num_tokens, config.top_k)
+    weights = arrays["scores"][order].reshape(rows)
+    return weights, arrays["expert_indices"][order].reshape(rows), "scores"
+
+
+def _map(
+    arrays: dict[str, npt.NDArray[Any]], config: RouterConfig, num_tokens: int, raw: Any
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], str]:
+    _present(arrays, "probs", "routing_map")
+    shape = (num_tokens, config.num_experts)
+    _require("probs", arrays["probs"], shape, "f")
+    _require("routing_map", arrays["routing_map"], shape, "b")
+    counts = arrays["routing_map"].sum(axis=1)
+    if (counts != config.top_k).any():
+        t = int(np.argmax(counts != config.top_k))
+        raise Malformed(
+            f"routing_map[{t}] has {counts[t]} experts, but should have K={config.top_k}"
+        )
+    ids = np.nonzero(arrays["routing_map"])[1].reshape(num_tokens, config.top_k)
+    return np.take_along_axis(arrays["probs"], ids, axis=1), ids, "probs"
+
+
+def _present(arrays: dict[str, npt.NDArray[Any]], *names: str) -> None:
+    for name in names:
+        if name not in arrays:
+            raise Malformed(f"{name} is None, but should be an array")
+
+
+def _require(name: str, array: npt.NDArray[Any], shape: tuple[int, ...], kinds: str) -> None:
+    words = {"f": "floating point", "iu": "integers", "b": "bool"}
+    if array.dtype.kind not in kinds:
+        raise Malformed(f"{name} is of dtype {array.dtype}, but should be {words[kinds]}")
+    if array.shape != shape:
+        raise Malformed(f"{name} has shape {array.shape}, but should be {shape}")
+
+
+def _kind(value: object) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"

@@ -1,0 +1,156 @@
+"""Clauses of the chapter on groups (docs/spec/groups.md)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from moe_routing.conformance.clauses.registry import clause
+from moe_routing.conformance.clauses.relations import take_tokens
+from moe_routing.conformance.failure import Failure, first_failure, story
+from moe_routing.conformance.generators.construct import with_config
+from moe_routing.conformance.generators.strategies import Focus
+from moe_routing.conformance.judge import Bounds
+from moe_routing.conformance.judge.selection import possible_groups
+from moe_routing.conformance.trial import Raised, Trial
+from moe_routing.reference import Groups
+
+_GROUPED = {"groups": (True,), "expert_table": (False,)}
+
+
+@clause(
+    "groups.kept-only",
+    "MUST",
+    why="Group-limited routing bounds how many devices a token visits; an expert outside the "
+    "kept groups breaks that bound.",
+    bugs=("M24", "M25", "M26"),
+    narrow=_GROUPED,
+    events=("group-excludes-better", "max-and-sum-disagree"),
+    focus=Focus(
+        recipes=("table", "near-group-ties", "normal", "one-sided", "lattice"),
+        biases=("steering", "normal", "negative", "offset", "zero"),
+    ),
+)
+def kept_only(trial: Trial) -> Failure | None:
+    """Every selected expert belongs to one of the kept groups, where those hold K experts
+    whose scores are above the fill.
+    """
+    verdict, config = trial.verdict, trial.case.config
+    if config.groups is None or not (verdict.in_range & verdict.distinct).all():
+        return None
+    later, size = verdict.later, config.experts_per_group
+    possible = possible_groups(later.competing, config.groups, later.group_format)
+    chosen = verdict.answer.expert_ids // size
+    inside = np.take_along_axis(possible, chosen, axis=1).all(axis=1)
+    ordered = np.sort(chosen, axis=1)
+    visited = 1 + (ordered[:, 1:] != ordered[:, :-1]).sum(axis=1)
+    inside_kept = np.where(verdict.bounds.reference.kept, later.competing.lo, -np.inf)
+    above = (inside_kept > config.groups.fill).sum(axis=1)
+    held = verdict.judged & (above >= config.top_k)
+    wrong = held & ~(inside & (visited <= config.groups.kept))
+    if not wrong.any():
+        return None
+    t = int(np.argmax(wrong))
+    return Failure(
+        stage="selection",
+        token=t,
+        summary=(
+            f"expert_ids[{t}]={verdict.answer.expert_ids[t].tolist()} visit groups "
+            f"{sorted(set(chosen[t].tolist()))}, but should stay in {config.groups.kept} of "
+            f"{np.flatnonzero(possible[t]).tolist()}"
+        ),
+        details=story(verdict, t),
+    )
+
+
+@clause(
+    "groups.one-group",
+    "MUST",
+    why="Many checkpoints ship n_group=1; group code that runs anyway must change nothing.",
+    bugs=("M25",),
+    narrow=_GROUPED,
+    events=("one-group",),
+    focus=Focus(offers={"groups.count": lambda offered: [1]}),
+)
+def one_group(trial: Trial) -> Failure | None:
+    """A single group selects what no groups select."""
+    return _as_ungrouped(trial)
+
+
+@clause(
+    "groups.all-kept",
+    "MUST",
+    why="Keeping every group is no limit; a stray mask or fill shows here.",
+    bugs=("M25", "M26"),
+    narrow=_GROUPED,
+    events=("all-groups-kept",),
+    focus=Focus(offers={"groups.kept": lambda offered: list(offered)[-1:]}),
+)
+def all_kept(trial: Trial) -> Failure | None:
+    """Groups that are all kept select what no groups select."""
+    return _as_ungrouped(trial)
+
+
+def _as_ungrouped(trial: Trial) -> Failure | None:
+    groups = trial.case.config.groups
+    if groups is None or groups.kept != groups.count:
+        return None
+    if (failure := first_failure(trial.verdict, "selection")) is not None:
+        return failure
+    config = replace(trial.case.config, groups=None)
+    plain = Bounds(config, trial.case.inputs, trial.capabilities.numerics)
+    return first_failure(trial.judged_as(plain), "selection")
+
+
+@clause(
+    "groups.negative-scores",
+    "MUST",
+    why="With biased scores below zero, a mask that fills excluded experts with 0 makes every "
+    "one of them a winner: at least six projects shipped it.",
+    bugs=("M26", "M28"),
+    narrow=_GROUPED,
+    events=("kept-score-below-fill",),
+    focus=Focus(
+        biases=("negative", "steering", "one-finite"),
+        recipes=("table", "one-sided", "underflowing", "normal"),
+    ),
+)
+def negative_scores(trial: Trial) -> Failure | None:
+    """Excluded experts compete with the configured fill, whatever the sign of the scores."""
+    return first_failure(trial.verdict, "selection", "weights")
+
+
+@clause(
+    "groups.ragged-rejected",
+    "MUST",
+    why="E not divisible by the group count reshapes the buffer across tokens: other tokens "
+    "then change a token's experts, in silence.",
+    bugs=("M36", "M52"),
+    narrow=_GROUPED,
+    events=("group-excludes-better",),
+    focus=Focus(offers={"num_experts": lambda offered: [n for n in offered if 3 <= n <= 64]}),
+)
+def ragged_rejected(trial: Trial) -> Failure | None:
+    """A group count that does not divide E is rejected, whatever T is."""
+    groups, experts = trial.case.config.groups, trial.case.config.num_experts
+    counts = [n for n in range(2, experts // 2 + 1) if experts % n and experts // n >= 2]
+    if groups is None or not counts or trial.case.inputs.num_tokens == 0:
+        return None
+    ragged = Groups(count=counts[0], kept=1, top=groups.top, fill=groups.fill)
+    whole = counts[0] * (experts // counts[0])  # T * E is then a multiple of a reshaped row
+    for tokens in (1, whole):
+        rows = np.arange(tokens) % trial.case.inputs.num_tokens
+        case = with_config(take_tokens(trial.case, rows), groups=ragged, top_k=1)
+        try:
+            answer = trial.of(case).native
+        except Raised:
+            continue
+        return Failure(
+            stage="selection",
+            summary=(
+                f"{experts} experts in {counts[0]} groups were answered for T={tokens} "
+                f"({type(answer).__name__}), but should be rejected: groups are of equal size"
+            ),
+        )
+    return None

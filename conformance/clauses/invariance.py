@@ -1,0 +1,193 @@
+"""Clauses of the chapter on invariance (docs/spec/invariance.md)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from moe_routing.conformance.case import Case
+from moe_routing.conformance.clauses.registry import clause
+from moe_routing.conformance.clauses.relations import related, reverse_experts, take_tokens
+from moe_routing.conformance.failure import Failure
+from moe_routing.conformance.generators.construct import with_inputs
+from moe_routing.conformance.generators.inputs import with_strides
+from moe_routing.conformance.generators.strategies import Focus
+from moe_routing.conformance.trial import Trial
+from moe_routing.reference.formats import INPUT_FORMATS
+
+_TIERS = (9, 17, 257)
+"""Batch sizes just above those where shipped kernels change their path."""
+
+_SHIFT = 2.0
+_EXACT = Focus(recipes=("table", "lattice", "one-sided", "near-ties", "normal"))
+
+
+@clause(
+    "invariance.repeatable",
+    "MUST",
+    why="Recomputed activations, replayed rollouts and debugging all assume that the same call "
+    "gives the same answer; races and atomics break it.",
+    bugs=("M33", "M34"),
+    events=("tie-at-cut", "any-case"),
+)
+def repeatable(trial: Trial) -> Failure | None:
+    """The same call, repeated, gives the same bits."""
+    first, second = trial.received, trial.of(trial.case).received
+    for name, array in first.arrays.items():
+        same = array.tobytes() == second.arrays[name].tobytes()
+        if not same and not np.array_equal(array, second.arrays[name], equal_nan=True):
+            where = tuple(int(i) for i in np.argwhere(array != second.arrays[name])[0])
+            return Failure(
+                stage="selection" if "ind" in name or "ids" in name else "weights",
+                summary=(
+                    f"{name}{list(where)}={array[where]}, and {second.arrays[name][where]} "
+                    "when the same call was repeated"
+                ),
+            )
+    return None
+
+
+@clause(
+    "invariance.token-order",
+    "MUST",
+    why="A token's experts depend on its own hidden state; a position that leaks in (a tail, a "
+    "block, an index) shows when the rows trade places.",
+    bugs=("M18", "M52", "M55"),
+    events=("clear-winners", "batch-above-8"),
+    focus=_EXACT,
+)
+def token_order(trial: Trial) -> Failure | None:
+    """Tokens in another order are routed as before, each with its own row."""
+    order = np.arange(trial.case.inputs.num_tokens)[::-1]
+    return related(
+        trial, take_tokens(trial.case, order), "the tokens in reverse order", tokens=order
+    )
+
+
+@clause(
+    "invariance.expert-relabel",
+    "MUST",
+    why="Scores decide, not ids: padded lanes, packed index bits and tails favour some ids.",
+    bugs=("M30", "M33", "M35", "M36"),
+    events=("clear-winners",),
+    focus=_EXACT,
+)
+def expert_relabel(trial: Trial) -> Failure | None:
+    """Renamed experts win under their new names, where no tie decides."""
+    last = trial.case.config.num_experts - 1
+    return related(
+        trial,
+        reverse_experts(trial.case),
+        "the experts renamed e -> E - 1 - e",
+        back=lambda ids: last - ids,
+    )
+
+
+@clause(
+    "invariance.batch-split",
+    "MUST",
+    why="A token alone, in a small batch and in a large one takes other kernels; it must not "
+    "take other experts.",
+    bugs=("M03", "M10", "M41", "M53"),
+    events=("clear-winners", "batch-above-8", "batch-above-16", "batch-above-256"),
+    focus=_EXACT,
+)
+def batch_split(trial: Trial) -> Failure | None:
+    """A token is routed alike alone and in any batch, across the sizes where paths change."""
+    count = trial.case.inputs.num_tokens
+    if count == 0:
+        return None
+    parts = {"the first token alone": np.array([0]), "the last token alone": np.array([count - 1])}
+    larger = [tier for tier in _TIERS if tier > count and tier * trial.case.config.num_experts < 2**16]
+    for tier in larger[:1]:
+        parts[f"the tokens repeated to T={tier}"] = np.arange(tier) % count
+    for words, tokens in parts.items():
+        failure = related(trial, take_tokens(trial.case, tokens), words, tokens=tokens)
+        if failure is not None:
+            return failure
+    return None
+
+
+@clause(
+    "invariance.logit-shift",
+    "MUST",
+    why="A softmax has no origin; one without max-subtraction, or with a sentinel for a maximum, "
+    "has.",
+    bugs=("M28",),
+    narrow={
+        "score": ("softmax",),
+        "logit_softcap": (False,),
+        "input_norm": (False,),
+        "weights_from": ("scores", "masked_scores", "softmax_of_selected"),
+    },
+    events=("clear-winners",),
+    focus=Focus(recipes=("table", "lattice", "one-sided")),
+)
+def logit_shift(trial: Trial) -> Failure | None:
+    """A constant added to all logits of a token changes nothing under a softmax."""
+    shifted = _shifted(trial.case)
+    if shifted is None:
+        return None
+    return related(trial, shifted, f"all logits raised by {_SHIFT:g}")
+
+
+def _shifted(case: Case) -> Case | None:
+    """Add a hidden column of ones whose gate column is the shift; given logits are raised."""
+    inputs = case.inputs
+    ones = np.ones((inputs.num_tokens, 1), np.float32)
+    gate = np.full((inputs.num_experts, 1), _SHIFT, np.float32)
+    changes = {
+        "hidden": np.hstack([inputs.hidden, ones]),
+        "gate_weight": np.hstack([inputs.gate_weight, gate]),
+    }
+    if inputs.gate_delta is not None:
+        changes["gate_delta"] = np.hstack([inputs.gate_delta, 0.0 * gate])
+    if inputs.logits is not None:
+        changes["logits"] = inputs.logits + np.float32(_SHIFT)
+        if not INPUT_FORMATS[inputs.dtype].represents(changes["logits"]).all():
+            return None
+    return with_inputs(case, **changes)
+
+
+@clause(
+    "invariance.strided-input",
+    "MUST",
+    why="Kernels that assume rows of H numbers in a line read a sliced or transposed tensor as "
+    "another one: at least six projects shipped it.",
+    bugs=("M40",),
+    events=("strided-input",),
+    needs=lambda capabilities: "strided" in capabilities.layouts,
+    focus=_EXACT,
+)
+def strided_input(trial: Trial) -> Failure | None:
+    """Inputs are routed by their values, however they lie in memory."""
+    return related(
+        trial, with_inputs(with_rows(trial.case), dtype=trial.case.inputs.dtype), "inputs in rows"
+    ) or related(trial, _spaced(trial.case), "inputs strided")
+
+
+def with_rows(case: Case) -> Case:
+    """Return ``case`` with every array laid out in rows."""
+    arrays = {name: np.ascontiguousarray(array) for name, array in case.inputs.arrays().items()}
+    return with_inputs(case, **arrays)
+
+
+def _spaced(case: Case) -> Case:
+    return with_inputs(case, **with_strides(case.inputs).arrays())
+
+
+@clause(
+    "invariance.inputs-unchanged",
+    "MUST",
+    why="Hidden states are read again by the shared expert and the residual; a router that "
+    "normalises, jitters or masks in place corrupts both.",
+    bugs=("M61",),
+    events=("any-case", "bfloat16-input"),
+)
+def inputs_unchanged(trial: Trial) -> Failure | None:
+    """The inputs are the same after the call as before it."""
+    if not trial.changed:
+        return None
+    return Failure(
+        stage="layout",
+        summary=f"changed its inputs: {', '.join(trial.changed)}; they should be only read",
+    )

@@ -1,0 +1,63 @@
+"""Clauses of the chapter on logits (docs/spec/logits.md)."""
+
+from __future__ import annotations
+
+from moe_routing.conformance.clauses.registry import clause
+from moe_routing.conformance.failure import Failure, first_failure
+from moe_routing.conformance.generators.axes import HIDDEN_SIZES, PUBLISHED_HIDDEN_SIZES
+from moe_routing.conformance.generators.strategies import Focus
+from moe_routing.conformance.trial import Trial
+
+_EXACT_AT_PUBLISHED_SIZES = Focus(
+    recipes=("lattice", "lattice", "lattice", "table", "normal", "wide", "near-ties"),
+    hidden_sizes=(*HIDDEN_SIZES, *PUBLISHED_HIDDEN_SIZES),
+)
+
+
+@clause(
+    "logits.match",
+    "MUST",
+    why="Logits rounded on the way (a bfloat16 gate, an fp8 one, a reinterpreted buffer) route "
+    "near ties elsewhere than the model was trained to; on exact cases nothing excuses it.",
+    bugs=("M10", "M12", "M40", "M52"),
+    events=("exact-logits", "float32-input", "bfloat16-input", "float16-input"),
+    focus=_EXACT_AT_PUBLISHED_SIZES,
+    needs=lambda capabilities: capabilities.logits != "none",
+)
+def match(trial: Trial) -> Failure | None:
+    """The logits returned are x W^T + x d^T + b, up to rounding at the permitted precision."""
+    if trial.verdict.answer.logits is None:
+        return Failure(
+            stage="logits",
+            summary=f"logits=None, but capabilities say logits={trial.capabilities.logits!r}",
+        )
+    return first_failure(trial.verdict, "logits")
+
+
+@clause(
+    "logits.lora-delta",
+    "MUST",
+    why="A router that drops or misplaces the adapter's delta on the gate trains one router "
+    "and runs another.",
+    narrow={"gate_delta": (True,)},
+    events=("delta-decides",),
+    focus=Focus(recipes=("table", "lattice", "normal")),
+)
+def lora_delta(trial: Trial) -> Failure | None:
+    """A LoRA delta on the gate enters the logits, and so the selection and the weights."""
+    return first_failure(trial.verdict, "logits", "selection", "weights")
+
+
+@clause(
+    "logits.gate-bias",
+    "MUST",
+    why="The gate's linear bias belongs to the logits; fused paths that take only a weight "
+    "matrix forget it.",
+    bugs=("M04",),
+    narrow={"gate_bias": (True,)},
+    events=("gate-bias-decides",),
+    focus=Focus(recipes=("table", "lattice", "normal")),
+)
+def gate_bias(trial: Trial) -> Failure | None:
+    """The linear bias of the gate enters the logits, and so the selection and the weights."""
+    return first_failure(trial.verdict, "logits", "selection", "weights")

@@ -1,0 +1,127 @@
+"""The clause registry: the single source of ids, statements, reasons, events and checks."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from hypothesis import strategies as st
+
+from moe_routing.conformance.case import Case, SharedCase
+from moe_routing.conformance.events import EVENTS, Event
+from moe_routing.conformance.failure import Failure
+from moe_routing.conformance.generators.strategies import Focus, focused_cases
+from moe_routing.conformance.trial import Trial
+from moe_routing.implementations import Capabilities
+
+CHAPTERS = (
+    "logits",
+    "scores",
+    "groups",
+    "selection",
+    "weights",
+    "layout",
+    "invariance",
+    "robustness",
+    "dispatch",
+    "shared-experts",
+)
+"""The chapters of the spec, in reading order; a clause id begins with one of them."""
+
+Level = Literal["MUST", "SHOULD"]
+Check = Callable[[Trial], Failure | None]
+Strategy = Callable[[Capabilities], st.SearchStrategy[Case | SharedCase]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clause:
+    """One requirement: what it says, why it is there, and how it is checked.
+
+    ``narrow`` lists the axis values that it is about, by axis of ``Claim``; a backend that
+    claims none of them does not support the clause. ``focus`` shapes the drawn cases, and
+    ``strategy`` replaces them. ``events`` are what a pass must have witnessed. ``method``
+    is the adapter's method it calls, ``layout`` the result layout it is about, and
+    ``needs`` tells from the capabilities whether it applies at all. ``bugs`` names
+    families of real bugs that it would have caught.
+    """
+
+    id: str
+    level: Level
+    statement: str
+    why: str
+    check: Check
+    events: tuple[str, ...]
+    bugs: tuple[str, ...] = ()
+    narrow: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    focus: Focus = field(default_factory=Focus)
+    strategy: Strategy | None = None
+    method: str = "route"
+    layout: str | None = None
+    needs: Callable[[Capabilities], bool] = lambda capabilities: True
+
+    @property
+    def chapter(self) -> str:
+        """The chapter of the spec that the clause belongs to."""
+        return self.id.partition(".")[0]
+
+    def narrowed(self, capabilities: Capabilities) -> Capabilities:
+        """Return the part of ``capabilities`` that the clause is about; may claim nothing."""
+        return capabilities.narrowed(**self.narrow) if self.narrow else capabilities
+
+    def cases(self, capabilities: Capabilities) -> st.SearchStrategy[Case | SharedCase]:
+        """Return the strategy that searches for a case that breaks the clause."""
+        if self.strategy is not None:
+            return self.strategy(capabilities)
+        return focused_cases(capabilities, self.focus)
+
+    def witnesses(self) -> list[Event]:
+        """Return the events that a pass must have witnessed."""
+        return [EVENTS[slug] for slug in self.events]
+
+
+CLAUSES: dict[str, Clause] = {}
+"""Every clause by its id; filled by importing ``moe_routing.conformance.clauses``."""
+
+
+def clause(id: str, level: Level, **parts: Any) -> Callable[[Check], Check]:
+    """Register the decorated check as a clause; its docstring is the statement.
+
+    Errors: ``ValueError`` for an id twice, an unknown chapter or an unknown event.
+    """
+
+    def register(check: Check) -> Check:
+        statement = " ".join((check.__doc__ or "").split())
+        made = Clause(id=id, level=level, statement=statement, check=check, **parts)
+        if id in CLAUSES or made.chapter not in CHAPTERS or not statement:
+            raise ValueError(f"Cannot register clause {id!r}: known, without chapter or statement")
+        unknown = [slug for slug in made.events if slug not in EVENTS]
+        if unknown or not made.events:
+            raise ValueError(f"Cannot register clause {id!r}: unknown events {unknown}")
+        CLAUSES[id] = made
+        return check
+
+    return register
+
+
+class NoSuchClause(Exception):
+    """A glob matches no clause; the message suggests the nearest ids."""
+
+
+def select_clauses(globs: Sequence[str]) -> list[Clause]:
+    """Return the clauses that any of ``globs`` matches, in chapter order; none given: all.
+
+    Errors: ``NoSuchClause`` for a glob that matches nothing.
+    """
+    ordered = sorted(CLAUSES.values(), key=lambda c: CHAPTERS.index(c.chapter))
+    wanted = set()
+    for glob in globs:
+        found = fnmatch.filter(CLAUSES, glob)
+        if not found:
+            near = difflib.get_close_matches(glob, CLAUSES, n=3)
+            hint = f"; did you mean {', '.join(near)}?" if near else ""
+            raise NoSuchClause(f"No clause matches {glob!r}{hint} `moe-routing clauses` lists all")
+        wanted.update(found)
+    return [each for each in ordered if not globs or each.id in wanted]

@@ -1,0 +1,95 @@
+"""Relations between two answers: what must stay the same when the question only looks new.
+
+Bitwise equality across shapes is impossible (other kernels, other sums), so a relation
+asks two things: each side passes the judge on its own, and tokens for which the judge
+permits one set only have that set on both sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from moe_routing.conformance.case import Case
+from moe_routing.conformance.failure import Failure, first_failure, story
+from moe_routing.conformance.trial import Trial
+
+Ids = npt.NDArray[np.int64]
+
+
+def related(
+    trial: Trial,
+    case: Case,
+    words: str,
+    *,
+    tokens: npt.NDArray[np.int64] | slice = slice(None),
+    back: Callable[[Ids], Ids] = lambda ids: ids,
+) -> Failure | None:
+    """Hold ``case``, which means the same as the trial's, against the judge and the trial.
+
+    ``words`` names the change for the message; row i of ``case`` is row ``tokens[i]`` of
+    the trial's; ``back`` maps its ids to the trial's.
+    """
+    other = trial.of(case)
+    if (failure := first_failure(trial.verdict, "selection", "weights")) is not None:
+        return failure
+    if (failure := first_failure(other.verdict, "selection", "weights")) is not None:
+        return replace(failure, summary=f"{words}: {failure.summary}")
+    return agree(trial, other, words, tokens=tokens, back=back)
+
+
+def agree(
+    trial: Trial,
+    other: Trial,
+    words: str,
+    *,
+    tokens: npt.NDArray[np.int64] | slice = slice(None),
+    back: Callable[[Ids], Ids] = lambda ids: ids,
+) -> Failure | None:
+    """Compare the id sets of two trials on tokens whose set is unique on both sides."""
+    mine = np.sort(trial.verdict.answer.expert_ids[tokens], axis=1)
+    theirs = np.sort(back(other.verdict.answer.expert_ids), axis=1)
+    unique = trial.bounds.only_reference[tokens] & other.bounds.only_reference
+    differs = (mine != theirs).any(axis=1) & unique
+    if not differs.any():
+        return None
+    row = int(np.argmax(differs))
+    token = int(np.arange(trial.case.inputs.num_tokens)[tokens][row])
+    return Failure(
+        stage="selection",
+        token=token,
+        summary=(
+            f"expert_ids[{token}] is {mine[row].tolist()}, but {theirs[row].tolist()} with "
+            f"{words}; only one set is right"
+        ),
+        details=story(trial.verdict, token),
+    )
+
+
+def take_tokens(case: Case, tokens: npt.NDArray[np.int64]) -> Case:
+    """Return ``case`` with only these rows, in this order."""
+    inputs = case.inputs
+    changes = {
+        name: getattr(inputs, name)[tokens]
+        for name in ("hidden", "token_ids", "logits")
+        if getattr(inputs, name) is not None
+    }
+    return replace(case, inputs=replace(inputs, **changes))
+
+
+def reverse_experts(case: Case) -> Case:
+    """Return ``case`` with expert e renamed to E - 1 - e; groups stay groups."""
+    inputs = case.inputs
+    changes = {
+        name: getattr(inputs, name)[::-1].copy()
+        for name in ("gate_weight", "gate_bias", "selection_bias", "gate_delta", "per_expert_scale")
+        if getattr(inputs, name) is not None
+    }
+    if inputs.logits is not None:
+        changes["logits"] = inputs.logits[:, ::-1].copy()
+    if inputs.expert_table is not None:
+        changes["expert_table"] = inputs.num_experts - 1 - inputs.expert_table
+    return replace(case, inputs=replace(inputs, **changes))

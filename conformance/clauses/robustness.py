@@ -1,0 +1,268 @@
+"""Clauses of the chapter on robustness (docs/spec/robustness.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from moe_routing.conformance.case import Case
+from moe_routing.conformance.clauses.registry import clause
+from moe_routing.conformance.clauses.relations import take_tokens
+from moe_routing.conformance.failure import Failure, at, first_failure, show
+from moe_routing.conformance.generators.construct import with_config, with_inputs
+from moe_routing.conformance.generators.strategies import Focus, routing_cases
+from moe_routing.conformance.judge.logits import format_of
+from moe_routing.conformance.trial import Raised, Trial
+from moe_routing.implementations import Capabilities, Unsupported
+from moe_routing.reference import Groups
+from moe_routing.reference.formats import INPUT_FORMATS
+
+
+@clause(
+    "robustness.answers",
+    "MUST",
+    why="A backend that raises on what it claims stops a training run; where it cannot, it "
+    "should not claim.",
+    bugs=("M09", "M38", "M53"),
+    events=("any-case", "all-experts-selected", "zero-bias", "one-group"),
+)
+def answers(trial: Trial) -> Failure | None:
+    """A claimed call is answered: no exception."""
+    return _raised(trial)
+
+
+def _raised(trial: Trial) -> Failure | None:
+    try:
+        _ = trial.native
+    except Raised as error:
+        return Failure(stage="layout", summary=str(error))
+    return None
+
+
+@clause(
+    "robustness.empty-batch",
+    "MUST",
+    why="A rank without tokens is ordinary under expert parallelism and at the end of an epoch.",
+    bugs=("M53",),
+    events=("empty-batch",),
+    focus=Focus(offers={"num_tokens": lambda offered: [0]}),
+)
+def empty_batch(trial: Trial) -> Failure | None:
+    """No tokens give an empty answer of the right shape."""
+    empty = trial.of(take_tokens(trial.case, np.zeros(0, np.int64)))
+    return _raised(empty) or first_failure(empty.verdict, "selection", "weights")
+
+
+@clause(
+    "robustness.one-token",
+    "MUST",
+    why="Decoding routes one token at a time, often through a path of its own.",
+    bugs=("M53",),
+    events=("one-token",),
+    focus=Focus(offers={"num_tokens": lambda offered: [1]}),
+)
+def one_token(trial: Trial) -> Failure | None:
+    """A single token is routed like any other."""
+    return first_failure(trial.verdict, "selection", "weights")
+
+
+@clause(
+    "robustness.large-logits",
+    "MUST",
+    why="exp overflows float32 from 89 on: a softmax must subtract its maximum first.",
+    bugs=("M28",),
+    events=("large-logits",),
+    focus=Focus(recipes=("wide", "saturated")),
+)
+def large_logits(trial: Trial) -> Failure | None:
+    """Logits whose exponential overflows are routed like any others."""
+    return first_failure(trial.verdict, "selection", "weights")
+
+
+@clause(
+    "robustness.underflow",
+    "MUST",
+    why="Where every selected score underflows, a norm without its epsilon divides 0 by 0, and "
+    "one NaN token poisons the batch.",
+    bugs=("M20",),
+    events=("underflow",),
+    focus=Focus(recipes=("underflowing", "wide")),
+)
+def underflow(trial: Trial) -> Failure | None:
+    """Underflowing scores are routed rightly, and a norm with an epsilon gives no NaN."""
+    if (failure := first_failure(trial.verdict, "selection", "weights")) is not None:
+        return failure
+    rule = trial.case.config.renormalize
+    form = format_of(trial.case.config.scores_dtype, trial.case.inputs)
+    if rule is None or max(rule.eps, rule.floor) < form.tiny:
+        return None
+    bad = ~np.isfinite(trial.verdict.answer.weights) & trial.verdict.judged[:, None]
+    bad &= np.isfinite(trial.bounds.reference.weights)
+    if not bad.any():
+        return None
+    t, k = np.argwhere(bad)[0]
+    return Failure(
+        stage="weights",
+        token=int(t),
+        summary=(
+            f"{at('weights', t, k)}={show(trial.verdict.answer.weights[t, k])}, but {rule} "
+            "keeps the norm above 0"
+        ),
+    )
+
+
+@clause(
+    "robustness.nan-row",
+    "MUST",
+    why="One NaN token must not crash the batch with duplicate or wild ids, nor touch its "
+    "neighbours: eight projects shipped one or the other.",
+    bugs=("M31",),
+    events=("nan-row",),
+    focus=Focus(recipes=("table", "normal", "lattice")),
+)
+def nan_row(trial: Trial) -> Failure | None:
+    """A row of NaN gets distinct ids in range, and the other rows are routed as ever."""
+    poisoned = _poison(trial, lambda row, form: np.full_like(row, np.nan))
+    return _raised(poisoned) or first_failure(poisoned.verdict, "selection", "weights")
+
+
+@clause(
+    "robustness.nan-row-apart",
+    "SHOULD",
+    why="Nothing of a NaN row should reach the others, not even a rounding.",
+    bugs=("M31",),
+    events=("nan-row",),
+    focus=Focus(recipes=("table", "normal", "lattice")),
+)
+def nan_row_apart(trial: Trial) -> Failure | None:
+    """Rows beside a row of NaN get the bits of a call of the same shape without it."""
+    zeroed = _poison(trial, lambda row, form: np.zeros_like(row))
+    poisoned = _poison(trial, lambda row, form: np.full_like(row, np.nan))
+    good = np.ones(trial.case.inputs.num_tokens, dtype=bool)
+    good[_middle(trial)] = False
+    for name in ("expert_ids", "weights"):
+        clean = getattr(zeroed.received.answer, name)[good]
+        beside = getattr(poisoned.received.answer, name)[good]
+        nan_before = np.isnan(trial.case.inputs.hidden).any(axis=1)[good]
+        same = (clean == beside) | ((clean != clean) & (beside != beside))
+        same[nan_before] = True
+        if not same.all():
+            i, k = np.argwhere(~same)[0]
+            return Failure(
+                stage="selection" if name == "expert_ids" else "weights",
+                token=int(np.flatnonzero(good)[i]),
+                summary=(
+                    f"{at(name, np.flatnonzero(good)[i], k)}={beside[i, k]} beside a row of NaN, "
+                    f"but {clean[i, k]} without it"
+                ),
+            )
+    return None
+
+
+@clause(
+    "robustness.infinite-logit",
+    "MUST",
+    why="An overflowing row must keep to its own row and to ids in range; an expert masked with "
+    "-inf must lose.",
+    bugs=("M28", "M31"),
+    events=("infinite-logit", "lost-expert"),
+    focus=Focus(recipes=("table", "normal", "lattice")),
+)
+def infinite_logit(trial: Trial) -> Failure | None:
+    """Overflowing logits give distinct ids in range, -inf logits lose, other rows are right."""
+    if trial.case.recipe == "constructed" or trial.case.inputs.logits is not None:
+        return _raised(trial) or first_failure(trial.verdict, "selection", "weights")
+    signs = np.where(np.arange(trial.case.inputs.hidden_size) % 2, -1.0, 1.0)
+    largest = _poison(trial, lambda row, form: (signs * form).astype(np.float32))
+    return _raised(largest) or first_failure(largest.verdict, "selection", "weights")
+
+
+def _middle(trial: Trial) -> int:
+    return trial.case.inputs.num_tokens // 2
+
+
+def _poison(trial: Trial, value: Callable[[np.ndarray, float], np.ndarray]) -> Trial:
+    """Return the trial with the middle row replaced; without a row, the trial itself."""
+    inputs = trial.case.inputs
+    if inputs.num_tokens == 0:
+        return trial
+    hidden = np.array(inputs.hidden)
+    largest = INPUT_FORMATS[inputs.dtype].largest
+    hidden[_middle(trial)] = value(hidden[_middle(trial)], largest)
+    changes: dict[str, Any] = {"hidden": hidden}
+    if inputs.logits is not None:
+        changes["logits"] = np.array(inputs.logits)
+        changes["logits"][_middle(trial)] = hidden[_middle(trial)]
+    return trial.of(with_inputs(trial.case, **changes))
+
+
+@clause(
+    "robustness.rejects-bad-config",
+    "MUST",
+    why="K above E, or above what the kept groups hold, has no right answer; a backend that "
+    "gives one routes to experts that the model excluded.",
+    bugs=("M38",),
+    narrow={"expert_table": (False,)},
+    events=("any-case",),
+)
+def rejects_bad_config(trial: Trial) -> Failure | None:
+    """A configuration without a right answer is rejected with an exception."""
+    if trial.case.inputs.num_tokens == 0:
+        return None
+    for words, case in _bad_configs(trial.case).items():
+        try:
+            answer = trial.of(case).native
+        except Raised:
+            continue
+        return Failure(
+            stage="selection",
+            summary=f"{words} was answered ({type(answer).__name__}), but should be rejected",
+        )
+    return None
+
+
+def _bad_configs(case: Case) -> dict[str, Case]:
+    config, experts = case.config, case.config.num_experts
+    bad = {f"top_k={experts + 1} > num_experts={experts}": {"top_k": experts + 1}}
+    groups = config.groups
+    if groups is not None and groups.kept < groups.count:
+        left = groups.kept * config.experts_per_group
+        bad[f"top_k={left + 1} > {left} experts left by {groups}"] = {"top_k": left + 1}
+    if groups is not None:
+        more = object.__new__(Groups)
+        for name, value in {**vars(groups), "kept": groups.count + 1}.items():
+            object.__setattr__(more, name, value)
+        bad[f"Groups.kept={more.kept} > Groups.count={more.count}"] = {"groups": more}
+    return {words: with_config(case, **changes) for words, changes in bad.items()}
+
+
+@clause(
+    "robustness.rejects-unclaimed",
+    "MUST",
+    why="An answer to what it does not do is worse than none: it looks like one.",
+    events=("outside-claims",),
+    strategy=lambda capabilities: routing_cases(Capabilities(takes=capabilities.takes)),
+)
+def rejects_unclaimed(trial: Trial) -> Failure | None:
+    """A call that the backend does not claim raises Unsupported."""
+    if trial.claims(trial.case):
+        return None
+    words = "an unclaimed call"
+    try:
+        trial.capabilities.require(trial.case.config, trial.case.inputs)
+    except Unsupported as error:
+        words = str(error)
+    try:
+        answer = trial.native
+    except Raised as error:
+        if isinstance(error.__cause__, Unsupported):
+            return None
+        return Failure(
+            stage="layout", summary=f"{words}: {error}, but should raise Unsupported"
+        )
+    return Failure(
+        stage="layout",
+        summary=f"{words}: was answered ({type(answer).__name__}), but should raise Unsupported",
+    )

@@ -1,0 +1,21 @@
+"""Clauses of the chapter on scores (docs/spec/scores.md)."""
+
+from __future__ import annotations
+
+from moe_routing.conformance.clauses.registry import clause
+from moe_routing.conformance.failure import Failure, first_failure
+from moe_routing.conformance.trial import Trial
+
+
+@clause(
+    "scores.match",
+    "MUST",
+    why="Without renormalisation the weights show the scores themselves: a softmax where a "
+    "sigmoid is due, one over the wrong axis, or over the selected experts only, shows here.",
+    bugs=("M11", "M14", "M15", "M18"),
+    narrow={"renormalize": (None,)},
+    events=("not-renormalized",),
+)
+def match(trial: Trial) -> Failure | None:
+    """Where nothing is renormalised, a weight is its expert's score, times the scale."""
+    return first_failure(trial.verdict, "weights")

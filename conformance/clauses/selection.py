@@ -1,0 +1,189 @@
+"""Clauses of the chapter on selection (docs/spec/selection.md)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from moe_routing.conformance.case import Case
+from moe_routing.conformance.clauses.registry import clause
+from moe_routing.conformance.clauses.relations import agree
+from moe_routing.conformance.failure import Failure, first_failure
+from moe_routing.conformance.generators.construct import with_inputs
+from moe_routing.conformance.generators.strategies import Focus
+from moe_routing.conformance.judge import Bounds
+from moe_routing.conformance.trial import Trial
+
+_BIASED = ("gate", "block", "statics")
+
+
+@clause(
+    "selection.valid-top-k",
+    "MUST",
+    why="The heart of a router. Ties may go either way; everything else that rounding cannot "
+    "explain sends tokens to experts that the model did not choose.",
+    bugs=("M04", "M06", "M10", "M11", "M28", "M33", "M35", "M36", "M38"),
+    events=(
+        "tie-at-cut",
+        "clear-winners",
+        "bias-decides",
+        "group-excludes-better",
+        "saturated",
+        "bfloat16-input",
+        "float16-input",
+    ),
+)
+def valid_top_k(trial: Trial) -> Failure | None:
+    """The K experts selected are a top-K set of the biased scores that rounding permits."""
+    return first_failure(trial.verdict, "selection")
+
+
+@clause(
+    "selection.distinct",
+    "MUST",
+    why="A duplicate runs one expert twice and another not at all, and crashes grouped kernels.",
+    bugs=("M30", "M31", "M36"),
+    narrow={"expert_table": (False,)},
+    events=("tie-at-cut", "all-experts-selected", "underflow"),
+    focus=Focus(recipes=("table", "one-sided", "underflowing", "saturated", "duplicated")),
+)
+def distinct(trial: Trial) -> Failure | None:
+    """The K ids of a token are distinct."""
+    if trial.verdict.distinct.all():
+        return None
+    return first_failure(trial.verdict, "selection")
+
+
+@clause(
+    "selection.in-range",
+    "MUST",
+    why="An id outside [0, E) reads past the experts' weights.",
+    bugs=("M30", "M31", "M44"),
+    events=("any-case", "winner-above-255"),
+)
+def in_range(trial: Trial) -> Failure | None:
+    """Every id is in [0, E); -1 and ids from E on are reserved."""
+    if trial.verdict.in_range.all():
+        return None
+    return first_failure(trial.verdict, "selection")
+
+
+@clause(
+    "selection.bias-steers",
+    "MUST",
+    why="A balancing bias that is ignored, added twice, rounded to bfloat16 or added before "
+    "the score function leaves the load where it was.",
+    bugs=("M03", "M04", "M06", "M07"),
+    narrow={"selection_bias": _BIASED},
+    events=("bias-decides", "fine-bias", "offset-bias"),
+    focus=Focus(biases=("steering", "fine", "offset", "normal", "negative", "one-finite")),
+)
+def bias_steers(trial: Trial) -> Failure | None:
+    """The selection bias is added to the scores, once, in float32, before selection."""
+    return first_failure(trial.verdict, "selection")
+
+
+@clause(
+    "selection.zero-bias-is-no-bias",
+    "MUST",
+    why="A fresh checkpoint has a bias of zeros; it must route as if it had none.",
+    bugs=("M07", "M09"),
+    narrow={"selection_bias": _BIASED},
+    events=("zero-bias",),
+    focus=Focus(biases=("zero",)),
+)
+def zero_bias_is_no_bias(trial: Trial) -> Failure | None:
+    """A selection bias of zeros selects what no selection bias selects."""
+    bias = trial.case.inputs.selection_bias
+    if bias is None or bias.any():
+        return None
+    plain = with_inputs(trial.case, selection_bias=None)
+    if (failure := first_failure(trial.verdict, "selection")) is not None:
+        return failure
+    without = Bounds(plain.config, plain.inputs, trial.capabilities.numerics)
+    return first_failure(trial.judged_as(without), "selection")
+
+
+@clause(
+    "selection.bias-placement",
+    "MUST",
+    why="Models keep the bias on the gate, on the block or in a statics module; a backend that "
+    "claims a place and does not look there routes without it.",
+    bugs=("M04", "M05"),
+    narrow={"selection_bias": _BIASED},
+    events=("bias-on-gate", "bias-on-block", "bias-on-statics"),
+    focus=Focus(biases=("steering", "normal"), recipes=("table", "lattice", "normal")),
+)
+def bias_placement(trial: Trial) -> Failure | None:
+    """The selection bias steers alike from every place that is claimed for it."""
+    for place in _BIASED:
+        moved = with_inputs(trial.case, selection_bias_on=place)
+        if moved.inputs.selection_bias is None or not trial.claims(moved):
+            continue
+        other = trial.of(moved)
+        if (failure := first_failure(other.verdict, "selection", "weights")) is not None:
+            return replace(failure, summary=f"with the bias on the {place}: {failure.summary}")
+        if (failure := agree(trial, other, f"the bias on the {place}")) is not None:
+            return failure
+    return None
+
+
+@clause(
+    "selection.every-expert-can-win",
+    "MUST",
+    why="Scans that stop at 32 or 256 experts, ids held in 8 or 9 bits, and tails lost where E "
+    "is no power of two starve the last experts in silence.",
+    bugs=("M35", "M36", "M44"),
+    narrow={"expert_table": (False,)},
+    events=(
+        "every-expert-wins",
+        "winner-above-31",
+        "winner-above-127",
+        "winner-above-255",
+        "winner-above-511",
+    ),
+    focus=Focus(
+        recipes=("table",),
+        offers={"num_tokens": lambda offered: [n for n in offered if 0 < n <= 9]},
+    ),
+)
+def every_expert_can_win(trial: Trial) -> Failure | None:
+    """Every expert, up to the last, is selected where its score is the greatest."""
+    swept = _sweep(trial.case)
+    return first_failure(trial.of(swept).verdict, "selection")
+
+
+def _sweep(case: Case) -> Case:
+    """Return the case with tokens that each favour one expert, the last ones first.
+
+    Only an identity gate can be swept: its hidden states are the logits.
+    """
+    inputs = case.inputs
+    square = inputs.hidden_size == inputs.num_experts
+    if not square or not (inputs.gate_weight == np.eye(inputs.num_experts)).all():
+        return case
+    hidden = np.array(inputs.hidden)
+    tokens = np.arange(len(hidden))
+    hidden[tokens, inputs.num_experts - 1 - tokens % inputs.num_experts] = 8.0
+    logits = None if inputs.logits is None else hidden
+    return with_inputs(case, hidden=hidden, logits=logits)
+
+
+@clause(
+    "selection.k-equals-e",
+    "MUST",
+    why="At K = E partial sorts are off by one and kernels run out of lanes.",
+    bugs=("M38",),
+    narrow={"expert_table": (False,)},
+    events=("all-experts-selected",),
+    focus=Focus(
+        offers={
+            "top_k": lambda offered: offered[-1:],
+            "groups.kept": lambda offered: list(offered)[-1:],
+        }
+    ),
+)
+def k_equals_e(trial: Trial) -> Failure | None:
+    """With K = E every expert is selected, once."""
+    return first_failure(trial.verdict, "selection", "weights")

@@ -1,0 +1,121 @@
+"""Clauses of the chapter on shared experts (docs/spec/shared-experts.md)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from moe_routing.conformance.boundary import Malformed, to_numpy
+from moe_routing.conformance.clauses.registry import clause
+from moe_routing.conformance.failure import Failure, at, show, span
+from moe_routing.conformance.generators.strategies import shared_expert_cases
+from moe_routing.conformance.judge.shared_experts import contribution_bounds
+from moe_routing.conformance.trial import Trial
+from moe_routing.reference import shared_contribution
+
+
+def _shared(id: str, why: str, *, kind: str, gated: bool, event: str, bugs: tuple[str, ...]):
+    return clause(
+        id,
+        "MUST",
+        why=why,
+        bugs=bugs,
+        method="shared_experts",
+        events=(event,),
+        strategy=lambda capabilities: shared_expert_cases(
+            capabilities.dtypes, kinds=(kind,), gated=(gated,)
+        ),
+    )
+
+
+@_shared(
+    "shared-experts.singular",
+    "Qwen2-MoE keeps its shared expert as shared_expert.",
+    kind="singular",
+    gated=False,
+    event="shared-singular",
+    bugs=("M58", "M59"),
+)
+def singular(trial: Trial) -> Failure | None:
+    """A shared expert found as shared_expert contributes its whole output, once."""
+    return _contributes(trial)
+
+
+@_shared(
+    "shared-experts.plural",
+    "DeepSeek and GLM keep theirs as shared_experts, one MLP as wide as all of them.",
+    kind="plural",
+    gated=False,
+    event="shared-plural",
+    bugs=("M58", "M59"),
+)
+def plural(trial: Trial) -> Failure | None:
+    """Shared experts found as shared_experts contribute their whole output, once."""
+    return _contributes(trial)
+
+
+@_shared(
+    "shared-experts.mlp",
+    "HunYuan keeps its shared expert as shared_mlp.",
+    kind="mlp",
+    gated=False,
+    event="shared-mlp",
+    bugs=("M58", "M59"),
+)
+def mlp(trial: Trial) -> Failure | None:
+    """A shared expert found as shared_mlp contributes its whole output, once."""
+    return _contributes(trial)
+
+
+@_shared(
+    "shared-experts.absent",
+    "A block without a shared expert must add nothing, and not fail.",
+    kind="none",
+    gated=False,
+    event="shared-absent",
+    bugs=("M58",),
+)
+def absent(trial: Trial) -> Failure | None:
+    """Without a shared expert the contribution is None or zero."""
+    return None if trial.native is None else _contributes(trial)
+
+
+@_shared(
+    "shared-experts.gate-applied-once",
+    "Without its sigmoid gate a shared expert counts double or more; a gate logit of 0 must "
+    "give one half.",
+    kind="singular",
+    gated=True,
+    event="shared-gate-half-open",
+    bugs=("M57",),
+)
+def gate_applied_once(trial: Trial) -> Failure | None:
+    """A gated shared expert contributes sigmoid(gate x) times its output, once."""
+    return _contributes(trial)
+
+
+def _contributes(trial: Trial) -> Failure | None:
+    native: Any = trial.native
+    if native is None:
+        return Failure(stage="layout", summary="returned None, but there is a shared expert")
+    expected = shared_contribution(trial.case.config, trial.case.inputs)
+    output = to_numpy("shared_experts", native).astype(np.float64)
+    if output.shape != expected.shape:
+        raise Malformed(f"shared_experts has shape {output.shape}, but should be {expected.shape}")
+    bounds = contribution_bounds(trial.case.config, trial.case.inputs)
+    if trial.case.config.kind == "none":
+        fine = output == 0.0
+    else:
+        fine = bounds.contains(output)
+    if fine.all():
+        return None
+    t, h = np.argwhere(~fine)[0]
+    return Failure(
+        stage="weights",
+        token=int(t),
+        summary=(
+            f"{at('output', t, h)}={show(output[t, h])}, but should be in {span(bounds, t, h)}"
+        ),
+        details=(f"{trial.case.config} in {trial.case.inputs.dtype}, {trial.case.size}",),
+    )

@@ -1,0 +1,123 @@
+"""Clauses of the chapter on weights (docs/spec/weights.md)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from moe_routing.conformance.clauses.registry import clause
+from moe_routing.conformance.failure import Failure, first_failure, show, story
+from moe_routing.conformance.generators.strategies import Focus
+from moe_routing.conformance.judge.logits import format_of
+from moe_routing.conformance.judge.weights import sum_bounds
+from moe_routing.conformance.trial import Trial
+from moe_routing.reference import RouterConfig
+from moe_routing.reference.formats import FORMATS
+
+
+@clause(
+    "weights.match",
+    "MUST",
+    why="Wrong weights at right ids mix the experts wrongly; each is judged at the backend's "
+    "own ids, so no token is ever skipped.",
+    bugs=("M01", "M13", "M15", "M16", "M18", "M20", "M21", "M22", "M52"),
+    events=("weights-apart", "renormalized", "not-renormalized", "experts-scaled-apart"),
+)
+def match(trial: Trial) -> Failure | None:
+    """A slot's weight is its expert's weight, up to rounding at the permitted precision."""
+    return first_failure(trial.verdict, "weights")
+
+
+@clause(
+    "weights.unbiased",
+    "MUST",
+    why="The selection bias steers the load and nothing else; gathered from the biased scores, "
+    "weights scale every expert by its popularity. Ten projects shipped it.",
+    bugs=("M01",),
+    narrow={"selection_bias": ("gate", "block", "statics")},
+    events=("bias-decides", "offset-bias"),
+    focus=Focus(biases=("steering", "offset", "normal", "negative")),
+)
+def unbiased(trial: Trial) -> Failure | None:
+    """Weights come from the scores without the selection bias."""
+    return first_failure(trial.verdict, "weights")
+
+
+@clause(
+    "weights.sum",
+    "MUST",
+    why="A dropped or doubled renormalisation changes the scale of every layer's output.",
+    bugs=("M13", "M16", "M20"),
+    events=("renormalized",),
+    needs=lambda capabilities: any(
+        any(rule is not None for rule in claim.renormalize)
+        if isinstance(claim.renormalize, tuple)
+        else True
+        for claim in capabilities.claims
+    ),
+)
+def total(trial: Trial) -> Failure | None:
+    """Renormalised weights of a token sum to the routed scaling factor."""
+    verdict, config = trial.verdict, trial.case.config
+    if not sums_to_scale(config) or trial.case.inputs.per_expert_scale is not None:
+        return None
+    form = format_of(config.scores_dtype, trial.case.inputs)
+    stored = format_of(config.weights_dtype, trial.case.inputs)
+    bounds = sum_bounds(config, verdict.later.operated, form, stored)
+    sums = verdict.answer.weights.sum(axis=1)
+    wrong = verdict.judged & verdict.decided & ~bounds.contains(sums)
+    wrong &= verdict.bounds.reference.gathered.sum(axis=1) > form.tiny * 2.0**form.precision
+    if not wrong.any():
+        return None
+    t = int(np.argmax(wrong))
+    return Failure(
+        stage="weights",
+        token=t,
+        summary=(
+            f"weights[{t}] sum to {show(sums[t])}, but should sum to "
+            f"[{show(bounds.lo[t])}, {show(bounds.hi[t])}]"
+        ),
+        details=story(verdict, t),
+    )
+
+
+def sums_to_scale(config: RouterConfig) -> bool:
+    """Tell whether a router's weights sum to its scale: plainly renormalised, no eps to see."""
+    rule = config.renormalize
+    if config.weights_from == "softmax_of_selected" and rule is None:
+        return True
+    return rule is not None and rule.order == 1.0 and rule.floor == 0.0 and rule.eps <= 1e-15
+
+
+@clause(
+    "weights.scale",
+    "MUST",
+    why="The routed scaling factor is skipped, applied twice, or applied only with "
+    "renormalisation on, in a dozen shipped backends.",
+    bugs=("M21", "M22"),
+    events=("scaled", "scaled-by-zero"),
+    focus=Focus(offers={"scale": lambda offered: [x for x in offered if x != 1.0]}),
+)
+def scale(trial: Trial) -> Failure | None:
+    """The routed scaling factor multiplies every weight, once, after renormalisation."""
+    return first_failure(trial.verdict, "weights")
+
+
+@clause(
+    "weights.dtype",
+    "MUST",
+    why="Weights cast below the permitted precision, or to integers, lose what the router "
+    "computed.",
+    bugs=("M13",),
+    events=("any-case", "bfloat16-input", "float16-input"),
+)
+def dtype(trial: Trial) -> Failure | None:
+    """Weights are stored in a floating-point type that holds all of the permitted one."""
+    stored = trial.received.answer.weights_dtype
+    least = format_of(trial.case.config.weights_dtype, trial.case.inputs)
+    form = FORMATS.get(stored)
+    if form and form.precision >= least.precision and form.max_exponent >= least.max_exponent:
+        return None
+    return Failure(
+        stage="weights",
+        summary=f"weights are stored in {stored}, but should be in {least.name} or better",
+    )

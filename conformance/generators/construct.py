@@ -1,0 +1,137 @@
+"""Constructed cases: the smallest call, under a backend's claims, that shows one thing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from moe_routing.conformance.case import Case
+from moe_routing.conformance.generators import axes
+from moe_routing.conformance.generators.inputs import with_strides
+from moe_routing.implementations import Capabilities, Claim
+from moe_routing.reference import RouterConfig, RouterInputs, check_inputs
+
+Wants = Mapping[str, Any]
+"""Choices to make, by the names in ``axes``: a value, or a test that the choice must pass."""
+
+
+class _Unreachable(Exception):
+    """The claim offers nothing that is wanted."""
+
+
+def table_cases(
+    capabilities: Capabilities,
+    logits: npt.ArrayLike,
+    *,
+    top_k: int,
+    wants: Wants | None = None,
+    groups: tuple[int, int] | None = None,
+    spaced: bool = False,
+    **arrays: npt.ArrayLike,
+) -> Iterator[Case]:
+    """Yield a case with these ``logits [T, E]``, through an identity gate, for each claim.
+
+    Every axis takes its plainest claimed value unless ``wants`` says otherwise;
+    ``groups=(count, kept)`` asks for groups, ``spaced`` for strided inputs, and
+    ``arrays`` gives optional inputs by field name (``selection_bias``, ``gate_delta`` ...).
+    Claims that cannot have all of it are passed over.
+    """
+    table = np.asarray(logits, dtype=np.float32)
+    for claim in capabilities.claims:
+        for dtype in capabilities.dtypes:
+            try:
+                yield _case(capabilities, claim, dtype, table, top_k, wants, groups, spaced, arrays)
+            except (_Unreachable, ValueError):
+                continue
+
+
+def _case(
+    capabilities: Capabilities,
+    claim: Claim,
+    dtype: str,
+    table: npt.NDArray[np.float32],
+    top_k: int,
+    wants: Wants | None,
+    groups: tuple[int, int] | None,
+    spaced: bool,
+    arrays: Mapping[str, npt.ArrayLike],
+) -> Case:
+    fixed = {"num_experts": table.shape[1], "top_k": top_k, **(wants or {})}
+    if groups is not None:
+        fixed |= {"groups.count": groups[0], "groups.kept": groups[1]}
+        fixed.setdefault("groups", lambda rule: rule is not None)
+    if "selection_bias" in arrays:
+        fixed.setdefault("selection_bias", lambda place: place != "none")
+    fixed["optional arrays"] = lambda parts: all(
+        (name in parts) == (name in arrays) for name in ("gate_bias", "gate_delta", "expert_table")
+    )
+    choose = _scripted(fixed)
+    config = axes.choose_config(choose, claim, capabilities.limits)
+    parts = axes.choose_parts(choose, claim, config, capabilities.takes)
+    inputs = _inputs(config, parts, table, dtype, capabilities.takes, dict(arrays))
+    inputs = with_strides(inputs) if spaced else inputs
+    check_inputs(config, inputs)
+    if not capabilities.admits(config, inputs):
+        raise _Unreachable
+    return Case(config=config, inputs=inputs, recipe="constructed")
+
+
+def _inputs(
+    config: RouterConfig,
+    parts: axes.Parts,
+    table: npt.NDArray[np.float32],
+    dtype: str,
+    takes: str,
+    arrays: dict[str, Any],
+) -> RouterInputs:
+    experts = config.num_experts
+    if parts.selection_bias != "none":
+        arrays.setdefault("selection_bias", np.zeros(experts, np.float32))
+        arrays["selection_bias_on"] = parts.selection_bias
+    if parts.per_expert_scale:
+        arrays.setdefault("per_expert_scale", np.ones(experts, np.float32))
+    if config.input_norm is not None:
+        arrays.setdefault("hidden_scale", np.ones(experts, np.float32))
+    if takes == "logits" or np.isneginf(table).any():
+        return RouterInputs.from_logits(table, dtype=dtype, **arrays)
+    gate = np.eye(experts, dtype=np.float32)
+    return RouterInputs(hidden=table, gate_weight=gate, dtype=dtype, **arrays)
+
+
+def _scripted(fixed: Wants) -> axes.Choose:
+    def choose(name: str, offered: Sequence[Any]) -> Any:
+        if name not in fixed:
+            return _plainest(name, offered)
+        want = fixed[name]
+        if not isinstance(want, Callable):
+            if name not in _OPEN and want not in offered:
+                raise _Unreachable
+            return want
+        for value in offered:
+            if want(value):
+                return value
+        raise _Unreachable
+
+    return choose
+
+
+_OPEN = ("num_experts", "top_k", "groups.count", "groups.kept")
+"""The sizes: what a strategy offers are examples, not limits; capabilities.admits decides."""
+
+
+def _plainest(name: str, offered: Sequence[Any]) -> Any:
+    return None if name == "groups" and None in offered else offered[0]
+
+
+def with_config(case: Case, **changes: Any) -> Case:
+    """Return ``case`` with configuration fields replaced, unchecked."""
+    return replace(case, config=RouterConfig.unchecked(**{**vars(case.config), **changes}))
+
+
+def with_inputs(case: Case, **changes: Any) -> Case:
+    """Return ``case`` with input arrays replaced. Errors: ``ValueError`` as ``RouterInputs``."""
+    return replace(case, inputs=replace(case.inputs, **changes))

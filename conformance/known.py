@@ -1,0 +1,132 @@
+"""Known divergences: what a backend is known to do otherwise, why, and where exactly.
+
+A TOML file lists them; each names its clauses, a reason, a link, the region of cases it
+covers (``when``) and a witness, a case that must still fail. The region is left out of
+the search, so that a known divergence neither costs time nor hides another one.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from moe_routing.conformance.case import Case, CaseError, SharedCase, load_case
+from moe_routing.conformance.events import EVENTS
+from moe_routing.conformance.judge import Bounds
+from moe_routing.implementations.capabilities import INPUT_AXES
+
+NO_ANSWER = "robustness.answers"
+"""A divergence in this clause leaves nothing to judge: its region is left out everywhere."""
+
+_REQUIRED = ("id", "adapters", "clauses", "reason", "link", "witness")
+
+
+class KnownError(Exception):
+    """A known-divergences file cannot be used; the message says which entry and why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Divergence:
+    """One known divergence: its region is the cases for which everything in ``when`` holds.
+
+    ``when`` maps a field of the configuration (``score``, ``groups.fill``), an axis of the
+    inputs (``selection_bias``), ``dtype`` or ``tokens`` to the values it covers, and
+    ``events`` to events of the case. Without ``when`` the region is every case.
+    """
+
+    id: str
+    adapters: tuple[str, ...]
+    clauses: tuple[str, ...]
+    reason: str
+    link: str
+    witness: Case | SharedCase
+    when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+
+    def concerns(self, adapter: str, clause: str) -> bool:
+        """Tell whether this divergence is one of ``adapter`` in ``clause``."""
+        return adapter in self.adapters and any(fnmatch.fnmatch(clause, g) for g in self.clauses)
+
+    def covers(self, bounds: Bounds | None, case: Case | SharedCase) -> bool:
+        """Tell whether ``case`` lies in the region."""
+        for name, values in self.when.items():
+            if name == "events":
+                if bounds is None or not all(EVENTS[slug].occurs(bounds) for slug in values):
+                    return False
+            elif not any(_same(_read(name, case), value) for value in values):
+                return False
+        return True
+
+
+def load_known(path: Path) -> list[Divergence]:
+    """Read a known-divergences file. Errors: ``KnownError``, in one line."""
+    try:
+        data = tomllib.loads(path.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise KnownError(f"Cannot read {path}: {error}") from error
+    unknown = sorted(set(data) - {"divergence"})
+    if unknown:
+        raise KnownError(f"{path} has {unknown}, but only [[divergence]] tables are read")
+    return [_divergence(path, number, entry) for number, entry in enumerate(data.get("divergence", []))]
+
+
+def _divergence(path: Path, number: int, entry: dict[str, Any]) -> Divergence:
+    where = f"{path}, divergence {entry.get('id', number + 1)!r}"
+    for name in _REQUIRED:
+        if not entry.get(name):
+            raise KnownError(f"{where}: {name} is missing or empty; every entry needs one")
+    unknown = sorted(set(entry) - {*_REQUIRED, "when"})
+    if unknown:
+        raise KnownError(f"{where}: unknown keys {unknown}; known are {[*_REQUIRED, 'when']}")
+    when = {key: tuple(_listed(value)) for key, value in entry.get("when", {}).items()}
+    for slug in when.get("events", ()):
+        if slug not in EVENTS:
+            raise KnownError(f"{where}: unknown event {slug!r}; `moe-routing clauses` lists them")
+    try:
+        witness, _ = load_case(path.parent / entry["witness"])
+        for key in set(when) - {"events"}:
+            _read(key, witness)
+    except CaseError as error:
+        raise KnownError(f"{where}: {error}") from error
+    except AttributeError as error:
+        raise KnownError(f"{where}: when.{key} names nothing: {error}") from error
+    return Divergence(
+        id=entry["id"],
+        adapters=tuple(_listed(entry["adapters"])),
+        clauses=tuple(_listed(entry["clauses"])),
+        reason=entry["reason"],
+        link=entry["link"],
+        witness=witness,
+        when=when,
+    )
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _read(name: str, case: Case | SharedCase) -> Any:
+    """Return what a ``when`` key names; a field of an absent part is None."""
+    if name == "dtype":
+        return case.inputs.dtype
+    if name == "tokens":
+        return len(case.inputs.hidden)
+    if name in INPUT_AXES and isinstance(case, Case):
+        return INPUT_AXES[name](case.inputs)
+    value: Any = case.config
+    for part in name.split("."):
+        value = None if value is None else getattr(value, part)
+    return value
+
+
+def _same(value: Any, listed: Any) -> bool:
+    if isinstance(listed, str) and isinstance(value, float):
+        return value == float(listed)
+    if listed == "absent":
+        return value is None
+    if listed == "present":
+        return value is not None
+    return bool(value == listed)
