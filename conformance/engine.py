@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from moe_routing.conformance.boundary import Malformed
@@ -15,7 +16,7 @@ from moe_routing.conformance.case import Case, SharedCase
 from moe_routing.conformance.clauses import Clause
 from moe_routing.conformance.failure import Failure
 from moe_routing.conformance.judge import Bounds, JudgeError
-from moe_routing.conformance.known import NO_ANSWER, Divergence
+from moe_routing.conformance.known import Divergence
 from moe_routing.conformance.reducer import reduce_case
 from moe_routing.conformance.results import AdapterResult, ClauseResult, Status
 from moe_routing.conformance.trial import Raised, Trial
@@ -114,7 +115,8 @@ class Outcome:
 def evaluate(clause: Clause, trial: Trial) -> Outcome:
     """Put the clause's question about one trial."""
     try:
-        return Outcome(failure=clause.check(trial))
+        with np.errstate(all="ignore"):
+            return Outcome(failure=clause.check(trial))
     except Raised as error:
         return Outcome(error=str(error))
     except Malformed as error:
@@ -165,12 +167,13 @@ class _ClauseRun:
         if (reason := self._unsupported(capabilities)) is not None:
             return "unsupported", {"message": reason}
         self.narrowed = self.clause.narrowed(capabilities)
-        listed = [d for d in self.plan.known if d.concerns(self.adapter.name, self.clause.id)]
-        silent = [d for d in self.plan.known if d.concerns(self.adapter.name, NO_ANSWER)]
-        self.excluded = [*listed, *(d for d in silent if d not in listed)]
-        gone = [d for d in listed if not self._evaluate(d.witness, count=False).broken]
-        if gone:
-            return "fixed", {"message": _fixed(gone)}
+        self.excluded = [
+            d for d in self.plan.known if d.touches(self.adapter.name, self.clause.id)
+        ]
+        listed = [d for d in self.excluded if d.clause == self.clause.id]
+        reasons = {d.id: d.reason for d in self.excluded}
+        if gone := [d for d in listed if not self._evaluate(d.witness, count=False).broken]:
+            return "fixed", {"message": _fixed(gone), "divergences": reasons}
         self._constructed_cases()
         if not listed and set(self.events.values()) <= {"unreachable"}:
             return "unsupported", {"message": "none of its events is reachable under the claims"}
@@ -181,9 +184,9 @@ class _ClauseRun:
         if missing := [slug for slug, seen in self.events.items() if seen == "missing"]:
             return "inconclusive", {"message": f"never saw {', '.join(missing)}"}
         if listed:
-            reasons = {d.id: d.reason for d in listed}
-            return "known", {"message": "; ".join(reasons), "divergences": reasons}
-        return "pass", {}
+            return "known", {"message": "; ".join(d.id for d in listed), "divergences": reasons}
+        outside = f"outside {', '.join(reasons)}" if reasons else ""
+        return "pass", {"message": outside, "divergences": reasons}
 
     def _unsupported(self, capabilities: Capabilities) -> str | None:
         clause = self.clause
@@ -308,7 +311,7 @@ class _ClauseRun:
 
 def _fixed(gone: list[Divergence]) -> str:
     names = ", ".join(divergence.id for divergence in gone)
-    return f"the known divergence {names} is gone: remove it, or this clause from its list"
+    return f"the known divergence {names} is gone: remove its entry from the list"
 
 
 __all__ = ["AdapterFinished", "ClauseFinished", "ClauseStarted", "Plan", "evaluate", "run"]

@@ -299,6 +299,20 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
 
 
 @_event(
+    "group-smaller-than-top",
+    "groups with fewer experts than their score sums",
+    lambda b: (
+        b.config.groups is not None
+        and b.config.groups.count > 1
+        and b.config.experts_per_group < b.config.groups.top
+    ),
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    rows = [[1.0, 0.25, -0.5, 2.0], [0.0, 1.5, 0.5, -1.0]]
+    yield from table_cases(capabilities, rows, top_k=2, groups=(4, 2))
+
+
+@_event(
     "one-group", "a single group", lambda b: b.config.groups is not None and b.config.groups.count == 1
 )
 def _(capabilities: Capabilities) -> Iterator[Case]:
@@ -416,6 +430,20 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
     rows = [[1.0, 0.25, -0.5, 2.0], [0.0, 1.5, 0.5, -1.0]]
     for top_k in (2, 1):
         yield from table_cases(capabilities, rows, top_k=top_k, wants={"renormalize": None})
+
+
+@_event(
+    "tiny-norm",
+    "selected scores that sum to less than 1e-12 before renormalisation",
+    lambda b: (
+        b.config.renormalize is not None
+        and bool((b.reference.gathered[b.judged].sum(axis=1) < 1e-12).any())
+    ),
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    wants = {"renormalize": lambda rule: rule is not None}
+    for top_k in (2, 1):
+        yield from table_cases(capabilities, [[-40.0, -44.0, -48.0, -60.0]], top_k=top_k, wants=wants)
 
 
 def _scaled(slug: str, statement: str, test: Callable[[float], bool]) -> None:

@@ -1,8 +1,9 @@
 """Known divergences: what a backend is known to do otherwise, why, and where exactly.
 
-A TOML file lists them; each names its clauses, a reason, a link, the region of cases it
-covers (``when``) and a witness, a case that must still fail. The region is left out of
-the search, so that a known divergence neither costs time nor hides another one.
+A TOML file lists them; each names its clause, a reason, a link, the region of cases it
+covers (``when``), a witness, a case that must still break the clause, and the other
+clauses that it ``affects``. The region is left out of the search in all of them, so that
+a known divergence neither costs time nor hides another one.
 """
 
 from __future__ import annotations
@@ -15,14 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from moe_routing.conformance.case import Case, CaseError, SharedCase, load_case
+from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.events import EVENTS
 from moe_routing.conformance.judge import Bounds
 from moe_routing.implementations.capabilities import INPUT_AXES
 
-NO_ANSWER = "robustness.answers"
-"""A divergence in this clause leaves nothing to judge: its region is left out everywhere."""
-
-_REQUIRED = ("id", "adapters", "clauses", "reason", "link", "witness")
+_REQUIRED = ("id", "adapters", "clause", "reason", "link", "witness")
+_OPTIONAL = ("affects", "when")
 
 
 class KnownError(Exception):
@@ -40,18 +40,22 @@ class Divergence:
 
     id: str
     adapters: tuple[str, ...]
-    clauses: tuple[str, ...]
+    clause: str
     reason: str
     link: str
     witness: Case | SharedCase
+    affects: tuple[str, ...] = ()
     when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
-    def concerns(self, adapter: str, clause: str) -> bool:
-        """Tell whether this divergence is one of ``adapter`` in ``clause``."""
-        return adapter in self.adapters and any(fnmatch.fnmatch(clause, g) for g in self.clauses)
+    def touches(self, adapter: str, clause: str) -> bool:
+        """Tell whether its region is left out of the search of ``clause`` on ``adapter``."""
+        globs = (self.clause, *self.affects)
+        return adapter in self.adapters and any(fnmatch.fnmatch(clause, glob) for glob in globs)
 
     def covers(self, bounds: Bounds | None, case: Case | SharedCase) -> bool:
         """Tell whether ``case`` lies in the region."""
+        if type(case) is not type(self.witness):
+            return False
         for name, values in self.when.items():
             if name == "events":
                 if bounds is None or not all(EVENTS[slug].occurs(bounds) for slug in values):
@@ -78,9 +82,11 @@ def _divergence(path: Path, number: int, entry: dict[str, Any]) -> Divergence:
     for name in _REQUIRED:
         if not entry.get(name):
             raise KnownError(f"{where}: {name} is missing or empty; every entry needs one")
-    unknown = sorted(set(entry) - {*_REQUIRED, "when"})
+    unknown = sorted(set(entry) - {*_REQUIRED, *_OPTIONAL})
     if unknown:
-        raise KnownError(f"{where}: unknown keys {unknown}; known are {[*_REQUIRED, 'when']}")
+        raise KnownError(f"{where}: unknown keys {unknown}; known are {[*_REQUIRED, *_OPTIONAL]}")
+    if entry["clause"] not in CLAUSES:
+        raise KnownError(f"{where}: unknown clause {entry['clause']!r}")
     when = {key: tuple(_listed(value)) for key, value in entry.get("when", {}).items()}
     for slug in when.get("events", ()):
         if slug not in EVENTS:
@@ -96,10 +102,11 @@ def _divergence(path: Path, number: int, entry: dict[str, Any]) -> Divergence:
     return Divergence(
         id=entry["id"],
         adapters=tuple(_listed(entry["adapters"])),
-        clauses=tuple(_listed(entry["clauses"])),
+        clause=entry["clause"],
         reason=entry["reason"],
         link=entry["link"],
         witness=witness,
+        affects=tuple(_listed(entry.get("affects", []))),
         when=when,
     )
 

@@ -122,6 +122,20 @@ def negative_scores(trial: Trial) -> Failure | None:
 
 
 @clause(
+    "groups.smaller-than-top",
+    "MUST",
+    why="Groups of one expert are legal, and a top-2 sum over them raises or reads beyond them.",
+    bugs=("M24", "M38"),
+    narrow=_GROUPED,
+    events=("group-smaller-than-top",),
+    focus=Focus(offers={"groups.count": lambda offered: list(offered)[-1:]}),
+)
+def smaller_than_top(trial: Trial) -> Failure | None:
+    """A group with fewer experts than its score sums is scored by those it has."""
+    return first_failure(trial.verdict, "selection", "weights")
+
+
+@clause(
     "groups.ragged-rejected",
     "MUST",
     why="E not divisible by the group count reshapes the buffer across tokens: other tokens "

@@ -138,6 +138,8 @@ def nan_row(trial: Trial) -> Failure | None:
 )
 def nan_row_apart(trial: Trial) -> Failure | None:
     """Rows beside a row of NaN get the bits of a call of the same shape without it."""
+    if trial.case.inputs.num_tokens == 0:
+        return None
     zeroed = _poison(trial, lambda row, form: np.zeros_like(row))
     poisoned = _poison(trial, lambda row, form: np.full_like(row, np.nan))
     good = np.ones(trial.case.inputs.num_tokens, dtype=bool)

@@ -10,6 +10,7 @@ from moe_routing.conformance.generators.strategies import Focus
 from moe_routing.conformance.judge.logits import format_of
 from moe_routing.conformance.judge.weights import sum_bounds
 from moe_routing.conformance.trial import Trial
+from moe_routing.implementations import ANY, Capabilities
 from moe_routing.reference import RouterConfig
 from moe_routing.reference.formats import FORMATS
 
@@ -48,12 +49,7 @@ def unbiased(trial: Trial) -> Failure | None:
     why="A dropped or doubled renormalisation changes the scale of every layer's output.",
     bugs=("M13", "M16", "M20"),
     events=("renormalized",),
-    needs=lambda capabilities: any(
-        any(rule is not None for rule in claim.renormalize)
-        if isinstance(claim.renormalize, tuple)
-        else True
-        for claim in capabilities.claims
-    ),
+    needs=lambda capabilities: _renormalizes(capabilities),
 )
 def total(trial: Trial) -> Failure | None:
     """Renormalised weights of a token sum to the routed scaling factor."""
@@ -80,12 +76,34 @@ def total(trial: Trial) -> Failure | None:
     )
 
 
+def _renormalizes(capabilities: Capabilities) -> bool:
+    return any(
+        claim.renormalize is ANY or any(rule is not None for rule in claim.renormalize)
+        for claim in capabilities.claims
+    )
+
+
 def sums_to_scale(config: RouterConfig) -> bool:
     """Tell whether a router's weights sum to its scale: plainly renormalised, no eps to see."""
     rule = config.renormalize
     if config.weights_from == "softmax_of_selected" and rule is None:
         return True
     return rule is not None and rule.order == 1.0 and rule.floor == 0.0 and rule.eps <= 1e-15
+
+
+@clause(
+    "weights.tiny-norm",
+    "MUST",
+    why="An epsilon that the model does not have, or a larger one, shows where the selected "
+    "scores are tiny; so does one in the wrong branch.",
+    bugs=("M20",),
+    events=("tiny-norm",),
+    needs=lambda capabilities: _renormalizes(capabilities),
+    focus=Focus(recipes=("underflowing", "wide", "one-sided")),
+)
+def tiny_norm(trial: Trial) -> Failure | None:
+    """Weights are renormalised by exactly the configured epsilon and floor."""
+    return first_failure(trial.verdict, "weights")
 
 
 @clause(
