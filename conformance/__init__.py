@@ -1,1 +1,38 @@
-"""."""
+"""The conformance suite: clauses, generators, the judge, and the runs that use them.
+
+Names are imported when first asked for, so that the command line starts at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOME = {
+    "Case": "case",
+    "Divergence": "known",
+    "Plan": "engine",
+    "RunResult": "results",
+    "check": "check",
+    "conformance_tests": "pytest_items",
+    "load_case": "case",
+    "load_known": "known",
+    "save_case": "case",
+    "select_clauses": "clauses",
+    "router_configs": "generators",
+    "router_inputs": "generators",
+    "routing_cases": "generators",
+    "shared_expert_cases": "generators",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -67,7 +68,7 @@ def run(adapter: Adapter, plan: Plan) -> Iterator[ClauseStarted | ClauseFinished
     results = []
     for clause in plan.clauses:
         yield ClauseStarted(adapter=adapter.name, clause=clause)
-        results.append(_ClauseRun(adapter, clause, plan).result())
+        results.append(check_clause(adapter, clause, plan))
         yield ClauseFinished(adapter=adapter.name, result=results[-1])
     package, version = wrapped(adapter)
     yield AdapterFinished(
@@ -81,10 +82,13 @@ def run(adapter: Adapter, plan: Plan) -> Iterator[ClauseStarted | ClauseFinished
     )
 
 
+def check_clause(adapter: Adapter, clause: Clause, plan: Plan) -> ClauseResult:
+    """Check one clause on one adapter. Errors: ``BackendMissing``."""
+    return _ClauseRun(adapter, clause, plan).result()
+
+
 def wrapped(adapter: Adapter) -> tuple[str | None, str | None]:
     """Return the distribution that an adapter wraps, and its installed version."""
-    from importlib.metadata import PackageNotFoundError, version
-
     package = getattr(adapter, "wraps", None)
     if package is None:
         return None, None
@@ -312,6 +316,3 @@ class _ClauseRun:
 def _fixed(gone: list[Divergence]) -> str:
     names = ", ".join(divergence.id for divergence in gone)
     return f"the known divergence {names} is gone: remove its entry from the list"
-
-
-__all__ = ["AdapterFinished", "ClauseFinished", "ClauseStarted", "Plan", "evaluate", "run"]

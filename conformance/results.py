@@ -32,7 +32,8 @@ class ClauseResult:
     ``constructed`` and ``examples`` count the cases run, ``tokens`` their tokens, frozen
     at the first failure; ``events`` maps each event to ``witnessed``, ``unreachable``,
     ``known`` (only seen where a divergence is known) or ``missing``. ``case`` is the
-    smallest failing case, ``failure`` its story, ``message`` one line. ``divergences``
+    smallest failing case, ``case_file`` where it was written, ``failure`` its story,
+    ``message`` one line. ``divergences``
     names the known ones, with their reasons.
     """
 
@@ -48,6 +49,7 @@ class ClauseResult:
     message: str = ""
     failure: Failure | None = None
     case: Case | SharedCase | None = None
+    case_file: str | None = None
     events: dict[str, str] = field(default_factory=dict)
     divergences: dict[str, str] = field(default_factory=dict)
     drawn: Counter[str] = field(default_factory=Counter)

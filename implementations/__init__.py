@@ -16,7 +16,7 @@ from moe_routing.implementations.protocol import (
     Dispatches,
     SharesExperts,
 )
-from moe_routing.implementations.registry import AdapterError, load_adapter, registered
+from moe_routing.implementations.registry import AdapterError, load_adapter, registered, shipped_known
 from moe_routing.implementations.tensors import (
     TorchInputs,
     torch_inputs,
@@ -42,6 +42,7 @@ __all__ = [
     "Unsupported",
     "load_adapter",
     "registered",
+    "shipped_known",
     "torch_inputs",
     "torch_shared_inputs",
     "torch_tensor",

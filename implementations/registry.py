@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
+import inspect
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -34,12 +35,18 @@ def registered() -> dict[str, str]:
     return {**found, **SHIPPED}
 
 
-def load_adapter(reference: str) -> Adapter:
+def shipped_known() -> list[Path]:
+    """Return the known-divergences files of the shipped adapters."""
+    return sorted((Path(__file__).parent / "known").glob("*.toml"))
+
+
+def load_adapter(reference: str, *, device: str = "cpu") -> Adapter:
     """Return the adapter that ``reference`` names.
 
     ``reference`` is a registered name, ``package.module:attribute`` or
     ``path/to/file.py:attribute``; the attribute is an adapter, or a class or function
-    that makes one without arguments. Errors: ``AdapterError``, in one line.
+    that makes one; one that takes ``device`` is given it. Errors: ``AdapterError``, in one
+    line.
     """
     target = registered().get(reference, reference)
     location, colon, attribute = target.rpartition(":")
@@ -51,13 +58,13 @@ def load_adapter(reference: str) -> Adapter:
         near = difflib.get_close_matches(attribute, public, n=3)
         hint = f"; did you mean {', '.join(near)}?" if near else ""
         raise AdapterError(f"{location} has no attribute {attribute!r}{hint}")
-    return _built(reference, getattr(module, attribute))
+    return _built(reference, getattr(module, attribute), device)
 
 
 def _unknown(reference: str) -> str:
     known = sorted(registered())
     near = difflib.get_close_matches(reference, known, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    hint = f": did you mean {near[0]}?" if near else "."
     return (
         f"Unknown adapter {reference!r}{hint} Registered are {', '.join(known)}; "
         "or give package.module:attribute or path/to/file.py:attribute"
@@ -74,7 +81,7 @@ def _load_module(name: str) -> ModuleType:
 def _load_file(path: str) -> ModuleType:
     file = Path(path)
     if not file.is_file():
-        raise AdapterError(f"Cannot find the adapter file {path}; the current folder is {Path.cwd()}")
+        raise AdapterError(f"Cannot find the adapter file {path}; looked from {Path.cwd()}")
     name = f"moe_routing_adapter_{file.stem}_{abs(hash(file.resolve())):x}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
@@ -89,12 +96,15 @@ def _load_file(path: str) -> ModuleType:
     return module
 
 
-def _built(reference: str, value: Any) -> Adapter:
+def _built(reference: str, value: Any, device: str) -> Adapter:
     if isinstance(value, type) or (callable(value) and not hasattr(value, "route")):
         try:
-            value = value()
+            takes_device = "device" in inspect.signature(value).parameters
+            value = value(device=device) if takes_device else value()
         except Exception as error:
             raise AdapterError(f"Cannot build {reference}: {_in_one_line(error)}") from error
+    if device != "cpu" and getattr(value, "device", "cpu") != device:
+        raise AdapterError(f"{reference} cannot run on {device}: it has no device argument")
     lacking = [name for name in ("name", "capabilities", "route") if not hasattr(value, name)]
     if lacking:
         raise AdapterError(

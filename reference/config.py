@@ -6,6 +6,15 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
+from moe_routing.reference.checks import (
+    is_number,
+    require_choice,
+    require_count,
+    require_kind,
+    require_real,
+    shown,
+)
+
 Score = Literal["softmax", "sigmoid", "sqrtsoftplus", "identity"]
 WeightsFrom = Literal["scores", "masked_scores", "softmax_of_selected", "sigmoid_of_selected"]
 LeastPrecise = Literal["input", "float32"]
@@ -40,9 +49,9 @@ class Groups:
                 f"Cannot have Groups.kept={self.kept} > Groups.count={self.count}: "
                 "keep at most every group"
             )
-        if self.fill not in (-math.inf, 0.0):
+        if not is_number(self.fill) or self.fill not in (-math.inf, 0.0):
             raise ValueError(
-                f"Expected Groups.fill to be -inf or 0.0 but got fill={self.fill!r}: "
+                f"Expected Groups.fill to be -inf or 0.0 but got fill={shown(self.fill)}: "
                 "no shipped router fills excluded experts with anything else"
             )
 
@@ -180,44 +189,3 @@ class RouterConfig:
                 f"Cannot have top_k={self.top_k} > {left} experts left by {self.groups}: "
                 "keep more groups or select fewer experts"
             )
-
-
-def require_count(name: str, value: object, *, at_least: int) -> None:
-    """Raise ``ValueError`` unless ``value`` is an int (not a bool) of ``at_least`` or more."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(
-            f"Expected {name} to be an int but got {value!r} (type={type(value).__name__})"
-        )
-    if value < at_least:
-        raise ValueError(f"Cannot have {name}={value} < {at_least}")
-
-
-def require_real(
-    name: str, value: object, *, at_least: float = -math.inf, above: float = -math.inf
-) -> None:
-    """Raise ``ValueError`` unless ``value`` is a finite real number within the bounds."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(
-            f"Expected {name} to be a number but got {value!r} (type={type(value).__name__})"
-        )
-    if not math.isfinite(value):
-        raise ValueError(f"Expected {name} to be finite but got {value!r}")
-    if value < at_least:
-        raise ValueError(f"Cannot have {name}={value!r} < {at_least!r}")
-    if value <= above:
-        raise ValueError(f"Cannot have {name}={value!r} <= {above!r}: it must be above")
-
-
-def require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    """Raise ``ValueError`` unless ``value`` is one of ``choices``."""
-    if value not in choices:
-        raise ValueError(f"Expected {name} to be one of {', '.join(choices)} but got {value!r}")
-
-
-def require_kind(name: str, value: object, kind: type) -> None:
-    """Raise ``ValueError`` unless ``value`` is None or a ``kind``."""
-    if value is not None and not isinstance(value, kind):
-        raise ValueError(
-            f"Expected {name} to be None or a {kind.__name__} but got {value!r} "
-            f"(type={type(value).__name__})"
-        )

@@ -13,13 +13,14 @@ from moe_routing.reference.selection import top_k
 def group_scores(groups: Groups, biased: Floats) -> Floats:
     """Return ``[T, count]``: the sum of each group's ``top`` best of ``biased [T, E]``.
 
-    A NaN score counts as -inf, as it does everywhere in selection.
+    Summed from the least to the best, so that groups of the same scores tie whatever their
+    order. A NaN score counts as -inf, as it does everywhere in selection.
     """
     grouped = np.where(np.isnan(biased), -np.inf, biased)
     grouped = grouped.reshape(len(biased), groups.count, biased.shape[1] // groups.count)
     top = min(groups.top, grouped.shape[2])
-    best = np.partition(grouped, grouped.shape[2] - top, axis=2)[:, :, -top:]
-    return best.sum(axis=2)
+    best: Floats = np.sort(grouped, axis=2)[:, :, -top:].sum(axis=2)
+    return best
 
 
 def kept_experts(groups: Groups | None, biased: Floats) -> npt.NDArray[np.bool_]:

@@ -6,6 +6,7 @@ import difflib
 from dataclasses import dataclass
 from typing import Any
 
+from moe_routing.reference.checks import shown
 from moe_routing.reference.config import Groups, Renormalize, RmsNorm, RouterConfig
 from moe_routing.reference.inputs import BiasOn
 
@@ -209,9 +210,17 @@ PRESETS: dict[str, Preset] = {
 def preset(name: str) -> Preset:
     """Return the preset of a model type such as ``deepseek_v3``.
 
-    Errors: ``ValueError`` with the nearest names where there is none.
+    Errors: ``ValueError``, with the nearest names where ``name`` is no preset's.
     """
+    if not isinstance(name, str):
+        raise ValueError(f"Expected the name of a preset but got {shown(name)}: {_some_names()}")
     if name not in PRESETS:
-        near = difflib.get_close_matches(name, PRESETS, n=3) or sorted(PRESETS)
-        raise ValueError(f"Unknown preset {name!r}: did you mean {', '.join(near)}?")
+        near = ", ".join(difflib.get_close_matches(name, PRESETS, n=3))
+        hint = f"did you mean {near}?" if near else _some_names()
+        raise ValueError(f"Unknown preset {shown(name)}: {hint}")
     return PRESETS[name]
+
+
+def _some_names() -> str:
+    some = ", ".join(sorted(PRESETS)[:3])
+    return f"{some} ... are among {len(PRESETS)} presets; see moe_routing.reference.PRESETS"

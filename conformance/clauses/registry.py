@@ -121,7 +121,7 @@ def select_clauses(globs: Sequence[str]) -> list[Clause]:
         found = fnmatch.filter(CLAUSES, glob)
         if not found:
             near = difflib.get_close_matches(glob, CLAUSES, n=3)
-            hint = f"; did you mean {', '.join(near)}?" if near else ""
+            hint = f": did you mean {', '.join(near)}?" if near else "."
             raise NoSuchClause(f"No clause matches {glob!r}{hint} `moe-routing clauses` lists all")
         wanted.update(found)
     return [each for each in ordered if not globs or each.id in wanted]

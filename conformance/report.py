@@ -1,0 +1,100 @@
+"""The JSON report: everything a run found, as data."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from moe_routing.conformance.results import AdapterResult, ClauseResult, RunResult
+from moe_routing.reference import SPEC_VERSION
+
+SCHEMA = 1
+"""The version of the report's form."""
+
+_PACKAGES = ("numpy", "torch", "triton", "hypothesis", "transformers")
+
+
+def suite_version() -> str:
+    """Return the installed version of this distribution."""
+    return version("moe-routing-conformance")
+
+
+def environment() -> dict[str, Any]:
+    """Describe what a verdict may depend on: versions, machine, thread settings."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "threads": os.environ.get("OMP_NUM_THREADS"),
+        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+    }
+
+
+def write_report(result: RunResult, path: Path) -> None:
+    """Write the JSON report of a run."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report(result), indent=1) + "\n")
+
+
+def report(result: RunResult) -> dict[str, Any]:
+    """Return the JSON report of a run; shapes as in docs/reporting.md."""
+    return {
+        "schema": SCHEMA,
+        "suite_version": suite_version(),
+        "spec_version": SPEC_VERSION,
+        "environment": result.environment,
+        "profile": result.profile,
+        "seed": result.seed,
+        "max_examples": result.max_examples,
+        "exit_code": result.exit_code,
+        "adapters": [_adapter(each) for each in result.adapters],
+    }
+
+
+def _adapter(result: AdapterResult) -> dict[str, Any]:
+    return {
+        "name": result.name,
+        "wraps": {"package": result.package, "version": result.version},
+        "numerics": result.numerics,
+        "summary": result.summary(),
+        "cases": dict(sorted(result.drawn().items())),
+        "clauses": [_clause(each) for each in result.clauses],
+    }
+
+
+def _clause(result: ClauseResult) -> dict[str, Any]:
+    used = result.allowance_used
+    return {
+        "id": result.id,
+        "level": result.level,
+        "chapter": result.chapter,
+        "status": result.status,
+        "constructed": result.constructed,
+        "examples": result.examples,
+        "tokens": result.tokens,
+        "seconds": round(result.seconds, 3),
+        "allowance_used": round(used, 4) if math.isfinite(used) else None,
+        "message": result.message,
+        "details": list(result.failure.details) if result.failure else [],
+        "stage": result.failure.stage if result.failure else None,
+        "events": result.events,
+        "divergences": result.divergences,
+        "case": result.case_file,
+    }
+
+
+def _version(package: str) -> str | None:
+    if package in sys.modules and hasattr(sys.modules[package], "__version__"):
+        return str(sys.modules[package].__version__)
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+

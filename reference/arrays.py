@@ -1,0 +1,120 @@
+"""Arrays as they come in: read, held against their shapes, and never rounded."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import MISSING, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from moe_routing.reference.checks import shown
+from moe_routing.reference.formats import INPUT_FORMATS
+
+AnyArray = npt.NDArray[Any]
+
+
+def freeze(owner: Any, shapes: Mapping[str, str], *, integers: Collection[str] = ()) -> None:
+    """Make the array fields of the dataclass ``owner`` read-only, exact and of fitting shapes.
+
+    ``shapes`` gives each field a letter per axis; ``integers`` become int64, the others
+    float32. A field with a default may be None. Errors: ``ValueError`` naming the field.
+    """
+    required = {field.name for field in fields(owner) if field.default is MISSING}
+    for name in shapes:
+        value = getattr(owner, name)
+        if value is not None or name in required:
+            array = convert(name, value, np.int64 if name in integers else np.float32).view()
+            array.flags.writeable = False
+            object.__setattr__(owner, name, array)
+    check_shapes(present(owner, shapes), shapes)
+
+
+def present(owner: object, names: Collection[str]) -> dict[str, AnyArray]:
+    """Return the fields of ``owner`` among ``names`` that are not None, by name."""
+    values = {name: getattr(owner, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def convert(name: str, value: object, kind: type[np.generic]) -> AnyArray:
+    """Return ``value`` as an array of ``kind``, float32 or int64, exactly.
+
+    An array of that dtype is returned itself. Errors: ``ValueError`` naming the argument
+    and its dtype, or the first value that ``kind`` does not hold.
+    """
+    array = _read(name, value)
+    if array.dtype == kind:
+        return array
+    wants_integers = kind is np.int64
+    if array.dtype.kind not in ("iu" if wants_integers and array.size else "fiu"):
+        raise ValueError(
+            f"Expected {name} to be an array of {kind.__name__} but got {shown(value)} "
+            f"(dtype={array.dtype}): pass {'integers' if wants_integers else 'real numbers'}"
+        )
+    with np.errstate(over="ignore"):
+        converted: AnyArray = array.astype(kind)
+    _check_same(name, array, converted)
+    return converted
+
+
+def check_shapes(arrays: Mapping[str, AnyArray], shapes: Mapping[str, str]) -> None:
+    """Raise ``ValueError`` unless the axes of one letter agree; only T may be empty."""
+    sizes = {"1": 1}
+    for name, array in arrays.items():
+        letters = shapes[name]
+        known = {x: sizes[x] for x in letters if x in sizes}
+        own = dict(zip(letters, array.shape, strict=False))
+        if array.ndim != len(letters) or own != {**own, **known}:
+            seen = " and ".join(f"{x}={size}" for x, size in known.items() if x != "1")
+            raise ValueError(
+                f"Expected {name} of shape [{', '.join(letters)}]{' with ' * bool(seen)}{seen} "
+                f"but got shape {array.shape}"
+            )
+        for letter, size in own.items():
+            if size == 0 and letter != "T":
+                raise ValueError(
+                    f"Cannot have {letter}=0 in {name} of shape {array.shape}: only T may be empty"
+                )
+        sizes |= own
+
+
+def check_exact(name: str, array: AnyArray, dtype: str) -> None:
+    """Raise ``ValueError`` naming the first value that a cast to ``dtype`` would round."""
+    if dtype == "float32":
+        return
+    held = INPUT_FORMATS[dtype].represents(array)
+    if not held.all():
+        where = _first(~held)
+        raise ValueError(
+            f"Cannot have {name}{list(where)}={array[where].item()!r} in dtype={dtype!r}: "
+            f"values must be exact there; round them with FORMATS[{dtype!r}].round(...)"
+        )
+
+
+def _read(name: str, value: object) -> AnyArray:
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:  # what torch and ragged lists raise
+        raise ValueError(
+            f"Expected {name} to be an array but got {shown(value)}, which NumPy cannot read: "
+            "pass a NumPy array, of rows of equal length (for a torch tensor x, "
+            "x.detach().float().numpy())"
+        ) from error
+
+
+def _check_same(name: str, array: AnyArray, converted: AnyArray) -> None:
+    if array.dtype.kind == "f":
+        same = (converted == array) | np.isnan(array)
+    else:  # Python compares an integer with any number exactly; NumPy goes through float64
+        same = np.asarray(converted.astype(object) == array.astype(object))
+    if not same.all():
+        where = _first(~same)
+        raise ValueError(
+            f"Cannot have {name}{list(where)}={array[where].item()!r}: {converted.dtype} does not "
+            "hold it exactly; round the values first (for float32, .astype(numpy.float32))"
+        )
+
+
+def _first(mask: npt.NDArray[np.bool_]) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.argwhere(mask)[0])
