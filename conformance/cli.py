@@ -130,10 +130,10 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _adapters(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
     from rich.table import Table
 
     from moe_routing.conformance.engine import wrapped
+    from moe_routing.conformance.terminal import plain_console
     from moe_routing.implementations import load_adapter, registered
 
     table = Table(box=None)
@@ -142,17 +142,17 @@ def _adapters(arguments: argparse.Namespace) -> int:
     for name, where in sorted(registered().items()):
         package, version = wrapped(load_adapter(name))
         table.add_row(name, package or "", version or "no", where)
-    Console(highlight=False, soft_wrap=True).print(table)
+    plain_console().print(table)
     return 0
 
 
 def _clauses(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
     from rich.markup import escape
 
     from moe_routing.conformance.clauses import select_clauses
+    from moe_routing.conformance.terminal import plain_console
 
-    console = Console(highlight=False)
+    console = plain_console()
     for clause in select_clauses(arguments.glob):
         console.print(f"[bold]{clause.id}[/] ({clause.level})  {escape(clause.statement)}")
         console.print(f"  why: {escape(clause.why)}")

@@ -23,11 +23,17 @@ STYLES = {
 }
 
 
+def plain_console() -> Console:
+    """Return a console that neither wraps nor cuts where nobody watches: logs, pipes, CI."""
+    console = Console(highlight=False, soft_wrap=True)
+    return console if console.is_terminal else Console(highlight=False, soft_wrap=True, width=160)
+
+
 class Terminal:
     """Shows a run on a console as it happens; progress only where a person watches."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False, soft_wrap=True)
+        self.console = console or plain_console()
         self.progress = Progress(
             TextColumn("{task.fields[adapter]}"),
             BarColumn(),

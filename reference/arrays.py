@@ -46,11 +46,11 @@ def convert(name: str, value: object, kind: type[np.generic]) -> AnyArray:
     array = _read(name, value)
     if array.dtype == kind:
         return array
-    wants_integers = kind is np.int64
-    if array.dtype.kind not in ("iu" if wants_integers and array.size else "fiu"):
+    integers = kind is np.int64
+    if array.dtype.kind not in ("iu" if integers and array.size else "fiu"):  # [] is float64
         raise ValueError(
             f"Expected {name} to be an array of {kind.__name__} but got {shown(value)} "
-            f"(dtype={array.dtype}): pass {'integers' if wants_integers else 'real numbers'}"
+            f"(dtype={array.dtype}): pass {'integers' if integers else 'real numbers'}"
         )
     with np.errstate(over="ignore"):
         converted: AnyArray = array.astype(kind)
@@ -62,20 +62,15 @@ def check_shapes(arrays: Mapping[str, AnyArray], shapes: Mapping[str, str]) -> N
     """Raise ``ValueError`` unless the axes of one letter agree; only T may be empty."""
     sizes = {"1": 1}
     for name, array in arrays.items():
-        letters = shapes[name]
+        letters, shape = shapes[name], array.shape
         known = {x: sizes[x] for x in letters if x in sizes}
-        own = dict(zip(letters, array.shape, strict=False))
-        if array.ndim != len(letters) or own != {**own, **known}:
-            seen = " and ".join(f"{x}={size}" for x, size in known.items() if x != "1")
+        own = dict(zip(letters, shape, strict=False))
+        if len(shape) != len(letters) or any(own[x] != size for x, size in known.items()):
+            raise ValueError(_misfit(name, letters, known, shape))
+        if empty := [x for x in letters if x != "T" and own[x] == 0]:
             raise ValueError(
-                f"Expected {name} of shape [{', '.join(letters)}]{' with ' * bool(seen)}{seen} "
-                f"but got shape {array.shape}"
+                f"Cannot have {empty[0]}=0 in {name} of shape {shape}: only T may be empty"
             )
-        for letter, size in own.items():
-            if size == 0 and letter != "T":
-                raise ValueError(
-                    f"Cannot have {letter}=0 in {name} of shape {array.shape}: only T may be empty"
-                )
         sizes |= own
 
 
@@ -97,10 +92,15 @@ def _read(name: str, value: object) -> AnyArray:
         return np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:  # what torch and ragged lists raise
         raise ValueError(
-            f"Expected {name} to be an array but got {shown(value)}, which NumPy cannot read: "
-            "pass a NumPy array, of rows of equal length (for a torch tensor x, "
-            "x.detach().float().numpy())"
+            f"Expected {name} to be an array but got {shown(value)}, which NumPy cannot read: pass "
+            "a NumPy array with rows of equal length, as x.detach().float().numpy() for a tensor x"
         ) from error
+
+
+def _misfit(name: str, letters: str, known: Mapping[str, int], shape: tuple[int, ...]) -> str:
+    sizes = " and ".join(f"{x}={size}" for x, size in known.items() if x != "1")
+    wanted = f"[{', '.join(letters)}]" + (f" with {sizes}" if sizes else "")
+    return f"Expected {name} of shape {wanted} but got shape {shape}"
 
 
 def _check_same(name: str, array: AnyArray, converted: AnyArray) -> None:
@@ -109,10 +109,10 @@ def _check_same(name: str, array: AnyArray, converted: AnyArray) -> None:
     else:  # Python compares an integer with any number exactly; NumPy goes through float64
         same = np.asarray(converted.astype(object) == array.astype(object))
     if not same.all():
-        where = _first(~same)
+        where, kind = _first(~same), converted.dtype.name
+        mend = "round it first with .astype(numpy.float32)" if kind == "float32" else "use less"
         raise ValueError(
-            f"Cannot have {name}{list(where)}={array[where].item()!r}: {converted.dtype} does not "
-            "hold it exactly; round the values first (for float32, .astype(numpy.float32))"
+            f"Cannot have {name}{list(where)}={array[where].item()!r}: not exact in {kind}; {mend}"
         )
 
 

@@ -41,20 +41,20 @@ class FloatFormat:
 
     def round(self, values: npt.ArrayLike) -> Floats:
         """Round float64 ``values`` of any shape to this format, ties to even."""
-        values = np.asarray(values, dtype=np.float64)
+        exact: Floats = np.asarray(values, dtype=np.float64)
         with np.errstate(all="ignore"):
             if self.name in _NATIVE:
-                return values.astype(self.name).astype(np.float64)
-            exponent = np.frexp(values)[1] - 1
+                return exact.astype(self.name).astype(np.float64)
+            exponent = np.frexp(exact)[1] - 1
             step = np.ldexp(1.0, np.maximum(exponent, self.min_exponent) - self.precision + 1)
-            rounded = np.rint(values / step) * step
+            rounded = np.rint(exact / step) * step
             overflow = np.abs(rounded) > self.largest
-            return np.where(overflow, np.copysign(np.inf, values), rounded)
+            return np.where(overflow, np.copysign(np.inf, exact), rounded)
 
     def represents(self, values: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """Tell, element by element, which ``values`` this format holds exactly."""
-        values = np.asarray(values, dtype=np.float64)
-        return (self.round(values) == values) | np.isnan(values)
+        exact: Floats = np.asarray(values, dtype=np.float64)
+        return np.equal(self.round(exact), exact) | np.isnan(exact)
 
 
 _NATIVE = ("float16", "float32", "float64")  # NumPy's own casts round to nearest even

@@ -8,7 +8,14 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from moe_routing.reference.arrays import check_exact, check_shapes, convert, freeze, present
+from moe_routing.reference.arrays import (
+    AnyArray,
+    check_exact,
+    check_shapes,
+    convert,
+    freeze,
+    present,
+)
 from moe_routing.reference.checks import require_choice
 from moe_routing.reference.config import RouterConfig
 from moe_routing.reference.formats import INPUT_FORMATS
@@ -137,16 +144,14 @@ class RouterInputs:
         return present(self, _SHAPES)
 
     def _check_finite(self) -> None:
-        for name, low in (("per_expert_scale", np.isneginf), ("selection_bias", np.isnan)):
-            array = getattr(self, name)
-            if array is None:
-                continue
-            bad = np.isnan(array) | np.isposinf(array) | low(array)
-            if bad.any():
-                e = int(np.argmax(bad))
+        for name, array in present(self, ("per_expert_scale", "selection_bias")).items():
+            masks = name == "selection_bias"  # -inf there: an expert never to be selected
+            good = np.isfinite(array) | (np.isneginf(array) & masks)
+            if not good.all():
+                e = int(np.argmin(good))
                 raise ValueError(
                     f"Cannot have {name}[{e}]={array[e]}: expected finite values"
-                    + (" or -inf, for an expert never to be selected" if low is np.isnan else "")
+                    f"{' or -inf, for an expert never to be selected' * masks}"
                 )
 
 
@@ -162,11 +167,9 @@ def check_inputs(config: RouterConfig, inputs: RouterInputs) -> None:
     if inputs.logits is not None and config.input_norm is not None:
         raise ValueError("Cannot have input_norm with logits: they would not be the logits")
     if inputs.expert_table is not None and inputs.token_ids is not None:
-        _check_table(config, inputs.expert_table, inputs.token_ids)
-        if inputs.selection_bias is not None:
-            raise ValueError(
-                "Cannot have expert_table with selection_bias: hash routing selects nothing"
-            )
+        _check_table(config, inputs, inputs.expert_table)
+        _check_range("expert_table", inputs.expert_table, config.num_experts)
+        _check_range("token_ids", inputs.token_ids, len(inputs.expert_table))
 
 
 def _check_reachable(logits: AnyArray, hidden: AnyArray) -> None:
@@ -179,9 +182,11 @@ def _check_reachable(logits: AnyArray, hidden: AnyArray) -> None:
         )
 
 
-def _check_table(config: RouterConfig, table: AnyArray, token_ids: AnyArray) -> None:
-    if config.groups is not None:
-        raise ValueError(f"Cannot have expert_table with {config.groups}: hash routing selects nothing")
+def _check_table(config: RouterConfig, inputs: RouterInputs, table: AnyArray) -> None:
+    if inputs.selection_bias is not None or config.groups is not None:
+        raise ValueError(
+            "Cannot have expert_table with selection_bias or groups: hash routing selects nothing"
+        )
     if config.weights_from == "masked_scores":
         raise ValueError(
             "Cannot have expert_table with weights_from='masked_scores': groups make the mask, "
@@ -192,8 +197,6 @@ def _check_table(config: RouterConfig, table: AnyArray, token_ids: AnyArray) -> 
             f"Expected expert_table of shape [V, {config.top_k}] for top_k={config.top_k} "
             f"but got {table.shape}"
         )
-    _check_range("expert_table", table, config.num_experts)
-    _check_range("token_ids", token_ids, len(table))
 
 
 def _check_range(name: str, ids: AnyArray, below: int) -> None:

@@ -14,15 +14,18 @@ def normalize_input(norm: RmsNorm | None, inputs: RouterInputs) -> Floats:
     hidden = inputs.hidden.astype(np.float64)
     if norm is None:
         return hidden
-    mean_square = np.mean(hidden * hidden, axis=1, keepdims=True)
+    mean_square: Floats = np.mean(hidden * hidden, axis=1, keepdims=True)
     scale = 1.0 if inputs.hidden_scale is None else inputs.hidden_scale.astype(np.float64)
-    return hidden / np.sqrt(mean_square + norm.eps) * scale * inputs.hidden_size**-0.5
+    normed: Floats = hidden / np.sqrt(mean_square + norm.eps) * scale * inputs.hidden_size**-0.5
+    return normed
 
 
 def gate_logits(config: RouterConfig, inputs: RouterInputs) -> Floats:
     """Return ``x W^T + x d^T + b``, shape ``[T, E]``, before the logit op.
 
-    These are the values that ``Routing.logits`` reports.
+    These are the values that ``Routing.logits`` reports. Equal gate rows give equal logits
+    for certain only where the sums are exact: a matrix product may add up two rows in
+    different orders, so that their logits differ in the last bit of float64 and do not tie.
     """
     x = normalize_input(config.input_norm, inputs)
     logits = x @ inputs.gate_weight.astype(np.float64).T

@@ -9,8 +9,9 @@ from moe_routing.reference.formats import Floats
 
 def softmax(logits: Floats) -> Floats:
     """Return ``exp(z_e) / sum exp(z)`` over the last axis; all NaN where z has NaN or +inf."""
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return shifted / shifted.sum(axis=-1, keepdims=True)
+    shifted: Floats = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    total: Floats = shifted.sum(axis=-1, keepdims=True)
+    return shifted / total
 
 
 def sigmoid(logits: Floats) -> Floats:

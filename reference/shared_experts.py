@@ -8,9 +8,9 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from moe_routing.reference.config import require_choice
+from moe_routing.reference.arrays import check_exact, freeze, present
+from moe_routing.reference.checks import require_choice, require_flag
 from moe_routing.reference.formats import INPUT_FORMATS, Floats
-from moe_routing.reference.inputs import convert
 from moe_routing.reference.scores import sigmoid
 
 SharedKind = Literal["none", "singular", "plural", "mlp"]
@@ -34,6 +34,7 @@ class SharedExpertConfig:
 
     def __post_init__(self) -> None:
         require_choice("kind", self.kind, SHARED_KINDS)
+        require_flag("gated", self.gated)
         if self.gated and self.kind == "none":
             raise ValueError("Cannot have gated=True with kind='none': there is nothing to gate")
 
@@ -56,33 +57,13 @@ class SharedExpertInputs:
 
     def __post_init__(self) -> None:
         require_choice("dtype", self.dtype, tuple(INPUT_FORMATS))
-        sizes: dict[str, int] = {"1": 1}
-        for name, letters in _SHAPES.items():
-            value = getattr(self, name)
-            if value is not None:
-                self._check(name, convert(name, np.asarray(value), np.float32), letters, sizes)
+        freeze(self, _SHAPES)
+        for name, array in self.arrays().items():
+            check_exact(name, array, self.dtype)
 
     def arrays(self) -> dict[str, npt.NDArray[np.float32]]:
         """Return the arrays that are present, by field name."""
-        values = {name: getattr(self, name) for name in _SHAPES}
-        return {name: value for name, value in values.items() if value is not None}
-
-    def _check(
-        self, name: str, array: npt.NDArray[np.float32], letters: str, sizes: dict[str, int]
-    ) -> None:
-        shape = tuple(sizes.setdefault(x, n) for x, n in zip(letters, array.shape, strict=False))
-        if array.ndim != len(letters) or array.shape != shape:
-            raise ValueError(
-                f"Expected {name} of shape [{', '.join(letters)}] (seen {sizes}) "
-                f"but got {array.shape}"
-            )
-        if 0 in (sizes.get("H"), sizes.get("I")):
-            raise ValueError(f"Cannot have {name} of shape {array.shape}: only T may be empty")
-        if not INPUT_FORMATS[self.dtype].represents(array).all():
-            raise ValueError(f"Cannot have {name} with values that dtype={self.dtype!r} rounds")
-        array = array.view()
-        array.flags.writeable = False
-        object.__setattr__(self, name, array)
+        return present(self, _SHAPES)
 
 
 def shared_contribution(config: SharedExpertConfig, inputs: SharedExpertInputs) -> Floats:
@@ -103,4 +84,4 @@ def shared_contribution(config: SharedExpertConfig, inputs: SharedExpertInputs) 
     with np.errstate(all="ignore"):
         gate, up = x @ inputs.gate_proj.T.astype(np.float64), x @ inputs.up_proj.T
         output = (gate * sigmoid(gate) * up) @ inputs.down_proj.T.astype(np.float64)
-        return output * sigmoid(x @ inputs.gate.T) if config.gated else output
+        return output if inputs.gate is None else output * sigmoid(x @ inputs.gate.T)

@@ -39,7 +39,7 @@ def renormalize(rule: Renormalize | None, weights: Floats) -> Floats:
     if rule is None:
         return weights
     powers = np.abs(weights) ** rule.order
-    norm = powers.sum(axis=1, keepdims=True) ** (1.0 / rule.order)
+    norm: Floats = powers.sum(axis=1, keepdims=True) ** (1.0 / rule.order)
     return weights / np.maximum(norm + rule.eps, rule.floor)
 
 
