@@ -80,9 +80,8 @@ def check_exact(name: str, array: AnyArray, dtype: str) -> None:
         return
     held = INPUT_FORMATS[dtype].represents(array)
     if not held.all():
-        where = _first(~held)
         raise ValueError(
-            f"Cannot have {name}{list(where)}={array[where].item()!r} in dtype={dtype!r}: "
+            f"Cannot have {_first(name, array, ~held)} in dtype={dtype!r}: "
             f"values must be exact there; round them with FORMATS[{dtype!r}].round(...)"
         )
 
@@ -109,12 +108,13 @@ def _check_same(name: str, array: AnyArray, converted: AnyArray) -> None:
     else:  # Python compares an integer with any number exactly; NumPy goes through float64
         same = np.asarray(converted.astype(object) == array.astype(object))
     if not same.all():
-        where, kind = _first(~same), converted.dtype.name
-        mend = "round it first with .astype(numpy.float32)" if kind == "float32" else "use less"
-        raise ValueError(
-            f"Cannot have {name}{list(where)}={array[where].item()!r}: not exact in {kind}; {mend}"
+        kind = converted.dtype.name
+        mend = (
+            "round it first with .astype(numpy.float32)" if kind == "float32" else "use ids < 2**63"
         )
+        raise ValueError(f"Cannot have {_first(name, array, ~same)}: not exact in {kind}; {mend}")
 
 
-def _first(mask: npt.NDArray[np.bool_]) -> tuple[int, ...]:
-    return tuple(int(i) for i in np.argwhere(mask)[0])
+def _first(name: str, array: AnyArray, bad: npt.NDArray[np.bool_]) -> str:
+    where = tuple(int(i) for i in np.argwhere(bad)[0])
+    return f"{name}{list(where) or ''}={array[where].item()!r}"

@@ -13,7 +13,7 @@ def shown(value: object) -> str:
     try:
         text = " ".join(repr(value).split())
     except ValueError:  # an int of more digits than Python prints
-        return f"a {type(value).__name__} too long to show"
+        return f"<{type(value).__name__} too long to show>"
     return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 3]}..."
 
 
@@ -60,9 +60,7 @@ def require_flag(name: str, value: object) -> None:
 def require_kind(name: str, value: object, kind: type) -> None:
     """Raise ``ValueError`` unless ``value`` is None or a ``kind``."""
     if value is not None and not isinstance(value, kind):
-        raise ValueError(
-            f"Expected {name} to be None or a {kind.__name__} but got {_typed(value)}"
-        )
+        raise ValueError(f"Expected {name} to be None or a {kind.__name__} but got {_typed(value)}")
 
 
 def _typed(value: object) -> str:

@@ -97,9 +97,7 @@ def _stages(config: RouterConfig, inputs: RouterInputs) -> Stages:
     )
 
 
-def _select(
-    config: RouterConfig, inputs: RouterInputs, competing: Floats
-) -> npt.NDArray[np.int64]:
+def _select(config: RouterConfig, inputs: RouterInputs, competing: Floats) -> npt.NDArray[np.int64]:
     if inputs.expert_table is not None:
         return inputs.expert_table[inputs.token_ids]
     return selection.top_k(competing, config.top_k)

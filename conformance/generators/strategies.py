@@ -26,6 +26,9 @@ from moe_routing.reference import RouterConfig, RouterInputs
 BUDGET = 2**14
 """The most numbers in a case's logits, ``T * E``: what keeps a case in milliseconds."""
 
+IDENTITY_LIMIT = 128
+"""The most experts that logits are drawn for as a table, where a recipe with a gate can be."""
+
 _SEEDS = st.integers(0, 2**16 - 1)
 
 
@@ -133,7 +136,7 @@ def _draft(
     claims = [claim for claim in capabilities.claims if claim.covers(config)]
     parts = axes.choose_parts(choose, choose("claim", claims), config, capabilities.takes)
     tokens = choose("num_tokens", _tokens(config.num_experts, capabilities))
-    recipe = choose("recipe", focus.recipes)
+    recipe = choose("recipe", _recipes(config, focus))
     pooled = config.num_experts <= POOL and recipe != "near-group-ties"
     pooled = pooled and choose("columns", (0, 0, 1)) == 1
     return Draft(
@@ -148,6 +151,12 @@ def _draft(
         strided="strided" in capabilities.layouts and choose("layout", (0, 0, 0, 1)) == 1,
         given_logits=capabilities.takes == "logits",
     )
+
+
+def _recipes(config: RouterConfig, focus: Focus) -> Sequence[str]:
+    """Return the recipes to draw from; an identity gate of many experts costs E * E."""
+    gates = tuple(name for name in focus.recipes if RECIPES[name].gate is not None)
+    return gates if gates and config.num_experts > IDENTITY_LIMIT else focus.recipes
 
 
 def _tokens(num_experts: int, capabilities: Capabilities) -> list[int]:

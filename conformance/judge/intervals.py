@@ -35,9 +35,12 @@ class Interval:
     lo: Floats
     hi: Floats
 
-    def __post_init__(self) -> None:
-        if np.isnan(self.lo).any() or np.isnan(self.hi).any():
+    def checked(self, judged: npt.NDArray[np.bool_]) -> Interval:
+        """Return self, or raise ``JudgeError`` where a row of ``judged [T]`` has a NaN endpoint."""
+        bad = np.isnan(self.lo).any(axis=1) | np.isnan(self.hi).any(axis=1)
+        if (bad & judged).any():
             raise JudgeError("an interval has a NaN endpoint; please report this case")
+        return self
 
     @classmethod
     def point(cls, values: npt.ArrayLike) -> Interval:

@@ -107,7 +107,7 @@ class SelectionBounds:
         operated = operated_bounds(config, logits, form)
         scores = score_bounds(config, operated, form, bounds.numerics)
         bias = inputs.selection_bias
-        competing = competing_bounds(scores, bias, form, bounds.numerics)
+        competing = competing_bounds(scores, bias, form, bounds.numerics).checked(bounds.judged)
         return cls(
             operated=operated,
             scores=scores,
@@ -170,6 +170,7 @@ def _judge(bounds: Bounds, answer: Answer, routed: bool) -> Verdict:
     if bounds.inputs.expert_table is not None:
         distinct = np.ones(len(distinct), dtype=bool)
     bound = _weight_bounds(bounds, later, answer.expert_ids)
+    bound.permitted.checked(judged)
     fine = bound.permitted.contains(answer.weights)
     fine |= ~bound.decided[:, None] & np.isnan(answer.weights)
     valid = (answer.expert_ids >= 0) & (answer.expert_ids < config.num_experts)

@@ -1,0 +1,268 @@
+"""What configurations refuse, and how: one line with the argument, its value and the rule."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from moe_routing.reference import (
+    PRESETS,
+    Groups,
+    Renormalize,
+    RmsNorm,
+    RouterConfig,
+    SharedExpertConfig,
+    preset,
+)
+
+ROUTER = {"num_experts": 8, "top_k": 2}
+HUGE = 10**400
+UNPRINTABLE = 10**5000
+
+
+def shown(value: Any) -> str | None:
+    """A short test id: expected fragments by the first, an array by its dtype and shape."""
+    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+        return value[0]
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype}{list(value.shape)}"
+    if isinstance(value, int) and abs(value) >= HUGE:
+        return f"an int of {value.bit_length()} bits"
+    name = getattr(value, "__name__", None) or (value if isinstance(value, str) else repr(value))
+    return re.sub(r"\s+", " ", name)[:40]
+
+
+def assert_refused(call: Callable[[], object], *fragments: str) -> None:
+    """Assert that ``call`` raises a one-line ``ValueError`` whose message holds ``fragments``."""
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  the fragments are the match
+        call()
+    message = str(caught.value)
+    assert "\n" not in message, f"one line, not: {message}"
+    assert len(message) < 300, f"a message that can be read, not: {message}"
+    missing = [fragment for fragment in fragments if fragment not in message]
+    assert not missing, f"{missing} should be in: {message}"
+
+
+def made(**fields: Any) -> RouterConfig:
+    return RouterConfig(**{**ROUTER, **fields})
+
+
+# --- routers ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["num_experts", "top_k"])
+@pytest.mark.parametrize(
+    ("value", "fragments"),
+    [
+        (0, ["=0 < 1"]),
+        (-1, ["=-1 < 1"]),
+        (-UNPRINTABLE, ["too long to show"]),
+        (True, ["an int", "True", "bool"]),
+        (2.0, ["an int", "2.0", "float"]),
+        (np.int64(2), ["an int", "int64"]),
+        ("2", ["an int", "'2'", "str"]),
+        (None, ["an int", "None"]),
+        (np.zeros((2, 2)), ["an int", "array([[0., 0.], [0., 0.]])", "ndarray"]),
+    ],
+    ids=shown,
+)
+def test_a_count_that_is_no_positive_int_is_refused(
+    name: str, value: Any, fragments: list[str]
+) -> None:
+    assert_refused(lambda: made(**{name: value}), name, *fragments)
+
+
+@pytest.mark.parametrize("name", ["scale", "logit_multiplier", "logit_softcap"])
+@pytest.mark.parametrize(
+    ("value", "fragments"),
+    [
+        (math.nan, ["finite", "nan"]),
+        (math.inf, ["finite", "inf"]),
+        (-math.inf, ["finite", "-inf"]),
+        (HUGE, ["finite", "1000"]),
+        (-HUGE, ["finite", "-1000"]),
+        (UNPRINTABLE, ["finite", "too long to show"]),
+        ("1.0", ["a number", "'1.0'", "str"]),
+        (True, ["a number", "True", "bool"]),
+        (1j, ["a number", "1j", "complex"]),
+        (np.ones((2, 2)), ["a number", "array([[1., 1.], [1., 1.]])", "ndarray"]),
+    ],
+    ids=shown,
+)
+def test_a_factor_that_is_no_finite_number_is_refused(
+    name: str, value: Any, fragments: list[str]
+) -> None:
+    assert_refused(lambda: made(**{name: value}), name, *fragments)
+
+
+@pytest.mark.parametrize("name", ["scale", "logit_multiplier"])
+def test_a_factor_of_none_is_refused(name: str) -> None:
+    assert_refused(lambda: made(**{name: None}), name, "a number", "None")
+
+
+@pytest.mark.parametrize(
+    ("name", "choices"),
+    [
+        ("score", "softmax, sigmoid, sqrtsoftplus, identity"),
+        ("weights_from", "scores, masked_scores, softmax_of_selected, sigmoid_of_selected"),
+        ("logits_dtype", "input, float32"),
+        ("scores_dtype", "input, float32"),
+        ("weights_dtype", "input, float32"),
+    ],
+    ids=shown,
+)
+@pytest.mark.parametrize(
+    "value",
+    ["tanh", "float64", "", None, 1, ["softmax"], np.array(["input", "x"]), np.array(["softmax"])],
+    ids=shown,
+)
+def test_an_unknown_choice_is_refused_with_all_choices(name: str, choices: str, value: Any) -> None:
+    assert_refused(lambda: made(**{name: value}), name, choices, repr(value))
+
+
+@pytest.mark.parametrize(
+    ("fields", "fragments"),
+    [
+        ({"top_k": 9}, ["top_k=9 > num_experts=8", "distinct"]),
+        ({"logit_softcap": 0.0}, ["logit_softcap=0.0", "above"]),
+        ({"logit_softcap": -30.0}, ["logit_softcap=-30.0", "above"]),
+        ({"score": "identity"}, ["weights_from='scores'", "score='identity'"]),
+        (
+            {"score": "identity", "weights_from": "masked_scores"},
+            ["weights_from='masked_scores'", "score='identity'", "softmax_of_selected"],
+        ),
+        ({"groups": {"count": 2, "kept": 1}}, ["groups", "a Groups", "{'count': 2", "dict"]),
+        ({"groups": 4}, ["groups", "a Groups", "4", "int"]),
+        ({"groups": np.zeros((2, 2))}, ["groups", "a Groups", "array", "ndarray"]),
+        ({"renormalize": True}, ["renormalize", "a Renormalize", "True", "bool"]),
+        ({"input_norm": 1e-6}, ["input_norm", "a RmsNorm", "1e-06", "float"]),
+        ({"groups": Groups(count=3, kept=1)}, ["num_experts=8", "count=3", "divide"]),
+        ({"groups": Groups(count=16, kept=1)}, ["num_experts=8", "count=16", "divide"]),
+        (
+            {"top_k": 3, "groups": Groups(count=4, kept=1)},
+            ["top_k=3 > 2 experts left by Groups(count=4, kept=1", "keep more groups"],
+        ),
+    ],
+    ids=shown,
+)
+def test_a_configuration_that_fits_nothing_is_refused(
+    fields: dict[str, Any], fragments: list[str]
+) -> None:
+    assert_refused(lambda: made(**fields), *fragments)
+
+
+# --- groups, normalisations, shared experts and presets -----------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "fragments"),
+    [
+        ({"count": 0}, ["Groups.count=0 < 1"]),
+        ({"count": 2.0}, ["Groups.count", "an int", "2.0"]),
+        ({"count": True}, ["Groups.count", "an int", "True"]),
+        ({"kept": 0}, ["Groups.kept=0 < 1"]),
+        ({"kept": -1}, ["Groups.kept=-1 < 1"]),
+        ({"kept": 5}, ["Groups.kept=5 > Groups.count=4"]),
+        ({"top": 0}, ["Groups.top=0 < 1"]),
+        ({"top": None}, ["Groups.top", "an int", "None"]),
+    ],
+    ids=shown,
+)
+def test_groups_that_make_no_sense_are_refused(
+    fields: dict[str, Any], fragments: list[str]
+) -> None:
+    assert_refused(lambda: Groups(**{"count": 4, "kept": 2, **fields}), *fragments)
+
+
+@pytest.mark.parametrize(
+    "fill",
+    [-1.0, math.inf, math.nan, HUGE, "-inf", None, False, 0j, np.zeros(2), np.zeros((2, 2))],
+    ids=shown,
+)
+def test_a_fill_other_than_minus_infinity_and_zero_is_refused(fill: Any) -> None:
+    value = re.sub(r"\s+", " ", repr(fill))[:40]
+    assert_refused(lambda: Groups(count=4, kept=2, fill=fill), "Groups.fill", "-inf or 0.0", value)
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "bad"),
+    [
+        (Renormalize, "eps", [-1e-20]),
+        (Renormalize, "floor", [-1.0]),
+        (Renormalize, "order", [0, 0.0, -1.0]),
+        (RmsNorm, "eps", [0.0, -1e-6]),
+    ],
+    ids=shown,
+)
+def test_a_normalisation_that_makes_no_sense_is_refused(
+    make: type, name: str, bad: list[Any]
+) -> None:
+    for value in [*bad, math.nan, math.inf, "0", None, True, np.zeros(2)]:
+        fragments = f"{make.__name__}.{name}", repr(value)
+        assert_refused(lambda value=value: make(**{name: value}), *fragments)
+
+
+@pytest.mark.parametrize(
+    ("fields", "fragments"),
+    [
+        ({"kind": "both"}, ["kind", "none, singular, plural, mlp", "'both'"]),
+        ({"kind": None}, ["kind", "none, singular, plural, mlp", "None"]),
+        ({"kind": "none", "gated": True}, ["gated=True", "kind='none'"]),
+        ({"gated": "yes"}, ["gated", "True or False", "'yes'", "str"]),
+        ({"gated": None}, ["gated", "True or False", "None"]),
+        ({"gated": 1}, ["gated", "True or False", "1", "int"]),
+        ({"kind": "none", "gated": 0}, ["gated", "True or False", "0", "int"]),
+    ],
+    ids=shown,
+)
+def test_a_shared_expert_that_makes_no_sense_is_refused(
+    fields: dict[str, Any], fragments: list[str]
+) -> None:
+    assert_refused(lambda: SharedExpertConfig(**fields), *fragments)
+
+
+@pytest.mark.parametrize("name", ["", "xyzzy", None, 3, ["deepseek_v3"], np.zeros(2)], ids=shown)
+def test_a_preset_far_from_every_name_is_refused_with_a_few(name: Any) -> None:
+    few = f"{', '.join(sorted(PRESETS)[:3])} ... are among {len(PRESETS)} presets"
+    assert_refused(lambda: preset(name), repr(name), few, "moe_routing.reference.PRESETS")
+
+
+# --- unchecked ----------------------------------------------------------------------------
+
+
+def test_unchecked_takes_any_value_and_fills_in_the_defaults() -> None:
+    nonsense = {"num_experts": -1, "top_k": "six", "score": None, "groups": {"count": 0}}
+    config = RouterConfig.unchecked(**nonsense)
+    assert {name: getattr(config, name) for name in nonsense} == nonsense
+    assert (config.scale, config.weights_from, config.renormalize) == (1.0, "scores", None)
+    assert isinstance(config, RouterConfig)
+
+
+def test_unchecked_makes_what_the_constructor_makes() -> None:
+    assert RouterConfig.unchecked(num_experts=8, top_k=2, scale=2.5) == made(scale=2.5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({**ROUTER, "topk": 2}, "topk"),
+        ({"num_experts": 8}, "top_k"),
+        ({"top_k": 2}, "num_experts"),
+        ({}, "num_experts"),
+    ],
+    ids=shown,
+)
+def test_unchecked_refuses_unknown_and_missing_fields(fields: dict[str, Any], name: str) -> None:
+    with pytest.raises(TypeError, match=rf"'{name}'"):
+        RouterConfig.unchecked(**fields)
+
+
+def test_a_checked_copy_of_an_unchecked_configuration_is_checked() -> None:
+    config = RouterConfig.unchecked(num_experts=8, top_k=9)
+    assert_refused(lambda: replace(config, scale=2.0), "top_k=9 > num_experts=8")
