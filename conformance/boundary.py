@@ -45,9 +45,7 @@ class Received:
     answer: Answer
 
 
-def receive(
-    raw: object, config: RouterConfig, num_tokens: int
-) -> Received:
+def receive(raw: object, config: RouterConfig, num_tokens: int) -> Received:
     """Describe and convert a native answer. Errors: ``Malformed``, in one line."""
     layout = _LAYOUT_NAMES.get(type(raw))
     if layout is None:
@@ -85,9 +83,9 @@ def record(name: str, value: Any) -> ArrayRecord:
     return ArrayRecord(
         dtype=str(value.dtype).rpartition(".")[2],
         shape=tuple(value.shape),
-        contiguous=bool(contiguous()) if callable(contiguous) else bool(
-            getattr(flags, "c_contiguous", True)
-        ),
+        contiguous=bool(contiguous())
+        if callable(contiguous)
+        else bool(getattr(flags, "c_contiguous", True)),
         device=str(getattr(value, "device", "cpu")),
         requires_grad=bool(getattr(value, "requires_grad", False)),
     )

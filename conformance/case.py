@@ -114,7 +114,9 @@ def case_from_json(data: dict[str, Any]) -> tuple[Case | SharedCase, str | None]
     recipe, clause = data["recipe"], data["clause"]
     if data["kind"] == "shared-experts":
         shared = SharedExpertInputs(**inputs)
-        return SharedCase(config=SharedExpertConfig(**fields_), inputs=shared, recipe=recipe), clause
+        return SharedCase(
+            config=SharedExpertConfig(**fields_), inputs=shared, recipe=recipe
+        ), clause
     config = RouterConfig.unchecked(**fields_)
     return Case(config=config, inputs=RouterInputs(**inputs), recipe=recipe), clause
 

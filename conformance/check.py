@@ -58,7 +58,9 @@ def check(
                 results.append(_keep_cases(event.result, cases))
                 continue
             for writer in writers:
-                writer.started(event) if isinstance(event, ClauseStarted) else writer.finished(event)
+                writer.started(event) if isinstance(event, ClauseStarted) else writer.finished(
+                    event
+                )
         for writer in writers:
             writer.end(results[-1])
     return RunResult(

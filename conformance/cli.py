@@ -52,8 +52,14 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _check_parser(commands.add_parser("check", help="check adapters", epilog=_EXIT_CODES,
-                  formatter_class=argparse.RawDescriptionHelpFormatter))
+    _check_parser(
+        commands.add_parser(
+            "check",
+            help="check adapters",
+            epilog=_EXIT_CODES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+    )
     listing = commands.add_parser("adapters", help="list the registered adapters")
     listing.set_defaults(run=_adapters)
     clauses = commands.add_parser("clauses", help="list clauses, what they say and what they see")
@@ -79,12 +85,19 @@ def _check_parser(check: argparse.ArgumentParser) -> None:
     check.add_argument("--max-examples", type=_positive, metavar="N", help="drawn a clause")
     check.add_argument("--seed", type=int, default=0, metavar="N")
     check.add_argument("--clause", action="append", default=[], metavar="GLOB")
-    check.add_argument("--known", action="append", default=[], type=Path, metavar="FILE",
-                       help="known divergences; default: those shipped with the adapters")
+    check.add_argument(
+        "--known",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="known divergences; default: those shipped with the adapters",
+    )
     check.add_argument("--device", default="cpu", metavar="cpu|cuda")
     check.add_argument("--json", type=Path, metavar="FILE", help="write the report")
-    check.add_argument("--cases", type=Path, default=CASES, metavar="DIR",
-                       help="where failing cases go")
+    check.add_argument(
+        "--cases", type=Path, default=CASES, metavar="DIR", help="where failing cases go"
+    )
     check.set_defaults(run=_check)
 
 

@@ -114,15 +114,21 @@ def story(verdict: Verdict, token: int) -> tuple[str, ...]:
     ]
     answered = [e for e in answer.expert_ids[token].tolist() if 0 <= e < config.num_experts]
     expected = reference.expert_ids[token].tolist()
-    lines.append(f"answered  experts {answer.expert_ids[token].tolist()} "
-                 f"with weights {[float(show(w)) for w in answer.weights[token]]}")
-    lines.append(f"reference experts {expected} "
-                 f"with weights {[float(show(w)) for w in reference.weights[token]]}")
+    lines.append(
+        f"answered  experts {answer.expert_ids[token].tolist()} "
+        f"with weights {[float(show(w)) for w in answer.weights[token]]}"
+    )
+    lines.append(
+        f"reference experts {expected} "
+        f"with weights {[float(show(w)) for w in reference.weights[token]]}"
+    )
     if config.groups is not None:
         lines.append(_groups_line(verdict, token))
     if not verdict.judged[token]:
         return (*lines, "this token's scores are undefined: only its ids are judged")
-    header = f"{'expert':>8} {'logit':>14} {'permitted logit':>32} {'score':>14} {'competes in':>32}"
+    header = (
+        f"{'expert':>8} {'logit':>14} {'permitted logit':>32} {'score':>14} {'competes in':>32}"
+    )
     rows = list(dict.fromkeys([*answered, *expected]))[:12]
     return (*lines, header, *(_expert_line(verdict, token, e, answered) for e in rows))
 
@@ -150,8 +156,11 @@ def _expert_line(verdict: Verdict, token: int, expert: int, answered: list[int])
 def describe(config: object) -> str:
     """Return the fields of a configuration that differ from their defaults."""
     defaults = type(config).__dataclass_fields__
-    return ", ".join(
-        f"{name}={value!r}"
-        for name, value in vars(config).items()
-        if value != defaults[name].default and name not in ("num_experts", "top_k")
-    ) or "the plain softmax router"
+    return (
+        ", ".join(
+            f"{name}={value!r}"
+            for name, value in vars(config).items()
+            if value != defaults[name].default and name not in ("num_experts", "top_k")
+        )
+        or "the plain softmax router"
+    )

@@ -74,7 +74,9 @@ def load_known(path: Path) -> list[Divergence]:
     unknown = sorted(set(data) - {"divergence"})
     if unknown:
         raise KnownError(f"{path} has {unknown}, but only [[divergence]] tables are read")
-    return [_divergence(path, number, entry) for number, entry in enumerate(data.get("divergence", []))]
+    return [
+        _divergence(path, number, entry) for number, entry in enumerate(data.get("divergence", []))
+    ]
 
 
 def _divergence(path: Path, number: int, entry: dict[str, Any]) -> Divergence:

@@ -93,12 +93,12 @@ def _experts(case: Case) -> Iterator[Case]:
         for count, keep in (fewer, (fewer[0], max(1, fewer[1] - 1))):
             smaller = lambda c=count, k=keep: replace(groups, count=c, kept=k)  # noqa: E731
             yield from _attempt(
-                lambda kept=kept, smaller=smaller: _with_experts(case, grid[kept].ravel(), smaller())
+                lambda kept=kept, smaller=smaller: _with_experts(
+                    case, grid[kept].ravel(), smaller()
+                )
             )
     for kept in _subsets(grid.shape[1]):
-        yield from _attempt(
-            lambda kept=kept: _with_experts(case, grid[:, kept].ravel(), groups)
-        )
+        yield from _attempt(lambda kept=kept: _with_experts(case, grid[:, kept].ravel(), groups))
 
 
 def _with_experts(case: Case, kept: np.ndarray, groups: Groups | None) -> Case:
@@ -159,7 +159,9 @@ def _hidden(case: Case) -> Iterator[Case]:
 
 def _config(case: Case) -> Iterator[Case]:
     """Take each field back to its default."""
-    plain = {f.name: f.default for f in fields(RouterConfig) if f.name not in ("num_experts", "top_k")}
+    plain = {
+        f.name: f.default for f in fields(RouterConfig) if f.name not in ("num_experts", "top_k")
+    }
     for name, default in plain.items():
         if getattr(case.config, name) != default:
             yield from _attempt(

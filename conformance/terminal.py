@@ -103,7 +103,8 @@ class Terminal:
 
     def _broken(self, result: AdapterResult, each: ClauseResult) -> None:
         self.console.print(
-            f"\n[{STYLES[each.status]}]{each.status}[/] {escape(result.name)} {each.id} ({each.level})"
+            f"\n[{STYLES[each.status]}]{each.status}[/] "
+            f"{escape(result.name)} {each.id} ({each.level})"
         )
         self.console.print(f"  {escape(each.message)}")
         if each.failure is not None:

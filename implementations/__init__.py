@@ -16,7 +16,12 @@ from moe_routing.implementations.protocol import (
     Dispatches,
     SharesExperts,
 )
-from moe_routing.implementations.registry import AdapterError, load_adapter, registered, shipped_known
+from moe_routing.implementations.registry import (
+    AdapterError,
+    load_adapter,
+    registered,
+    shipped_known,
+)
 from moe_routing.implementations.tensors import (
     TorchInputs,
     torch_inputs,

@@ -53,15 +53,15 @@ def torch_inputs(inputs: RouterInputs, device: str = "cpu") -> TorchInputs:
     """
     return TorchInputs(
         **{
-            name: torch_tensor(name, array, dtype=_dtype_of(name, array, inputs.dtype), device=device)
+            name: torch_tensor(
+                name, array, dtype=_dtype_of(name, array, inputs.dtype), device=device
+            )
             for name, array in inputs.arrays().items()
         }
     )
 
 
-def torch_shared_inputs(
-    inputs: SharedExpertInputs, device: str = "cpu"
-) -> dict[str, torch.Tensor]:
+def torch_shared_inputs(inputs: SharedExpertInputs, device: str = "cpu") -> dict[str, torch.Tensor]:
     """Make the tensors of one shared-expert call, by field name, as ``torch_inputs`` does."""
     return {
         name: torch_tensor(name, array, dtype=inputs.dtype, device=device)

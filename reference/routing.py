@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from moe_routing.reference import groups, logits, scores, selection, weights
+from moe_routing.reference import groups, scores, selection, weights
+from moe_routing.reference import logits as gate
 from moe_routing.reference.config import RouterConfig
 from moe_routing.reference.formats import Floats
 from moe_routing.reference.inputs import RouterInputs, check_inputs
@@ -65,16 +66,19 @@ def route(config: RouterConfig, inputs: RouterInputs) -> Routing:
     return Routing(weights=done.weights, expert_ids=done.expert_ids, logits=done.logits)
 
 
-def stages(config: RouterConfig, inputs: RouterInputs) -> Stages:
-    """Route ``inputs`` and return every intermediate. Errors: as ``route``."""
+def stages(config: RouterConfig, inputs: RouterInputs, *, logits: Floats | None = None) -> Stages:
+    """Route ``inputs`` and return every intermediate; ``logits [T, E]`` replace the gate's.
+
+    Errors: as ``route``.
+    """
     check_inputs(config, inputs)
     with np.errstate(all="ignore"):
-        return _stages(config, inputs)
+        raw = gate.gate_logits(config, inputs) if logits is None else logits
+        return _stages(config, inputs, raw)
 
 
-def _stages(config: RouterConfig, inputs: RouterInputs) -> Stages:
-    raw = logits.gate_logits(config, inputs)
-    operated = logits.logit_op(config, raw)
+def _stages(config: RouterConfig, inputs: RouterInputs, raw: Floats) -> Stages:
+    operated = gate.logit_op(config, raw)
     scored = scores.SCORE_FUNCTIONS[config.score](operated)
     biased = scored if inputs.selection_bias is None else scored + inputs.selection_bias
     kept = groups.kept_experts(config.groups, biased)

@@ -199,7 +199,7 @@ def test_a_set_is_accepted_exactly_where_brute_force_attains_it(
         assert only.any(), "only_selects never said True: this test saw nothing"
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", range(12))
 def test_random_endpoints_agree_with_brute_force_too(seed: int) -> None:
     # distinct endpoints at distances that are not equal, so that group sums cross in many ways
     rng = np.random.default_rng(seed)

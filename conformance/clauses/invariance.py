@@ -97,7 +97,9 @@ def batch_split(trial: Trial) -> Failure | None:
     if count == 0:
         return None
     parts = {"the first token alone": np.array([0]), "the last token alone": np.array([count - 1])}
-    larger = [tier for tier in _TIERS if tier > count and tier * trial.case.config.num_experts < 2**16]
+    larger = [
+        tier for tier in _TIERS if tier > count and tier * trial.case.config.num_experts < 2**16
+    ]
     for tier in larger[:1]:
         parts[f"the tokens repeated to T={tier}"] = np.arange(tier) % count
     for words, tokens in parts.items():

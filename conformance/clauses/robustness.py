@@ -261,9 +261,7 @@ def rejects_unclaimed(trial: Trial) -> Failure | None:
     except Raised as error:
         if isinstance(error.__cause__, Unsupported):
             return None
-        return Failure(
-            stage="layout", summary=f"{words}: {error}, but should raise Unsupported"
-        )
+        return Failure(stage="layout", summary=f"{words}: {error}, but should raise Unsupported")
     return Failure(
         stage="layout",
         summary=f"{words}: was answered ({type(answer).__name__}), but should raise Unsupported",

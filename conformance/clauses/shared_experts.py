@@ -104,10 +104,7 @@ def _contributes(trial: Trial) -> Failure | None:
     if output.shape != expected.shape:
         raise Malformed(f"shared_experts has shape {output.shape}, but should be {expected.shape}")
     bounds = contribution_bounds(trial.case.config, trial.case.inputs)
-    if trial.case.config.kind == "none":
-        fine = output == 0.0
-    else:
-        fine = bounds.contains(output)
+    fine = output == 0.0 if trial.case.config.kind == "none" else bounds.contains(output)
     if fine.all():
         return None
     t, h = np.argwhere(~fine)[0]

@@ -37,6 +37,7 @@ MULTIPLIERS = (0.1768, 0.5, 2.0, -1.0)
 _ARRAYS = ("gate_bias", "gate_delta", "per_expert_scale")
 _PLAIN = 6  # how many times no optional part is offered, for each time every one is
 
+
 @dataclass(frozen=True, kw_only=True)
 class Parts:
     """Which optional arrays the inputs have, and where the selection bias is found."""
@@ -57,7 +58,9 @@ def choose_config(choose: Choose, claim: Claim, limits: Limits) -> RouterConfig:
     left = num_experts if groups is None else groups.kept * num_experts // groups.count
     dtypes = product(claim.logits_dtype, claim.scores_dtype, claim.weights_dtype)
     logits_dtype, scores_dtype, weights_dtype = choose("dtypes", list(dtypes))
-    ops = choose("logit ops", _part_sets(claim, ("logit_softcap", "logit_multiplier", "input_norm")))
+    ops = choose(
+        "logit ops", _part_sets(claim, ("logit_softcap", "logit_multiplier", "input_norm"))
+    )
     return RouterConfig(
         num_experts=num_experts,
         top_k=choose("top_k", _top_k(left, limits)),

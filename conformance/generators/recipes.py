@@ -123,9 +123,7 @@ RECIPES = {
         Recipe(name="wide", purpose="rows of very different magnitude", gate=_wide),
         Recipe(name="one-sided", purpose="rows all negative, positive or zero", logits=_one_sided),
         Recipe(name="near-ties", purpose="gaps from 1/8 to the last bit", logits=_near_ties),
-        Recipe(
-            name="near-group-ties", purpose="groups apart by one rung", logits=_near_group_ties
-        ),
+        Recipe(name="near-group-ties", purpose="groups apart by one rung", logits=_near_group_ties),
         Recipe(name="saturated", purpose="sigmoid rounds to 1", logits=_saturated),
         Recipe(name="underflowing", purpose="scores below the normal range", logits=_underflowing),
     )

@@ -30,8 +30,13 @@ def make_shared_case(
         gate_proj=eighths(width, hidden),
         up_proj=eighths(width, hidden),
         down_proj=eighths(hidden, width),
-        gate=None if not gated else np.zeros((1, hidden), np.float32) if zero_gate
+        gate=None
+        if not gated
+        else np.zeros((1, hidden), np.float32)
+        if zero_gate
         else eighths(1, hidden),
         dtype=dtype,
     )
-    return SharedCase(config=SharedExpertConfig(kind=kind, gated=gated), inputs=inputs, recipe="eighths")
+    return SharedCase(
+        config=SharedExpertConfig(kind=kind, gated=gated), inputs=inputs, recipe="eighths"
+    )

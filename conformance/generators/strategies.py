@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from hypothesis import strategies as st
@@ -165,9 +165,7 @@ def _tokens(num_experts: int, capabilities: Capabilities) -> list[int]:
     return offered + [num_experts] * (num_experts <= most)
 
 
-def _hidden(
-    choose: axes.Choose, config: RouterConfig, tokens: int, offered: Sequence[int]
-) -> int:
+def _hidden(choose: axes.Choose, config: RouterConfig, tokens: int, offered: Sequence[int]) -> int:
     most = max(1, 4 * BUDGET // max(tokens, config.num_experts))
     return choose("hidden_size", [n for n in offered if n <= most] or [min(offered)])
 
@@ -187,11 +185,11 @@ def _chooser(draw: st.DrawFn, offers: Offers) -> axes.Choose:
     return choose
 
 
-@lru_cache(maxsize=None)
+@cache
 def _index_below(count: int) -> st.SearchStrategy[int]:
     return st.integers(0, count - 1)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _lists_of(count: int) -> st.SearchStrategy[list[int]]:
     return st.lists(st.integers(0, POOL - 1), min_size=count, max_size=count)

@@ -48,7 +48,9 @@ class Interval:
         values = np.asarray(values, dtype=np.float64)
         return cls(values, values)
 
-    def widen(self, roundings: npt.ArrayLike, unit: float, absolute: npt.ArrayLike = 0.0) -> Interval:
+    def widen(
+        self, roundings: npt.ArrayLike, unit: float, absolute: npt.ArrayLike = 0.0
+    ) -> Interval:
         """Allow ``roundings`` factors of ``1 ± unit``, then an error of ``absolute``.
 
         The factors are exact, ``(1 ± unit)**roundings``, so a bound keeps its sign however

@@ -58,9 +58,7 @@ def only_selects(
     return certain & (chosen <= kept).all(axis=1) & (inside > outside)
 
 
-def certain_groups(
-    competing: Interval, groups: Groups, form: FloatFormat
-) -> tuple[Bools, Bools]:
+def certain_groups(competing: Interval, groups: Groups, form: FloatFormat) -> tuple[Bools, Bools]:
     """Return the groups that are kept for certain ``[T, count]``, and whether all are ``[T]``."""
     sums = group_sums(competing, groups, form)
     beaten_by = (sums.hi[:, None, :] >= sums.lo[:, :, None]).sum(axis=2) - 1
@@ -173,9 +171,9 @@ class _GroupedSelection:
 
     def _separable(self, inside: Floats, may_keep: Bools, may_drop: Bools) -> Bools:
         """Sweep the threshold over the scores of dropped groups, and -inf for none dropped."""
-        thresholds = np.concatenate(
-            [self.outside, np.full((len(inside), 1), -np.inf)], axis=1
-        )[:, :, None]
+        thresholds = np.concatenate([self.outside, np.full((len(inside), 1), -np.inf)], axis=1)[
+            :, :, None
+        ]
         keep = may_keep[:, None, :] & (inside[:, None, :] >= thresholds)
         drop = may_drop[:, None, :] & (self.outside[:, None, :] <= thresholds)
         needed = (~drop).sum(axis=2)

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from moe_routing.conformance.judge.allowance import logits_used, weights_used
 from moe_routing.conformance.judge.intervals import Interval
 from moe_routing.conformance.judge.logits import LogitBounds, format_of, logit_bounds
 from moe_routing.conformance.judge.scores import (
@@ -27,8 +28,7 @@ from moe_routing.conformance.judge.selection import (
 from moe_routing.conformance.judge.weights import WeightBounds, weight_bounds
 from moe_routing.implementations import Numerics
 from moe_routing.reference import RouterConfig, RouterInputs, Stages, stages
-from moe_routing.reference.formats import FLOAT32, FORMATS, FloatFormat, Floats
-from moe_routing.reference.weights import gather_weights, renormalize, scale
+from moe_routing.reference.formats import FLOAT32, FloatFormat, Floats
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -102,6 +102,7 @@ class SelectionBounds:
 
     @classmethod
     def of(cls, bounds: Bounds, logits: Interval) -> SelectionBounds:
+        """Carry logit bounds through the stages. Errors: ``JudgeError``."""
         config, inputs = bounds.config, bounds.inputs
         form = format_of(config.scores_dtype, inputs)
         operated = operated_bounds(config, logits, form)
@@ -122,8 +123,8 @@ class Verdict:
 
     ``judged [T]``: tokens held to more than distinct ids in range. ``distinct``,
     ``in_range``, ``selection [T]``; ``logits [T, E]`` or None where none were answered;
-    ``weights [T, K]``, ``decided [T]`` as in ``WeightBounds``. ``logits_used`` and
-    ``weights_used`` are the largest share of its allowance that any value used.
+    ``weights [T, K]``, ``decided [T]`` as in ``WeightBounds``; ``routed`` says whether the
+    later stages were judged from the answer's own logits.
     """
 
     bounds: Bounds
@@ -137,8 +138,13 @@ class Verdict:
     weights: Bools
     decided: Bools
     weight_bounds: WeightBounds
-    logits_used: float
-    weights_used: float
+    routed: bool
+
+    @cached_property
+    def allowance_used(self) -> float:
+        """The largest share of its allowance that any logit or weight used."""
+        with np.errstate(all="ignore"):
+            return max(logits_used(self), weights_used(self))
 
     @property
     def right(self) -> bool:
@@ -190,8 +196,7 @@ def _judge(bounds: Bounds, answer: Answer, routed: bool) -> Verdict:
         weights=weights,
         decided=bound.decided,
         weight_bounds=bound,
-        logits_used=_logits_used(bounds, answer),
-        weights_used=_weights_used(bounds, bound, answer, judged),
+        routed=routed and answer.logits is not None,
     )
 
 
@@ -201,9 +206,7 @@ def _own_logits(bounds: Bounds, own: Floats) -> Interval:
     return Interval.point(np.where(finite, own, 0.0)).where(finite, bounds.logits.permitted)
 
 
-def _selection(
-    bounds: Bounds, later: SelectionBounds, expert_ids: npt.NDArray[np.int64]
-) -> Bools:
+def _selection(bounds: Bounds, later: SelectionBounds, expert_ids: npt.NDArray[np.int64]) -> Bools:
     if bounds.inputs.expert_table is not None:
         table = bounds.reference.expert_ids
         return (np.sort(expert_ids, axis=1) == np.sort(table, axis=1)).all(axis=1)
@@ -231,8 +234,8 @@ def _weight_bounds(
 def defined(config: RouterConfig, logits: Floats) -> Bools:
     """Tell which tokens have defined scores: no NaN, and no softmax of infinities alone.
 
-    ``logits`` are those after the logit op. A softmax with +inf, or of -inf alone, is NaN; sqrtsoftplus of +inf is infinite, and
-    infinite weights have no ratio.
+    ``logits`` are those after the logit op. A softmax with +inf, or of -inf alone, is NaN;
+    sqrtsoftplus of +inf is infinite, and infinite weights have no ratio.
     """
     fine = ~np.isnan(logits).any(axis=1)
     if config.score == "softmax" or config.weights_from == "softmax_of_selected":
@@ -240,44 +243,3 @@ def defined(config: RouterConfig, logits: Floats) -> Bools:
     if config.score == "sqrtsoftplus":
         fine &= ~np.isposinf(logits).any(axis=1)
     return fine
-
-
-def _logits_used(bounds: Bounds, answer: Answer) -> float:
-    if answer.logits is None:
-        return 0.0
-    reference = bounds.logits.reference
-    allowed = (bounds.logits.permitted.hi - bounds.logits.permitted.lo) / 2
-    keep = np.isfinite(reference) & np.isfinite(answer.logits) & bounds.judged[:, None]
-    error = np.abs(np.where(keep, answer.logits - reference, 0.0))
-    return _share(error, np.where(keep, allowed, 0.0), reference, answer.logits_dtype)
-
-
-def _weights_used(
-    bounds: Bounds, bound: WeightBounds, answer: Answer, judged: Bools
-) -> float:
-    """Measure from the reference's weights at the answer's own ids."""
-    lo, hi = bound.permitted.lo, bound.permitted.hi
-    exact = weights_at(bounds, np.clip(answer.expert_ids, 0, bounds.config.num_experts - 1))
-    keep = np.isfinite(lo) & np.isfinite(hi) & np.isfinite(answer.weights) & np.isfinite(exact)
-    keep &= (judged & bound.decided)[:, None]
-    exact = np.where(keep, np.clip(exact, lo, hi), 0.0)
-    error = np.where(keep, answer.weights - exact, 0.0)
-    allowed = np.where(keep, np.where(error > 0, hi - exact, exact - lo), 0.0)
-    return _share(np.abs(error), allowed, exact, answer.weights_dtype)
-
-
-def weights_at(bounds: Bounds, expert_ids: npt.NDArray[np.int64]) -> Floats:
-    """Return the reference's weights ``[T, K]`` at any ids in range."""
-    config, done = bounds.config, bounds.reference
-    gathered = gather_weights(config, done.operated, done.scores, done.kept, expert_ids)
-    return scale(config, bounds.inputs, renormalize(config.renormalize, gathered), expert_ids)
-
-
-def _share(error: Floats, allowed: Floats, value: Floats, dtype: str) -> float:
-    """Return the largest share of an allowance used beyond one forced rounding to ``dtype``."""
-    form = FORMATS.get(dtype, FORMATS["float64"])
-    forced = np.where(np.isfinite(value), form.unit_roundoff * np.abs(value) + form.tiny, 0.0)
-    forced = np.minimum(forced, allowed)
-    beyond, rest = np.maximum(error - forced, 0.0), allowed - forced
-    shares = np.divide(beyond, rest, out=np.where(beyond > 0, np.inf, 0.0), where=rest > 0)
-    return float(shares.max(initial=0.0))

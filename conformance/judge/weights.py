@@ -145,7 +145,9 @@ def renormalized(
         roundings += POWER
     with np.errstate(invalid="ignore", divide="ignore"):
         lo, hi = own.lo / upper, own.hi / lower
-    decided = (np.maximum(least, rule.floor * share.lo) > 0.0)[:, 0] & np.isfinite(upper).all(axis=1)
+    decided = (np.maximum(least, rule.floor * share.lo) > 0.0)[:, 0] & np.isfinite(upper).all(
+        axis=1
+    )
     lo = np.where(decided[:, None] & np.isfinite(lo), lo, 0.0)
     # powers that underflow by themselves leave a norm too small, and so no upper bound
     most_undecided = 1.0 if rule.order == 1.0 else np.inf

@@ -1,0 +1,259 @@
+"""One clause on one adapter: its constructed cases, the search, and the smallest failure."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+from moe_routing.conformance.boundary import Malformed
+from moe_routing.conformance.case import Case, SharedCase
+from moe_routing.conformance.clauses import Clause
+from moe_routing.conformance.failure import Failure
+from moe_routing.conformance.judge import Bounds, JudgeError
+from moe_routing.conformance.known import Divergence
+from moe_routing.conformance.reducer import reduce_case
+from moe_routing.conformance.results import ClauseResult, Status
+from moe_routing.conformance.trial import Raised, Trial
+from moe_routing.implementations import Adapter, Capabilities
+
+PROFILES = {"smoke": 10, "ci": 100, "nightly": 2000}
+"""The examples drawn a clause, beside the constructed cases, by profile."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What to run: clauses, examples a clause, the suite seed, and the known divergences."""
+
+    clauses: Sequence[Clause]
+    max_examples: int = PROFILES["ci"]
+    seed: int = 0
+    known: Sequence[Divergence] = ()
+
+
+def check_clause(adapter: Adapter, clause: Clause, plan: Plan) -> ClauseResult:
+    """Check one clause on one adapter. Errors: ``BackendMissing``."""
+    return _ClauseRun(adapter, clause, plan).result()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a clause said of one case: nothing, a failure, or that it could not be asked."""
+
+    failure: Failure | None = None
+    error: str | None = None
+
+    @property
+    def kind(self) -> tuple[bool, str | None]:
+        """What must stay the same while a failing case is made smaller."""
+        return self.error is None, self.failure.stage if self.failure else None
+
+    @property
+    def broken(self) -> bool:
+        """Whether anything is wrong."""
+        return self.failure is not None or self.error is not None
+
+
+def evaluate(clause: Clause, trial: Trial) -> Outcome:
+    """Put the clause's question about one trial."""
+    try:
+        with np.errstate(all="ignore"):
+            return Outcome(failure=clause.check(trial))
+    except Raised as error:
+        return Outcome(error=str(error))
+    except Malformed as error:
+        return Outcome(error=f"malformed answer: {error}")
+    except JudgeError as error:
+        return Outcome(error=f"the judge itself went wrong: {error}")
+
+
+class _Found(BaseException):
+    """Ends the search at the first case that fails."""
+
+
+@dataclass
+class _ClauseRun:
+    """The progress of one clause on one adapter."""
+
+    adapter: Adapter
+    clause: Clause
+    plan: Plan
+    constructed: int = 0
+    examples: int = 0
+    tokens: int = 0
+    used: float = 0.0
+    events: dict[str, str] = field(default_factory=dict)
+    drawn: Counter[str] = field(default_factory=Counter)
+    found: tuple[Case | SharedCase, Outcome] | None = None
+
+    def result(self) -> ClauseResult:
+        began = time.perf_counter()
+        status, extra = self._run()
+        return ClauseResult(
+            id=self.clause.id,
+            level=self.clause.level,
+            chapter=self.clause.chapter,
+            status=status,
+            constructed=self.constructed,
+            examples=self.examples,
+            tokens=self.tokens,
+            seconds=time.perf_counter() - began,
+            allowance_used=self.used,
+            events=self.events,
+            drawn=self.drawn,
+            **extra,
+        )
+
+    def _run(self) -> tuple[Status, dict]:
+        capabilities = self.adapter.capabilities()
+        if (reason := self._unsupported(capabilities)) is not None:
+            return "unsupported", {"message": reason}
+        self.narrowed = self.clause.narrowed(capabilities)
+        self.excluded = [d for d in self.plan.known if d.touches(self.adapter.name, self.clause.id)]
+        listed = [d for d in self.excluded if d.clause == self.clause.id]
+        reasons = {d.id: d.reason for d in self.excluded}
+        if gone := [d for d in listed if not self._evaluate(d.witness, count=False).broken]:
+            return "fixed", {"message": _fixed(gone), "divergences": reasons}
+        self._constructed_cases()
+        if not listed and set(self.events.values()) <= {"unreachable"}:
+            return "unsupported", {"message": "none of its events is reachable under the claims"}
+        if self.found is None:
+            self._search()
+        if self.found is not None:
+            return self._broken()
+        if missing := [slug for slug, seen in self.events.items() if seen == "missing"]:
+            return "inconclusive", {"message": f"never saw {', '.join(missing)}"}
+        if listed:
+            return "known", {"message": "; ".join(d.id for d in listed), "divergences": reasons}
+        outside = f"outside {', '.join(reasons)}" if reasons else ""
+        return "pass", {"message": outside, "divergences": reasons}
+
+    def _unsupported(self, capabilities: Capabilities) -> str | None:
+        clause = self.clause
+        if not hasattr(self.adapter, clause.method):
+            return f"the adapter has no method {clause.method}"
+        if not clause.narrowed(capabilities).claims:
+            wanted = ", ".join(f"{k}={'/'.join(map(str, v))}" for k, v in clause.narrow.items())
+            return f"nothing claimed has {wanted}"
+        if not clause.needs(capabilities):
+            return "the capabilities exclude it"
+        if clause.layout is not None and self._layout(capabilities) != clause.layout:
+            return f"answers are not in the layout {clause.layout}"
+        return None
+
+    def _layout(self, capabilities: Capabilities) -> str | None:
+        for event in self.clause.witnesses():
+            case = event.constructed(capabilities)
+            if case is not None:
+                try:
+                    return Trial(self.adapter, case).received.layout
+                except (Raised, Malformed):
+                    return None
+        return None
+
+    def _constructed_cases(self) -> None:
+        for event in self.clause.witnesses():
+            case = event.constructed(self.narrowed)
+            if case is None:
+                self.events[event.slug] = "unreachable"
+            elif self._is_known(case):
+                self.events[event.slug] = "known"
+            else:
+                self.events.setdefault(event.slug, "missing")
+                self.constructed += 1
+                self._ask(case)
+            if self.found is not None:
+                return
+
+    def _search(self) -> None:
+        digest = hashlib.sha256(f"{self.plan.seed}/{self.clause.id}".encode()).digest()
+
+        @seed(int.from_bytes(digest[:8], "big"))
+        @settings(
+            max_examples=self.plan.max_examples,
+            deadline=None,
+            database=None,
+            phases=(Phase.generate,),
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(self.clause.cases(self.narrowed))
+        def search(case: Case | SharedCase) -> None:
+            if self._is_known(case):
+                return
+            self.examples += 1
+            self._ask(case)
+            if self.found is not None:
+                raise _Found
+
+        try:
+            search()
+        except _Found:
+            return
+
+    def _ask(self, case: Case | SharedCase) -> None:
+        self.tokens += len(case.inputs.hidden)
+        self.drawn.update({f"recipe:{case.recipe}": 1, f"dtype:{case.inputs.dtype}": 1})
+        outcome = self._evaluate(case)
+        if outcome.broken:
+            self.found = case, outcome
+
+    def _evaluate(self, case: Case | SharedCase, *, count: bool = True) -> Outcome:
+        trial = Trial(self.adapter, case, self.clause.method)
+        outcome = evaluate(self.clause, trial)
+        if count:
+            self._witness(trial)
+            if "verdict" in vars(trial):
+                self.used = max(self.used, trial.verdict.allowance_used)
+        return outcome
+
+    def _witness(self, trial: Trial) -> None:
+        for event in self.clause.witnesses():
+            if self.events.get(event.slug) != "witnessed" and event.occurs(trial.bounds):
+                self.events[event.slug] = "witnessed"
+
+    def _is_known(self, case: Case | SharedCase) -> bool:
+        if not self.excluded:
+            return False
+        bounds = None
+        if isinstance(case, Case):
+            bounds = Bounds(case.config, case.inputs, self.narrowed.numerics)
+        return any(d.covers(bounds, case) for d in self.excluded)
+
+    def _broken(self) -> tuple[Status, dict]:
+        case, outcome = self.found
+        again = self._evaluate(case, count=False)
+        if not again.broken:
+            words = (outcome.failure.summary if outcome.failure else outcome.error) or ""
+            failure = Failure(
+                stage="selection",
+                summary=f"not repeatable: passed when the same call was repeated, after: {words}",
+            )
+            return "fail", {"message": failure.summary, "failure": failure, "case": case}
+        if isinstance(case, Case):
+            case = reduce_case(case, lambda smaller: self._fails_alike(smaller, outcome))
+            outcome = self._evaluate(case, count=False)
+        if outcome.failure is None:
+            return "error", {"message": outcome.error or "not repeatable", "case": case}
+        summary = outcome.failure.summary
+        return "fail", {"message": summary, "failure": outcome.failure, "case": case}
+
+    def _fails_alike(self, case: Case, outcome: Outcome) -> bool:
+        if not self._in_scope(case) or self._is_known(case):
+            return False
+        return self._evaluate(case, count=False).kind == outcome.kind
+
+    def _in_scope(self, case: Case) -> bool:
+        """Tell whether a smaller case still belongs to the clause and to the claims."""
+        if self.clause.strategy is not None:
+            return True
+        return self.narrowed.admits(case.config, case.inputs)
+
+
+def _fixed(gone: list[Divergence]) -> str:
+    names = ", ".join(divergence.id for divergence in gone)
+    return f"the known divergence {names} is gone: remove its entry from the list"

@@ -1,0 +1,29 @@
+"""Events: the conditions that a clause must have witnessed before its pass means anything.
+
+Each event is a fact about a case, read off the reference and its bounds, never off the
+backend's answer. Each has a constructor: cases that show it, the plainest first, built
+from a backend's claims. An event that no constructed case shows is unreachable there.
+"""
+
+from moe_routing.conformance.events import (
+    calls,
+    groups,
+    logits,
+    scores,
+    selection,
+    shared_experts,
+    weights,
+)
+from moe_routing.conformance.events.registry import EVENTS, Event
+
+__all__ = [
+    "EVENTS",
+    "Event",
+    "calls",
+    "groups",
+    "logits",
+    "scores",
+    "selection",
+    "shared_experts",
+    "weights",
+]

@@ -1,0 +1,105 @@
+"""Events of group-limited selection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from moe_routing.conformance.case import Case
+from moe_routing.conformance.events.registry import ROWS, event, selected
+from moe_routing.conformance.generators.construct import table_cases
+from moe_routing.conformance.judge import Bounds
+from moe_routing.implementations import Capabilities
+
+
+def _groups_exclude(bounds: Bounds) -> bool:
+    if bounds.config.groups is None:
+        return False
+    biased, kept = bounds.reference.biased, bounds.reference.kept
+    least = selected(bounds, biased).min(axis=1)
+    better = np.where(kept, -np.inf, biased).max(axis=1) > least
+    return bool((better & bounds.only_reference).any())
+
+
+@event("group-excludes-better", "an excluded group holds a better expert", _groups_exclude)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    rows = [[2.0, 1.75, 1.5, 1.25, 1.0, 0.75, 0.5, 0.25], [3.0, -6.0, 2.0, 1.5, 0.0, 0.0, 0.0, 0.0]]
+    yield from table_cases(capabilities, rows, top_k=2, groups=(4, 1))
+    yield from table_cases(capabilities, rows, top_k=3, groups=(4, 2))
+    rows = [[2.5, -6.0, -6.0, 2.0, 1.9375, 1.0, 0.0, 0.0]]
+    yield from table_cases(capabilities, rows, top_k=3, groups=(2, 1))
+
+
+@event(
+    "max-and-sum-disagree",
+    "the group with the best expert is not the one with the best two",
+    lambda b: (
+        b.config.groups is not None
+        and b.config.groups.top > 1
+        and b.config.experts_per_group > 1
+        and _best_group_differs(b)
+    ),
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    rows = [[2.5, -6.0, 2.0, 1.9375, 0.0, 0.0, 0.0, 0.0]]
+    yield from table_cases(capabilities, rows, top_k=2, groups=(4, 1))
+    yield from table_cases(capabilities, rows, top_k=1, groups=(4, 1))
+
+
+def _best_group_differs(bounds: Bounds) -> bool:
+    groups, biased = bounds.config.groups, bounds.reference.biased[bounds.only_reference]
+    if groups.kept == groups.count:
+        return False
+    best = biased.reshape(len(biased), groups.count, -1).max(axis=2)
+    kept = bounds.reference.kept[bounds.only_reference][:, :: bounds.config.experts_per_group]
+    return bool((~np.take_along_axis(kept, best.argmax(axis=1)[:, None], axis=1)).any())
+
+
+def _below_fill(bounds: Bounds) -> bool:
+    """Tell whether an expert that must win cannot be sure to beat a fill of 0.0."""
+    groups = bounds.config.groups
+    if groups is None or groups.kept == groups.count:
+        return False
+    least = selected(bounds, bounds.from_reference.competing.lo).min(axis=1, initial=np.inf)
+    return bool(((least <= 0.0) & bounds.judged).any())
+
+
+@event(
+    "kept-score-below-fill", "a winner's biased score may be 0 or less, among groups", _below_fill
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    rows = [[2.0, 1.75, 1.0, 0.5, 0.0, -0.5, -1.0, -1.5]]
+    yield from table_cases(capabilities, rows, top_k=2, groups=(4, 1), selection_bias=[-1.5] * 8)
+    yield from table_cases(capabilities, [[0.0] + [-200.0] * 7], top_k=2, groups=(4, 1))
+
+
+@event(
+    "group-smaller-than-top",
+    "groups with fewer experts than their score sums",
+    lambda b: (
+        b.config.groups is not None
+        and b.config.groups.count > 1
+        and b.config.experts_per_group < b.config.groups.top
+    ),
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    yield from table_cases(capabilities, ROWS, top_k=2, groups=(4, 2))
+
+
+@event(
+    "one-group",
+    "a single group",
+    lambda b: b.config.groups is not None and b.config.groups.count == 1,
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    yield from table_cases(capabilities, ROWS, top_k=2, groups=(1, 1))
+
+
+@event(
+    "all-groups-kept",
+    "several groups, all kept",
+    lambda b: b.config.groups is not None and b.config.groups.count == b.config.groups.kept > 1,
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    yield from table_cases(capabilities, ROWS, top_k=2, groups=(2, 2))

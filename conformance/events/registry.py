@@ -1,0 +1,59 @@
+"""The event registry: what an event is, and how a module registers one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from moe_routing.conformance.case import Case, SharedCase
+from moe_routing.conformance.judge import Bounds
+from moe_routing.implementations import Capabilities
+
+ROWS = ((1.0, 0.25, -0.5, 2.0), (0.0, 1.5, 0.5, -1.0), (-1.0, 0.75, 2.5, 0.25))
+"""Logits of three tokens for four experts: readable, exact in every dtype, without ties."""
+
+Construct = Callable[[Capabilities], Iterable[Case | SharedCase]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One condition: a slug, what it says, how to see it, and how to bring it about."""
+
+    slug: str
+    statement: str
+    occurs: Callable[[Bounds], bool]
+    cases: Construct
+
+    def constructed(self, capabilities: Capabilities) -> Case | SharedCase | None:
+        """Return the plainest case under ``capabilities`` that shows the event, or None."""
+        for case in self.cases(capabilities):
+            if self.occurs(Bounds(case.config, case.inputs, capabilities.numerics)):
+                return case
+        return None
+
+
+EVENTS: dict[str, Event] = {}
+"""Every event by its slug."""
+
+
+def event(
+    slug: str, statement: str, occurs: Callable[[Bounds], bool]
+) -> Callable[[Construct], Construct]:
+    """Register the decorated constructor as the event ``slug``.
+
+    The constructor yields cases, the plainest first; one that does not show the event is
+    passed over, so that it may be tried on every claim.
+    """
+
+    def register(cases: Construct) -> Construct:
+        EVENTS[slug] = Event(slug=slug, statement=statement, occurs=occurs, cases=cases)
+        return cases
+
+    return register
+
+
+def selected(bounds: Bounds, values: np.ndarray) -> np.ndarray:
+    """Return ``values [T, E]`` at the reference's ids, ``[T, K]``."""
+    return np.take_along_axis(values, bounds.reference.expert_ids, axis=1)

@@ -1,0 +1,40 @@
+"""Events of the scores: where their function saturates or underflows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from moe_routing.conformance.case import Case
+from moe_routing.conformance.events.registry import event, selected
+from moe_routing.conformance.generators.construct import table_cases
+from moe_routing.implementations import Capabilities
+from moe_routing.reference.formats import FLOAT32
+
+
+@event(
+    "saturated",
+    "scores that all round to 1 though the logits differ",
+    lambda b: (
+        b.config.score == "sigmoid"
+        and bool((FLOAT32.round(b.reference.scores) == 1.0).all(axis=1).any())
+    ),
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    wants = {"score and weights": lambda pair: pair[0] == "sigmoid"}
+    for top_k in (2, 1):
+        yield from table_cases(capabilities, [[20.0, 24.0, 18.0, 30.0]], top_k=top_k, wants=wants)
+
+
+@event(
+    "underflow",
+    "a winner whose score is below the normal range of float32",
+    lambda b: (
+        bool((selected(b, b.reference.scores)[b.judged] < FLOAT32.tiny).any())
+        and b.config.score != "identity"
+    ),
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    for top_k in (2, 1):
+        yield from table_cases(
+            capabilities, [[0.0, -150.0, -200.0, -175.0], [-200.0] * 4], top_k=top_k
+        )

@@ -1,0 +1,96 @@
+"""Events of the weights: renormalisation and scales."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from moe_routing.conformance.case import Case
+from moe_routing.conformance.events.registry import EVENTS, ROWS, event
+from moe_routing.conformance.generators.construct import table_cases
+from moe_routing.conformance.judge import Bounds
+from moe_routing.implementations import Capabilities
+
+
+@event(
+    "experts-scaled-apart",
+    "experts with scales of their own, one of them negative",
+    lambda b: (
+        b.inputs.per_expert_scale is not None
+        and bool((_selected_scale(b) < 0).any())
+        and len(np.unique(b.inputs.per_expert_scale)) > 1
+    ),
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    scales = [0.5, 2.0, -1.0, -1.5]
+    for top_k in (2, 1):
+        yield from table_cases(
+            capabilities,
+            ROWS[:1],
+            top_k=top_k,
+            wants={"optional arrays": lambda parts: "per_expert_scale" in parts},
+            per_expert_scale=scales,
+        )
+
+
+def _selected_scale(bounds: Bounds) -> np.ndarray:
+    return bounds.inputs.per_expert_scale[bounds.reference.expert_ids]
+
+
+@event(
+    "weights-apart",
+    "weights of one token that differ from each other",
+    lambda b: bool((np.ptp(b.reference.weights[b.judged], axis=1) > 0).any()),
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    yield from EVENTS["any-case"].cases(capabilities)
+
+
+@event(
+    "renormalized",
+    "weights renormalised over two experts or more",
+    lambda b: b.config.renormalize is not None and b.config.top_k > 1 and b.inputs.num_tokens > 0,
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    wants = {"renormalize": lambda rule: rule is not None}
+    yield from table_cases(capabilities, ROWS, top_k=2, wants=wants)
+
+
+@event(
+    "not-renormalized",
+    "weights that are scores",
+    lambda b: b.config.renormalize is None and b.inputs.num_tokens > 0,
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    for top_k in (2, 1):
+        yield from table_cases(capabilities, ROWS, top_k=top_k, wants={"renormalize": None})
+
+
+@event(
+    "tiny-norm",
+    "selected scores that sum to less than 1e-12 before renormalisation",
+    lambda b: (
+        b.config.renormalize is not None
+        and bool((b.reference.gathered[b.judged].sum(axis=1) < 1e-12).any())
+    ),
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    wants = {"renormalize": lambda rule: rule is not None}
+    for top_k in (2, 1):
+        yield from table_cases(
+            capabilities, [[-40.0, -44.0, -48.0, -60.0]], top_k=top_k, wants=wants
+        )
+
+
+def _scaled(slug: str, statement: str, test: Callable[[float], bool]) -> None:
+    @event(slug, statement, lambda b: test(b.config.scale) and b.inputs.num_tokens > 0)
+    def _(capabilities: Capabilities) -> Iterator[Case]:
+        for top_k in (2, 1):
+            yield from table_cases(capabilities, ROWS, top_k=top_k, wants={"scale": test})
+
+
+_scaled(
+    "scaled", "a routed scaling factor other than 0 and 1", lambda scale: scale not in (0.0, 1.0)
+)
+_scaled("scaled-by-zero", "a routed scaling factor of 0", lambda scale: scale == 0.0)
