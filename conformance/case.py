@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from moe_routing.reference import (
 SCHEMA = 1
 """The version of the case file's form; readers refuse what is newer."""
 
+_LISTS = re.compile(r"\[[^\[\]{}]*\]")
 _PARTS = {"groups": Groups, "renormalize": Renormalize, "input_norm": RmsNorm}
 _SPECIAL = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
@@ -68,7 +70,8 @@ class SharedCase:
 def save_case(case: Case | SharedCase, path: Path, *, clause: str | None = None) -> None:
     """Write ``case`` as small, readable, bit-exact JSON; ``clause`` says what it broke."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(case_to_json(case, clause=clause), indent=1) + "\n")
+    text = json.dumps(case_to_json(case, clause=clause), indent=1)
+    path.write_text(_LISTS.sub(lambda found: " ".join(found[0].split()), text) + "\n")
 
 
 def load_case(path: Path) -> tuple[Case | SharedCase, str | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -38,7 +38,7 @@ class Writer(Protocol):
 
 
 def check(
-    adapters: Iterable[Adapter],
+    adapters: Mapping[str, Adapter],
     plan: Plan,
     *,
     profile: str = "ci",
@@ -47,15 +47,16 @@ def check(
 ) -> RunResult:
     """Run ``plan`` on every adapter and return what was found.
 
-    Failing cases are written under ``cases``. Errors: ``BackendMissing``.
+    ``adapters`` maps the references that name them (see ``load_adapter``) to adapters;
+    failing cases are written under ``cases``. Errors: ``BackendMissing``.
     """
     results = []
-    for adapter in adapters:
+    for reference, adapter in adapters.items():
         for writer in writers:
             writer.begin(adapter.name, len(plan.clauses))
         for event in run(adapter, plan):
             if isinstance(event, AdapterFinished):
-                results.append(_keep_cases(event.result, cases))
+                results.append(_keep_cases(replace(event.result, reference=reference), cases))
                 continue
             for writer in writers:
                 writer.started(event) if isinstance(event, ClauseStarted) else writer.finished(

@@ -108,10 +108,10 @@ def _positive(text: str) -> int:
     return value
 
 
-def _load(references: Sequence[str], device: str) -> list[Adapter]:
+def _load(references: Sequence[str], device: str) -> dict[str, Adapter]:
     from moe_routing.implementations import load_adapter
 
-    return [load_adapter(reference, device=device) for reference in references]
+    return {reference: load_adapter(reference, device=device) for reference in references}
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -147,14 +147,17 @@ def _adapters(arguments: argparse.Namespace) -> int:
 
     from moe_routing.conformance.engine import wrapped
     from moe_routing.conformance.terminal import plain_console
-    from moe_routing.implementations import load_adapter, registered
+    from moe_routing.implementations import AdapterError, load_adapter, registered
 
     table = Table(box=None)
     for name in ("adapter", "wraps", "installed", "where"):
         table.add_column(name, no_wrap=True)
     for name, where in sorted(registered().items()):
-        package, version = wrapped(load_adapter(name))
-        table.add_row(name, package or "", version or "no", where)
+        try:
+            package, version = wrapped(load_adapter(name))
+            table.add_row(name, package or "", version or "no", where)
+        except AdapterError as error:
+            table.add_row(name, "", "broken", str(error))
     plain_console().print(table)
     return 0
 
@@ -184,7 +187,7 @@ def _replay(arguments: argparse.Namespace) -> int:
     case, named = load_case(arguments.case)
     clauses = select_clauses([arguments.clause or named or "selection.valid-top-k"])
     broken = False
-    for adapter in _load(arguments.adapter or ["reference"], arguments.device):
+    for adapter in _load(arguments.adapter or ["reference"], arguments.device).values():
         for clause in clauses:
             outcome = evaluate(clause, Trial(adapter, case, clause.method))
             broken |= outcome.broken

@@ -57,13 +57,17 @@ class ClauseResult:
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterResult:
-    """Every clause on one backend, with what it wraps and what it declares."""
+    """Every clause on one backend, with what it wraps and what it declares.
+
+    ``reference`` is how the run named the adapter, as a replay must name it.
+    """
 
     name: str
     package: str | None
     version: str | None
     numerics: list[str]
     clauses: tuple[ClauseResult, ...]
+    reference: str = ""
 
     @property
     def ok(self) -> bool:

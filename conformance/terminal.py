@@ -112,7 +112,7 @@ class Terminal:
             for line in each.failure.details:
                 self.console.print(f"    {escape(line)}")
         if each.case_file is not None:
-            command = f"moe-routing replay {each.case_file} {result.name}"
+            command = f"moe-routing replay {each.case_file} {result.reference}"
             self.console.print(f"  Reproduce with: {escape(command)}")
 
     def _known(self, result: AdapterResult) -> None:

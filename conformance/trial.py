@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from moe_routing.conformance.boundary import Malformed, Received, receive, to_numpy
+from moe_routing.conformance import floatmode
+from moe_routing.conformance.boundary import Received, receive, to_numpy
 from moe_routing.conformance.case import Case, SharedCase
 from moe_routing.conformance.judge import Bounds, Verdict, judge
 from moe_routing.implementations import Adapter, BackendMissing, Capabilities, Unsupported
@@ -43,6 +44,11 @@ class Trial:
         return self._call[1]
 
     @cached_property
+    def modes(self) -> list[str]:
+        """The floating-point modes that the backend changed, in words."""
+        return self._call[2]
+
+    @cached_property
     def native(self) -> Any:
         """The backend's own return value. Errors: ``Raised``."""
         return self._call[0]
@@ -70,9 +76,9 @@ class Trial:
         return Trial(self.adapter, case, method or self.method)
 
     @cached_property
-    def _call(self) -> tuple[Any, list[str]]:
+    def _call(self) -> tuple[Any, list[str], list[str]]:
         before = {name: array.copy() for name, array in self.case.inputs.arrays().items()}
-        modes = np.geterr()
+        mode = floatmode.current()
         try:
             with watching_tensors() as watched:
                 result = getattr(self.adapter, self.method)(self.case.config, self.case.inputs)
@@ -84,7 +90,7 @@ class Trial:
             words = " ".join(str(error).split())
             raise Raised(f"raised {type(error).__name__}: {words}"[:300]) from error
         finally:
-            np.seterr(**modes)
+            modes = floatmode.restore(mode)
         changed = [
             each.name
             for each in watched
@@ -92,11 +98,8 @@ class Trial:
         ]
         after = self.case.inputs.arrays()
         changed += [name for name in before if not _same(after[name], before[name])]
-        return result, list(dict.fromkeys(changed))
+        return result, list(dict.fromkeys(changed)), modes
 
 
 def _same(now: np.ndarray, before: np.ndarray) -> bool:
     return bool(np.array_equal(now, before, equal_nan=now.dtype.kind == "f"))
-
-
-__all__ = ["Malformed", "Raised", "Trial"]

@@ -37,8 +37,8 @@ torch = pytest.importorskip("torch")
 FLOAT64 = FORMATS["float64"]
 INF = math.inf
 FILLS = (-INF, 0.0)
-COARSE = (-INF, -1.0, 0.0, 1.0, 2.0)
-MOST_ROWS = 20_000  # a seeded sample of a structure's rows where it has more
+FIVE = (-INF, -1.0, 0.0, 1.0, 2.0)
+THREE = [(-INF, 0.0, 1.0), (-1.0, 0.0, 1.0), (-2.0, -1.0, 0.0)]
 
 
 def every_group_rule(experts: int, top_k: int) -> list[Groups | None]:
@@ -75,32 +75,33 @@ STRUCTURES = [
 
 
 @dataclass(frozen=True)
-class Everything:
+class Attained:
     """Every vector of ``values`` for E experts, and the chosen sets that each one allows.
 
-    ``sets [C, E]`` lists the candidate sets. ``boxes`` lists every interval with endpoints
-    among the values, as index pairs, and ``attained`` holds for each box of E such intervals
-    a bit mask of the sets that some vector inside it allows.
+    ``sets [C, E]`` lists the candidate sets; ``points``, of one axis an expert, holds for
+    each vector a bit mask of the sets that it allows. A box is an interval for each expert,
+    with values for endpoints: ``ends [N, E, 2]``, as indices into ``values``.
     """
 
     values: tuple[float, ...]
     sets: np.ndarray
-    boxes: list[tuple[int, int]]
-    attained: np.ndarray
+    points: np.ndarray
 
-    def rows(self, chosen_boxes: np.ndarray) -> tuple[Interval, np.ndarray, np.ndarray]:
-        """Intervals and chosen masks ``[N * C, E]`` of some boxes, and what brute force says."""
-        experts = self.sets.shape[1]
-        indices = np.stack(np.unravel_index(chosen_boxes, self.attained.shape), axis=1)
-        ends = np.asarray(self.boxes)[indices]
-        values = np.asarray(self.values)
-        count = len(self.sets)
-        lo, hi = (np.repeat(values[ends[:, :, side]], count, axis=0) for side in (0, 1))
-        chosen = np.tile(self.sets, (len(chosen_boxes), 1))
-        masks = self.attained.ravel()[chosen_boxes]
-        truth = (masks[:, None] >> np.arange(count)) & 1
-        assert lo.shape == (len(chosen_boxes) * count, experts), "one row a box and a set"
-        return Interval(lo, hi), chosen, truth.astype(bool).ravel()
+    def boxes(self, most: int, rng: np.random.Generator) -> np.ndarray:
+        """Every box where there are at most ``most``, else that many at random."""
+        pairs = [(lo, hi) for hi in range(len(self.values)) for lo in range(hi + 1)]
+        shape = (len(pairs),) * self.points.ndim
+        total = math.prod(shape)
+        numbers = np.arange(total) if total <= most else rng.integers(0, total, most)
+        return np.asarray(pairs)[np.stack(np.unravel_index(numbers, shape), axis=1)]
+
+    def rows(self, ends: np.ndarray) -> tuple[Interval, np.ndarray, np.ndarray]:
+        """Intervals and chosen masks ``[N * C, E]``, and which of them brute force attains."""
+        inside = (tuple(slice(lo, hi + 1) for lo, hi in box) for box in ends.tolist())
+        masks = np.array([np.bitwise_or.reduce(self.points[box], axis=None) for box in inside])
+        truth = (masks[:, None] >> np.arange(len(self.sets))) & 1
+        lo, hi = np.repeat(np.asarray(self.values)[ends], len(self.sets), axis=0).transpose(2, 0, 1)
+        return Interval(lo, hi), np.tile(self.sets, (len(ends), 1)), truth.astype(bool).ravel()
 
 
 def allowed_sets(vectors: np.ndarray, sets: np.ndarray, groups: Groups | None) -> np.ndarray:
@@ -128,30 +129,16 @@ def top_sets(competing: np.ndarray, sets: np.ndarray) -> np.ndarray:
 
 def brute_force(
     values: tuple[float, ...], experts: int, top_k: int, groups: Groups | None
-) -> Everything:
-    """Decide every box at once: a running union along each axis turns points into intervals."""
-    sets = np.array(
-        [np.isin(range(experts), ids) for ids in itertools.combinations(range(experts), top_k)]
-    )
+) -> Attained:
+    sets = all_sets(experts, top_k)
     vectors = np.array(list(itertools.product(values, repeat=experts)))
     bits = (allowed_sets(vectors, sets, groups) << np.arange(len(sets))).sum(axis=1)
-    attained = bits.reshape((len(values),) * experts)
-    boxes = [(lo, hi) for lo in range(len(values)) for hi in range(lo, len(values))]
-    for axis in range(experts):
-        slices = [
-            np.bitwise_or.reduce(attained.take(range(lo, hi + 1), axis=axis), axis=axis)
-            for lo, hi in boxes
-        ]
-        attained = np.stack(slices, axis=axis)
-    return Everything(values, sets, boxes, attained)
+    return Attained(values, sets, bits.reshape((len(values),) * experts))
 
 
-def some_boxes(found: Everything, seed: int) -> np.ndarray:
-    """Every box where they are few, else a seeded sample."""
-    total, most = found.attained.size, MOST_ROWS // len(found.sets)
-    if total <= most:
-        return np.arange(total)
-    return np.random.default_rng(seed).choice(total, most, replace=False)
+def all_sets(experts: int, top_k: int) -> np.ndarray:
+    chosen = itertools.combinations(range(experts), top_k)
+    return np.array([np.isin(range(experts), ids) for ids in chosen])
 
 
 def assert_same(
@@ -172,47 +159,59 @@ def assert_same(
         )
 
 
-def grid_for(experts: int, top_k: int) -> tuple[float, ...]:
-    """Five values; four where six experts would make too many boxes."""
-    return COARSE if experts < 6 else (-INF, -1.0, 0.0, 1.0) if top_k % 2 else (-1.0, 0.0, 1.0, 2.0)
+def assert_exact(
+    values: tuple[float, ...], experts: int, top_k: int, groups: Groups | None, most: int
+) -> None:
+    """Hold ``may_select`` and ``only_selects`` against brute force on at most ``most`` rows."""
+    found = brute_force(values, experts, top_k, groups)
+    rng = np.random.default_rng(experts * 10 + top_k)
+    rows, chosen, truth = found.rows(found.boxes(most // len(found.sets), rng))
+    said = may_select(rows, chosen, groups, FLOAT64)
+    assert_same(said, truth, rows, chosen, groups)
+    only = only_selects(rows, chosen, groups, FLOAT64)
+    alone = truth.reshape(-1, len(found.sets)).sum(axis=1) == 1
+    proven = truth & np.repeat(alone, len(found.sets))
+    unsound = np.flatnonzero(only & ~proven)
+    assert not len(unsound), (
+        f"only_selects is True at lo={rows.lo[unsound[0]]} hi={rows.hi[unsound[0]]} for "
+        f"{np.flatnonzero(chosen[unsound[0]])} under {groups}, but other sets are attained"
+    )
+    if groups is None and top_k < experts:
+        assert (only == proven).all(), "without groups, only_selects misses a set that is alone"
+    if top_k < experts and (groups is None or groups.fill == -INF):
+        assert only.any(), "only_selects never said True: this test saw nothing"
 
 
 @pytest.mark.parametrize(("experts", "top_k", "groups"), STRUCTURES)
 def test_a_set_is_accepted_exactly_where_brute_force_attains_it(
     experts: int, top_k: int, groups: Groups | None
 ) -> None:
-    found = brute_force(grid_for(experts, top_k), experts, top_k, groups)
-    values, chosen, truth = found.rows(some_boxes(found, seed=experts * 10 + top_k))
-    said = may_select(values, chosen, groups, FLOAT64)
-    assert_same(said, truth, values, chosen, groups)
-    only = only_selects(values, chosen, groups, FLOAT64)
-    alone = truth.reshape(-1, len(found.sets)).sum(axis=1) == 1
-    proven = truth & np.repeat(alone, len(found.sets))
-    unsound = np.flatnonzero(only & ~proven)
-    assert not len(unsound), (
-        f"only_selects is True at lo={values.lo[unsound[0]]} hi={values.hi[unsound[0]]} for "
-        f"{np.flatnonzero(chosen[unsound[0]])} under {groups}, but other sets are attained"
-    )
-    if groups is None and top_k < experts:
-        assert (only == proven).all(), "without groups, only_selects misses a set that is alone"
-    if top_k < experts:
-        assert only.any(), "only_selects never said True: this test saw nothing"
+    # five values: every box of two or three experts, a sample of the boxes of four and six
+    assert_exact(FIVE, experts, top_k, groups, most=6_000)
+
+
+@pytest.mark.parametrize("values", THREE, ids=str)
+@pytest.mark.parametrize("top_k", [1, 2, 3, 4])
+def test_every_box_of_four_experts_agrees_with_brute_force(
+    top_k: int, values: tuple[float, ...]
+) -> None:
+    for groups in every_group_rule(4, top_k):
+        assert_exact(values, 4, top_k, groups, most=6**4 * math.comb(4, top_k))
 
 
 @pytest.mark.parametrize("seed", range(12))
 def test_random_endpoints_agree_with_brute_force_too(seed: int) -> None:
-    # distinct endpoints at distances that are not equal, so that group sums cross in many ways
+    # distances between endpoints that all differ, so that group sums cross in many ways
     rng = np.random.default_rng(seed)
     experts, top_k = [(4, 1), (4, 2), (6, 1), (6, 2), (6, 3), (5, 2)][seed % 6]
-    finite = np.sort(rng.choice(np.arange(-24, 25), 4, replace=False)) / 8.0
-    values = tuple(np.unique(np.append(finite[:3] if experts == 6 else finite, 0.0)).tolist())
+    values = np.sort(rng.choice(np.arange(-24, 25), 4, replace=False)) / 8.0
+    grid = tuple(np.unique(np.append(values, 0.0)).tolist())
     if seed % 2:
-        values = (-INF, *values[1:])
+        grid = (-INF, *grid[1:])
     rules = every_group_rule(experts, top_k)
-    for groups in [rules[0], *(rules[i] for i in rng.choice(len(rules), min(4, len(rules))))]:
-        found = brute_force(values, experts, top_k, groups)
-        boxes = rng.choice(found.attained.size, 2000)
-        rows, chosen, truth = found.rows(boxes)
+    for groups in [None, *(rules[i] for i in rng.choice(len(rules), min(3, len(rules))))]:
+        found = brute_force(grid, experts, top_k, groups)
+        rows, chosen, truth = found.rows(found.boxes(400, rng))
         assert_same(may_select(rows, chosen, groups, FLOAT64), truth, rows, chosen, groups)
 
 
@@ -221,9 +220,7 @@ def test_scores_between_the_endpoints_never_select_a_refused_set(seed: int) -> N
     # the argument above says that endpoints suffice; this holds it against random reals
     rng = np.random.default_rng(100 + seed)
     experts, top_k = 6, 1 + seed % 3
-    sets = np.array(
-        [np.isin(range(experts), ids) for ids in itertools.combinations(range(experts), top_k)]
-    )
+    sets = all_sets(experts, top_k)
     for groups in every_group_rule(experts, top_k):
         lo = rng.integers(-8, 9, (300, experts)) / 4.0
         hi = lo + rng.integers(0, 5, (300, experts)) / 4.0

@@ -193,3 +193,20 @@ def inputs_unchanged(trial: Trial) -> Failure | None:
         stage="layout",
         summary=f"changed its inputs: {', '.join(trial.changed)}; they should be only read",
     )
+
+
+@clause(
+    "invariance.float-mode-unchanged",
+    "MUST",
+    why="Flushing subnormal numbers to 0 is a mode of the thread: left on, it changes every "
+    "computation that follows.",
+    events=("any-case",),
+)
+def float_mode_unchanged(trial: Trial) -> Failure | None:
+    """The floating-point mode of the thread is the same after the call as before it."""
+    if not trial.modes:
+        return None
+    return Failure(
+        stage="layout",
+        summary=f"left changed: {', '.join(trial.modes)}; a call should restore what it sets",
+    )

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from moe_routing.implementations import Capabilities, FlatRouting, RoutingMap, Unsupported
+from moe_routing.implementations import Capabilities, Claim, FlatRouting, RoutingMap, Unsupported
 from moe_routing.reference import RouterConfig, RouterInputs, Routing, route
 
 
@@ -33,7 +33,8 @@ class Answers:
         self.name, self.change = name, change
 
     def capabilities(self) -> Capabilities:
-        return Capabilities(logits="routed" if self.name in WITH_LOGITS else "none")
+        claims = CLAIMS.get(self.name, (Claim(),))
+        return Capabilities(claims=claims, logits="routed" if self.name in WITH_LOGITS else "none")
 
     def route(self, config: RouterConfig, inputs: RouterInputs) -> Any:
         return self.change(route(RouterConfig(**vars(config)), inputs), config)
@@ -104,6 +105,7 @@ ANSWERS: dict[str, Callable[[Routing, RouterConfig], Any]] = {
     "GradTensors": lambda right, config: _tensors(right, grad=True),
     "Flat": lambda right, config: _flat(right),
     "Dense": lambda right, config: _dense(right),
+    "DenseTables": lambda right, config: _dense(right),
     "Int32Ids": _with("expert_ids", lambda ids, config: ids.astype(np.int32)),
     "Float32Weights": _with("weights", lambda weights, config: weights.astype(np.float32)),
     "SlotsReversed": lambda right, config: replace(
@@ -178,6 +180,11 @@ ANSWERS: dict[str, Callable[[Routing, RouterConfig], Any]] = {
     "Stops": _raising(Stop("enough")),
 }
 """What is made of the right answer, by the attribute that the adapter goes by."""
+
+SELECTING = Claim(expert_table=(False,))
+HASHING = Claim(expert_table=(True,), groups=(None,), weights_from=("scores",))
+CLAIMS = {"Dense": (SELECTING,), "DenseTables": (SELECTING, HASHING)}
+"""The claims of those that do not claim everything."""
 
 WITH_LOGITS = ("LogitsTooWide", "NoLogits", "NanLogits")
 """Those that claim to return the logits that they routed."""

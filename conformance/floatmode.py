@@ -1,0 +1,38 @@
+"""The floating-point mode of this thread: what a backend may change, and must put back."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+
+_SMALLEST = np.array([2.0**-1074])
+
+
+@dataclass(frozen=True, kw_only=True)
+class FloatMode:
+    """Whether subnormal numbers are flushed to 0, and NumPy's error handling."""
+
+    flushes: bool
+    errors: tuple[tuple[str, str], ...]
+
+
+def current() -> FloatMode:
+    """Read the mode."""
+    return FloatMode(
+        flushes=not bool((_SMALLEST * 1.0).any()), errors=tuple(sorted(np.geterr().items()))
+    )
+
+
+def restore(mode: FloatMode) -> list[str]:
+    """Put ``mode`` back, and return what had changed, in words."""
+    now, changed = current(), []
+    if now.errors != mode.errors:
+        changed.append("NumPy's error handling")
+        np.seterr(**dict(mode.errors))
+    if now.flushes != mode.flushes:
+        changed.append("the flushing of subnormal numbers")
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_flush_denormal(mode.flushes)
+    return changed
