@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -19,7 +20,7 @@ from moe_routing.conformance.judge import Bounds, JudgeError
 from moe_routing.conformance.known import Divergence
 from moe_routing.conformance.reducer import reduce_case
 from moe_routing.conformance.results import ClauseResult, Status
-from moe_routing.conformance.trial import Raised, Trial
+from moe_routing.conformance.trial import Raised, SharedTrial, Trial, trial_of
 from moe_routing.implementations import Adapter, Capabilities
 
 PROFILES = {"smoke": 10, "ci": 100, "nightly": 2000}
@@ -59,7 +60,7 @@ class Outcome:
         return self.failure is not None or self.error is not None
 
 
-def evaluate(clause: Clause, trial: Trial) -> Outcome:
+def evaluate(clause: Clause, trial: Trial | SharedTrial) -> Outcome:
     """Put the clause's question about one trial."""
     try:
         with np.errstate(all="ignore"):
@@ -109,7 +110,7 @@ class _ClauseRun:
             **extra,
         )
 
-    def _run(self) -> tuple[Status, dict]:
+    def _run(self) -> tuple[Status, dict[str, Any]]:
         capabilities = self.adapter.capabilities()
         if (reason := self._unsupported(capabilities)) is not None:
             return "unsupported", {"message": reason}
@@ -203,17 +204,18 @@ class _ClauseRun:
             self.found = case, outcome
 
     def _evaluate(self, case: Case | SharedCase, *, count: bool = True) -> Outcome:
-        trial = Trial(self.adapter, case, self.clause.method)
+        trial = trial_of(self.adapter, case, self.clause.method)
         outcome = evaluate(self.clause, trial)
         if count:
             self._witness(trial)
-            if "verdict" in vars(trial):
+            if isinstance(trial, Trial) and "verdict" in vars(trial):
                 self.used = max(self.used, trial.verdict.allowance_used)
         return outcome
 
-    def _witness(self, trial: Trial) -> None:
+    def _witness(self, trial: Trial | SharedTrial) -> None:
+        bounds = trial.bounds if isinstance(trial, Trial) else None
         for event in self.clause.witnesses():
-            if self.events.get(event.slug) != "witnessed" and event.occurs(trial.bounds):
+            if self.events.get(event.slug) != "witnessed" and event.occurs(bounds):
                 self.events[event.slug] = "witnessed"
 
     def _is_known(self, case: Case | SharedCase) -> bool:
@@ -224,7 +226,7 @@ class _ClauseRun:
             bounds = Bounds(case.config, case.inputs, self.narrowed.numerics)
         return any(d.covers(bounds, case) for d in self.excluded)
 
-    def _broken(self) -> tuple[Status, dict]:
+    def _broken(self) -> tuple[Status, dict[str, Any]]:
         case, outcome = self.found
         again = self._evaluate(case, count=False)
         if not again.broken:

@@ -182,14 +182,14 @@ def _replay(arguments: argparse.Namespace) -> int:
     from moe_routing.conformance.case import load_case
     from moe_routing.conformance.clauses import select_clauses
     from moe_routing.conformance.engine import evaluate
-    from moe_routing.conformance.trial import Trial
+    from moe_routing.conformance.trial import trial_of
 
     case, named = load_case(arguments.case)
     clauses = select_clauses([arguments.clause or named or "selection.valid-top-k"])
     broken = False
     for adapter in _load(arguments.adapter or ["reference"], arguments.device).values():
         for clause in clauses:
-            outcome = evaluate(clause, Trial(adapter, case, clause.method))
+            outcome = evaluate(clause, trial_of(adapter, case, clause.method))
             broken |= outcome.broken
             if not outcome.broken:
                 print(f"pass  {adapter.name} {clause.id}")

@@ -7,25 +7,58 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from moe_routing.conformance import floatmode
 from moe_routing.conformance.boundary import Received, receive, to_numpy
 from moe_routing.conformance.case import Case, SharedCase
 from moe_routing.conformance.judge import Bounds, Verdict, judge
 from moe_routing.implementations import Adapter, BackendMissing, Capabilities, Unsupported
-from moe_routing.implementations.tensors import watching_tensors
+from moe_routing.implementations.tensors import Watched, watching_tensors
 
 
 class Raised(Exception):
     """The backend raised on a call that it claims; ``__cause__`` is what it raised."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Call:
+    """What came of calling the backend once."""
+
+    native: Any
+    changed: list[str]
+    modes: list[str]
+
+
 @dataclass(frozen=True, eq=False)
-class Trial:
-    """One case for one adapter; the answer and the verdict are made when first asked for."""
+class SharedTrial:
+    """One shared-expert case for one adapter; the call is made when first asked for."""
 
     adapter: Adapter
-    case: Case | SharedCase
+    case: SharedCase
+    method: str = "shared_experts"
+
+    @cached_property
+    def capabilities(self) -> Capabilities:
+        """The adapter's capabilities."""
+        return self.adapter.capabilities()
+
+    @property
+    def native(self) -> Any:
+        """The backend's own return value. Errors: ``Raised``."""
+        return self._call.native
+
+    @cached_property
+    def _call(self) -> _Call:
+        return _called(self.adapter, self.method, self.case)
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One routing case for one adapter; answer and verdict are made when first asked for."""
+
+    adapter: Adapter
+    case: Case
     method: str = "route"
 
     @cached_property
@@ -38,20 +71,20 @@ class Trial:
         """The reference and the bounds of the case."""
         return Bounds(self.case.config, self.case.inputs, self.capabilities.numerics)
 
-    @cached_property
-    def changed(self) -> list[str]:
-        """The inputs that the backend changed, by name."""
-        return self._call[1]
-
-    @cached_property
-    def modes(self) -> list[str]:
-        """The floating-point modes that the backend changed, in words."""
-        return self._call[2]
-
-    @cached_property
+    @property
     def native(self) -> Any:
         """The backend's own return value. Errors: ``Raised``."""
-        return self._call[0]
+        return self._call.native
+
+    @property
+    def changed(self) -> list[str]:
+        """The inputs that the backend changed, by name. Errors: ``Raised``."""
+        return self._call.changed
+
+    @property
+    def modes(self) -> list[str]:
+        """The floating-point modes that the backend changed, in words. Errors: ``Raised``."""
+        return self._call.modes
 
     @cached_property
     def received(self) -> Received:
@@ -71,35 +104,53 @@ class Trial:
         """Tell whether the backend claims ``case``."""
         return self.capabilities.admits(case.config, case.inputs)
 
-    def of(self, case: Case | SharedCase, method: str | None = None) -> Trial:
-        """Return the trial of another case with the same backend."""
-        return Trial(self.adapter, case, method or self.method)
+    def of(self, case: Case) -> Trial:
+        """Return the trial of another case with the same backend and method."""
+        return Trial(self.adapter, case, self.method)
 
     @cached_property
-    def _call(self) -> tuple[Any, list[str], list[str]]:
-        before = {name: array.copy() for name, array in self.case.inputs.arrays().items()}
-        mode = floatmode.current()
-        try:
-            with watching_tensors() as watched:
-                result = getattr(self.adapter, self.method)(self.case.config, self.case.inputs)
-        except (BackendMissing, KeyboardInterrupt):
-            raise
-        except Unsupported as refusal:
-            raise Raised(f"raised Unsupported on a call that it claims: {refusal}") from refusal
-        except Exception as error:
-            words = " ".join(str(error).split())
-            raise Raised(f"raised {type(error).__name__}: {words}"[:300]) from error
-        finally:
-            modes = floatmode.restore(mode)
-        changed = [
-            each.name
-            for each in watched
-            if not _same(to_numpy(each.name, each.tensor), before.get(each.name, each.array))
-        ]
-        after = self.case.inputs.arrays()
-        changed += [name for name in before if not _same(after[name], before[name])]
-        return result, list(dict.fromkeys(changed)), modes
+    def _call(self) -> _Call:
+        return _called(self.adapter, self.method, self.case)
 
 
-def _same(now: np.ndarray, before: np.ndarray) -> bool:
+def trial_of(adapter: Adapter, case: Case | SharedCase, method: str) -> Trial | SharedTrial:
+    """Return the trial that fits the kind of ``case``."""
+    if isinstance(case, SharedCase):
+        return SharedTrial(adapter, case, method)
+    return Trial(adapter, case, method)
+
+
+def _called(adapter: Adapter, method: str, case: Case | SharedCase) -> _Call:
+    """Call the backend, watching its tensors, its inputs and the floating-point mode."""
+    before = {name: array.copy() for name, array in case.inputs.arrays().items()}
+    mode = floatmode.current()
+    try:
+        with watching_tensors() as watched:
+            native = getattr(adapter, method)(case.config, case.inputs)
+    except BackendMissing:
+        raise
+    except Unsupported as refusal:
+        raise Raised(f"raised Unsupported on a call that it claims: {refusal}") from refusal
+    except Exception as error:
+        words = " ".join(str(error).split())
+        raise Raised(f"raised {type(error).__name__}: {words}"[:300]) from error
+    finally:
+        modes = floatmode.restore(mode)
+    return _Call(native=native, changed=_changed(watched, case, before), modes=modes)
+
+
+def _changed(
+    watched: list[Watched], case: Case | SharedCase, before: dict[str, npt.NDArray[Any]]
+) -> list[str]:
+    after = case.inputs.arrays()
+    names = [
+        each.name
+        for each in watched
+        if not _same(to_numpy(each.name, each.tensor), before.get(each.name, each.array))
+    ]
+    names += [name for name in before if not _same(after[name], before[name])]
+    return list(dict.fromkeys(names))
+
+
+def _same(now: npt.NDArray[Any], before: npt.NDArray[Any]) -> bool:
     return bool(np.array_equal(now, before, equal_nan=now.dtype.kind == "f"))

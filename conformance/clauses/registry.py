@@ -14,7 +14,7 @@ from moe_routing.conformance.case import Case, SharedCase
 from moe_routing.conformance.events import EVENTS, Event
 from moe_routing.conformance.failure import Failure
 from moe_routing.conformance.generators.strategies import Focus, focused_cases
-from moe_routing.conformance.trial import Trial
+from moe_routing.conformance.trial import SharedTrial, Trial
 from moe_routing.implementations import Capabilities
 
 CHAPTERS = (
@@ -32,7 +32,7 @@ CHAPTERS = (
 """The chapters of the spec, in reading order; a clause id begins with one of them."""
 
 Level = Literal["MUST", "SHOULD"]
-Check = Callable[[Trial], Failure | None]
+Check = Callable[[Trial], Failure | None] | Callable[[SharedTrial], Failure | None]
 Strategy = Callable[[Capabilities], st.SearchStrategy[Case | SharedCase]]
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from moe_routing.conformance.boundary import Malformed, to_numpy
-from moe_routing.conformance.clauses.registry import clause
+from moe_routing.conformance.clauses.registry import Check, clause
 from moe_routing.conformance.failure import Failure, at, show, span
 from moe_routing.conformance.generators.strategies import shared_expert_cases
 from moe_routing.conformance.judge.shared_experts import contribution_bounds
-from moe_routing.conformance.trial import Trial
+from moe_routing.conformance.trial import SharedTrial
 from moe_routing.reference import shared_contribution
 
 
-def _shared(id: str, why: str, *, kind: str, gated: bool, event: str, bugs: tuple[str, ...]):
+def _shared(
+    id: str, why: str, *, kind: str, gated: bool, event: str, bugs: tuple[str, ...]
+) -> Callable[[Check], Check]:
     return clause(
         id,
         "MUST",
@@ -37,7 +40,7 @@ def _shared(id: str, why: str, *, kind: str, gated: bool, event: str, bugs: tupl
     event="shared-singular",
     bugs=("M58", "M59"),
 )
-def singular(trial: Trial) -> Failure | None:
+def singular(trial: SharedTrial) -> Failure | None:
     """A shared expert found as shared_expert contributes its whole output, once."""
     return _contributes(trial)
 
@@ -50,7 +53,7 @@ def singular(trial: Trial) -> Failure | None:
     event="shared-plural",
     bugs=("M58", "M59"),
 )
-def plural(trial: Trial) -> Failure | None:
+def plural(trial: SharedTrial) -> Failure | None:
     """Shared experts found as shared_experts contribute their whole output, once."""
     return _contributes(trial)
 
@@ -63,7 +66,7 @@ def plural(trial: Trial) -> Failure | None:
     event="shared-mlp",
     bugs=("M58", "M59"),
 )
-def mlp(trial: Trial) -> Failure | None:
+def mlp(trial: SharedTrial) -> Failure | None:
     """A shared expert found as shared_mlp contributes its whole output, once."""
     return _contributes(trial)
 
@@ -76,7 +79,7 @@ def mlp(trial: Trial) -> Failure | None:
     event="shared-absent",
     bugs=("M58",),
 )
-def absent(trial: Trial) -> Failure | None:
+def absent(trial: SharedTrial) -> Failure | None:
     """Without a shared expert the contribution is None or zero."""
     return None if trial.native is None else _contributes(trial)
 
@@ -90,12 +93,12 @@ def absent(trial: Trial) -> Failure | None:
     event="shared-gate-half-open",
     bugs=("M57",),
 )
-def gate_applied_once(trial: Trial) -> Failure | None:
+def gate_applied_once(trial: SharedTrial) -> Failure | None:
     """A gated shared expert contributes sigmoid(gate x) times its output, once."""
     return _contributes(trial)
 
 
-def _contributes(trial: Trial) -> Failure | None:
+def _contributes(trial: SharedTrial) -> Failure | None:
     native: Any = trial.native
     if native is None:
         return Failure(stage="layout", summary="returned None, but there is a shared expert")

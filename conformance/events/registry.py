@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -19,17 +20,23 @@ Construct = Callable[[Capabilities], Iterable[Case | SharedCase]]
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """One condition: a slug, what it says, how to see it, and how to bring it about."""
+    """One condition: a slug, what it says, how to see it, and how to bring it about.
+
+    ``occurs`` is given the ``Bounds`` of a routing case, or None for a shared-expert case.
+    """
 
     slug: str
     statement: str
-    occurs: Callable[[Bounds], bool]
+    occurs: Callable[[Any], bool]
     cases: Construct
 
     def constructed(self, capabilities: Capabilities) -> Case | SharedCase | None:
         """Return the plainest case under ``capabilities`` that shows the event, or None."""
         for case in self.cases(capabilities):
-            if self.occurs(Bounds(case.config, case.inputs, capabilities.numerics)):
+            bounds = None
+            if isinstance(case, Case):
+                bounds = Bounds(case.config, case.inputs, capabilities.numerics)
+            if self.occurs(bounds):
                 return case
         return None
 
@@ -39,7 +46,7 @@ EVENTS: dict[str, Event] = {}
 
 
 def event(
-    slug: str, statement: str, occurs: Callable[[Bounds], bool]
+    slug: str, statement: str, occurs: Callable[[Any], bool]
 ) -> Callable[[Construct], Construct]:
     """Register the decorated constructor as the event ``slug``.
 
