@@ -67,13 +67,20 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
         yield from table_cases(capabilities, ROWS, top_k=top_k, wants={"renormalize": None})
 
 
+def _norm_may_be_tiny(bounds: Bounds) -> bool:
+    """Take the reference's selection where it is the only one, else the K least scores."""
+    if bounds.config.renormalize is None:
+        return False
+    certain = bounds.reference.gathered.sum(axis=1)
+    least = np.sort(bounds.reference.scores, axis=1)[:, : bounds.config.top_k].sum(axis=1)
+    norms = np.where(bounds.only_reference, certain, np.minimum(certain, least))
+    return bool((norms[bounds.judged] < 1e-12).any())
+
+
 @event(
     "tiny-norm",
-    "selected scores that sum to less than 1e-12 before renormalisation",
-    lambda b: (
-        b.config.renormalize is not None
-        and bool((b.reference.gathered[b.judged].sum(axis=1) < 1e-12).any())
-    ),
+    "selected scores that may sum to less than 1e-12 before renormalisation",
+    _norm_may_be_tiny,
 )
 def _(capabilities: Capabilities) -> Iterator[Case]:
     wants = {"renormalize": lambda rule: rule is not None}
