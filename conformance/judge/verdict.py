@@ -168,9 +168,10 @@ def judge(
 
 def _judge(bounds: Bounds, answer: Answer, routed: bool) -> Verdict:
     config, judged = bounds.config, bounds.judged
-    later = bounds.from_reference
     if routed and answer.logits is not None:
         later = bounds.from_logits(_own_logits(bounds, answer.logits))
+    else:
+        later = bounds.from_reference
     distinct, in_range = distinct_in_range(answer.expert_ids, config.num_experts)
     selection = ~judged | _selection(bounds, later, answer.expert_ids) | ~(distinct & in_range)
     if bounds.inputs.expert_table is not None:
