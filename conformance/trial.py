@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,6 +20,10 @@ from moe_routing.implementations.tensors import Watched, watching_tensors
 
 class Raised(Exception):
     """The backend raised on a call that it claims; ``__cause__`` is what it raised."""
+
+
+class Excused(Exception):
+    """The clause turned to a case that a known divergence covers: there is nothing to ask."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,6 +65,7 @@ class Trial:
     adapter: Adapter
     case: Case
     method: str = "route"
+    is_known: Callable[[Case], bool] = lambda case: False
 
     @cached_property
     def capabilities(self) -> Capabilities:
@@ -105,19 +111,29 @@ class Trial:
         return self.capabilities.admits(case.config, case.inputs)
 
     def of(self, case: Case) -> Trial:
-        """Return the trial of another case with the same backend and method."""
-        return Trial(self.adapter, case, self.method)
+        """Return the trial of another case with the same backend and method.
+
+        Errors: ``Excused`` where a known divergence covers that case.
+        """
+        if self.is_known(case):
+            raise Excused
+        return Trial(self.adapter, case, self.method, self.is_known)
 
     @cached_property
     def _call(self) -> _Call:
         return _called(self.adapter, self.method, self.case)
 
 
-def trial_of(adapter: Adapter, case: Case | SharedCase, method: str) -> Trial | SharedTrial:
+def trial_of(
+    adapter: Adapter,
+    case: Case | SharedCase,
+    method: str,
+    is_known: Callable[[Case], bool] = lambda case: False,
+) -> Trial | SharedTrial:
     """Return the trial that fits the kind of ``case``."""
     if isinstance(case, SharedCase):
         return SharedTrial(adapter, case, method)
-    return Trial(adapter, case, method)
+    return Trial(adapter, case, method, is_known)
 
 
 def _called(adapter: Adapter, method: str, case: Case | SharedCase) -> _Call:

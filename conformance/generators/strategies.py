@@ -26,6 +26,9 @@ from moe_routing.reference import RouterConfig, RouterInputs
 BUDGET = 2**14
 """The most numbers in a case's logits, ``T * E``: what keeps a case in milliseconds."""
 
+GATE_BUDGET = 2**19
+"""The most numbers in a case's hidden states, and in its gate."""
+
 IDENTITY_LIMIT = 128
 """The most experts that logits are drawn for as a table, where a recipe with a gate can be."""
 
@@ -166,7 +169,7 @@ def _tokens(num_experts: int, capabilities: Capabilities) -> list[int]:
 
 
 def _hidden(choose: axes.Choose, config: RouterConfig, tokens: int, offered: Sequence[int]) -> int:
-    most = max(1, 4 * BUDGET // max(tokens, config.num_experts))
+    most = max(1, GATE_BUDGET // max(tokens, config.num_experts))
     return choose("hidden_size", [n for n in offered if n <= most] or [min(offered)])
 
 
