@@ -10,6 +10,7 @@ from moe_routing.conformance.case import Case
 from moe_routing.conformance.events.registry import ROWS, event, selected
 from moe_routing.conformance.generators.construct import table_cases
 from moe_routing.conformance.judge import Bounds
+from moe_routing.conformance.judge.selection import certain_groups, possible_groups
 from moe_routing.implementations import Capabilities
 
 
@@ -57,12 +58,20 @@ def _best_group_differs(bounds: Bounds) -> bool:
 
 
 def _below_fill(bounds: Bounds) -> bool:
-    """Tell whether an expert that must win cannot be sure to beat a fill of 0.0."""
-    groups = bounds.config.groups
+    """Tell whether a fill of 0.0 may win: the kept groups may hold fewer than K scores above 0.
+
+    Where near ties leave the kept groups open, the worst of the possible ones count.
+    """
+    groups, later = bounds.config.groups, bounds.from_reference
     if groups is None or groups.kept == groups.count:
         return False
-    least = selected(bounds, bounds.from_reference.competing.lo).min(axis=1, initial=np.inf)
-    return bool(((least <= 0.0) & bounds.judged).any())
+    above = (later.competing.lo > 0.0).reshape(len(bounds.judged), groups.count, -1).sum(axis=2)
+    certain, _ = certain_groups(later.competing, groups, later.group_format)
+    possible = possible_groups(later.competing, groups, later.group_format)
+    cost = np.where(certain, -1, np.where(possible, above, bounds.config.num_experts))
+    kept = np.argsort(cost, axis=1, kind="stable")[:, : groups.kept]
+    least = np.take_along_axis(above, kept, axis=1).sum(axis=1)
+    return bool(((least < bounds.config.top_k) & bounds.judged).any())
 
 
 @event(
