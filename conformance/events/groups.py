@@ -75,7 +75,9 @@ def _below_fill(bounds: Bounds) -> bool:
 
 
 @event(
-    "kept-score-below-fill", "a winner's biased score may be 0 or less, among groups", _below_fill
+    "kept-score-below-fill",
+    "the kept groups may hold fewer than K biased scores above 0",
+    _below_fill,
 )
 def _(capabilities: Capabilities) -> Iterator[Case]:
     rows = [[2.0, 1.75, 1.0, 0.5, 0.0, -0.5, -1.0, -1.5]]
