@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -165,6 +166,20 @@ def _steps(array: npt.NDArray[Any]) -> list[int] | None:
     if array.flags.c_contiguous or array.size == 0:
         return None
     return [step // array.itemsize for step in array.strides]
+
+
+Inputs = TypeVar("Inputs", RouterInputs, SharedExpertInputs)
+
+
+def with_fresh_arrays(inputs: Inputs) -> Inputs:
+    """Return the same inputs in memory of their own, with the same strides."""
+    fresh = copy.copy(inputs)
+    for name, array in inputs.arrays().items():
+        steps = _steps(array)
+        own = array.copy() if steps is None else strided(array, steps)
+        own.flags.writeable = False
+        object.__setattr__(fresh, name, own)
+    return fresh
 
 
 def strided(array: npt.NDArray[Any], steps: list[int]) -> npt.NDArray[Any]:

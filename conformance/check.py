@@ -56,7 +56,9 @@ def check(
             writer.begin(adapter.name, len(plan.clauses))
         for event in run(adapter, plan):
             if isinstance(event, AdapterFinished):
-                results.append(_keep_cases(replace(event.result, reference=reference), cases))
+                twins = sum(result.name == adapter.name for result in results)
+                found = replace(event.result, reference=reference)
+                results.append(_keep_cases(found, cases, twins))
                 continue
             for writer in writers:
                 writer.started(event) if isinstance(event, ClauseStarted) else writer.finished(
@@ -81,13 +83,15 @@ def known_divergences(files: Sequence[Path]) -> list[Divergence]:
     return [entry for file in files or shipped_known() for entry in load_known(file)]
 
 
-def _keep_cases(result: AdapterResult, folder: Path | None) -> AdapterResult:
+def _keep_cases(result: AdapterResult, folder: Path | None, twins: int) -> AdapterResult:
+    """Write the failing cases of an adapter; ``twins`` of its name were checked before it."""
     if folder is None:
         return result
+    name = result.name.replace("/", "_") + (f"-{twins + 1}" if twins else "")
     kept = []
     for each in result.clauses:
         if each.case is not None:
-            path = folder / result.name.replace("/", "_") / f"{each.id}.json"
+            path = folder / name / f"{each.id}.json"
             save_case(each.case, path, clause=each.id)
             each = replace(each, case_file=str(path))
         kept.append(each)

@@ -143,6 +143,8 @@ class _ClauseRun:
         clause = self.clause
         if not hasattr(self.adapter, clause.method):
             return f"the adapter has no method {clause.method}"
+        if not capabilities.claims:
+            return "the adapter claims nothing"
         if not clause.narrowed(capabilities).claims:
             wanted = ", ".join(f"{k}={'/'.join(map(str, v))}" for k, v in clause.narrow.items())
             return f"nothing claimed has {wanted}"

@@ -163,6 +163,8 @@ def _config(case: Case) -> Iterator[Case]:
         f.name: f.default for f in fields(RouterConfig) if f.name not in ("num_experts", "top_k")
     }
     for name, default in plain.items():
+        if name == "input_norm" and case.inputs.hidden_scale is not None:
+            continue  # the scale goes first
         if getattr(case.config, name) != default:
             yield from _attempt(
                 lambda n=name, d=default: replace(case, config=_checked(case.config, **{n: d}))
@@ -173,6 +175,8 @@ def _arrays(case: Case) -> Iterator[Case]:
     """Leave out optional arrays, lay inputs out in rows, store them in float32."""
     inputs = case.inputs
     for name in _OPTIONAL:
+        if name == "gate_bias" and inputs.logits is not None:
+            continue  # it carries the given logits of -inf
         if getattr(inputs, name) is not None:
             yield replace(case, inputs=replace(inputs, **{name: None}))
     rows = {name: np.ascontiguousarray(array) for name, array in inputs.arrays().items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -112,7 +114,7 @@ class Terminal:
             for line in each.failure.details:
                 self.console.print(f"    {escape(line)}")
         if each.case_file is not None:
-            command = f"moe-routing replay {each.case_file} {result.reference}"
+            command = shlex.join(["moe-routing", "replay", each.case_file, result.reference])
             self.console.print(f"  Reproduce with: {escape(command)}")
 
     def _known(self, result: AdapterResult) -> None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from moe_routing.conformance import floatmode
 from moe_routing.conformance.boundary import Received, receive, to_numpy
-from moe_routing.conformance.case import Case, SharedCase
+from moe_routing.conformance.case import Case, SharedCase, with_fresh_arrays
 from moe_routing.conformance.judge import Bounds, Verdict, judge
 from moe_routing.implementations import Adapter, BackendMissing, Capabilities, Unsupported
 from moe_routing.implementations.tensors import Watched, watching_tensors
@@ -138,27 +138,35 @@ def trial_of(
 
 def _called(adapter: Adapter, method: str, case: Case | SharedCase) -> _Call:
     """Call the backend, watching its tensors, its inputs and the floating-point mode."""
-    before = {name: array.copy() for name, array in case.inputs.arrays().items()}
+    given = with_fresh_arrays(case.inputs)
     mode = floatmode.current()
     try:
         with watching_tensors() as watched:
-            native = getattr(adapter, method)(case.config, case.inputs)
-    except BackendMissing:
+            native = getattr(adapter, method)(case.config, given)
+    except (BackendMissing, KeyboardInterrupt):
         raise
     except Unsupported as refusal:
         raise Raised(f"raised Unsupported on a call that it claims: {refusal}") from refusal
-    except Exception as error:
-        words = " ".join(str(error).split())
-        raise Raised(f"raised {type(error).__name__}: {words}"[:300]) from error
+    except BaseException as error:  # an exit, too, is an answer that a clause has to report
+        raise Raised(f"raised {in_words(error)}") from error
     finally:
         modes = floatmode.restore(mode)
-    return _Call(native=native, changed=_changed(watched, case, before), modes=modes)
+    return _Call(native=native, changed=_changed(watched, given.arrays(), case), modes=modes)
+
+
+def in_words(error: BaseException) -> str:
+    """Return an exception in one line, even where it cannot say what it is."""
+    try:
+        words = " ".join(str(error).split())
+    except Exception as worse:
+        words = f"its message cannot be read ({type(worse).__name__})"
+    return f"{type(error).__name__}: {words}"[:280]
 
 
 def _changed(
-    watched: list[Watched], case: Case | SharedCase, before: dict[str, npt.NDArray[Any]]
+    watched: list[Watched], after: dict[str, npt.NDArray[Any]], case: Case | SharedCase
 ) -> list[str]:
-    after = case.inputs.arrays()
+    before = case.inputs.arrays()
     names = [
         each.name
         for each in watched

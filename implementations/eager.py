@@ -27,7 +27,7 @@ class TorchAdapter:
     wraps = "torch"
 
     def __init__(self, device: str = "cpu") -> None:
-        self._device = device
+        self.device = device
 
     def capabilities(self) -> Capabilities:
         """Claim the whole spec; the logits returned are those routed."""
@@ -40,7 +40,7 @@ class TorchAdapter:
         config = RouterConfig(**vars(config))
         check_inputs(config, inputs)
         with torch.no_grad():
-            return _route(config, torch_inputs(inputs, self._device))
+            return _route(config, torch_inputs(inputs, self.device))
 
     def dispatch(self, config: RouterConfig, inputs: RouterInputs) -> Routing:
         """Route with sigmoid where there is a selection bias and with softmax where not."""
@@ -56,7 +56,7 @@ class TorchAdapter:
 
         if config.kind == "none":
             return None
-        given = torch_shared_inputs(inputs, self._device)
+        given = torch_shared_inputs(inputs, self.device)
         with torch.no_grad():
             output = swiglu(given["hidden"], given)
             if config.gated:

@@ -12,7 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from moe_routing.implementations.protocol import Adapter
+from moe_routing.implementations.capabilities import Capabilities
+from moe_routing.implementations.protocol import Adapter, BackendMissing
 
 ENTRY_POINT_GROUP = "moe_routing.adapters"
 
@@ -74,7 +75,7 @@ def _unknown(reference: str) -> str:
 def _load_module(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise AdapterError(f"Cannot import {name}: {_in_one_line(error)}") from error
 
 
@@ -90,7 +91,7 @@ def _load_file(path: str) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise AdapterError(f"Cannot import {path}: {_in_one_line(error)}") from error
     return module
@@ -101,18 +102,38 @@ def _built(reference: str, value: Any, device: str) -> Adapter:
         try:
             takes_device = "device" in inspect.signature(value).parameters
             value = value(device=device) if takes_device else value()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise AdapterError(f"Cannot build {reference}: {_in_one_line(error)}") from error
     if device != "cpu" and getattr(value, "device", "cpu") != device:
         raise AdapterError(f"{reference} cannot run on {device}: it has no device argument")
+    _inspect(reference, value)
+    return value
+
+
+def _inspect(reference: str, value: Any) -> None:
+    """Raise ``AdapterError`` unless ``value`` has what every adapter has."""
     lacking = [name for name in ("name", "capabilities", "route") if not hasattr(value, name)]
     if lacking:
         raise AdapterError(
             f"{reference} is no adapter: it has no {', '.join(lacking)} "
             f"(type={type(value).__name__}); see moe_routing.implementations.Adapter"
         )
-    return value
+    if not isinstance(value.name, str) or not value.name:
+        raise AdapterError(f"Expected {reference} to have a name (a str) but got {value.name!r}")
+    try:
+        capabilities = value.capabilities()
+    except BackendMissing:
+        raise
+    except (Exception, SystemExit) as error:
+        raise AdapterError(
+            f"Cannot ask {reference} for its capabilities: {_in_one_line(error)}"
+        ) from error
+    if not isinstance(capabilities, Capabilities):
+        raise AdapterError(
+            f"Expected {reference}.capabilities() to return Capabilities but got "
+            f"{' '.join(repr(capabilities).split())[:80]}"
+        )
 
 
-def _in_one_line(error: Exception) -> str:
+def _in_one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split()) or 'no message'}"

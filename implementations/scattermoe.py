@@ -46,7 +46,7 @@ class ScatterMoeAdapter:
     wraps = "axolotl"
 
     def __init__(self, device: str = "cpu") -> None:
-        self._device = device
+        self.device = device
 
     def capabilities(self) -> Capabilities:
         """Claim the softmax families, DeepSeek-V3 with GLM, and MiniMax-M2."""
@@ -71,7 +71,7 @@ class ScatterMoeAdapter:
         layers = kernel_module("scattermoe_lora", "layers")
         import torch
 
-        block, hidden = shared_block(config, inputs, self._device)
+        block, hidden = shared_block(config, inputs, self.device)
         with torch.no_grad():
             output: Tensor | None = layers._compute_shared_expert(block, hidden)
         return output
@@ -82,7 +82,7 @@ class ScatterMoeAdapter:
         layers = kernel_module("scattermoe_lora", "layers")
         import torch
 
-        given = torch_inputs(inputs, self._device)
+        given = torch_inputs(inputs, self.device)
         with torch.no_grad():
             block = moe_block(inputs, given, **_attributes(family, config))
             gate, weight, delta = layers._unwrap_gate_lora(block.gate)

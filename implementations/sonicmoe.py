@@ -73,7 +73,7 @@ class SonicMoeAdapter:
     wraps = "axolotl"
 
     def __init__(self, device: str = "cpu") -> None:
-        self._device = device
+        self.device = device
 
     def capabilities(self) -> Capabilities:
         """Claim what the families need that the seven functions serve."""
@@ -85,7 +85,7 @@ class SonicMoeAdapter:
         routing = kernel_module("sonicmoe", "routing")
         import torch
 
-        given = torch_inputs(inputs, self._device)
+        given = torch_inputs(inputs, self.device)
         with torch.no_grad():
             block = _block(function, config, inputs, given)
             scores, tokens, experts, logits = getattr(routing, function)(given.hidden, block)
@@ -104,7 +104,7 @@ class SonicMoeAdapter:
         patch = sonicmoe_patch()
         import torch
 
-        block, hidden = shared_block(config, inputs, self._device)
+        block, hidden = shared_block(config, inputs, self.device)
         with torch.no_grad():
             output: Tensor | None = patch._compute_shared_expert(block, hidden)
         return output

@@ -46,11 +46,6 @@ U = FLOAT32.unit_roundoff
 Array = np.ndarray
 
 
-def wanted(why: str) -> Any:
-    """A test that the judge fails today."""
-    return pytest.mark.xfail(reason=why)
-
-
 # --- logits: honest accumulation and storage ------------------------------------------------
 
 
@@ -454,12 +449,6 @@ SOFTMAXES: dict[str, Callable[[Array], Array]] = {
     "logsumexp": logsumexp_softmax,
 }
 
-LOGSUMEXP = wanted(
-    "a norm kept as a logarithm rounds by u * |m|, which does not cancel in a quotient whose "
-    "numerator is most of its own total; scores._own_share has no term for it"
-)
-
-
 def spread_rows(width: int, shift: float, experts: int, seed: int = 0) -> Array:
     """Rows whose least logit is ``width`` below the greatest, which is ``shift``."""
     rng = np.random.default_rng(seed)
@@ -487,10 +476,7 @@ def test_honest_softmaxes_have_the_numerators_that_the_judge_permits(
     )
 
 
-@pytest.mark.parametrize(
-    "form",
-    [pytest.param(form, marks=LOGSUMEXP if form == "logsumexp" else ()) for form in SOFTMAXES],
-)
+@pytest.mark.parametrize("form", SOFTMAXES)
 def test_honest_softmaxes_are_within_the_bounds_of_their_quotients(form: str) -> None:
     for width, shift, experts in SPREADS:
         z = spread_rows(int(width), shift, experts)

@@ -7,6 +7,7 @@ and compute their weights in float32, bfloat16 or float16, one rounding a step.
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -164,18 +165,18 @@ def test_weights_of_the_selected_logits_are_right_in_the_precision_of_the_scores
         config = router(
             12, 4, score, weights_from=source, scores_dtype="input", weights_dtype="input"
         )
-        inputs = given(random_logits(40, 12) * 6, dtype=dtype)
+        inputs = given(random_logits(40, 12), dtype=dtype)
         done = stages(config, inputs)
         selected = torch.tensor(np.take_along_axis(done.operated, done.expert_ids, axis=1)).to(kind)
         softmax = source == "softmax_of_selected"
         got = torch.softmax(selected, dim=1) if softmax else torch.sigmoid(selected)
         verdict = weighed(config, inputs, got.double().numpy(), done.expert_ids)
         assert_right(verdict, f"{source} in {dtype} under {score}")
-        others = torch.softmax(torch.tensor(done.operated), dim=1).numpy()
-        others = np.take_along_axis(others, done.expert_ids, axis=1)
-        assert_wrong(
-            weighed(config, inputs, others, done.expert_ids), f"softmax over all for {source}", 0.5
-        )
+        if dtype == "float32":
+            others = torch.softmax(torch.tensor(done.operated), dim=1).numpy()
+            others = np.take_along_axis(others, done.expert_ids, axis=1)
+            verdict = weighed(config, inputs, others, done.expert_ids)
+            assert_wrong(verdict, f"softmax over all for {source}")
 
 
 def test_masked_scores_are_zero_outside_the_kept_groups_and_free_at_a_tie_of_groups() -> None:
@@ -241,10 +242,10 @@ def test_a_weight_four_ulps_beyond_the_bound_is_refused_and_the_bound_is_narrow(
         assert_right(weighed(config, inputs, end, done.expert_ids), "an endpoint itself")
         beyond = weighed(config, inputs, end * (1 + sign * 8 * U), done.expert_ids)
         assert not beyond.weights.any(), "a weight four ulps beyond its bound is accepted"
-    # each logit is below 10: an exponent's slack, the score, the norm and the scale
+    # logits are below 10: the exponents of numerator and norm, then score, norm and scale
     width = ((permitted.hi - permitted.lo) / done.weights).max() / U
     eps = 0.0 if rule is None else rule.eps / done.gathered.min() / U
-    assert width < 2 * (4 * 20 + 60) + eps, f"weights may err by {width:.3g} u"
+    assert width < 2 * (2 * 4 * 20 + 60) + eps, f"weights may err by {width:.3g} u"
 
 
 def test_the_cast_to_the_weights_dtype_is_permitted_once_and_no_coarser() -> None:
@@ -256,13 +257,13 @@ def test_the_cast_to_the_weights_dtype_is_permitted_once_and_no_coarser() -> Non
         form = format_of(weights_dtype, inputs)
         weights = form.round(done.weights)
         assert_right(weighed(config, inputs, weights, done.expert_ids), f"cast to {weights_dtype}")
-        coarser = FloatFormat(name="half as long", precision=form.precision - 3,
-                              min_exponent=-126, max_exponent=127)  # fmt: skip
-        weights = coarser.round(done.weights)
-        assert_wrong(weighed(config, inputs, weights, done.expert_ids), "a cast three bits coarser")
-    config = router(8, 3, renormalize=Renormalize())
+    # the last config permits float32 only
     weights = INPUT_FORMATS["bfloat16"].round(done.weights)
     assert_wrong(weighed(config, inputs, weights, done.expert_ids), "bfloat16 for float32 weights")
+    config = router(8, 3, renormalize=Renormalize(), weights_dtype="input")
+    coarser = replace(INPUT_FORMATS["bfloat16"], precision=6)
+    weights = coarser.round(done.weights)
+    assert_wrong(weighed(config, inputs, weights, done.expert_ids), "two bits below", 0.7)
 
 
 # --- norms that may be zero -----------------------------------------------------------------
@@ -328,17 +329,7 @@ def test_an_epsilon_that_float32_holds_prevents_nan(eps: float) -> None:
     assert_wrong(weighed(config, inputs, [[np.nan, np.nan]], [[0, 1]]), "NaN in spite of eps")
 
 
-@pytest.mark.parametrize(
-    "rule",
-    [
-        Renormalize(eps=1e-20),
-        pytest.param(
-            Renormalize(floor=1e-12),
-            marks=wanted("renormalized() lets eps vanish in scores_dtype, but not the floor"),
-        ),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("rule", [Renormalize(eps=1e-20), Renormalize(floor=1e-12)], ids=str)
 def test_a_guard_that_float16_rounds_to_zero_guards_nothing(rule: Renormalize) -> None:
     config = router(3, 2, renormalize=rule, scores_dtype="input", logits_dtype="input")
     inputs = given([[-30.0, -32.0, -40.0]], dtype="float16")

@@ -32,7 +32,17 @@ _EXACT = Focus(recipes=("table", "lattice", "one-sided", "near-ties", "normal"))
 def repeatable(trial: Trial) -> Failure | None:
     """The same call, repeated, gives the same bits."""
     first, second = trial.received, trial.of(trial.case).received
+    if first.arrays.keys() != second.arrays.keys():
+        return Failure(
+            stage="layout",
+            summary=f"returned {sorted(first.arrays)}, and {sorted(second.arrays)} when repeated",
+        )
     for name, array in first.arrays.items():
+        if array.shape != second.arrays[name].shape:
+            return Failure(
+                stage="layout",
+                summary=f"{name} has shape {array.shape}, and {second.arrays[name].shape} repeated",
+            )
         same = array.tobytes() == second.arrays[name].tobytes()
         if not same and not np.array_equal(array, second.arrays[name], equal_nan=True):
             where = tuple(int(i) for i in np.argwhere(array != second.arrays[name])[0])

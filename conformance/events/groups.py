@@ -52,7 +52,8 @@ def _best_group_differs(bounds: Bounds) -> bool:
     groups, biased = bounds.config.groups, bounds.reference.biased[bounds.only_reference]
     if groups.kept == groups.count:
         return False
-    best = biased.reshape(len(biased), groups.count, -1).max(axis=2)
+    grouped = (len(biased), groups.count, bounds.config.experts_per_group)
+    best = biased.reshape(grouped).max(axis=2)
     kept = bounds.reference.kept[bounds.only_reference][:, :: bounds.config.experts_per_group]
     return bool((~np.take_along_axis(kept, best.argmax(axis=1)[:, None], axis=1)).any())
 
@@ -65,7 +66,8 @@ def _below_fill(bounds: Bounds) -> bool:
     groups, later = bounds.config.groups, bounds.from_reference
     if groups is None or groups.kept == groups.count:
         return False
-    above = (later.competing.lo > 0.0).reshape(len(bounds.judged), groups.count, -1).sum(axis=2)
+    grouped = (len(bounds.judged), groups.count, bounds.config.experts_per_group)
+    above = (later.competing.lo > 0.0).reshape(grouped).sum(axis=2)
     certain, _ = certain_groups(later.competing, groups, later.group_format)
     possible = possible_groups(later.competing, groups, later.group_format)
     cost = np.where(certain, -1, np.where(possible, above, bounds.config.num_experts))

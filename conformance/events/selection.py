@@ -183,3 +183,4 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
 def _(capabilities: Capabilities) -> Iterator[Case]:
     yield from table_cases(capabilities, ROWS, top_k=4)
     yield from table_cases(capabilities, ROWS, top_k=4, groups=(2, 2))
+    yield from table_cases(capabilities, np.tile(ROWS, 2), top_k=8)

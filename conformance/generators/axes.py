@@ -49,18 +49,18 @@ class Parts:
     expert_table: bool = False
 
 
-def choose_config(choose: Choose, claim: Claim, limits: Limits) -> RouterConfig:
+def choose_config(choose: Choose, claim: Claim, capabilities: Capabilities) -> RouterConfig:
     """Return a configuration that ``claim`` covers, valid by construction."""
+    limits, hashed = capabilities.limits, False not in claim.expert_table
     score, weights_from = choose("score and weights", score_pairs(claim))
     num_experts = choose("num_experts", _experts(limits))
-    rule = choose("groups", claim.groups)
+    rule = None if hashed else choose("groups", claim.groups)
     groups = None if rule is None else choose_groups(choose, rule, num_experts)
     left = num_experts if groups is None else groups.kept * num_experts // groups.count
     dtypes = product(claim.logits_dtype, claim.scores_dtype, claim.weights_dtype)
     logits_dtype, scores_dtype, weights_dtype = choose("dtypes", list(dtypes))
-    ops = choose(
-        "logit ops", _part_sets(claim, ("logit_softcap", "logit_multiplier", "input_norm"))
-    )
+    norm = () if capabilities.takes == "logits" else ("input_norm",)
+    ops = choose("logit ops", _part_sets(claim, ("logit_softcap", "logit_multiplier", *norm)))
     return RouterConfig(
         num_experts=num_experts,
         top_k=choose("top_k", _top_k(left, limits)),
@@ -86,9 +86,10 @@ def choose_parts(choose: Choose, claim: Claim, config: RouterConfig, takes: str)
     """
     names = ("per_expert_scale",) if takes == "logits" else _ARRAYS
     sets = _part_sets(claim, names)
-    if config.groups is None and config.weights_from != "masked_scores":
-        sets = sets + [{"expert_table"}] * (True in claim.expert_table)
-        sets = [{"expert_table"}] if False not in claim.expert_table else sets
+    plain = config.groups is None and config.weights_from != "masked_scores"
+    if plain and True in claim.expert_table and "none" in claim.selection_bias:
+        hashed = sets[0] | {"expert_table"}
+        sets = [*sets, hashed] if False in claim.expert_table else [hashed]
     parts = choose("optional arrays", sets)
     table = "expert_table" in parts
     return Parts(
@@ -126,11 +127,13 @@ def choose_groups(choose: Choose, rule: GroupRule, num_experts: int) -> Groups:
 
 def score_pairs(claim: Claim) -> list[tuple[str, str]]:
     """Return the (score, weights_from) pairs that ``claim`` covers and the spec permits."""
+    hashed = False not in claim.expert_table
     return [
         (score, source)
         for score in claim.score
         for source in claim.weights_from
-        if score != "identity" or source.endswith("_of_selected")
+        if (score != "identity" or source.endswith("_of_selected"))
+        and not (hashed and source == "masked_scores")
     ]
 
 

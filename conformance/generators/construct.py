@@ -40,7 +40,10 @@ def table_cases(
     ``arrays`` gives optional inputs by field name (``selection_bias``, ``gate_delta`` ...).
     Claims that cannot have all of it are passed over.
     """
-    table = np.asarray(logits, dtype=np.float32)
+    table = np.asarray(logits, dtype=np.float32)[: capabilities.limits.max_tokens]
+    step = capabilities.limits.experts_multiple_of
+    if table.shape[1] % step:
+        table, arrays = _padded(table, arrays, groups[0] if groups else 1, step)
     for claim in capabilities.claims:
         for dtype in capabilities.dtypes:
             try:
@@ -66,11 +69,16 @@ def _case(
         fixed.setdefault("groups", lambda rule: rule is not None)
     if "selection_bias" in arrays:
         fixed.setdefault("selection_bias", lambda place: place != "none")
-    fixed["optional arrays"] = lambda parts: all(
-        (name in parts) == (name in arrays) for name in ("gate_bias", "gate_delta", "expert_table")
+    hashed = False not in claim.expert_table
+    fixed.setdefault(
+        "optional arrays",
+        lambda parts: (
+            all((name in parts) == (name in arrays) for name in ("gate_bias", "gate_delta"))
+            and ("expert_table" in parts) == hashed
+        ),
     )
     choose = _scripted(fixed)
-    config = axes.choose_config(choose, claim, capabilities.limits)
+    config = axes.choose_config(choose, claim, capabilities)
     parts = axes.choose_parts(choose, claim, config, capabilities.takes)
     inputs = _inputs(config, parts, table, dtype, capabilities.takes, dict(arrays))
     inputs = with_strides(inputs) if spaced else inputs
@@ -96,10 +104,44 @@ def _inputs(
         arrays.setdefault("per_expert_scale", np.ones(experts, np.float32))
     if config.input_norm is not None:
         arrays.setdefault("hidden_scale", np.ones(experts, np.float32))
+    if parts.expert_table:
+        slots = np.arange(max(1, len(table)))[:, None] + np.arange(config.top_k)
+        arrays.setdefault("expert_table", slots % experts)
+        arrays.setdefault("token_ids", np.arange(len(table)))
     if takes == "logits" or np.isneginf(table).any():
         return RouterInputs.from_logits(table, dtype=dtype, **arrays)
     gate = np.eye(experts, dtype=np.float32)
     return RouterInputs(hidden=table, gate_weight=gate, dtype=dtype, **arrays)
+
+
+def _padded(
+    table: npt.NDArray[np.float32],
+    arrays: Mapping[str, npt.ArrayLike],
+    count: int,
+    step: int,
+) -> tuple[npt.NDArray[np.float32], dict[str, npt.ArrayLike]]:
+    """Add losing experts to every group until ``step`` divides E; arrays grow alike."""
+    size = table.shape[1] // count
+    wide = next(n for n in range(size, size + step + 1) if count * n % step == 0)
+    homes = (np.arange(count)[:, None] * wide + np.arange(size)).ravel()
+    low = np.nanmin(np.where(np.isfinite(table), table, np.nan), initial=0.0) - 1.0
+
+    def grown(values: npt.ArrayLike, fill: float, *axes_: int) -> npt.NDArray[np.float32]:
+        values = np.asarray(values, dtype=np.float32)
+        shape = [count * wide if axis in axes_ else n for axis, n in enumerate(values.shape)]
+        result = np.full(shape, fill, dtype=np.float32)
+        result[np.ix_(*(homes if a in axes_ else range(n) for a, n in enumerate(values.shape)))] = (
+            values
+        )
+        return result
+
+    larger = {
+        name: grown(values, 0.0, 0, 1)
+        if name == "gate_delta"
+        else grown(values, 1.0 if name == "per_expert_scale" else float(np.min(values)), 0)
+        for name, values in arrays.items()
+    }
+    return grown(table, low, 1), larger
 
 
 def _scripted(fixed: Wants) -> axes.Choose:

@@ -118,4 +118,4 @@ def _optional_arrays(
 
 
 def _exact(values: npt.ArrayLike, form: FloatFormat) -> npt.NDArray[np.float32]:
-    return form.round(values).astype(np.float32)
+    return np.ascontiguousarray(form.round(values), dtype=np.float32)

@@ -105,7 +105,7 @@ def _drafts(
 
 def _config(choose: axes.Choose, capabilities: Capabilities) -> RouterConfig:
     claim = axes.choose_claim(choose, capabilities)
-    return axes.choose_config(choose, claim, capabilities.limits)
+    return axes.choose_config(choose, claim, capabilities)
 
 
 @st.composite
@@ -140,8 +140,8 @@ def _draft(
     parts = axes.choose_parts(choose, choose("claim", claims), config, capabilities.takes)
     tokens = choose("num_tokens", _tokens(config.num_experts, capabilities))
     recipe = choose("recipe", _recipes(config, focus))
-    pooled = config.num_experts <= POOL and recipe != "near-group-ties"
-    pooled = pooled and choose("columns", (0, 0, 1)) == 1
+    pooled = choose("columns", (0, 0, 1)) == 1 and recipe != "near-group-ties"
+    pooled = pooled and config.num_experts <= POOL
     return Draft(
         recipe=recipe,
         seed=draw(_SEEDS),

@@ -18,6 +18,11 @@ EXPONENT = 4
 constant log2(e), the product with it, and the subtraction of that product's own rounding."""
 
 
+_LOGARITHM = 2
+"""Roundings of a norm kept as its logarithm: the sum of the maximum and the logarithm, and its
+storage; the logit that it is taken from adds one of its own."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ScoreBounds:
     """The permitted scores ``[T, E]`` as quotients ``numerators / denominator``.
@@ -70,7 +75,8 @@ def softmax_bounds(logits: Interval, form: FloatFormat) -> ScoreBounds:
 
     Numerators are ``exp(z - m)`` with m the row's greatest upper bound: a backend's own
     shift differs by a factor that is common to the row. The argument's rounding is
-    absolute in the exponent, ``u * 4 * (|z| + |m|)``. A -inf logit has the numerator 0,
+    absolute in the exponent, ``u * 4 * (|z| + |m|)``; so is that of a norm kept as its
+    logarithm, which the quotients allow for a second time. A -inf logit has the numerator 0,
     exactly. Rows of -inf alone, or with +inf, are NaN in every backend; here they get
     [0, 1], and the caller must not judge them.
     """
@@ -88,8 +94,11 @@ def softmax_bounds(logits: Interval, form: FloatFormat) -> ScoreBounds:
     denominator = total.widen(logits.lo.shape[1], u)
     numerators = numerators.widen(DIVISION, u, tiny * np.maximum(denominator.hi, 1.0))
     numerators = zero.where(np.isneginf(logits.hi), numerators.nonnegative())
+    scores = _own_share(numerators, total, form)
+    norm = np.abs(shift) + np.log(logits.lo.shape[1])
+    slack = u * (_magnitude(logits) + _LOGARITHM * norm)
     return ScoreBounds(
-        scores=_own_share(numerators, total, form),
+        scores=Interval(scores.lo * np.exp(-slack), scores.hi * np.exp(slack)),
         numerators=numerators,
         denominator=denominator,
     )

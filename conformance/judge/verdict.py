@@ -67,7 +67,11 @@ class Bounds:
     @cached_property
     def judged(self) -> Bools:
         """Which tokens ``[T]`` have defined scores, and so more to judge than their ids."""
-        return ~self.logits.overflows.any(axis=1) & defined(self.config, self.reference.operated)
+        fine = ~self.logits.overflows.any(axis=1) & defined(self.config, self.reference.operated)
+        if self.config.groups is not None and self.config.groups.top > 1:
+            biased = self.reference.biased  # a group may sum to inf - inf
+            fine &= ~(np.isposinf(biased).any(axis=1) & np.isneginf(biased).any(axis=1))
+        return fine
 
     @cached_property
     def from_reference(self) -> SelectionBounds:
@@ -173,9 +177,9 @@ def _judge(bounds: Bounds, answer: Answer, routed: bool) -> Verdict:
     else:
         later = bounds.from_reference
     distinct, in_range = distinct_in_range(answer.expert_ids, config.num_experts)
-    selection = ~judged | _selection(bounds, later, answer.expert_ids) | ~(distinct & in_range)
     if bounds.inputs.expert_table is not None:
-        distinct = np.ones(len(distinct), dtype=bool)
+        distinct = np.ones(len(distinct), dtype=bool)  # a table may repeat an expert
+    selection = ~judged | _selection(bounds, later, answer.expert_ids) | ~(distinct & in_range)
     bound = _weight_bounds(bounds, later, answer.expert_ids)
     bound.permitted.checked(judged)
     fine = bound.permitted.contains(answer.weights)

@@ -138,16 +138,15 @@ def renormalized(
     least, most = low.lo.sum(axis=1, keepdims=True), high.hi.sum(axis=1, keepdims=True)
     beside_hi = _root(rule, np.maximum(least - low.lo, 0.0) + high.lo)
     beside_lo = _root(rule, np.maximum(most - high.hi, 0.0) + low.hi)
-    lower = np.maximum(beside_hi, rule.floor * share.lo)
+    floor = rule.floor if rule.floor >= tiny else 0.0  # below the normal range it may vanish
+    lower = np.maximum(beside_hi, floor * share.lo)
     upper = np.maximum(beside_lo + rule.eps * share.hi, rule.floor * share.hi)
     roundings = own.lo.shape[1] * max(1.0, 1.0 / rule.order) + DIVISION
     if rule.order != 1.0:
         roundings += POWER
     with np.errstate(invalid="ignore", divide="ignore"):
         lo, hi = own.lo / upper, own.hi / lower
-    decided = (np.maximum(least, rule.floor * share.lo) > 0.0)[:, 0] & np.isfinite(upper).all(
-        axis=1
-    )
+    decided = (np.maximum(least, floor * share.lo) > 0.0)[:, 0] & np.isfinite(upper).all(axis=1)
     lo = np.where(decided[:, None] & np.isfinite(lo), lo, 0.0)
     # powers that underflow by themselves leave a norm too small, and so no upper bound
     most_undecided = 1.0 if rule.order == 1.0 else np.inf

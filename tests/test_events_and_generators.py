@@ -1,0 +1,326 @@
+"""Events and generators: every event can be shown, every case is claimed, nothing is left out."""
+
+from __future__ import annotations
+
+import ast
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from moe_routing.conformance import (
+    Case,
+    generators,
+    router_configs,
+    router_inputs,
+    routing_cases,
+    shared_expert_cases,
+)
+from moe_routing.conformance.case import SharedCase
+from moe_routing.conformance.events import EVENTS
+from moe_routing.conformance.generators.recipes import RECIPES
+from moe_routing.conformance.judge import Bounds
+from moe_routing.implementations import Capabilities, Claim, GroupRule, Limits, load_adapter
+from moe_routing.reference import RouterConfig, check_inputs, stages
+
+WHOLE = Capabilities()
+GENERATORS = sorted(Path(generators.__file__).parent.glob("*.py"))
+
+
+def bug(reason: str) -> pytest.MarkDecorator:
+    return pytest.mark.xfail(strict=True, reason=reason)
+
+
+# Events.
+
+NOWHERE_OUTSIDE = "outside-claims"  # nothing lies outside the whole specification
+HIDDEN = {"tiny-norm": "constructed for the plainest claimed score: a softmax norm is never tiny"}
+SHOWN = [
+    pytest.param(slug, marks=bug(HIDDEN[slug])) if slug in HIDDEN else slug
+    for slug in EVENTS
+    if slug != NOWHERE_OUTSIDE
+]
+SHIPPED = ("scattermoe", "sonicmoe", "torch")
+
+
+def shows(slug: str, case: Case | SharedCase, capabilities: Capabilities) -> bool:
+    """Whether the case shows the event, and is a call that a backend must answer."""
+    if isinstance(case, SharedCase):
+        return EVENTS[slug].occurs(None)
+    check_inputs(case.config, case.inputs)
+    RouterConfig(**vars(case.config))
+    claimed = capabilities.admits(case.config, case.inputs)
+    assert claimed != (slug == NOWHERE_OUTSIDE), f"{slug} is shown by a call of {case.config}"
+    return EVENTS[slug].occurs(Bounds(case.config, case.inputs, capabilities.numerics))
+
+
+@pytest.mark.parametrize("slug", SHOWN)
+def test_an_event_is_shown_by_its_constructed_case(slug: str) -> None:
+    case = EVENTS[slug].constructed(WHOLE)
+    assert case is not None, f"{slug} is unreachable though everything is claimed"
+    assert shows(slug, case, WHOLE)
+    assert case.recipe in ("constructed", "eighths")
+    if isinstance(case, Case) and not slug.startswith(("winner-above", "batch-above")):
+        assert case.inputs.num_tokens <= 16, f"{case.size} is not the plainest"
+        assert case.config.num_experts <= 8, f"{case.size} is not the plainest"
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_an_event_is_shown_under_the_claims_of_shipped_adapters_or_not_at_all(name: str) -> None:
+    capabilities = load_adapter(name).capabilities()
+    shown = {slug: event.constructed(capabilities) for slug, event in EVENTS.items()}
+    for slug, case in shown.items():
+        assert case is None or shows(slug, case, capabilities), slug
+    found = [slug for slug, case in shown.items() if case is not None]
+    assert {"any-case", "tie-at-cut", "clear-winners", "bias-decides", "empty-batch"} <= {*found}
+
+
+def test_nothing_lies_outside_the_whole_specification() -> None:
+    assert EVENTS[NOWHERE_OUTSIDE].constructed(WHOLE) is None
+
+
+def test_an_event_says_what_it_is() -> None:
+    for slug, event in EVENTS.items():
+        assert event.slug == slug
+        assert slug == slug.lower().replace(" ", "-")
+        assert event.statement, slug
+        assert not event.statement.endswith("."), slug
+
+
+# Generators.
+
+NARROW: dict[str, Any] = {
+    "everything": WHOLE,
+    "softmax": Capabilities(claims=(Claim(score=("softmax",)),)),
+    "logits, without norm": Capabilities(takes="logits", claims=(Claim(input_norm=(False,)),)),
+    "groups": Capabilities(claims=(Claim(groups=(GroupRule(top=(2,), fill=(0.0,)),)),)),
+    "few experts": Capabilities(limits=Limits(max_experts=12, max_top_k=3)),
+    "experts in eights": Capabilities(limits=Limits(experts_multiple_of=8, max_tokens=9)),
+    "experts in hundreds": Capabilities(limits=Limits(experts_multiple_of=100)),
+    "bfloat16": Capabilities(dtypes=("bfloat16",)),
+    "float16 logits": Capabilities(
+        takes="logits", dtypes=("float16",), claims=(Claim(input_norm=(False,)),)
+    ),
+    "identity": Capabilities(claims=(Claim(score=("identity",)),)),
+    "every op": Capabilities(
+        claims=(Claim(logit_softcap=(True,), logit_multiplier=(True,), input_norm=(True,)),)
+    ),
+    "two claims": Capabilities(
+        claims=(
+            Claim(score=("softmax",), selection_bias=("none",), scale=(1.0,)),
+            Claim(score=("sigmoid",), groups=(GroupRule(top=(1,)),), renormalize=(None,)),
+        )
+    ),
+    **{name: load_adapter(name).capabilities() for name in SHIPPED},
+}
+MISDRAWN = {
+    "logits": (
+        Capabilities(takes="logits"),
+        "a norm is drawn for backends that take logits: its scale does not fit the identity gate",
+    ),
+    "bias on the gate": (
+        Capabilities(claims=(Claim(score=("sigmoid",), selection_bias=("gate",)),)),
+        "an expert table is drawn without the selection bias that the claim demands",
+    ),
+    "linear bias": (
+        Capabilities(claims=(Claim(gate_bias=(True,)),)),
+        "an expert table is drawn without the linear bias that the claim demands",
+    ),
+    "hash routing": (
+        Capabilities(claims=(Claim(expert_table=(True,)),)),
+        "groups and masked scores are drawn where only an expert table is claimed",
+    ),
+}
+CLAIMED = [
+    *(pytest.param(capabilities, id=name) for name, capabilities in NARROW.items()),
+    *(
+        pytest.param(capabilities, id=name, marks=bug(reason))
+        for name, (capabilities, reason) in MISDRAWN.items()
+    ),
+]
+
+
+def drawn(
+    strategy: st.SearchStrategy[Any], ask: Callable[[Any], object], *, examples: int, seed: int = 0
+) -> None:
+    """Ask about drawn values; Hypothesis objects where many draws are thrown away."""
+
+    @hypothesis.seed(seed)
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        phases=(Phase.generate,),
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+    @given(strategy)
+    def search(value: Any) -> None:
+        ask(value)
+
+    search()
+
+
+@pytest.mark.parametrize("capabilities", CLAIMED)
+def test_a_drawn_case_is_claimed_by_what_it_is_drawn_from(capabilities: Capabilities) -> None:
+    def ask(case: Case) -> None:
+        claimed = capabilities.admits(case.config, case.inputs)
+        assert claimed, f"{case.size} {case.config} of {sorted(case.inputs.arrays())} is not"
+        check_inputs(case.config, case.inputs)
+        RouterConfig(**vars(case.config))
+        assert case.recipe in RECIPES
+
+    drawn(routing_cases(capabilities), ask, examples=150)
+
+
+@pytest.mark.parametrize("path", GENERATORS, ids=lambda path: path.stem)
+def test_nothing_is_drawn_by_rejection(path: Path) -> None:
+    calls = [node.func for node in ast.walk(ast.parse(path.read_text()))
+             if isinstance(node, ast.Call)]
+    names = {getattr(func, "attr", getattr(func, "id", None)) for func in calls}
+    assert not names & {"filter", "assume", "reject"}, f"{path.name} should draw from the claims"
+
+
+@pytest.mark.parametrize("name", ["everything", "groups", "bfloat16", "few experts"])
+def test_configurations_and_inputs_may_be_drawn_apart(name: str) -> None:
+    capabilities = NARROW[name]
+
+    @settings(max_examples=40, deadline=None, database=None)
+    @given(st.data())
+    def search(data: st.DataObject) -> None:
+        config = data.draw(router_configs(capabilities))
+        inputs = data.draw(router_inputs(config, capabilities, recipes=("table", "normal")))
+        assert capabilities.admits(config, inputs), config
+        check_inputs(config, inputs)
+
+    search()
+
+
+def test_inputs_for_an_unclaimed_configuration_are_refused() -> None:
+    config = RouterConfig(num_experts=4, top_k=2, score="sigmoid")
+    with pytest.raises(ValueError, match="the capabilities do not claim RouterConfig"):
+        router_inputs(config, NARROW["softmax"])
+
+
+@pytest.fixture(scope="module")
+def many() -> list[Case]:
+    cases: list[Case] = []
+    for seed in range(3):
+        drawn(routing_cases(), cases.append, examples=400, seed=seed)
+    return cases
+
+
+REACHED: dict[str, Callable[[Case], bool]] = {
+    **{f"T={n}": lambda c, n=n: c.inputs.num_tokens == n for n in (0, 1, 2, 3, 9, 17)},
+    "T>256": lambda c: c.inputs.num_tokens > 256,
+    "K=1": lambda c: c.config.top_k == 1 < c.config.num_experts,
+    "K=E": lambda c: c.config.top_k == c.config.num_experts > 1,
+    "K=E-1": lambda c: c.config.top_k == c.config.num_experts - 1 > 1,
+    "K>8": lambda c: c.config.top_k > 8,
+    "E=1": lambda c: c.config.num_experts == 1,
+    "E>255": lambda c: c.config.num_experts > 255,
+    "E is no power of two": lambda c: c.config.num_experts & (c.config.num_experts - 1) > 0,
+    "groups": lambda c: c.config.groups is not None and c.config.groups.count > 1,
+    "all groups kept": lambda c: c.config.groups is not None
+    and c.config.groups.kept == c.config.groups.count > 1,
+    "strided": lambda c: not c.inputs.hidden.flags.c_contiguous,
+    "bias": lambda c: c.inputs.selection_bias is not None and c.inputs.selection_bias.any(),
+    "masked bias": lambda c: c.inputs.selection_bias is not None
+    and bool(np.isneginf(c.inputs.selection_bias).any()),
+    "gate bias": lambda c: c.inputs.gate_bias is not None,
+    "delta": lambda c: c.inputs.gate_delta is not None,
+    "expert scales": lambda c: c.inputs.per_expert_scale is not None,
+    "table": lambda c: c.inputs.expert_table is not None,
+    "norm": lambda c: c.config.input_norm is not None,
+    "softcap": lambda c: c.config.logit_softcap is not None,
+    "scale 0": lambda c: c.config.scale == 0.0,
+    "tie": lambda c: _tied(c),
+}
+
+
+def _tied(case: Case) -> bool:
+    k, config = case.config.top_k, case.config
+    if k == config.num_experts or case.inputs.expert_table is not None:
+        return False
+    ranked = -np.sort(-stages(config, case.inputs).competing, axis=1)
+    return bool((ranked[:, k - 1] == ranked[:, k]).any())
+
+
+class TestReach:
+    @pytest.mark.parametrize("what", REACHED)
+    def test_a_condition_is_reached_among_twelve_hundred_cases(
+        self, what: str, many: list[Case]
+    ) -> None:
+        found = sum(REACHED[what](case) for case in many)
+        assert found >= 2, f"{what}: {found} of {len(many)} cases"
+
+    def test_every_recipe_dtype_and_axis_value_is_drawn(self, many: list[Case]) -> None:
+        assert {case.recipe for case in many} == set(RECIPES)
+        assert {case.inputs.dtype for case in many} == {"float32", "bfloat16", "float16"}
+        whole = Claim()
+        for axis in ("score", "weights_from", "logits_dtype", "scores_dtype", "weights_dtype"):
+            drawn_ = {getattr(case.config, axis) for case in many}
+            assert drawn_ == set(getattr(whole, axis)), axis
+
+    def test_cases_stay_small_enough_to_be_quick(self, many: list[Case]) -> None:
+        most = max(case.inputs.num_tokens * case.config.num_experts for case in many)
+        assert most <= 2**15, f"{most} logits in one case"
+
+    def test_different_seeds_draw_different_cases(self, many: list[Case]) -> None:
+        sizes = Counter((case.size, case.recipe, repr(case.config)) for case in many)
+        assert len(sizes) > len(many) // 3, "most cases repeat others"
+
+
+SHRINKS: dict[str, Callable[[Case], bool]] = {
+    "anything": lambda c: True,
+    "two experts": lambda c: c.config.num_experts >= 2,
+    "three of them": lambda c: c.config.top_k >= 3 and c.inputs.num_tokens > 1,
+    "groups": lambda c: c.config.groups is not None and c.config.groups.count > 1,
+    "a bias": lambda c: c.inputs.selection_bias is not None and c.inputs.num_tokens > 0,
+    "bfloat16": lambda c: c.inputs.dtype == "bfloat16" and c.inputs.num_tokens > 0,
+    "a tie": lambda c: _tied(c),
+}
+
+
+@pytest.mark.parametrize("what", SHRINKS)
+def test_a_found_case_shrinks_to_few_tokens_and_few_experts(what: str) -> None:
+    small = hypothesis.find(
+        routing_cases(),
+        SHRINKS[what],
+        settings=settings(max_examples=600, database=None, deadline=None),
+        random=random.Random(5),
+    )
+    assert small.inputs.num_tokens <= 3, small.size
+    assert small.config.num_experts <= 16, f"{small.size}: the reducer does the rest"
+
+
+def test_shared_expert_cases_are_of_the_kinds_asked_for() -> None:
+    seen: Counter[tuple[str, bool, str]] = Counter()
+
+    def ask(case: SharedCase) -> None:
+        seen[case.config.kind, case.config.gated, case.inputs.dtype] += 1
+
+    strategy = shared_expert_cases(("bfloat16",), kinds=("mlp", "none"), gated=(False, True))
+    drawn(strategy, ask, examples=60)
+    assert set(seen) <= {("mlp", False, "bfloat16"), ("mlp", True, "bfloat16"),
+                         ("none", False, "bfloat16")}
+    assert len(seen) == 3
+
+
+def test_recipes_make_numbers_that_their_dtype_holds() -> None:
+    for name in RECIPES:
+        for dtype in WHOLE.dtypes:
+            narrow = replace(WHOLE, dtypes=(dtype,))
+
+            def ask(case: Case, dtype: str = dtype, name: str = name) -> None:
+                assert (case.inputs.dtype, case.recipe) == (dtype, name)
+                assert np.isfinite(case.inputs.hidden).all(), f"{name} overflows {dtype}"
+
+            drawn(routing_cases(narrow, recipes=(name,)), ask, examples=8)
