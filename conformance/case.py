@@ -6,7 +6,7 @@ import copy
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,7 +28,7 @@ SCHEMA = 1
 """The version of the case file's form; readers refuse what is newer."""
 
 _LISTS = re.compile(r"\[[^\[\]{}]*\]")
-_PARTS = {"groups": Groups, "renormalize": Renormalize, "input_norm": RmsNorm}
+PARTS = {"groups": Groups, "renormalize": Renormalize, "input_norm": RmsNorm}
 _SPECIAL = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -80,7 +80,9 @@ def load_case(path: Path) -> tuple[Case | SharedCase, str | None]:
     try:
         return case_from_json(json.loads(path.read_text()))
     except (OSError, KeyError, TypeError, ValueError) as error:
-        message = f"missing {error}" if isinstance(error, KeyError) else str(error)
+        message = (
+            f"missing {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        )
         raise CaseError(f"Cannot read the case file {path}: {message}") from error
 
 
@@ -107,7 +109,10 @@ def case_to_json(case: Case | SharedCase, *, clause: str | None = None) -> dict[
 
 
 def case_from_json(data: dict[str, Any]) -> tuple[Case | SharedCase, str | None]:
-    """Rebuild what ``case_to_json`` wrote. Errors: ``ValueError``, ``KeyError``."""
+    """Rebuild what ``case_to_json`` wrote. Errors: ``ValueError``, ``KeyError``, ``TypeError``."""
+    _require_tables(data, "inputs", "config")
+    if data["kind"] not in ("routing", "shared-experts"):
+        raise ValueError(f"its kind is {data['kind']!r}, but should be routing or shared-experts")
     if data["schema"] > SCHEMA:
         raise ValueError(f"its schema {data['schema']} is newer than {SCHEMA}: update the suite")
     inputs = {
@@ -128,19 +133,29 @@ def case_from_json(data: dict[str, Any]) -> tuple[Case | SharedCase, str | None]
 def _config_to_json(config: RouterConfig | SharedExpertConfig) -> dict[str, Any]:
     return {
         name: {key: _plain(part) for key, part in vars(value).items()}
-        if name in _PARTS and value is not None
+        if name in PARTS and value is not None
         else _plain(value)
         for name, value in vars(config).items()
     }
 
 
 def _value(name: str, value: Any) -> Any:
-    if name not in _PARTS or value is None:
+    if name not in PARTS or value is None:
         return _special(value) if name != "score" else value
-    part = object.__new__(_PARTS[name])
+    part, known = object.__new__(PARTS[name]), {each.name for each in fields(PARTS[name])}
+    if not isinstance(value, dict) or set(value) != known:
+        raise ValueError(f"{name} is {value!r}, but should have {', '.join(sorted(known))}")
     for key, number in value.items():
         object.__setattr__(part, key, _special(number))
     return part
+
+
+def _require_tables(data: Any, *names: str) -> None:
+    if not isinstance(data, dict):
+        raise ValueError(f"it holds a {type(data).__name__}, but should hold a table")
+    for name in names:
+        if not isinstance(data[name], dict):
+            raise ValueError(f"its {name} are a {type(data[name]).__name__}, but should be a table")
 
 
 def _plain(value: Any) -> Any:
@@ -157,13 +172,19 @@ def _special(value: Any) -> Any:
 
 def _array(name: str, data: dict[str, Any]) -> npt.NDArray[Any]:
     kind = np.int64 if name in ("expert_table", "token_ids") else np.float32
-    array = np.array([_special(x) for x in data["values"]], dtype=kind).reshape(data["shape"])
+    values = [_special(value) for value in data["values"]]
+    if None in values:
+        raise ValueError(f"{name} has a null among its values")
+    try:
+        array = np.array(values, dtype=kind).reshape(data["shape"])
+    except OverflowError as error:
+        raise ValueError(f"{name} has a value beyond {kind.__name__}") from error
     return strided(array, data["steps"]) if "steps" in data else array
 
 
 def _steps(array: npt.NDArray[Any]) -> list[int] | None:
-    """Return the element strides of an array that is not laid out in rows."""
-    if array.flags.c_contiguous or array.size == 0:
+    """Return the element strides of an array that is not laid out in rows, nor backwards."""
+    if array.flags.c_contiguous or array.size == 0 or min(array.strides) < 0:
         return None
     return [step // array.itemsize for step in array.strides]
 

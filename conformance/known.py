@@ -11,11 +11,11 @@ from __future__ import annotations
 import fnmatch
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from moe_routing.conformance.case import Case, CaseError, SharedCase, load_case
+from moe_routing.conformance.case import PARTS, Case, CaseError, SharedCase, load_case
 from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.events import EVENTS
 from moe_routing.conformance.judge import Bounds
@@ -69,14 +69,15 @@ def load_known(path: Path) -> list[Divergence]:
     """Read a known-divergences file. Errors: ``KnownError``, in one line."""
     try:
         data = tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise KnownError(f"Cannot read {path}: {error}") from error
     unknown = sorted(set(data) - {"divergence"})
     if unknown:
         raise KnownError(f"{path} has {unknown}, but only [[divergence]] tables are read")
-    return [
-        _divergence(path, number, entry) for number, entry in enumerate(data.get("divergence", []))
-    ]
+    entries = data.get("divergence", [])
+    if not isinstance(entries, list):
+        raise KnownError(f"{path} has a [divergence] table, but entries are [[divergence]]")
+    return [_divergence(path, number, entry) for number, entry in enumerate(entries)]
 
 
 def _divergence(path: Path, number: int, entry: dict[str, Any]) -> Divergence:
@@ -87,6 +88,11 @@ def _divergence(path: Path, number: int, entry: dict[str, Any]) -> Divergence:
     unknown = sorted(set(entry) - {*_REQUIRED, *_OPTIONAL})
     if unknown:
         raise KnownError(f"{where}: unknown keys {unknown}; known are {[*_REQUIRED, *_OPTIONAL]}")
+    for name in ("id", "clause", "reason", "link", "witness"):
+        if not isinstance(entry[name], str):
+            raise KnownError(f"{where}: {name} is {entry[name]!r}, but should be a string")
+    if not isinstance(entry.get("when", {}), dict):
+        raise KnownError(f"{where}: when is {entry['when']!r}, but should be a table")
     if entry["clause"] not in CLAUSES:
         raise KnownError(f"{where}: unknown clause {entry['clause']!r}")
     when = {key: tuple(_listed(value)) for key, value in entry.get("when", {}).items()}
@@ -125,17 +131,20 @@ def _read(name: str, case: Case | SharedCase) -> Any:
         return len(case.inputs.hidden)
     if name in INPUT_AXES and isinstance(case, Case):
         return INPUT_AXES[name](case.inputs)
-    value: Any = case.config
-    for part in name.split("."):
-        value = None if value is None else getattr(value, part)
-    return value
+    head, _, field_ = name.partition(".")
+    part: Any = getattr(case.config, head)
+    if not field_:
+        return part
+    if head not in PARTS or field_ not in {each.name for each in fields(PARTS[head])}:
+        raise AttributeError(f"a {head} has no field {field_!r}")
+    return None if part is None else getattr(part, field_)
 
 
 def _same(value: Any, listed: Any) -> bool:
-    if isinstance(listed, str) and isinstance(value, float):
-        return value == float(listed)
     if listed == "absent":
         return value is None
     if listed == "present":
         return value is not None
+    if listed in ("inf", "-inf") and isinstance(value, float):
+        return value == float(listed)
     return bool(value == listed)

@@ -38,10 +38,6 @@ from moe_routing.reference import (
 CORPUS = Path(__file__).parent / "data" / "cases"
 
 
-def bug(reason: str) -> pytest.MarkDecorator:
-    return pytest.mark.xfail(strict=True, reason=reason)
-
-
 def steps(array: np.ndarray) -> tuple[int, ...] | None:
     """The element strides, where they matter."""
     plain = array.flags.c_contiguous or not array.size
@@ -144,7 +140,6 @@ def test_unusual_arrays_come_back_to_the_bit(name: str, tmp_path: Path) -> None:
     assert content(returned(case, tmp_path)) == content(case)
 
 
-@bug("negative strides make the wrong span: the file cannot be read, or memory is overwritten")
 @pytest.mark.parametrize("rows", ["[::-1]", "[::-1, ::-1]"])
 def test_arrays_laid_out_backwards_come_back(rows: str) -> None:
     program = f"""
@@ -209,8 +204,8 @@ BROKEN: list[Any] = [
         ({k: v for k, v in GOOD.items() if k != name}, f"missing '{name}'")
         for name in ("schema", "kind", "recipe", "config", "inputs")
     ),
-    ([GOOD], "list indices must be integers"),
-    (None, "not subscriptable"),
+    ([GOOD], "should hold a table"),
+    (None, "should hold a table"),
     (with_part("config", gruops=None), "Unknown RouterConfig fields ['gruops']"),
     (with_part("inputs", hiden=LIST), "unexpected keyword argument 'hiden'"),
     (with_part("inputs", dtype="float8"), "Expected dtype to be one of"),
@@ -219,23 +214,13 @@ BROKEN: list[Any] = [
     (with_part("inputs", hidden={"shape": [2, 1], "values": ["a", 1]}), "could not convert"),
     (with_part("inputs", hidden={"shape": [2, 4]}), "missing 'values'"),
     (with_part("inputs", token_ids=LIST), "expert_table and token_ids together"),
-    *(
-        pytest.param(*each, marks=bug("the reader lets this error through as a traceback"))
-        for each in (
-            ({**GOOD, "inputs": []}, "inputs"),
-            ({**GOOD, "config": []}, "config"),
-            (with_part("config", groups="four"), "groups"),
-            (with_part("inputs", token_ids={"shape": [1], "values": [2**80]}), "token_ids"),
-        )
-    ),
-    *(
-        pytest.param(*each, marks=bug("read as if nothing were wrong"))
-        for each in (
-            ({**GOOD, "kind": "roting"}, "kind"),
-            (with_part("config", groups={"count": 2, "kpt": 1}), "kpt"),
-            (with_part("inputs", hidden={"shape": [2, 4], "values": [None] * 8}), "hidden"),
-        )
-    ),
+    ({**GOOD, "inputs": []}, "inputs"),
+    ({**GOOD, "config": []}, "config"),
+    (with_part("config", groups="four"), "groups"),
+    (with_part("inputs", token_ids={"shape": [1], "values": [2**80]}), "token_ids"),
+    ({**GOOD, "kind": "roting"}, "kind"),
+    (with_part("config", groups={"count": 2, "kpt": 1}), "kpt"),
+    (with_part("inputs", hidden={"shape": [2, 4], "values": [None] * 8}), "hidden"),
 ]
 
 
