@@ -51,9 +51,6 @@ def bug(reason: str) -> pytest.MarkDecorator:
     return pytest.mark.xfail(strict=True, reason=reason)
 
 
-TINY_NORM = bug("tiny-norm is constructed for a softmax only where a softmax is claimed")
-
-
 @pytest.mark.parametrize("chapter", STARTING)
 def test_the_clauses_of_the_starting_set_are_there(chapter: str) -> None:
     missing = {f"{chapter}.{name}" for name in STARTING[chapter].split()} - {*CLAUSES}
@@ -176,14 +173,14 @@ def test_a_right_router_passes_every_clause(
     assert code == 0, red
     assert len(adapter["clauses"]) == len(CLAUSES)
     idle = {each["id"] for each in adapter["clauses"] if each["status"] == "unsupported"}
-    idle -= {*APPLIES_TO_OTHER_LAYOUTS, "weights.tiny-norm"}
+    idle -= APPLIES_TO_OTHER_LAYOUTS
     assert not idle, f"{idle} were not tried"
 
 
 @pytest.mark.parametrize(
     "id_",
     [
-        pytest.param(each.id, marks=TINY_NORM) if each.id == "weights.tiny-norm" else each.id
+        each.id
         for each in CLAUSES.values()
         if each.method == "route" and each.id not in APPLIES_TO_OTHER_LAYOUTS
     ],

@@ -21,11 +21,6 @@ from moe_routing.reference import (
     stages,
 )
 
-
-def bug(reason: str) -> pytest.MarkDecorator:
-    return pytest.mark.xfail(strict=True, reason=reason)
-
-
 # A large case, and bugs planted in it: what each needs is all that should be left.
 
 
@@ -122,7 +117,6 @@ class TestReducer:
         assert small.config.num_experts <= 3, small.size
         np.testing.assert_array_equal(small.inputs.logits, small.inputs.hidden)
 
-    @bug("the linear bias that carries -inf is dropped, though the logits still have it")
     def test_keeps_given_logits_the_logits_of_the_hidden_states(self) -> None:
         inputs = RouterInputs.from_logits([[1.0, -np.inf, 0.5], [0.0, -np.inf, 2.0]])
         case = Case(config=RouterConfig(num_experts=3, top_k=2), inputs=inputs)
@@ -131,7 +125,6 @@ class TestReducer:
             stages(small.config, small.inputs).logits, small.inputs.logits
         )
 
-    @bug("the input norm goes before the hidden scale that needs it")
     def test_offers_only_inputs_that_fit_the_configuration(self) -> None:
         case = large(tokens=2, experts=2, top_k=1)
         config = replace(case.config, input_norm=RmsNorm())

@@ -599,6 +599,28 @@ def test_honest_sigmoids_and_softpluses_are_right_undeclared(score: str, form: s
     assert bound.contains(got.astype(np.float64)).all(), f"{form} {first_outside(bound, got)}"
 
 
+@pytest.mark.parametrize("ulps", [-2, 2])
+def test_elementary_functions_that_are_two_ulps_off_are_right(ulps: int) -> None:
+    # what the maths libraries document; none at hand is that far off
+    def off(values: Array) -> Array:
+        values = np.asarray(values, np.float32)
+        return np.where(values > 2.0**-120, (values.view(np.int32) + ulps).view(np.float32), values)
+
+    with np.errstate(over="ignore"):
+        e = off(np.exp(-np.abs(POINTS)))
+        sigmoid = np.where(POINTS >= 0, ONE, e) / (ONE + e)
+        root = off(np.sqrt(np.maximum(POINTS, 0) + off(np.log1p(e))))
+    for score, got in (("sigmoid", sigmoid), ("sqrtsoftplus", root)):
+        bound = of_points(score)
+        assert bound.contains(got.astype(np.float64)).all(), f"{score} {first_outside(bound, got)}"
+    for width, shift, experts in SPREADS:
+        z = spread_rows(int(width), shift, experts)
+        e = off(np.exp(z - z.max(axis=1, keepdims=True)))
+        got = e * off(ONE / e.sum(axis=1, keepdims=True))
+        bound = softmax_bounds(Interval.point(z.astype(np.float64)), FLOAT32).scores
+        assert bound.contains(got.astype(np.float64)).all(), f"softmax of {experts} experts"
+
+
 def test_true_sigmoids_and_softpluses_are_within_narrow_bounds() -> None:
     truths = {
         "sigmoid": truly(lambda z: 1 / (1 + mpmath.exp(-z)), POINTS),

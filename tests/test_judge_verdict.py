@@ -142,7 +142,8 @@ def test_extreme_and_infinite_values_never_make_the_judge_itself_fail() -> None:
                 f"the reference is wrong at {wrong_stages(verdict)}, logits={kind!r}: {config} "
                 f"{inputs.arrays()}"
             )
-        assert bounds.only_reference.shape == (4,), "one answer a token"
+        with np.errstate(invalid="ignore"):  # inf - inf in group sums that are not judged
+            assert bounds.only_reference.shape == (4,), "one answer a token"
         judged += int(bounds.judged.sum())
     assert judged > 2000, f"only {judged} tokens were judged: this test saw little"
 

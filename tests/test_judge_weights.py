@@ -134,6 +134,38 @@ def test_every_honest_renormalisation_is_right(dtype: str, score: str, top_k: in
             assert_right(verdict, f"{way} in {dtype} with {rule}, scale={scale}")
 
 
+def off_by(values: Array, ulps: int) -> Array:
+    """Float32 values, each ``ulps`` float32 numbers further from 0."""
+    return (values.astype(np.float32).view(np.int32) + ulps).view(np.float32).astype(np.float64)
+
+
+@pytest.mark.parametrize("ulps", [-1, 1])
+@pytest.mark.parametrize("top_k", [1, 2, 8])
+def test_a_reciprocal_that_is_one_ulp_off_is_right(ulps: int, top_k: int) -> None:
+    config, inputs = router(16, top_k, renormalize=Renormalize()), given(random_logits(200, 16))
+    done = stages(config, inputs)
+    gathered = FLOAT32.round(done.gathered)
+    reciprocal = off_by(1.0 / summed(gathered, FLOAT32, "forward"), ulps)
+    weights = FLOAT32.round(gathered * reciprocal)
+    assert_right(weighed(config, inputs, weights, done.expert_ids), f"a reciprocal {ulps} ulp off")
+    if top_k == 1 and ulps < 0:
+        beyond = np.abs(weights - 1).max() / U
+        assert beyond > 2, f"the weights err by {beyond:.3g} u only: this test saw nothing"
+
+
+@pytest.mark.parametrize("ulps", [-4, 4])
+@pytest.mark.parametrize("order", [0.5, 2.0, 3.0])
+def test_powers_that_are_four_ulps_off_are_right(ulps: int, order: float) -> None:
+    rule = Renormalize(order=order)
+    config, inputs = router(16, 2, renormalize=rule), given(random_logits(200, 16))
+    done = stages(config, inputs)
+    gathered = FLOAT32.round(done.gathered)
+    norm = summed(off_by(gathered**order, ulps), FLOAT32, "forward")
+    norm = off_by(norm ** (1.0 / order), ulps)
+    weights = FLOAT32.round(gathered / norm)
+    assert_right(weighed(config, inputs, weights, done.expert_ids), f"powers {ulps} ulps off")
+
+
 @pytest.mark.parametrize("scale", [1.0, 2.5, -2.0, 0.0])
 def test_a_scale_of_any_sign_for_each_expert_is_right_when_applied_last(scale: float) -> None:
     own = np.array([1.0, -1.5, 0.0, 0.5, -2.0, 3.0], np.float32)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from moe_routing.reference import FORMATS, PRESETS, Preset, RouterInputs, preset, route, stages
 
 T, H, V = 16, 32, 40

@@ -172,12 +172,11 @@ def _shifted(case: Case) -> Case | None:
 )
 def strided_input(trial: Trial) -> Failure | None:
     """Inputs are routed by their values, however they lie in memory."""
-    return related(
-        trial, with_inputs(with_rows(trial.case), dtype=trial.case.inputs.dtype), "inputs in rows"
-    ) or related(trial, _spaced(trial.case), "inputs strided")
+    in_rows = related(trial, _with_rows(trial.case), "inputs in rows")
+    return in_rows or related(trial, _spaced(trial.case), "inputs strided")
 
 
-def with_rows(case: Case) -> Case:
+def _with_rows(case: Case) -> Case:
     """Return ``case`` with every array laid out in rows."""
     arrays = {name: np.ascontiguousarray(array) for name, array in case.inputs.arrays().items()}
     return with_inputs(case, **arrays)
