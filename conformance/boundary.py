@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,7 +77,7 @@ def receive(raw: object, config: RouterConfig, num_tokens: int) -> Received:
 
 def record(name: str, value: Any) -> ArrayRecord:
     """Describe a native array of NumPy, torch or any library with dtype and shape."""
-    if not hasattr(value, "dtype") or not hasattr(value, "shape"):
+    if not hasattr(value, "dtype") or not isinstance(getattr(value, "shape", None), Iterable):
         raise Malformed(f"{name} is {_kind(value)}, but should be an array")
     contiguous = getattr(value, "is_contiguous", None)
     flags = getattr(value, "flags", None)
@@ -101,8 +102,9 @@ def to_numpy(name: str, value: Any) -> npt.NDArray[Any]:
             return np.array(value.numpy())
         array = np.array(value)
         return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise Malformed(f"{name} cannot be read as an array: {error}") from error
+    except Exception as error:  # a foreign library may raise anything here
+        words = " ".join(str(error).split())
+        raise Malformed(f"{name} cannot be read as an array: {words}") from error
 
 
 def _routing(
@@ -123,7 +125,7 @@ def _flat(
     _require("scores", arrays["scores"], shape, "f")
     for name in ("token_indices", "expert_indices"):
         _require(name, arrays[name], shape, "iu")
-    if raw.num_tokens != num_tokens:
+    if not isinstance(raw.num_tokens, (int, np.integer)) or raw.num_tokens != num_tokens:
         raise Malformed(f"num_tokens={raw.num_tokens!r}, but should be {num_tokens}")
     tokens = arrays["token_indices"].astype(np.int64)
     routes = np.bincount(tokens[(tokens >= 0) & (tokens < num_tokens)], minlength=num_tokens)

@@ -21,6 +21,10 @@ WRONG = f"{DATA}/wrong_adapters.py:BiasedWeights"
 QUICK = ("--clause=weights.unbiased", "--max-examples=3")
 
 
+def bug(reason: str) -> pytest.MarkDecorator:
+    return pytest.mark.xfail(strict=True, reason=reason)
+
+
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -274,6 +278,27 @@ class TestReplay:
         assert run("replay", case, WRONG, "--clause=selection.valid-top-k") == 0
         assert run("replay", case, WRONG, "--clause=weights.match") == 1
         assert run("replay", case, WRONG, "--clause=zzz") == 2
+
+    @bug("argparse gives the adapters away before it reads the option")
+    def test_takes_options_anywhere(self, case: str) -> None:
+        assert run("replay", case, "--clause=weights.match", WRONG) == 1
+
+    @pytest.mark.parametrize("name", [path.stem for path in sorted(DATA.glob("cases/*.json"))])
+    def test_of_a_right_router_passes(self, name: str) -> None:
+        assert run("replay", f"{DATA}/cases/{name}.json") == 0
+
+    @bug("a clause is put to a case or a layout that it is not about: a traceback")
+    @pytest.mark.parametrize(
+        ("name", "clause"),
+        [("shared-gated", "weights.match"), ("hash-routing", "layout.flat-token-order")],
+    )
+    def test_of_a_clause_that_the_case_is_not_about_says_so(
+        self, name: str, clause: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        code = run("replay", f"{DATA}/cases/{name}.json", f"--clause={clause}")
+        said = capsys.readouterr()
+        assert code in (0, 2), said
+        assert clause in said.out + said.err
 
 
 PROBE = """

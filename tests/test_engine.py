@@ -39,10 +39,6 @@ DATA = Path(__file__).parent / "data"
 BIASED = load_adapter(f"{DATA}/wrong_adapters.py:BiasedWeights")
 
 
-def bug(reason: str) -> pytest.MarkDecorator:
-    return pytest.mark.xfail(strict=True, reason=reason)
-
-
 class Router:
     """A router of these capabilities, with ``change`` made to its right answers."""
 
@@ -181,33 +177,9 @@ def test_a_clause_that_does_not_apply_is_unsupported_and_says_why(
     assert result.constructed == result.examples == 0, "nothing should have run"
 
 
-@pytest.mark.parametrize(
-    "capabilities",
-    [
-        pytest.param(Capabilities(limits=Limits(experts_multiple_of=8)), id="E-in-eights"),
-        pytest.param(Capabilities(limits=Limits(max_tokens=1)), id="T=1"),
-        pytest.param(
-            Capabilities(claims=(Claim(expert_table=(True,), groups=(None,)),)), id="hash-routing"
-        ),
-    ],
-)
-def test_a_backend_of_few_sizes_is_checked_all_the_same(capabilities: Capabilities) -> None:
-    wrong = Router(lambda c, i, right: replace(right, weights=right.weights + 1.0), capabilities)
-    result = checked(wrong, clause(lambda trial: _weights_fail(trial)))
-    assert result.status == "fail", f"{result.status}: {result.message}"
-
-
 def _weights_fail(trial: Any) -> Failure | None:
     fine = trial.verdict.weights.all()
     return None if fine else Failure(stage="weights", summary="wrong weights")
-
-
-@bug("strided-input is constructed for backends that claim no strided inputs as well")
-def test_a_backend_that_claims_contiguous_inputs_gets_no_others() -> None:
-    dense = Router(capabilities=Capabilities(layouts=("contiguous",)))
-    for case in seen_by(dense, examples=40, events=("any-case", "strided-input")):
-        bad = [name for name, x in case.inputs.arrays().items() if not x.flags.c_contiguous]
-        assert not bad, f"{bad} of {case.size} ({case.recipe}) are not laid out in rows"
 
 
 class TestFoundCases:

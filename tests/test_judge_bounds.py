@@ -377,6 +377,16 @@ def test_flushed_subnormal_operands_are_right_only_where_declared() -> None:
     assert_refused(bounds_of(inputs), got, "undeclared flushing")
 
 
+def test_products_that_underflow_may_be_flushed_one_by_one() -> None:
+    # every operand is normal, and every product a subnormal; 64 of them sum to a normal number
+    ones = np.ones((1, 64))
+    inputs = made("float32", ones * 1.5 * 2.0**-64, ones * 2.0**-63)
+    bound = bounds_of(inputs)
+    assert bound.reference > 32 * FLOAT32.tiny, "the logit is not normal: this test saw nothing"
+    assert_permitted(bound, np.zeros((1, 1)), "64 flushed products")
+    assert_refused(bound, np.full((1, 1), -64 * FLOAT32.tiny), "the sign lost as well")
+
+
 # --- logits: the input norm -----------------------------------------------------------------
 
 

@@ -76,7 +76,7 @@ def in_range(trial: Trial) -> Failure | None:
     "the score function leaves the load where it was.",
     bugs=("M03", "M04", "M06", "M07"),
     narrow={"selection_bias": _BIASED},
-    events=("bias-decides", "fine-bias", "offset-bias"),
+    events=("bias-decides", "fine-bias", "offset-bias", "negative-scores-win"),
     focus=Focus(biases=("steering", "fine", "offset", "normal", "negative", "one-finite")),
 )
 def bias_steers(trial: Trial) -> Failure | None:

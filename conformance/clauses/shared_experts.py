@@ -103,9 +103,12 @@ def _contributes(trial: SharedTrial) -> Failure | None:
     if native is None:
         return Failure(stage="layout", summary="returned None, but there is a shared expert")
     expected = shared_contribution(trial.case.config, trial.case.inputs)
-    output = to_numpy("shared_experts", native).astype(np.float64)
+    output = to_numpy("shared_experts", native)
+    if output.dtype.kind != "f":
+        raise Malformed(f"shared_experts are {output.dtype}, but should be floating point")
     if output.shape != expected.shape:
         raise Malformed(f"shared_experts has shape {output.shape}, but should be {expected.shape}")
+    output = output.astype(np.float64)
     bounds = contribution_bounds(trial.case.config, trial.case.inputs)
     fine = output == 0.0 if trial.case.config.kind == "none" else bounds.contains(output)
     if fine.all():

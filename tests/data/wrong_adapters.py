@@ -5,6 +5,7 @@ Named on the command line as ``wrong_adapters.py:Name``. ``Router`` is right, an
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -12,7 +13,17 @@ from typing import Any
 import numpy as np
 
 from moe_routing.implementations import BackendMissing, Capabilities, Claim, torch_inputs
-from moe_routing.reference import FORMATS, RouterConfig, RouterInputs, Routing, Stages, stages
+from moe_routing.reference import (
+    FORMATS,
+    RouterConfig,
+    RouterInputs,
+    Routing,
+    SharedExpertConfig,
+    SharedExpertInputs,
+    Stages,
+    shared_contribution,
+    stages,
+)
 from moe_routing.reference.selection import top_k
 from moe_routing.reference.weights import renormalize, scale
 
@@ -206,6 +217,27 @@ class ReadsScoreInDispatch(Router):
 
     def dispatch(self, config: RouterConfig, inputs: RouterInputs) -> Routing:
         return self.route(config, inputs)
+
+
+class Shares(Router):
+    """Passes the contribution of the shared experts through ``change``."""
+
+    def __init__(self, name: str, change: Callable[[Any], Any]) -> None:
+        self.name, self.change = name, change
+
+    def shared_experts(self, config: SharedExpertConfig, inputs: SharedExpertInputs) -> Any:
+        return self.change(shared_contribution(config, inputs))
+
+
+SharesAll = Shares("shares-all", lambda right: right)
+SharesFloat32 = Shares("shares-float32", lambda right: right.astype(np.float32))
+SharesNone = Shares("shares-none", lambda right: None)
+SharesTwice = Shares("shares-twice", lambda right: 2.0 * right)
+SharesNan = Shares("shares-nan", lambda right: right * np.nan)
+SharesRow = Shares("shares-row", lambda right: right[:1])
+SharesDict = Shares("shares-dict", lambda right: {"output": right})
+SharesText = Shares("shares-text", lambda right: "output")
+SharesComplex = Shares("shares-complex", lambda right: right + 1j)
 
 
 class Prints(Router):

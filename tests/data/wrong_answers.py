@@ -15,6 +15,21 @@ from moe_routing.implementations import Capabilities, Claim, FlatRouting, Routin
 from moe_routing.reference import RouterConfig, RouterInputs, Routing, route
 
 
+class Shapeless:
+    """Says that it is an array, and has no shape."""
+
+    dtype, shape = "float32", None
+
+
+class Unreadable:
+    """Has all that an array has, but for its numbers."""
+
+    dtype, shape = "float32", (1, 1)
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Any:
+        raise KeyError("numbers")
+
+
 class Unspeakable(Exception):
     """An exception that cannot be put into words."""
 
@@ -105,7 +120,6 @@ ANSWERS: dict[str, Callable[[Routing, RouterConfig], Any]] = {
     "GradTensors": lambda right, config: _tensors(right, grad=True),
     "Flat": lambda right, config: _flat(right),
     "Dense": lambda right, config: _dense(right),
-    "DenseTables": lambda right, config: _dense(right),
     "Int32Ids": _with("expert_ids", lambda ids, config: ids.astype(np.int32)),
     "Float32Weights": _with("weights", lambda weights, config: weights.astype(np.float32)),
     "SlotsReversed": lambda right, config: replace(
@@ -130,12 +144,17 @@ ANSWERS: dict[str, Callable[[Routing, RouterConfig], Any]] = {
     "ComplexWeights": _with("weights", lambda weights, config: weights.astype(complex)),
     "ObjectWeights": _with("weights", lambda weights, config: weights.astype(object)),
     "TextWeights": _with("weights", lambda weights, config: weights.astype(str)),
+    "WeightsShapeless": _with("weights", lambda weights, config: Shapeless()),
+    "WeightsUnreadable": _with("weights", lambda weights, config: Unreadable()),
     "MetaTensors": lambda right, config: _tensors(right, device="meta"),
     "FlatLacksRoutes": lambda right, config: _flat(
         right, token_indices=lambda flat: np.zeros_like(flat.token_indices)
     ),
     "FlatMiscounts": lambda right, config: _flat(
         right, num_tokens=lambda flat: flat.num_tokens + 1
+    ),
+    "FlatMiscountsTwice": lambda right, config: _flat(
+        right, num_tokens=lambda flat: np.full(2, flat.num_tokens)
     ),
     "FlatTooShort": lambda right, config: _flat(right, scores=lambda flat: flat.scores[1:]),
     "DenseOneMore": lambda right, config: _dense(
@@ -182,8 +201,7 @@ ANSWERS: dict[str, Callable[[Routing, RouterConfig], Any]] = {
 """What is made of the right answer, by the attribute that the adapter goes by."""
 
 SELECTING = Claim(expert_table=(False,))
-HASHING = Claim(expert_table=(True,), groups=(None,), weights_from=("scores",))
-CLAIMS = {"Dense": (SELECTING,), "DenseTables": (SELECTING, HASHING)}
+CLAIMS = {"Dense": (SELECTING,)}
 """The claims of those that do not claim everything."""
 
 WITH_LOGITS = ("LogitsTooWide", "NoLogits", "NanLogits")

@@ -1,0 +1,116 @@
+"""Backends of narrow claims: asked about nothing else, and checked all the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from moe_routing.conformance import Plan, select_clauses
+from moe_routing.conformance.clauses import CLAUSES
+from moe_routing.conformance.engine import check_clause
+from moe_routing.implementations import Capabilities, Claim, GroupRule, Limits
+from moe_routing.reference import Renormalize, RouterConfig, RouterInputs, Routing, route
+
+
+def bug(reason: str) -> pytest.MarkDecorator:
+    return pytest.mark.xfail(strict=True, reason=reason)
+
+
+def claiming(**axes: Any) -> Capabilities:
+    return Capabilities(claims=(Claim(**axes),))
+
+
+EVERY_PART = dict.fromkeys(("gate_bias", "gate_delta", "per_expert_scale"), (True,))
+NARROW: dict[str, Capabilities] = {
+    "logits": Capabilities(takes="logits"),
+    "bfloat16 logits": Capabilities(takes="logits", dtypes=("bfloat16",)),
+    "rows": Capabilities(layouts=("contiguous",)),
+    "E in eights": Capabilities(limits=Limits(experts_multiple_of=8)),
+    "E in 64s": Capabilities(limits=Limits(experts_multiple_of=64, max_experts=256, max_top_k=8)),
+    "E to 3": Capabilities(limits=Limits(max_experts=3)),
+    "K=1": Capabilities(limits=Limits(max_top_k=1)),
+    "T=1": Capabilities(limits=Limits(max_tokens=1)),
+    "T to 16": Capabilities(limits=Limits(max_tokens=16)),
+    "hash routing": claiming(expert_table=(True,)),
+    "bias on the gate": claiming(score=("sigmoid",), selection_bias=("gate",)),
+    "linear bias": claiming(gate_bias=(True,)),
+    "every part": claiming(**EVERY_PART, selection_bias=("block",), input_norm=(True,)),
+    "groups": claiming(groups=(GroupRule(top=(1,), fill=(0.0,)),)),
+    "identity": claiming(score=("identity",)),
+    "scale 0": claiming(scale=(0.0,)),
+    "order 2": claiming(renormalize=(Renormalize(order=2.0),)),
+}
+
+# name: why, for the two tests below
+ACCUSED = {
+    "rows": "strided-input is constructed for backends that claim no strided inputs as well",
+    "E in eights": "infinite-logit is constructed with a gate of 4 experts beside 8 logits",
+    "E in 64s": "infinite-logit is constructed with a gate of 4 experts beside 64 logits",
+    "T=1": "invariance.batch-split asks for 9 tokens where one is the most",
+    "T to 16": "invariance.batch-split asks for 17 tokens where 16 are the most",
+}
+SPARED = {
+    "E to 3": "events are constructed for 4 experts and more: nothing is left to check",
+    "linear bias": "no event is constructed with a part that must be there: nothing is left",
+    "every part": "no event is constructed with a part that must be there: nothing is left",
+}
+
+
+def names(known: dict[str, str]) -> list[Any]:
+    return [
+        pytest.param(name, marks=bug(known[name])) if name in known else name for name in NARROW
+    ]
+
+
+class Router:
+    """A right router that holds every call against its claims; ``off`` is added to weights."""
+
+    name = "narrow"
+
+    def __init__(self, capabilities: Capabilities, off: float = 0.0) -> None:
+        self._capabilities, self._off = capabilities, off
+
+    def capabilities(self) -> Capabilities:
+        return self._capabilities
+
+    def route(self, config: RouterConfig, inputs: RouterInputs) -> Routing:
+        self._capabilities.require(config, inputs)
+        if "strided" not in self._capabilities.layouts:
+            bad = [name for name, x in inputs.arrays().items() if not x.flags.c_contiguous]
+            assert not bad, f"{bad} are not laid out in rows"
+        right = route(RouterConfig(**vars(config)), inputs)
+        return replace(right, weights=right.weights + np.float64(self._off))
+
+
+ASKED = (
+    "weights.match",
+    "selection.valid-top-k",
+    "layout.*",
+    "robustness.answers",
+    "robustness.infinite-logit",
+    "robustness.empty-batch",
+    "robustness.nan-row",
+    "invariance.batch-split",
+    "invariance.strided-input",
+)
+
+
+@pytest.mark.parametrize("name", names(ACCUSED))
+def test_a_right_router_is_asked_about_what_it_claims_and_nothing_else(name: str) -> None:
+    for clause in select_clauses(ASKED):
+        plan = Plan(clauses=[clause], max_examples=3)
+        result = check_clause(Router(NARROW[name]), clause, plan)
+        assert result.status in ("pass", "unsupported"), f"{clause.id}: {result.message}"
+
+
+@pytest.mark.parametrize("name", names(SPARED))
+def test_a_wrong_router_is_caught_however_little_it_claims(name: str) -> None:
+    clause = CLAUSES["weights.match"]
+    plan = Plan(clauses=[clause], max_examples=10)
+    result = check_clause(Router(NARROW[name], off=1.0), clause, plan)
+    assert result.status == "fail", f"{result.status}: {result.message}"
+    case = result.case
+    assert NARROW[name].admits(case.config, case.inputs), "the case should be one it claims"
