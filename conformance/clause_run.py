@@ -75,6 +75,14 @@ def evaluate(clause: Clause, trial: Trial | SharedTrial) -> Outcome:
         return Outcome(error=f"the judge itself went wrong: {error}")
 
 
+def layout_of(trial: Trial | SharedTrial) -> str | None:
+    """Return the layout of a trial's answer, or None where there is none to read."""
+    try:
+        return trial.received.layout if isinstance(trial, Trial) else None
+    except (Raised, Malformed):
+        return None
+
+
 class _Found(BaseException):
     """Ends the search at the first case that fails."""
 
@@ -158,10 +166,7 @@ class _ClauseRun:
         for event in self.clause.witnesses():
             case = event.constructed(capabilities)
             if case is not None:
-                try:
-                    return Trial(self.adapter, case).received.layout
-                except (Raised, Malformed):
-                    return None
+                return layout_of(trial_of(self.adapter, case, self.clause.method))
         return None
 
     def _constructed_cases(self) -> None:

@@ -24,7 +24,7 @@ exit codes:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parsed(argv)
     try:
         return arguments.run(arguments)
     except KeyboardInterrupt:
@@ -33,6 +33,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except _expected_errors() as error:
         print(f"moe-routing: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+
+
+def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse, taking adapters after options as well, which argparse alone does not."""
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    if rest and (any(word.startswith("-") for word in rest) or not hasattr(arguments, "adapter")):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        arguments.adapter = [*arguments.adapter, *rest]
+    return arguments
 
 
 def _expected_errors() -> tuple[type[Exception], ...]:
@@ -178,9 +189,9 @@ def _clauses(arguments: argparse.Namespace) -> int:
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    from moe_routing.conformance.case import load_case
+    from moe_routing.conformance.case import CaseError, SharedCase, load_case
+    from moe_routing.conformance.clause_run import evaluate, layout_of
     from moe_routing.conformance.clauses import select_clauses
-    from moe_routing.conformance.engine import evaluate
     from moe_routing.conformance.trial import trial_of
 
     case, named = load_case(arguments.case)
@@ -188,7 +199,13 @@ def _replay(arguments: argparse.Namespace) -> int:
     broken = False
     for adapter in _load(arguments.adapter or ["reference"], arguments.device).values():
         for clause in clauses:
-            outcome = evaluate(clause, trial_of(adapter, case, clause.method))
+            if isinstance(case, SharedCase) != (clause.method == "shared_experts"):
+                raise CaseError(f"{clause.id} is not about the kind of case in {arguments.case}")
+            trial = trial_of(adapter, case, clause.method)
+            if clause.layout is not None and layout_of(trial) != clause.layout:
+                print(f"unsupported  {adapter.name} {clause.id}: not its layout")
+                continue
+            outcome = evaluate(clause, trial)
             broken |= outcome.broken
             if not outcome.broken:
                 print(f"pass  {adapter.name} {clause.id}")

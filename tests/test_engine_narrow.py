@@ -15,10 +15,6 @@ from moe_routing.implementations import Capabilities, Claim, GroupRule, Limits
 from moe_routing.reference import Renormalize, RouterConfig, RouterInputs, Routing, route
 
 
-def bug(reason: str) -> pytest.MarkDecorator:
-    return pytest.mark.xfail(strict=True, reason=reason)
-
-
 def claiming(**axes: Any) -> Capabilities:
     return Capabilities(claims=(Claim(**axes),))
 
@@ -43,27 +39,6 @@ NARROW: dict[str, Capabilities] = {
     "scale 0": claiming(scale=(0.0,)),
     "order 2": claiming(renormalize=(Renormalize(order=2.0),)),
 }
-
-# name: why, for the two tests below
-ACCUSED = {
-    "rows": "strided-input is constructed for backends that claim no strided inputs as well",
-    "E in eights": "infinite-logit is constructed with a gate of 4 experts beside 8 logits",
-    "E in 64s": "infinite-logit is constructed with a gate of 4 experts beside 64 logits",
-    "T=1": "invariance.batch-split asks for 9 tokens where one is the most",
-    "T to 16": "invariance.batch-split asks for 17 tokens where 16 are the most",
-}
-SPARED = {
-    "E to 3": "events are constructed for 4 experts and more: nothing is left to check",
-    "linear bias": "no event is constructed with a part that must be there: nothing is left",
-    "every part": "no event is constructed with a part that must be there: nothing is left",
-}
-
-
-def names(known: dict[str, str]) -> list[Any]:
-    return [
-        pytest.param(name, marks=bug(known[name])) if name in known else name for name in NARROW
-    ]
-
 
 class Router:
     """A right router that holds every call against its claims; ``off`` is added to weights."""
@@ -98,7 +73,7 @@ ASKED = (
 )
 
 
-@pytest.mark.parametrize("name", names(ACCUSED))
+@pytest.mark.parametrize("name", NARROW)
 def test_a_right_router_is_asked_about_what_it_claims_and_nothing_else(name: str) -> None:
     for clause in select_clauses(ASKED):
         plan = Plan(clauses=[clause], max_examples=3)
@@ -106,7 +81,7 @@ def test_a_right_router_is_asked_about_what_it_claims_and_nothing_else(name: str
         assert result.status in ("pass", "unsupported"), f"{clause.id}: {result.message}"
 
 
-@pytest.mark.parametrize("name", names(SPARED))
+@pytest.mark.parametrize("name", NARROW)
 def test_a_wrong_router_is_caught_however_little_it_claims(name: str) -> None:
     clause = CLAUSES["weights.match"]
     plan = Plan(clauses=[clause], max_examples=10)

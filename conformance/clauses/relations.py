@@ -31,8 +31,11 @@ def related(
     """Hold ``case``, which means the same as the trial's, against the judge and the trial.
 
     ``words`` names the change for the message; row i of ``case`` is row ``tokens[i]`` of
-    the trial's; ``back`` maps its ids to the trial's.
+    the trial's; ``back`` maps its ids to the trial's. A case that the backend does not
+    claim, being too large for it, say, is passed over.
     """
+    if not trial.claims(case):
+        return None
     other = trial.of(case)
     if (failure := first_failure(trial.verdict, "selection", "weights")) is not None:
         return failure

@@ -56,12 +56,19 @@ def total(trial: Trial) -> Failure | None:
     verdict, config = trial.verdict, trial.case.config
     if not sums_to_scale(config) or trial.case.inputs.per_expert_scale is not None:
         return None
-    form = format_of(config.scores_dtype, trial.case.inputs)
-    stored = format_of(config.weights_dtype, trial.case.inputs)
-    bounds = sum_bounds(config, verdict.later.operated, form, stored)
-    sums = verdict.answer.weights.sum(axis=1)
-    wrong = verdict.judged & verdict.decided & ~bounds.contains(sums)
-    wrong &= verdict.bounds.reference.gathered.sum(axis=1) > form.tiny * 2.0**form.precision
+    later = verdict.later
+    bounds = sum_bounds(
+        config,
+        later.operated,
+        later.scores,
+        later.competing,
+        np.clip(verdict.answer.expert_ids, 0, config.num_experts - 1),
+        trial.capabilities.numerics,
+        score_format=format_of(config.scores_dtype, trial.case.inputs),
+        weight_format=format_of(config.weights_dtype, trial.case.inputs),
+    )
+    sums, permitted = verdict.answer.weights.sum(axis=1), bounds.permitted
+    wrong = verdict.judged & verdict.decided & bounds.decided & ~permitted.contains(sums)
     if not wrong.any():
         return None
     t = int(np.argmax(wrong))
@@ -70,7 +77,7 @@ def total(trial: Trial) -> Failure | None:
         token=t,
         summary=(
             f"weights[{t}] sum to {show(sums[t])}, but should sum to "
-            f"[{show(bounds.lo[t])}, {show(bounds.hi[t])}]"
+            f"[{show(permitted.lo[t])}, {show(permitted.hi[t])}]"
         ),
         details=story(verdict, t),
     )
@@ -84,11 +91,11 @@ def _renormalizes(capabilities: Capabilities) -> bool:
 
 
 def sums_to_scale(config: RouterConfig) -> bool:
-    """Tell whether a router's weights sum to its scale: plainly renormalised, no eps to see."""
+    """Tell whether a router's weights sum to its scale: plainly renormalised, without a floor."""
     rule = config.renormalize
     if config.weights_from == "softmax_of_selected" and rule is None:
         return True
-    return rule is not None and rule.order == 1.0 and rule.floor == 0.0 and rule.eps <= 1e-15
+    return rule is not None and rule.order == 1.0 and rule.floor == 0.0
 
 
 @clause(

@@ -17,6 +17,8 @@ from moe_routing.implementations import Capabilities
 def _(capabilities: Capabilities) -> Iterator[Case]:
     yield from table_cases(capabilities, ROWS, top_k=2)
     yield from table_cases(capabilities, ROWS, top_k=1)
+    for experts, top_k in ((3, 2), (2, 1), (1, 1)):
+        yield from table_cases(capabilities, np.array(ROWS)[:, :experts], top_k=top_k)
 
 
 @event("empty-batch", "no token at all", lambda b: b.inputs.num_tokens == 0)
@@ -47,7 +49,7 @@ for _least in (8, 16, 256):
 
 @event(
     "strided-input",
-    "hidden states that are not laid out in ROWS",
+    "hidden states that are not laid out in rows",
     lambda b: not b.inputs.hidden.flags.c_contiguous,
 )
 def _(capabilities: Capabilities) -> Iterator[Case]:

@@ -15,6 +15,8 @@ from moe_routing.conformance.generators.inputs import with_strides
 from moe_routing.implementations import Capabilities, Claim
 from moe_routing.reference import RouterConfig, RouterInputs, check_inputs
 
+_PARTS = ("gate_bias", "gate_delta", "expert_table")
+
 Wants = Mapping[str, Any]
 """Choices to make, by the names in ``axes``: a value, or a test that the choice must pass."""
 
@@ -69,13 +71,12 @@ def _case(
         fixed.setdefault("groups", lambda rule: rule is not None)
     if "selection_bias" in arrays:
         fixed.setdefault("selection_bias", lambda place: place != "none")
-    hashed = False not in claim.expert_table
+    if spaced and "strided" not in capabilities.layouts:
+        raise _Unreachable
+    wanted = {*arrays} | {name for name in _PARTS if False not in getattr(claim, name)}
     fixed.setdefault(
         "optional arrays",
-        lambda parts: (
-            all((name in parts) == (name in arrays) for name in ("gate_bias", "gate_delta"))
-            and ("expert_table" in parts) == hashed
-        ),
+        lambda parts: all((name in parts) == (name in wanted) for name in _PARTS),
     )
     choose = _scripted(fixed)
     config = axes.choose_config(choose, claim, capabilities)
@@ -104,6 +105,10 @@ def _inputs(
         arrays.setdefault("per_expert_scale", np.ones(experts, np.float32))
     if config.input_norm is not None:
         arrays.setdefault("hidden_scale", np.ones(experts, np.float32))
+    if parts.gate_bias:
+        arrays.setdefault("gate_bias", np.zeros(experts, np.float32))
+    if parts.gate_delta:
+        arrays.setdefault("gate_delta", np.zeros((experts, experts), np.float32))
     if parts.expert_table:
         slots = np.arange(max(1, len(table)))[:, None] + np.arange(config.top_k)
         arrays.setdefault("expert_table", slots % experts)

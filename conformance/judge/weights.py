@@ -146,7 +146,9 @@ def renormalized(
         roundings += POWER
     with np.errstate(invalid="ignore", divide="ignore"):
         lo, hi = own.lo / upper, own.hi / lower
-    decided = (np.maximum(least, floor * share.lo) > 0.0)[:, 0] & np.isfinite(upper).all(axis=1)
+    in_range = most <= form.largest * share.lo**rule.order  # else the sum may be infinite
+    positive = np.maximum(least, floor * share.lo) > 0.0
+    decided = (positive & in_range)[:, 0] & np.isfinite(upper).all(axis=1)
     lo = np.where(decided[:, None] & np.isfinite(lo), lo, 0.0)
     # powers that underflow by themselves leave a norm too small, and so no upper bound
     most_undecided = 1.0 if rule.order == 1.0 else np.inf
@@ -168,20 +170,33 @@ def _root(rule: Renormalize, powers: Floats) -> Floats:
 
 
 def sum_bounds(
-    config: RouterConfig, operated: Interval, form: FloatFormat, stored: FloatFormat
-) -> Interval:
+    config: RouterConfig,
+    operated: Interval,
+    scores: ScoreBounds,
+    competing: Interval,
+    expert_ids: npt.NDArray[np.int64],
+    numerics: Numerics,
+    *,
+    score_format: FloatFormat,
+    weight_format: FloatFormat,
+) -> WeightBounds:
     """Bound the sum ``[T]`` of plainly renormalised weights: the scale, and roundings.
 
     The quotients share their numerators with the norm, so the numerators' own errors
-    cancel; what stays is K additions, the quotient, the scale, and the cast. A softmax
-    may be normalised by a separately computed logarithm of the norm, whose rounding is
-    absolute in the exponent.
+    cancel; what stays is K additions, the epsilon, the quotient, the scale, and the cast.
+    A softmax may be normalised by a separately computed logarithm of the norm, whose
+    rounding is absolute in the exponent. Decided only where the norm absorbs the epsilon
+    into one rounding, and where it lies far enough above the subnormal range.
     """
-    u, k = form.unit_roundoff, config.top_k
+    form, u, k = score_format, score_format.unit_roundoff, config.top_k
     largest = np.maximum(np.abs(operated.lo), np.abs(operated.hi))
     largest = np.where(np.isfinite(largest), largest, 0.0).max(axis=1, initial=0.0)
     softmax = config.score == "softmax" or config.weights_from == "softmax_of_selected"
     slack = u * EXPONENT * 2.0 * largest if softmax else np.zeros(len(largest))
-    one = Interval(np.exp(-slack), np.exp(slack)).widen(k + DIVISION + POWER, u)
-    absolute = k * (form.tiny * (1.0 + abs(config.scale)) + stored.tiny)
-    return one.times(config.scale).widen(ROUNDING, stored.unit_roundoff, absolute)
+    one = Interval(np.exp(-slack), np.exp(slack)).widen(k + DIVISION + POWER + ROUNDING, u)
+    absolute = k * (form.tiny * (1.0 + abs(config.scale)) + weight_format.tiny)
+    sums = one.times(config.scale).widen(ROUNDING, weight_format.unit_roundoff, absolute)
+    gathered = _gather(config, operated, scores, competing, expert_ids, numerics, form)
+    norm = gathered.plain.nonnegative().lo.sum(axis=1)
+    eps = config.renormalize.eps if config.renormalize else 0.0
+    return WeightBounds(permitted=sums, decided=(norm * u >= eps) & (norm * u >= form.tiny))
