@@ -78,6 +78,14 @@ class Claim:
     per_expert_scale: tuple[bool, ...] = _EITHER
     expert_table: tuple[bool, ...] = _EITHER
 
+    def __post_init__(self) -> None:
+        for axis, permitted in vars(self).items():
+            if axis != "name" and not isinstance(permitted, (tuple, _Any)):
+                raise ValueError(
+                    f"Expected Claim.{axis} to be a tuple of permitted values but got "
+                    f"{permitted!r}: write ({permitted!r},)"
+                )
+
     def refusals(self, config: RouterConfig, inputs: RouterInputs) -> list[str]:
         """Return what this claim lacks for the call, one phrase an axis; empty: claimed."""
         values = {axis: read(config) for axis, read in CONFIG_AXES.items()}
@@ -204,6 +212,14 @@ class Capabilities:
     logits: Literal["routed", "copy", "none"] = "none"
     numerics: Numerics = field(default_factory=Numerics)
     limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.claims, tuple):
+            raise ValueError(f"Expected claims to be a tuple of Claim but got {self.claims!r}")
+        for name, known in (("dtypes", tuple(INPUT_FORMATS)), ("layouts", LAYOUTS)):
+            unknown = [value for value in getattr(self, name) if value not in known]
+            if unknown:
+                raise ValueError(f"Cannot have {name}={unknown}: known are {', '.join(known)}")
 
     def require(self, config: RouterConfig, inputs: RouterInputs) -> Claim:
         """Return the first claim that covers the call. Errors: ``Unsupported``, saying why not."""

@@ -452,11 +452,29 @@ def logsumexp_softmax(z: Array) -> Array:
     return torch.exp(z - torch.logsumexp(z, dim=1, keepdim=True)).numpy()
 
 
+def exp2_logsumexp_softmax(z: Array) -> Array:
+    """The norm from natural logarithms, the quotient in powers of 2."""
+    norm = torch.logsumexp(torch.tensor(z), dim=1, keepdim=True).numpy()
+    return np.exp2(z * LOG2E - norm * LOG2E)
+
+
+def online_softmax(z: Array) -> Array:
+    """As chunked kernels do: a running maximum, and a running sum that each new one rescales."""
+    most, total = z[:, :1], np.ones((len(z), 1), np.float32)
+    for e in range(1, z.shape[1]):
+        new = np.maximum(most, z[:, e : e + 1])
+        total = total * np.exp(most - new) + np.exp(z[:, e : e + 1] - new)
+        most = new
+    return np.exp(z - most) / total
+
+
 SOFTMAXES: dict[str, Callable[[Array], Array]] = {
     "torch": lambda z: torch.softmax(torch.tensor(z), dim=1).numpy(),
     "log_softmax": lambda z: torch.log_softmax(torch.tensor(z), dim=1).exp().numpy(),
     "exp2": exp2_softmax,
     "logsumexp": logsumexp_softmax,
+    "exp2 of logsumexp": exp2_logsumexp_softmax,
+    "online": online_softmax,
 }
 
 def spread_rows(width: int, shift: float, experts: int, seed: int = 0) -> Array:
@@ -464,6 +482,7 @@ def spread_rows(width: int, shift: float, experts: int, seed: int = 0) -> Array:
     rng = np.random.default_rng(seed)
     z = shift - rng.uniform(0, width, (60, experts))
     z[:, 0], z[:, -1] = shift, shift - width
+    z[::2].sort(axis=1)  # every second row ascends: a running maximum changes with each expert
     return z.astype(np.float32)
 
 
@@ -762,3 +781,37 @@ def test_shared_experts_in_eager_torch_are_within_bounds_and_mistakes_are_not(
         twice = (output * opened * opened).double().numpy()
         assert not bound.contains(twice).all(), "a gate applied twice is accepted"
         assert not bound.contains(output.double().numpy()).all(), "a skipped gate is accepted"
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_shared_experts_may_be_stored_after_every_stage(dtype: str) -> None:
+    # one channel throughout, so that no sum over channels drowns the rounding of a store
+    rng, form = np.random.default_rng(9), INPUT_FORMATS[dtype]
+    shapes = {"hidden": (400, 1), "gate_proj": (1, 1), "up_proj": (1, 1), "down_proj": (1, 1)}
+    arrays = {name: form.round(rng.uniform(1, 2, shape)) for name, shape in shapes.items()}
+    arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
+    inputs, config = SharedExpertInputs(dtype=dtype, **arrays), SharedExpertConfig(kind="singular")
+    bound, r = contribution_bounds(config, inputs), form.round
+    gate, up = (r(inputs.hidden * arrays[name]) for name in ("gate_proj", "up_proj"))
+    inner = r(r(gate * r(1 / (1 + np.exp(-gate)))) * up)
+    got = r(inner * arrays["down_proj"])
+    assert bound.contains(got).all(), f"{dtype} stored after every stage"
+    off = np.abs(got / shared_contribution(config, inputs) - 1).max() / form.unit_roundoff
+    assert off > 2, f"the stores add up to {off:.3g} u only: this test saw nothing"
+    assert not bound.contains(got * (1 + 40 * form.unit_roundoff)).any(), "40 u off is accepted"
+
+
+def test_shared_experts_accumulate_in_float32() -> None:
+    # sums that cancel: their rounding is far above the result's own
+    rng, size = np.random.default_rng(10), 2048
+    x = np.repeat(rng.normal(size=(8, size // 2)), 2, axis=1).astype(np.float32)
+    gate = np.repeat(rng.normal(size=(4, size // 2)), 2, axis=1) * np.tile([1.0, -1.0], size // 2)
+    gate = (gate * (1 + rng.normal(size=gate.shape) * 1e-6)).astype(np.float32)
+    down = rng.normal(size=(size, 4)).astype(np.float32)
+    inputs = SharedExpertInputs(hidden=x, gate_proj=gate, up_proj=gate, down_proj=down)
+    bound = contribution_bounds(SharedExpertConfig(kind="singular"), inputs)
+    for order in ("forward", "shuffled", "torch"):
+        up = matmul(x, gate, order)
+        inner = up * (ONE / (ONE + np.exp(-up))) * up
+        got = matmul(inner, down, order).astype(np.float64)
+        assert bound.contains(got).all(), f"{order} sums"

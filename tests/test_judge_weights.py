@@ -152,7 +152,7 @@ def test_a_reciprocal_that_is_one_ulp_off_is_right(ulps: int, top_k: int) -> Non
 @pytest.mark.parametrize("order", [0.5, 2.0, 3.0])
 def test_powers_that_are_four_ulps_off_are_right(ulps: int, order: float) -> None:
     rule = Renormalize(order=order)
-    config, inputs = router(16, 2, renormalize=rule), given(random_logits(200, 16))
+    config, inputs = router(16, 1, renormalize=rule), given(random_logits(200, 16))
     done = stages(config, inputs)
     gathered = FLOAT32.round(done.gathered)
     norm = summed(off_by(gathered**order, ulps), FLOAT32, "forward")
@@ -314,6 +314,37 @@ def test_where_the_norm_may_be_zero_any_share_or_nan_is_right_and_nothing_is_lea
         assert_wrong(verdict, f"{wrong} under total underflow", 0.5)
     verdict = weighed(config, inputs, [usual, [np.nan, np.nan]], ids)
     assert not verdict.weights[1].any(), "NaN is accepted where the norm cannot be 0"
+
+
+def test_powers_may_underflow_where_the_weights_do_not() -> None:
+    config = router(4, 2, renormalize=Renormalize(order=2.0), scale=-1.0)
+    own = np.array([1.0, 0.0, 1.0, 1.0], np.float32)
+    inputs = given([[-57.0, -57.5, -70.0, -70.0]], per_expert_scale=own)
+    verdict = weighed(config, inputs, [[-np.inf, 0.0]], [[0, 1]])
+    assert_right(verdict, "1e-25 over a norm that is 0 in float32")
+    assert not verdict.decided.any(), "a norm that may be 0 decides nothing"
+    # 2e-38 is normal and 8e-39 may be flushed: the second power is missing in the norm
+    partly = given([[-43.4, -43.87, -70.0, -70.0]])
+    config = router(4, 2, renormalize=Renormalize(order=2.0))
+    gathered = FLOAT32.round(stages(config, partly).gathered)
+    flushed = np.where(gathered**2 < FLOAT32.tiny, 0.0, gathered**2)
+    assert (flushed > 0).tolist() == [[True, False]], "this test needs one power to be flushed"
+    weights = gathered / np.sqrt(flushed.sum())
+    assert_right(weighed(config, partly, weights, [[0, 1]]), "one power of two flushed")
+
+
+@pytest.mark.parametrize("top_k", [64, 256])
+def test_long_sums_in_bfloat16_may_drift_by_one_rounding_an_addition(top_k: int) -> None:
+    form = INPUT_FORMATS["bfloat16"]
+    inputs = given(np.full((1, top_k), -0.625), dtype="bfloat16")
+    axes = {"scores_dtype": "input", "renormalize": Renormalize()}
+    config = router(top_k, top_k, **axes)
+    gathered = form.round(stages(config, inputs).gathered)
+    weights = form.round(gathered / summed(gathered, form, "forward"))
+    verdict = weighed(config, inputs, weights, np.arange(top_k)[None])
+    assert_right(verdict, f"{top_k} bfloat16 additions")
+    off = np.abs(weights * top_k - 1).max() / form.unit_roundoff
+    assert off > 12, f"the sum drifts by {off:.3g} u only: this test saw nothing"
 
 
 def test_negative_scales_mirror_what_an_undecided_norm_permits() -> None:
