@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from moe_routing.conformance.judge import Interval, Verdict
+from moe_routing.conformance.token_view import TokenView, token_view
 
 STAGES = ("layout", "logits", "selection", "weights")
 """The stages that a verdict can fail at, in pipeline order."""
@@ -16,13 +17,15 @@ STAGES = ("layout", "logits", "selection", "weights")
 class Failure:
     """One broken clause on one case: the stage, the first differing token, the story.
 
-    ``summary`` is one line, ``details`` the stage-by-stage lines beneath it.
+    ``summary`` is one line, ``details`` the stage-by-stage lines beneath it, ``view`` the
+    same token as values, for those who draw it.
     """
 
     stage: str
     summary: str
     token: int | None = None
     details: tuple[str, ...] = ()
+    view: TokenView | None = None
 
 
 def first_failure(verdict: Verdict, *stages: str) -> Failure | None:
@@ -55,14 +58,14 @@ def _logits(verdict: Verdict) -> Failure | None:
         return None
     t, e = np.argwhere(~verdict.logits)[0]
     bounds = verdict.bounds.logits.permitted
-    return Failure(
+    return token_failure(
+        verdict,
+        int(t),
         stage="logits",
-        token=int(t),
         summary=(
             f"{at('logits', t, e)}={show(verdict.answer.logits[t, e])}, "
             f"but should be in {span(bounds, t, e)}"
         ),
-        details=story(verdict, int(t)),
     )
 
 
@@ -76,14 +79,14 @@ def _selection(verdict: Verdict) -> Failure | None:
         if not fine.all():
             t = int(np.argmin(fine))
             expected = verdict.bounds.reference.expert_ids[t].tolist()
-            return Failure(
+            return token_failure(
+                verdict,
+                t,
                 stage="selection",
-                token=t,
                 summary=(
                     f"{at('expert_ids', t)}={answer.expert_ids[t].tolist()}, but {wrong}; "
                     f"the reference selects {expected}"
                 ),
-                details=story(verdict, t),
             )
     return None
 
@@ -93,14 +96,25 @@ def _weights(verdict: Verdict) -> Failure | None:
         return None
     t, k = np.argwhere(~verdict.weights)[0]
     expert = int(verdict.answer.expert_ids[t, k])
-    return Failure(
+    return token_failure(
+        verdict,
+        int(t),
         stage="weights",
-        token=int(t),
         summary=(
             f"{at('weights', t, k)}={show(verdict.answer.weights[t, k])}, but should be in "
             f"{span(verdict.weight_bounds.permitted, t, k)} (expert {expert})"
         ),
-        details=story(verdict, int(t)),
+    )
+
+
+def token_failure(verdict: Verdict, token: int, *, stage: str, summary: str) -> Failure:
+    """Return the failure of one token, with its story and its values."""
+    return Failure(
+        stage=stage,
+        token=token,
+        summary=summary,
+        details=story(verdict, token),
+        view=token_view(verdict, token),
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from moe_routing.conformance.clauses.registry import clause
 from moe_routing.conformance.clauses.relations import take_tokens
-from moe_routing.conformance.failure import Failure, first_failure, story
+from moe_routing.conformance.failure import Failure, first_failure, token_failure
 from moe_routing.conformance.generators.construct import with_config
 from moe_routing.conformance.generators.strategies import Focus
 from moe_routing.conformance.judge import Bounds
@@ -52,15 +52,15 @@ def kept_only(trial: Trial) -> Failure | None:
     if not wrong.any():
         return None
     t = int(np.argmax(wrong))
-    return Failure(
+    return token_failure(
+        verdict,
+        t,
         stage="selection",
-        token=t,
         summary=(
             f"expert_ids[{t}]={verdict.answer.expert_ids[t].tolist()} visit groups "
             f"{sorted(set(chosen[t].tolist()))}, but should stay in {config.groups.kept} of "
             f"{np.flatnonzero(possible[t]).tolist()}"
         ),
-        details=story(verdict, t),
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moe_routing.conformance.case import Case
-from moe_routing.conformance.failure import Failure, first_failure, story
+from moe_routing.conformance.failure import Failure, first_failure, token_failure
 from moe_routing.conformance.trial import Trial
 
 Ids = npt.NDArray[np.int64]
@@ -61,14 +61,14 @@ def agree(
         return None
     row = int(np.argmax(differs))
     token = int(np.arange(trial.case.inputs.num_tokens)[tokens][row])
-    return Failure(
+    return token_failure(
+        trial.verdict,
+        token,
         stage="selection",
-        token=token,
         summary=(
             f"expert_ids[{token}] is {mine[row].tolist()}, but {theirs[row].tolist()} with "
             f"{words}; only one set is right"
         ),
-        details=story(trial.verdict, token),
     )
 
 

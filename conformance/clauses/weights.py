@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from moe_routing.conformance.clauses.registry import clause
-from moe_routing.conformance.failure import Failure, first_failure, show, story
+from moe_routing.conformance.failure import Failure, first_failure, show, token_failure
 from moe_routing.conformance.generators.strategies import Focus
 from moe_routing.conformance.judge.logits import format_of
 from moe_routing.conformance.judge.weights import sum_bounds
@@ -72,14 +72,14 @@ def total(trial: Trial) -> Failure | None:
     if not wrong.any():
         return None
     t = int(np.argmax(wrong))
-    return Failure(
+    return token_failure(
+        verdict,
+        t,
         stage="weights",
-        token=t,
         summary=(
             f"weights[{t}] sum to {show(sums[t])}, but should sum to "
             f"[{show(permitted.lo[t])}, {show(permitted.hi[t])}]"
         ),
-        details=story(verdict, t),
     )
 
 
