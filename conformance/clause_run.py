@@ -16,7 +16,7 @@ from moe_routing.conformance.boundary import Malformed
 from moe_routing.conformance.case import Case, SharedCase
 from moe_routing.conformance.clauses import Clause
 from moe_routing.conformance.failure import Failure
-from moe_routing.conformance.judge import Bounds, JudgeError
+from moe_routing.conformance.judge import JudgeError
 from moe_routing.conformance.known import Divergence
 from moe_routing.conformance.reducer import reduce_case
 from moe_routing.conformance.results import ClauseResult, Status
@@ -174,12 +174,12 @@ class _ClauseRun:
             case = event.constructed(self.narrowed)
             if case is None:
                 self.events[event.slug] = "unreachable"
-            elif self._is_known(case):
+            elif self._is_known(self._trial(case)):
                 self.events[event.slug] = "known"
             else:
                 self.events.setdefault(event.slug, "missing")
                 self.constructed += 1
-                self._ask(case)
+                self._ask(self._trial(case))
             if self.found is not None:
                 return
 
@@ -196,10 +196,11 @@ class _ClauseRun:
         )
         @given(self.clause.cases(self.narrowed))
         def search(case: Case | SharedCase) -> None:
-            if self._is_known(case):
+            trial = self._trial(case)
+            if self._is_known(trial):
                 return
             self.examples += 1
-            self._ask(case)
+            self._ask(trial)
             if self.found is not None:
                 raise _Found
 
@@ -208,15 +209,18 @@ class _ClauseRun:
         except _Found:
             return
 
-    def _ask(self, case: Case | SharedCase) -> None:
+    def _trial(self, case: Case | SharedCase) -> Trial | SharedTrial:
+        return trial_of(self.adapter, case, self.clause.method, self._is_known)
+
+    def _ask(self, trial: Trial | SharedTrial) -> None:
+        case = trial.case
         self.tokens += len(case.inputs.hidden)
         self.drawn.update({f"recipe:{case.recipe}": 1, f"dtype:{case.inputs.dtype}": 1})
-        outcome = self._evaluate(case)
+        outcome = self._evaluate(trial)
         if outcome.broken:
             self.found = case, outcome
 
-    def _evaluate(self, case: Case | SharedCase, *, count: bool = True) -> Outcome:
-        trial = trial_of(self.adapter, case, self.clause.method, self._is_known)
+    def _evaluate(self, trial: Trial | SharedTrial, *, count: bool = True) -> Outcome:
         outcome = evaluate(self.clause, trial)
         if count:
             self._witness(trial)
@@ -230,21 +234,22 @@ class _ClauseRun:
             if self.events.get(event.slug) != "witnessed" and event.occurs(bounds):
                 self.events[event.slug] = "witnessed"
 
-    def _is_known(self, case: Case | SharedCase) -> bool:
-        """Tell whether a known divergence covers ``case``; none covers a bad configuration."""
+    def _is_known(self, trial: Trial | SharedTrial) -> bool:
+        """Tell whether a known divergence covers the case; none covers a bad configuration."""
         if not self.excluded:
             return False
         bounds = None
-        if isinstance(case, Case):
+        if isinstance(trial, Trial):
             try:
-                bounds = Bounds(replace(case.config), case.inputs, self.narrowed.numerics)
+                replace(trial.case.config)  # a configuration made around its checks is bad
             except ValueError:
                 return False
-        return any(divergence.covers(bounds, case) for divergence in self.excluded)
+            bounds = trial.bounds
+        return any(divergence.covers(bounds, trial.case) for divergence in self.excluded)
 
     def _broken(self) -> tuple[Status, dict[str, Any]]:
         case, outcome = self.found
-        again = self._evaluate(case, count=False)
+        again = self._evaluate(self._trial(case), count=False)
         if not again.broken:
             words = (outcome.failure.summary if outcome.failure else outcome.error) or ""
             failure = Failure(
@@ -254,16 +259,17 @@ class _ClauseRun:
             return "fail", {"message": failure.summary, "failure": failure, "case": case}
         if isinstance(case, Case):
             case = reduce_case(case, lambda smaller: self._fails_alike(smaller, outcome))
-            outcome = self._evaluate(case, count=False)
+            outcome = self._evaluate(self._trial(case), count=False)
         if outcome.failure is None:
             return "error", {"message": outcome.error or "not repeatable", "case": case}
         summary = outcome.failure.summary
         return "fail", {"message": summary, "failure": outcome.failure, "case": case}
 
     def _fails_alike(self, case: Case, outcome: Outcome) -> bool:
-        if not self._in_scope(case) or self._is_known(case):
+        trial = self._trial(case)
+        if not self._in_scope(case) or self._is_known(trial):
             return False
-        return self._evaluate(case, count=False).kind == outcome.kind
+        return self._evaluate(trial, count=False).kind == outcome.kind
 
     def _in_scope(self, case: Case) -> bool:
         """Tell whether a smaller case still belongs to the clause and to the claims."""

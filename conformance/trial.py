@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from moe_routing.conformance import floatmode
+from moe_routing.conformance.bench import Bench
 from moe_routing.conformance.boundary import Received, receive, to_numpy
 from moe_routing.conformance.case import Case, SharedCase, with_fresh_arrays
-from moe_routing.conformance.judge import Bounds, Verdict, judge
+from moe_routing.conformance.judge import Bounds, Verdict
 from moe_routing.implementations import Adapter, BackendMissing, Capabilities, Unsupported
 from moe_routing.implementations.tensors import Watched, watching_tensors
 
@@ -60,12 +61,17 @@ class SharedTrial:
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """One routing case for one adapter; answer and verdict are made when first asked for."""
+    """One routing case for one adapter; answer and verdict are made when first asked for.
+
+    Bounds and verdicts are kept at the ``bench``, which the trials that a clause derives
+    share, and which may be given to the trials of other adapters on the same case.
+    """
 
     adapter: Adapter
     case: Case
     method: str = "route"
-    is_known: Callable[[Case], bool] = lambda case: False
+    is_known: Callable[[Trial], bool] = lambda trial: False
+    bench: Bench = field(default_factory=Bench)
 
     @cached_property
     def capabilities(self) -> Capabilities:
@@ -75,7 +81,7 @@ class Trial:
     @cached_property
     def bounds(self) -> Bounds:
         """The reference and the bounds of the case."""
-        return Bounds(self.case.config, self.case.inputs, self.capabilities.numerics)
+        return self.bench.bounds(self.case, self.capabilities.numerics)
 
     @property
     def native(self) -> Any:
@@ -104,7 +110,7 @@ class Trial:
 
     def judged_as(self, bounds: Bounds) -> Verdict:
         """Judge the answer by other bounds: those of a case that means the same."""
-        return judge(bounds, self.received.answer, logits=self.capabilities.logits)
+        return self.bench.verdict(bounds, self.received.answer, self.capabilities.logits)
 
     def claims(self, case: Case) -> bool:
         """Tell whether the backend claims ``case``."""
@@ -115,9 +121,10 @@ class Trial:
 
         Errors: ``Excused`` where a known divergence covers that case.
         """
-        if self.is_known(case):
+        other = Trial(self.adapter, case, self.method, self.is_known, self.bench)
+        if self.is_known(other):
             raise Excused
-        return Trial(self.adapter, case, self.method, self.is_known)
+        return other
 
     @cached_property
     def _call(self) -> _Call:
@@ -128,12 +135,13 @@ def trial_of(
     adapter: Adapter,
     case: Case | SharedCase,
     method: str,
-    is_known: Callable[[Case], bool] = lambda case: False,
+    is_known: Callable[[Trial], bool] = lambda trial: False,
+    bench: Bench | None = None,
 ) -> Trial | SharedTrial:
-    """Return the trial that fits the kind of ``case``."""
+    """Return the trial that fits the kind of ``case``; without a ``bench``, at one of its own."""
     if isinstance(case, SharedCase):
         return SharedTrial(adapter, case, method)
-    return Trial(adapter, case, method, is_known)
+    return Trial(adapter, case, method, is_known, bench or Bench())
 
 
 def _called(adapter: Adapter, method: str, case: Case | SharedCase) -> _Call:

@@ -12,7 +12,6 @@ from moe_routing.conformance.clauses.relations import agree
 from moe_routing.conformance.failure import Failure, first_failure
 from moe_routing.conformance.generators.construct import with_inputs
 from moe_routing.conformance.generators.strategies import Focus
-from moe_routing.conformance.judge import Bounds
 from moe_routing.conformance.trial import Trial
 
 _BIASED = ("gate", "block", "statics")
@@ -101,7 +100,7 @@ def zero_bias_is_no_bias(trial: Trial) -> Failure | None:
     plain = with_inputs(trial.case, selection_bias=None)
     if (failure := first_failure(trial.verdict, "selection")) is not None:
         return failure
-    without = Bounds(plain.config, plain.inputs, trial.capabilities.numerics)
+    without = trial.bench.bounds(plain, trial.capabilities.numerics)
     return first_failure(trial.judged_as(without), "selection")
 
 
