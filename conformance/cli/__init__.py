@@ -1,0 +1,63 @@
+"""The command ``moe-routing``: one module a command, each with its parser and its function.
+
+A command's module has ``add``, which adds its parser, and imports what is heavy inside its
+function, so that ``--help`` answers at once. Exit codes: 0, 1, 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from moe_routing.conformance.cli import adapters, check, clauses, replay
+from moe_routing.conformance.cli.options import EXIT_CODES
+
+COMMANDS = (check, replay, clauses, adapters)
+"""The modules of the commands, in the order that ``--help`` lists them."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    arguments = _parsed(argv)
+    try:
+        return arguments.run(arguments)
+    except KeyboardInterrupt:
+        print("moe-routing: interrupted; nothing was decided", file=sys.stderr)
+        return 1
+    except _expected_errors() as error:
+        print(f"moe-routing: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse, taking adapters after options as well, which argparse alone does not."""
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    if rest and (any(word.startswith("-") for word in rest) or not hasattr(arguments, "adapter")):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        arguments.adapter = [*arguments.adapter, *rest]
+    return arguments
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="moe-routing",
+        description="Hold Mixture-of-Experts routers against the reference specification.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        command.add(commands)
+    return parser
+
+
+def _expected_errors() -> tuple[type[Exception], ...]:
+    from moe_routing.conformance.case import CaseError
+    from moe_routing.conformance.clauses.registry import NoSuchClause
+    from moe_routing.conformance.known import KnownError
+    from moe_routing.implementations import AdapterError, BackendMissing
+
+    return (AdapterError, BackendMissing, CaseError, KnownError, NoSuchClause, OSError)

@@ -1,0 +1,71 @@
+"""``moe-routing check``: hold adapters against the specification."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from moe_routing.conformance.cli.options import CASES, EXIT_CODES, Commands, load, positive
+
+
+def add(commands: Commands) -> None:
+    """Add the parser of ``check``."""
+    check = commands.add_parser(
+        "check",
+        help="check adapters",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    check.add_argument(
+        "adapter",
+        nargs="+",
+        metavar="ADAPTER",
+        help="a registered name, package.module:attribute or path/to/file.py:attribute",
+    )
+    check.add_argument("--profile", choices=("smoke", "ci", "nightly"), default="ci")
+    check.add_argument("--max-examples", type=positive, metavar="N", help="drawn a clause")
+    check.add_argument("--seed", type=int, default=0, metavar="N")
+    check.add_argument("--clause", action="append", default=[], metavar="GLOB")
+    check.add_argument(
+        "--known",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="known divergences; default: those shipped with the adapters",
+    )
+    check.add_argument("--device", default="cpu", metavar="cpu|cuda")
+    check.add_argument("--json", type=Path, metavar="FILE", help="write the report")
+    check.add_argument(
+        "--cases", type=Path, default=CASES, metavar="DIR", help="where failing cases go"
+    )
+    check.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check the adapters and return the exit code."""
+    from moe_routing.conformance.check import check, known_divergences
+    from moe_routing.conformance.clauses import select_clauses
+    from moe_routing.conformance.engine import PROFILES, Plan
+    from moe_routing.conformance.report import write_report
+    from moe_routing.conformance.terminal import Terminal
+
+    plan = Plan(
+        clauses=select_clauses(arguments.clause),
+        max_examples=arguments.max_examples or PROFILES[arguments.profile],
+        seed=arguments.seed,
+        known=known_divergences(arguments.known),
+    )
+    adapters = load(arguments.adapter, arguments.device)
+    terminal = Terminal()
+    result = check(
+        adapters,
+        plan,
+        profile=arguments.profile,
+        cases=arguments.cases,
+        writers=[terminal],
+    )
+    if arguments.json is not None:
+        write_report(result, arguments.json)
+    terminal.close(result)
+    return result.exit_code

@@ -1,0 +1,31 @@
+"""``moe-routing clauses``: list clauses, what they say and what they see."""
+
+from __future__ import annotations
+
+import argparse
+
+from moe_routing.conformance.cli.options import Commands
+
+
+def add(commands: Commands) -> None:
+    """Add the parser of ``clauses``."""
+    clauses = commands.add_parser("clauses", help="list clauses, what they say and what they see")
+    clauses.add_argument("glob", nargs="*", metavar="GLOB", help="clause ids, such as 'groups.*'")
+    clauses.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """List the clauses that any glob matches. Errors: ``NoSuchClause``."""
+    from rich.markup import escape
+
+    from moe_routing.conformance.clauses import select_clauses
+    from moe_routing.conformance.terminal import plain_console
+
+    console = plain_console()
+    for clause in select_clauses(arguments.glob):
+        console.print(f"[bold]{clause.id}[/] ({clause.level})  {escape(clause.statement)}")
+        console.print(f"  why: {escape(clause.why)}")
+        for event in clause.witnesses():
+            console.print(f"  sees {event.slug}: {escape(event.statement)}")
+        console.print(f"  draws from: {', '.join(dict.fromkeys(clause.focus.recipes))}\n")
+    return 0
