@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from moe_routing.conformance import story
 from moe_routing.conformance.judge import Interval, Verdict
+from moe_routing.conformance.story import show
 from moe_routing.conformance.token_view import TokenView, token_view
 
 STAGES = ("layout", "logits", "selection", "weights")
@@ -42,15 +44,9 @@ def at(name: str, *indices: int) -> str:
     return f"{name}[{', '.join(str(int(i)) for i in indices)}]"
 
 
-def show(value: float) -> str:
-    """Return a number with every digit that float32 can hold."""
-    return format(float(value), ".9g")
-
-
 def span(bounds: Interval, *index: int) -> str:
     """Return the permitted interval at an index."""
-    lo, hi = float(bounds.lo[index]), float(bounds.hi[index])
-    return show(lo) if lo == hi else f"[{show(lo)}, {show(hi)}]"
+    return story.span((float(bounds.lo[index]), float(bounds.hi[index])))
 
 
 def _logits(verdict: Verdict) -> Failure | None:
@@ -113,68 +109,6 @@ def token_failure(verdict: Verdict, token: int, *, stage: str, summary: str) -> 
         stage=stage,
         token=token,
         summary=summary,
-        details=story(verdict, token),
+        details=story.story(verdict, token),
         view=token_view(verdict, token),
-    )
-
-
-def story(verdict: Verdict, token: int) -> tuple[str, ...]:
-    """Tell what happened to one token, stage by stage, for the experts that matter."""
-    bounds, answer, reference = verdict.bounds, verdict.answer, verdict.bounds.reference
-    config, inputs = bounds.config, bounds.inputs
-    lines = [
-        f"token {token} of T={inputs.num_tokens} (H={inputs.hidden_size} E={config.num_experts} "
-        f"K={config.top_k}, {inputs.dtype}): {describe(config)}"
-    ]
-    answered = [e for e in answer.expert_ids[token].tolist() if 0 <= e < config.num_experts]
-    expected = reference.expert_ids[token].tolist()
-    lines.append(
-        f"answered  experts {answer.expert_ids[token].tolist()} "
-        f"with weights {[float(show(w)) for w in answer.weights[token]]}"
-    )
-    lines.append(
-        f"reference experts {expected} "
-        f"with weights {[float(show(w)) for w in reference.weights[token]]}"
-    )
-    if config.groups is not None:
-        lines.append(_groups_line(verdict, token))
-    if not verdict.judged[token]:
-        return (*lines, "this token's scores are undefined: only its ids are judged")
-    header = (
-        f"{'expert':>8} {'logit':>14} {'permitted logit':>32} {'score':>14} {'competes in':>32}"
-    )
-    rows = list(dict.fromkeys([*answered, *expected]))[:12]
-    return (*lines, header, *(_expert_line(verdict, token, e, answered) for e in rows))
-
-
-def _groups_line(verdict: Verdict, token: int) -> str:
-    reference, size = verdict.bounds.reference, verdict.bounds.config.experts_per_group
-    kept = np.flatnonzero(reference.kept[token][::size]).tolist()
-    scores = [float(show(s)) for s in reference.group_scores[token]]
-    return f"groups of {size} score {scores}; kept {kept}"
-
-
-def _expert_line(verdict: Verdict, token: int, expert: int, answered: list[int]) -> str:
-    reference, own = verdict.bounds.reference, verdict.answer.logits
-    logit = show(reference.logits[token, expert] if own is None else own[token, expert])
-    permitted = span(verdict.bounds.logits.permitted, token, expert)
-    competing = verdict.later.competing
-    out = "" if reference.kept[token, expert] else "  group excluded"
-    mark = "*" if expert in answered else " "
-    return (
-        f"{mark}{expert:>7} {logit:>14} {permitted:>32} "
-        f"{show(reference.scores[token, expert]):>14} {span(competing, token, expert):>32}{out}"
-    )
-
-
-def describe(config: object) -> str:
-    """Return the fields of a configuration that differ from their defaults."""
-    defaults = type(config).__dataclass_fields__
-    return (
-        ", ".join(
-            f"{name}={value!r}"
-            for name, value in vars(config).items()
-            if value != defaults[name].default and name not in ("num_experts", "top_k")
-        )
-        or "the plain softmax router"
     )

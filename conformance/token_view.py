@@ -23,7 +23,8 @@ SHOWN = 16
 class ExpertView:
     """One expert: its value at each stage, what was permitted, and whether it was chosen.
 
-    ``logit`` and ``score`` are the reference's, ``own_logit`` the answer's, if it gave any.
+    ``logit`` and ``score`` are the reference's, ``own_logit`` the answer's, if it gave any;
+    ``bias`` is the selection bias, if there is one.
     ``competing`` is what it competes with: the scores with the selection bias, or, where
     the judge needs no softmax denominator, the numerators. ``kept`` tells whether the
     reference keeps its group, ``answered`` and ``due`` whether the answer and the
@@ -37,6 +38,7 @@ class ExpertView:
     permitted_logit: Span
     own_logit: float | None
     score: float
+    bias: float | None
     competing: Span
     answered: bool
     due: bool
@@ -124,6 +126,7 @@ def _cut(verdict: Verdict, token: int) -> float | None:
 
 def _expert(verdict: Verdict, token: int, expert: int, answered: bool, due: bool) -> ExpertView:
     config, reference, own = verdict.bounds.config, verdict.bounds.reference, verdict.answer.logits
+    bias = verdict.bounds.inputs.selection_bias
     return ExpertView(
         id=expert,
         group=None if config.groups is None else expert // config.experts_per_group,
@@ -132,6 +135,7 @@ def _expert(verdict: Verdict, token: int, expert: int, answered: bool, due: bool
         permitted_logit=_span(verdict.bounds.logits.permitted, token, expert),
         own_logit=None if own is None else float(own[token, expert]),
         score=float(reference.scores[token, expert]),
+        bias=None if bias is None else float(bias[expert]),
         competing=_span(verdict.later.competing, token, expert),
         answered=answered,
         due=due,
