@@ -1,0 +1,10 @@
+"""The zoo: routers made wrong in exactly one way, and routers that differ only as they may.
+
+The first must all be caught and the second must all pass: together they are the proof of
+the suite (docs/zoo.md). Importing this package registers both.
+"""
+
+from moe_routing.conformance.zoo import mutants
+from moe_routing.conformance.zoo.registry import HONEST, MUTANTS, Honest, Mutant
+
+__all__ = ["HONEST", "MUTANTS", "Honest", "Mutant", "mutants"]

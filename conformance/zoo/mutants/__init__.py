@@ -1,0 +1,29 @@
+"""Mutants, one module a chapter; importing this package registers them all."""
+
+from moe_routing.conformance.zoo.mutants import (  # noqa: I001  chapter order
+    logits,
+    scores,
+    groups,
+    selection_bias,
+    selection,
+    weights,
+    layout,
+    invariance,
+    robustness,
+    dispatch,
+    shared_experts,
+)
+
+__all__ = [
+    "dispatch",
+    "groups",
+    "invariance",
+    "layout",
+    "logits",
+    "robustness",
+    "scores",
+    "selection",
+    "selection_bias",
+    "shared_experts",
+    "weights",
+]

@@ -1,0 +1,45 @@
+"""Mutants of what must not change: the caller's arrays, the thread's floating-point mode."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from moe_routing.conformance.zoo.memory import overwrite
+from moe_routing.conformance.zoo.registry import mutant
+from moe_routing.conformance.zoo.stages import Array, answer, gate_input
+from moe_routing.conformance.zoo.work import Work
+
+
+@mutant("hidden-jittered-in-place", "M61", "gate_input", real="huggingface/transformers#33969")
+def _(w: Work) -> Array:
+    """Noise for the router was multiplied into the states that the experts read next."""
+    x = np.array(gate_input(w))
+    overwrite(w.inputs.hidden, w.inputs.hidden * np.float32(1.5))
+    return x
+
+
+@mutant("bias-normalised-in-place", "M61", "selection_bias", real="NVIDIA/Megatron-LM#7481")
+def _(w: Work) -> Array | None:
+    """A buffer that others read later was written by its first reader."""
+    bias = w.inputs.selection_bias
+    if bias is None:
+        return None
+    before = np.array(bias)
+    overwrite(bias, bias + np.float32(1))
+    return before
+
+
+@mutant("hidden-overwritten-by-experts", "M61", "answer", real="vllm-project/vllm#28939")
+def _(w: Work) -> object:
+    """Experts wrote their output over their input; the shared expert read that."""
+    right = answer(w)
+    overwrite(w.inputs.hidden, np.zeros_like(w.inputs.hidden))
+    return right
+
+
+@mutant("numpy-errors-left-raising", "M61", "answer", real="gevent/gevent#1820")
+def _(w: Work) -> object:
+    """A library set the floating-point mode of whoever loaded it, for good."""
+    right = answer(w)
+    w.memory["errors"] = np.seterr(under="raise")
+    return right

@@ -1,0 +1,107 @@
+"""The registry of the zoo: what a mutant is, what an honest variant is, and how one is added."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from moe_routing.conformance.zoo.families import FAMILIES
+from moe_routing.conformance.zoo.router import StagedRouter
+from moe_routing.conformance.zoo.work import Stage
+from moe_routing.implementations import Capabilities, Numerics
+
+WHOLE = Capabilities()
+"""What a resident of the zoo claims unless it says otherwise: the whole spec, no logits."""
+
+ROUTED = Capabilities(logits="routed")
+"""The whole spec, with the logits that were routed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mutant:
+    """A right router with exactly one bug, named after a bug that really shipped.
+
+    ``family`` is one of ``FAMILIES``, ``real`` says where it happened (project, and issue,
+    pull request or commit), ``harm`` what it did to people. ``stages`` are those that it
+    replaces. ``needs`` names what the bug cannot show without, such as more than 256
+    experts: it bounds how small a failing case can get.
+    """
+
+    name: str
+    family: str
+    real: str
+    harm: str
+    stages: Mapping[str, Stage]
+    claims: Capabilities = WHOLE
+    needs: str = ""
+
+    def adapter(self) -> StagedRouter:
+        """Return a router of its own, with an empty memory."""
+        return StagedRouter(self.name, self.stages, self.claims)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Honest:
+    """A right router that differs from the usual ones only as the specification permits.
+
+    ``why`` says how it differs and what permits it. ``declares`` are numerics that it has
+    to declare: without them it must fail.
+    """
+
+    name: str
+    why: str
+    stages: Mapping[str, Stage]
+    claims: Capabilities = WHOLE
+    declares: Numerics = field(default_factory=Numerics)
+
+    def adapter(self, *, declared: bool = True) -> StagedRouter:
+        """Return the router, with its numerics declared or, to be caught, not."""
+        numerics = self.declares if declared else Numerics()
+        return StagedRouter(self.name, self.stages, replace(self.claims, numerics=numerics))
+
+
+MUTANTS: dict[str, Mutant] = {}
+"""Every mutant by its name, in the order of the chapters."""
+
+HONEST: dict[str, Honest] = {}
+"""Every honest variant by its name."""
+
+
+def mutant(name: str, family: str, *stages: str, real: str, **parts: Any) -> Callable[..., Any]:
+    """Register the decorated stage as a mutant; its docstring is the harm that it did.
+
+    ``stages`` names what it replaces; where there are several, the function is called with
+    the name of the stage as well. Errors: ``ValueError`` for a name twice, an unknown
+    family, or no docstring.
+    """
+
+    def register(stage: Callable[..., Any]) -> Callable[..., Any]:
+        harm = " ".join((stage.__doc__ or "").split())
+        if name in MUTANTS or family not in FAMILIES or not harm or not real:
+            raise ValueError(f"Cannot register mutant {name!r}: known, or without a family or harm")
+        MUTANTS[name] = Mutant(
+            name=name, family=family, real=real, harm=harm, stages=_bound(stage, stages), **parts
+        )
+        return stage
+
+    return register
+
+
+def honest(name: str, *stages: str, **parts: Any) -> Callable[..., Any]:
+    """Register the decorated stage as an honest variant; its docstring says why it is right."""
+
+    def register(stage: Callable[..., Any]) -> Callable[..., Any]:
+        why = " ".join((stage.__doc__ or "").split())
+        if name in HONEST or not why:
+            raise ValueError(f"Cannot register variant {name!r}: known, or without a reason")
+        HONEST[name] = Honest(name=name, why=why, stages=_bound(stage, stages), **parts)
+        return stage
+
+    return register
+
+
+def _bound(stage: Callable[..., Any], names: tuple[str, ...]) -> dict[str, Stage]:
+    if len(names) == 1:
+        return {names[0]: stage}
+    return {name: (lambda w, name=name: stage(w, name)) for name in names}
