@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from moe_routing.conformance.boundary import Malformed
 from moe_routing.conformance.case import Case, SharedCase
@@ -20,6 +18,7 @@ from moe_routing.conformance.judge import JudgeError
 from moe_routing.conformance.known import Divergence
 from moe_routing.conformance.reducer import reduce_case
 from moe_routing.conformance.results import ClauseResult, Status
+from moe_routing.conformance.search import draw_cases
 from moe_routing.conformance.trial import Excused, Raised, SharedTrial, Trial, trial_of
 from moe_routing.implementations import Adapter, Capabilities
 
@@ -81,10 +80,6 @@ def layout_of(trial: Trial | SharedTrial) -> str | None:
         return trial.received.layout if isinstance(trial, Trial) else None
     except (Raised, Malformed):
         return None
-
-
-class _Found(BaseException):
-    """Ends the search at the first case that fails."""
 
 
 @dataclass
@@ -184,30 +179,21 @@ class _ClauseRun:
                 return
 
     def _search(self) -> None:
-        digest = hashlib.sha256(f"{self.plan.seed}/{self.clause.id}".encode()).digest()
-
-        @seed(int.from_bytes(digest[:8], "big"))
-        @settings(
+        draw_cases(
+            self.clause,
+            self.narrowed,
+            suite_seed=self.plan.seed,
             max_examples=self.plan.max_examples,
-            deadline=None,
-            database=None,
-            phases=(Phase.generate,),
-            suppress_health_check=list(HealthCheck),
+            enough=self._asked_enough,
         )
-        @given(self.clause.cases(self.narrowed))
-        def search(case: Case | SharedCase) -> None:
-            trial = self._trial(case)
-            if self._is_known(trial):
-                return
+
+    def _asked_enough(self, case: Case | SharedCase) -> bool:
+        """Put a drawn case, and tell whether it failed."""
+        trial = self._trial(case)
+        if not self._is_known(trial):
             self.examples += 1
             self._ask(trial)
-            if self.found is not None:
-                raise _Found
-
-        try:
-            search()
-        except _Found:
-            return
+        return self.found is not None
 
     def _trial(self, case: Case | SharedCase) -> Trial | SharedTrial:
         return trial_of(self.adapter, case, self.clause.method, self._is_known)

@@ -48,5 +48,8 @@ class StagedRouter:
         return self._run("contribution", config, inputs)
 
     def _run(self, stage: str, config: Any, inputs: Any) -> Any:
+        work = Work(self._stages, config, inputs, self.memory)
         with np.errstate(all="ignore"):
-            return getattr(Work(self._stages, config, inputs, self.memory), stage)
+            answer = getattr(work, stage)
+        work.parting  # noqa: B018  asked for what it does
+        return answer

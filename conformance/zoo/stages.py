@@ -243,6 +243,7 @@ RIGHT: dict[str, Stage] = {
     "weights": weights,
     "reported_logits": lambda w: None,
     "answer": answer,
+    "parting": lambda w: None,
     "shared_input": lambda w: w.inputs.hidden,
     "shared_output": shared_output,
     "shared_gate": shared_gate,

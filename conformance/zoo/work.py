@@ -46,6 +46,7 @@ class Work:
     weights: Array
     reported_logits: Array | None
     answer: Any
+    parting: None
     shared_input: Array
     shared_output: Array
     shared_gate: Array | None

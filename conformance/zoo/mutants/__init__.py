@@ -6,6 +6,7 @@ from moe_routing.conformance.zoo.mutants import (  # noqa: I001  chapter order
     groups,
     selection_bias,
     selection,
+    sizes,
     weights,
     layout,
     invariance,
@@ -25,5 +26,6 @@ __all__ = [
     "selection",
     "selection_bias",
     "shared_experts",
+    "sizes",
     "weights",
 ]

@@ -37,9 +37,7 @@ def _(w: Work) -> object:
     return right
 
 
-@mutant("numpy-errors-left-raising", "M61", "answer", real="gevent/gevent#1820")
-def _(w: Work) -> object:
-    """A library set the floating-point mode of whoever loaded it, for good."""
-    right = answer(w)
-    w.memory["errors"] = np.seterr(under="raise")
-    return right
+@mutant("float-mode-left-changed", "M61", "parting", real="gevent/gevent#1820")
+def _(w: Work) -> None:
+    """A library set the floating-point mode of the process that loaded it, for good."""
+    np.seterr(under="raise")
