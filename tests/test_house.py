@@ -101,7 +101,8 @@ def test_a_folder_imports_only_what_stands_below_it(path: Path) -> None:
     "path", [p for p in SOURCES if p.is_relative_to(ROOT / "conformance")], ids=name_of
 )
 def test_the_suite_names_no_backend_and_starts_without_torch(path: Path) -> None:
-    found = re.findall(BACKENDS, path.read_text(), re.IGNORECASE)
+    cites = path.is_relative_to(ROOT / "conformance" / "zoo")  # bugs, by where they happened
+    found = [] if cites else re.findall(BACKENDS, path.read_text(), re.IGNORECASE)
     assert not found, f"{name_of(path)} names {found}: the suite serves every backend alike"
     for name, line in imports(path, at_start=True):
         assert not within(name, "torch", "triton"), f"{name_of(path)}:{line} imports {name}"
