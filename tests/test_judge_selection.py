@@ -318,6 +318,13 @@ def test_a_finite_score_may_not_be_passed_over_for_minus_infinity() -> None:
         assert said.all() == right, f"ids {ids} with scores {row.tolist()}"
 
 
+def test_a_masked_expert_loses_beside_a_bound_that_overflowed() -> None:
+    row = Interval(np.array([[-INF, 0.0]]), np.array([[-INF, INF]]))
+    for ids, right in (((1,), True), ((0,), False)):
+        said = may_select(row, mask(2, *ids), Groups(count=1, kept=1), FLOAT64)
+        assert said.all() == right, f"ids {ids}"
+
+
 def test_an_excluded_expert_wins_by_a_zero_fill_only_over_negative_scores() -> None:
     row = np.array([[-0.5, -0.25, -0.75, -1.0]])
     wins = {

@@ -92,8 +92,10 @@ def _finite(values: Floats) -> Floats:
 
 
 def _top_sum(values: Floats, count: int, top: int) -> Floats:
+    """Sum each group's ``top`` best; a masked expert's -inf wins over a bound of +inf."""
     grouped = values.reshape(len(values), count, values.shape[1] // count)
-    return np.partition(grouped, grouped.shape[2] - top, axis=2)[:, :, -top:].sum(axis=2)
+    best = np.partition(grouped, grouped.shape[2] - top, axis=2)[:, :, -top:]
+    return np.where(np.isneginf(best).any(axis=2), -np.inf, best.sum(axis=2))
 
 
 def _cut(competing: Interval, chosen: Bools) -> Floats:
