@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+from moe_routing.conformance.generators.published import published_for
 from moe_routing.implementations import ANY, Capabilities, Claim, GroupRule, Limits
 from moe_routing.reference import Groups, Renormalize, RmsNorm, RouterConfig
 
@@ -15,17 +16,19 @@ Choose = Callable[[str, Sequence[Any]], Any]
 """Picks one of the values offered for a named choice; the first is the plainest."""
 
 EXPERTS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 17, 24, 32, 33, 60, 64)
-MORE_EXPERTS = (96, 128, 160, 256, 257, 384, 512, 1024, 1025)
+MORE_EXPERTS = (96, 128, 160, 192, 256, 257, 288, 384, 512, 576, 768, 1025)
 _OFTEN = 4  # how many times the small sizes are offered for each time the large ones are
+_APART = 7  # how many times sizes are drawn apart for each time published ones are drawn whole
 TOKENS = (1, 2, 3, 0, 7, 8, 9, 15, 16, 17, 45, 63)
-MORE_TOKENS = (255, 256, 257, 1025, 2049)
+MORE_TOKENS = (256, 257, 1025, 2049, 4097)
 TOP_K = (1, 2, 3, 4, 6, 8, 10, 16, 18, 22, 33)
 HIDDEN_SIZES = (1, 2, 3, 4, 8, 16, 33, 64)
 PUBLISHED_HIDDEN_SIZES = (2048, 4096, 7168)
-SCALES = (1.0, 2.5, 1.5, 0.0, -1.0, 16.0)
+SCALES = (1.0, 2.5, 1.0, 1.5, 0.0, -1.0, 16.0)
 RENORMALIZATIONS = (
     None,
     Renormalize(),
+    None,
     Renormalize(eps=1e-20),
     Renormalize(eps=1e-6),
     Renormalize(floor=1e-12),
@@ -53,17 +56,14 @@ def choose_config(choose: Choose, claim: Claim, capabilities: Capabilities) -> R
     """Return a configuration that ``claim`` covers, valid by construction."""
     limits, hashed = capabilities.limits, False not in claim.expert_table
     score, weights_from = choose("score and weights", score_pairs(claim))
-    num_experts = choose("num_experts", _experts(limits))
-    rule = None if hashed else choose("groups", claim.groups)
-    groups = None if rule is None else choose_groups(choose, rule, num_experts)
-    left = num_experts if groups is None else groups.kept * num_experts // groups.count
+    num_experts, top_k, groups = _sizes(choose, claim, limits, hashed)
     dtypes = product(claim.logits_dtype, claim.scores_dtype, claim.weights_dtype)
     logits_dtype, scores_dtype, weights_dtype = choose("dtypes", list(dtypes))
     norm = () if capabilities.takes == "logits" else ("input_norm",)
     ops = choose("logit ops", _part_sets(claim, ("logit_softcap", "logit_multiplier", *norm)))
     return RouterConfig(
         num_experts=num_experts,
-        top_k=choose("top_k", _top_k(left, limits)),
+        top_k=top_k,
         score=score,
         weights_from=weights_from,
         groups=groups,
@@ -112,17 +112,35 @@ def choose_claim(choose: Choose, capabilities: Capabilities) -> Claim:
     return choose("claim", capabilities.claims)
 
 
+def _sizes(
+    choose: Choose, claim: Claim, limits: Limits, hashed: bool
+) -> tuple[int, int, Groups | None]:
+    """Return E, K and the groups: each drawn for itself, or those of a shipped model together."""
+    rules = (None,) if hashed else claim.groups
+    fitting = published_for(rules, limits)
+    if choose("sizes", ("apart",) * _APART + ("published",) * bool(fitting)) == "apart":
+        num_experts, rule = choose("num_experts", _experts(limits)), choose("groups", rules)
+        groups = None if rule is None else choose_groups(choose, rule, num_experts)
+        left = num_experts if groups is None else groups.kept * num_experts // groups.count
+        return num_experts, choose("top_k", _top_k(left, limits)), groups
+    whole = choose("published", fitting)
+    if whole.groups is None:
+        return whole.num_experts, whole.top_k, None
+    rule = choose("groups", [rule for rule in rules if rule is not None])
+    return whole.num_experts, whole.top_k, _groups(choose, rule, whole.num_experts, *whole.groups)
+
+
 def choose_groups(choose: Choose, rule: GroupRule, num_experts: int) -> Groups:
     """Return groups after ``rule`` that divide ``num_experts`` evenly."""
     divisors = [n for n in range(1, num_experts + 1) if num_experts % n == 0]
     count = choose("groups.count", divisors)
-    size = num_experts // count
-    return Groups(
-        count=count,
-        kept=choose("groups.kept", range(1, count + 1)),
-        top=choose("groups.top", (2, 1, 3, size) if rule.top is ANY else rule.top),
-        fill=choose("groups.fill", rule.fill),
-    )
+    return _groups(choose, rule, num_experts, count, choose("groups.kept", range(1, count + 1)))
+
+
+def _groups(choose: Choose, rule: GroupRule, num_experts: int, count: int, kept: int) -> Groups:
+    offered = (2, 1, 3, num_experts // count) if rule.top is ANY else rule.top
+    top, fill = choose("groups.top", offered), choose("groups.fill", rule.fill)
+    return Groups(count=count, kept=kept, top=top, fill=fill)
 
 
 def score_pairs(claim: Claim) -> list[tuple[str, str]]:

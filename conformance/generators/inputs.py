@@ -11,7 +11,13 @@ import numpy.typing as npt
 
 from moe_routing.conformance.case import strided
 from moe_routing.conformance.generators.axes import Parts
-from moe_routing.conformance.generators.recipes import BIASES, RECIPES, Recipe, Sizes
+from moe_routing.conformance.generators.recipes import (
+    BIASES,
+    GATE_BIASES,
+    RECIPES,
+    Recipe,
+    Sizes,
+)
 from moe_routing.reference import RouterConfig, RouterInputs
 from moe_routing.reference.formats import FLOAT32, INPUT_FORMATS, FloatFormat
 
@@ -24,7 +30,8 @@ class Draft:
     """Everything that determines a case's arrays, beside its configuration.
 
     ``columns`` index a pool of experts; None takes them as they come. Repeated indices
-    give tied experts.
+    give tied experts. ``layout`` is ``rows``, or the matrix that lies transposed, with
+    everything else spaced out.
     """
 
     recipe: str
@@ -34,8 +41,9 @@ class Draft:
     hidden: int
     parts: Parts
     bias: str = "zero"
+    gate_bias: str = "quarters"
     columns: Sequence[int] | None = None
-    strided: bool = False
+    layout: str = "rows"
     given_logits: bool = False
 
 
@@ -49,22 +57,22 @@ def make_inputs(config: RouterConfig, draft: Draft) -> RouterInputs:
         logits = arrays.pop("hidden") @ arrays.pop("gate_weight").T
         return RouterInputs.from_logits(_exact(logits, form), dtype=draft.dtype, **arrays)
     inputs = RouterInputs(dtype=draft.dtype, **arrays)
-    return with_strides(inputs) if draft.strided else inputs
+    return inputs if draft.layout == "rows" else with_strides(inputs, transposed=draft.layout)
 
 
-def with_strides(inputs: RouterInputs) -> RouterInputs:
-    """Return the same inputs in other memory: hidden states transposed, the rest spaced out."""
+def with_strides(inputs: RouterInputs, *, transposed: str = "hidden") -> RouterInputs:
+    """Return the same inputs in other memory: one matrix transposed, the rest spaced out."""
     arrays = {
-        name: strided(array, _steps(name, array.shape)) if array.size else array
+        name: strided(array, _steps(array.shape, name == transposed)) if array.size else array
         for name, array in inputs.arrays().items()
     }
     return replace(inputs, **arrays)
 
 
-def _steps(name: str, shape: tuple[int, ...]) -> list[int]:
+def _steps(shape: tuple[int, ...], transposed: bool) -> list[int]:
     if len(shape) == 1:
         return [2]
-    return [1, shape[0]] if name == "hidden" else [2 * shape[1] + 1, 2]
+    return [1, shape[0]] if transposed else [2 * shape[1] + 1, 2]
 
 
 def _gate(
@@ -102,7 +110,7 @@ def _optional_arrays(
         arrays["selection_bias"] = _exact(pool[list(columns)], FLOAT32)
         arrays["selection_bias_on"] = parts.selection_bias
     if parts.gate_bias:
-        arrays["gate_bias"] = _exact(rng.integers(-8, 9, experts) / 4.0, form)
+        arrays["gate_bias"] = _exact(GATE_BIASES[draft.gate_bias](rng, experts, config.top_k), form)
     if parts.gate_delta:
         delta = rng.integers(-1, 2, (experts, width)) * (rng.random((experts, width)) < 0.3)
         arrays["gate_delta"] = _exact(delta.astype(np.float64), form)

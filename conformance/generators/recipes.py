@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from moe_routing.reference.formats import FLOAT32, FloatFormat
+from moe_routing.reference.formats import BFLOAT16, FLOAT16, FLOAT32, FloatFormat
 
 Array = npt.NDArray[np.float64]
 Rng = np.random.Generator
@@ -58,6 +58,11 @@ def _lattice(rng: Rng, sizes: Sizes, form: FloatFormat) -> tuple[Array, Array]:
     return hidden, gate
 
 
+def _tied_lattice(rng: Rng, sizes: Sizes, form: FloatFormat) -> tuple[Array, Array]:
+    hidden, gate = _lattice(rng, sizes, form)
+    return hidden, _repeated(rng, gate)
+
+
 def _normal(rng: Rng, sizes: Sizes, form: FloatFormat) -> tuple[Array, Array]:
     hidden = rng.standard_normal((sizes.tokens, sizes.hidden))
     gate = rng.standard_normal((sizes.experts, sizes.hidden)) * 3.0 / np.sqrt(sizes.hidden)
@@ -66,7 +71,34 @@ def _normal(rng: Rng, sizes: Sizes, form: FloatFormat) -> tuple[Array, Array]:
 
 def _duplicated(rng: Rng, sizes: Sizes, form: FloatFormat) -> tuple[Array, Array]:
     hidden, gate = _normal(rng, sizes, form)
-    return hidden, gate[rng.integers(0, max(1, sizes.experts // 2), sizes.experts)]
+    return hidden, _repeated(rng, gate)
+
+
+def _repeated(rng: Rng, gate: Array) -> Array:
+    """Return as many rows, drawn from the first half of them."""
+    return gate[rng.integers(0, max(1, len(gate) // 2), len(gate))]
+
+
+def _bfloat16_steps(rng: Rng, sizes: Sizes, form: FloatFormat) -> tuple[Array, Array]:
+    """Draw exact logits apart by a half to an eighth of a step of the 16-bit input dtype.
+
+    A magnitude a row comes through one hidden column, its fine part through the other, so
+    that inputs in 16 bits have logits that 16 bits do not tell apart.
+    """
+    precision = (FLOAT16 if form == FLOAT16 else BFLOAT16).precision
+    level = rng.choice([1.0, 2.0, -1.0, -4.0], sizes.tokens)
+    rung = np.abs(level) * 2.0 ** -rng.integers(precision, precision + 3, sizes.tokens)
+    gate = np.stack([np.ones(sizes.experts), rng.integers(-3, 4, sizes.experts)], axis=1)
+    return np.stack([level, rung], axis=1), gate
+
+
+def _crowded(rng: Rng, sizes: Sizes, form: FloatFormat) -> tuple[Array, Array]:
+    """Raise the first, the last or any one expert above all others, for every token alike."""
+    favourite = rng.choice([0, sizes.experts - 1, rng.integers(sizes.experts)])
+    hidden = np.stack([np.ones(sizes.tokens), rng.integers(-2, 3, sizes.tokens)], axis=1)
+    gate = np.stack([np.zeros(sizes.experts), rng.integers(-4, 5, sizes.experts) / 4.0], axis=1)
+    gate[favourite] = 8.0, 0.0
+    return hidden, gate
 
 
 def _wide(rng: Rng, sizes: Sizes, form: FloatFormat) -> tuple[Array, Array]:
@@ -82,6 +114,13 @@ def _table(rng: Rng, sizes: Sizes, form: FloatFormat) -> Array:
 def _one_sided(rng: Rng, sizes: Sizes, form: FloatFormat) -> Array:
     sign = rng.choice([-1.0, 1.0, 0.0, -0.0], (sizes.tokens, 1))
     return sign * rng.integers(1, 9, (sizes.tokens, sizes.experts)) / 2.0
+
+
+def _one_hot(rng: Rng, sizes: Sizes, form: FloatFormat) -> Array:
+    """Draw one logit a row above all others, which tie, at any sign."""
+    level = rng.choice([0.0, -2.0, 2.0], (sizes.tokens, 1))
+    hot = rng.integers(0, sizes.experts, (sizes.tokens, 1))
+    return level + rng.choice([1.0, 6.0], (sizes.tokens, 1)) * (np.arange(sizes.experts) == hot)
 
 
 def _near_ties(rng: Rng, sizes: Sizes, form: FloatFormat) -> Array:
@@ -118,10 +157,14 @@ RECIPES = {
     for recipe in (
         Recipe(name="table", purpose="quarters as logits: true ties, readable", logits=_table),
         Recipe(name="lattice", purpose="integers: every logit exact, true ties", gate=_lattice),
+        Recipe(name="tied-lattice", purpose="equal gate rows: exact ties", gate=_tied_lattice),
         Recipe(name="normal", purpose="what everybody tests", gate=_normal),
         Recipe(name="duplicated", purpose="equal gate rows: ties among reals", gate=_duplicated),
         Recipe(name="wide", purpose="rows of very different magnitude", gate=_wide),
         Recipe(name="one-sided", purpose="rows all negative, positive or zero", logits=_one_sided),
+        Recipe(name="one-hot", purpose="one expert high, the others tied", logits=_one_hot),
+        Recipe(name="crowded", purpose="every token to the same expert", gate=_crowded),
+        Recipe(name="bfloat16-steps", purpose="exact gaps below 16 bits", gate=_bfloat16_steps),
         Recipe(name="near-ties", purpose="gaps from 1/8 to the last bit", logits=_near_ties),
         Recipe(name="near-group-ties", purpose="groups apart by one rung", logits=_near_group_ties),
         Recipe(name="saturated", purpose="sigmoid rounds to 1", logits=_saturated),
@@ -139,6 +182,10 @@ def _one_finite(rng: Rng, experts: int) -> Array:
     return np.where(np.arange(experts) == rng.integers(experts), 0.25, -np.inf)
 
 
+def _masked(rng: Rng, experts: int) -> Array:
+    return np.where(rng.random(experts) < 0.5, -np.inf, rng.integers(-4, 5, experts) / 4.0)
+
+
 BIASES: dict[str, Callable[[Rng, int], Array]] = {
     "zero": lambda rng, experts: np.zeros(experts),
     "steering": lambda rng, experts: rng.integers(-4, 5, experts) / 4.0,
@@ -149,5 +196,23 @@ BIASES: dict[str, Callable[[Rng, int], Array]] = {
     "negative": lambda rng, experts: -rng.choice([0.5, 1.5, 3.0]) - rng.random(experts),
     "fine": _finer_than_bfloat16,
     "one-finite": _one_finite,
+    "masked": _masked,
 }
 """The recipes of the selection bias, by name."""
+
+
+def _quarters(rng: Rng, experts: int, top_k: int) -> Array:
+    return rng.integers(-8, 9, experts) / 4.0
+
+
+def _lost(rng: Rng, experts: int, finite: int) -> Array:
+    return np.where(rng.permutation(experts) < finite, 0.0, -np.inf)
+
+
+GATE_BIASES: dict[str, Callable[[Rng, int, int], Array]] = {
+    "quarters": _quarters,
+    "some-lost": lambda rng, experts, top_k: _lost(rng, experts, (experts + top_k) // 2),
+    "too-many-lost": lambda rng, experts, top_k: _lost(rng, experts, top_k - 1),
+    "all-lost": lambda rng, experts, top_k: _lost(rng, experts, 0),
+}
+"""The recipes of the linear bias, by name, made for E and K; a lost expert's logits are -inf."""

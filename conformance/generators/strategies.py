@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from moe_routing.conformance.case import Case, SharedCase
 from moe_routing.conformance.generators import axes
 from moe_routing.conformance.generators.inputs import POOL, Draft, make_inputs
-from moe_routing.conformance.generators.recipes import BIASES, RECIPES
+from moe_routing.conformance.generators.published import published_widths
+from moe_routing.conformance.generators.recipes import BIASES, GATE_BIASES, RECIPES
 from moe_routing.conformance.generators.shared import make_shared_case
 from moe_routing.implementations import Capabilities
 from moe_routing.reference import RouterConfig, RouterInputs
@@ -32,8 +33,10 @@ GATE_BUDGET = 2**19
 IDENTITY_LIMIT = 128
 """The most experts that logits are drawn for as a table, where a recipe with a gate can be."""
 
-_SEEDS = st.integers(0, 2**16 - 1)
-
+_SEEDS = range(2**16)
+_LAYOUTS = ("rows",) * 6 + ("hidden", "gate_weight")
+_GATE_BIASES = ("quarters",) * len(GATE_BIASES) + tuple(GATE_BIASES)
+_DRAWN_APART = ("num_experts", "top_k", "groups.count", "groups.kept")
 
 Offers = Mapping[str, Callable[[Sequence[Any]], Sequence[Any]]]
 
@@ -85,22 +88,27 @@ def routing_cases(
 @st.composite
 def focused_cases(draw: st.DrawFn, capabilities: Capabilities, focus: Focus) -> Case:
     """Generate whole cases where ``focus`` looks."""
-    choose = _chooser(draw, focus.offers)
+    return choose_case(_chooser(draw), capabilities, focus)
+
+
+def choose_case(choose: axes.Choose, capabilities: Capabilities, focus: Focus) -> Case:
+    """Return the whole case that ``choose`` leads to; every part of it is one of its choices."""
+    choose = _narrowed(choose, focus.offers)
     config = _config(choose, capabilities)
-    draft = _draft(draw, choose, config, capabilities, focus)
+    draft = _draft(choose, config, capabilities, focus)
     return Case(config=config, inputs=make_inputs(config, draft), recipe=draft.recipe)
 
 
 @st.composite
 def _configs(draw: st.DrawFn, capabilities: Capabilities) -> RouterConfig:
-    return _config(_chooser(draw, {}), capabilities)
+    return _config(_chooser(draw), capabilities)
 
 
 @st.composite
 def _drafts(
     draw: st.DrawFn, config: RouterConfig, capabilities: Capabilities, focus: Focus
 ) -> Draft:
-    return _draft(draw, _chooser(draw, focus.offers), config, capabilities, focus)
+    return _draft(_narrowed(_chooser(draw), focus.offers), config, capabilities, focus)
 
 
 def _config(choose: axes.Choose, capabilities: Capabilities) -> RouterConfig:
@@ -117,43 +125,48 @@ def shared_expert_cases(
     gated: Sequence[bool] = (False, True),
 ) -> SharedCase:
     """Generate shared-expert calls of the given kinds."""
-    kind = draw(st.sampled_from(kinds))
+    choose = _chooser(draw)
+    kind = choose("kind", kinds)
     return make_shared_case(
         kind=kind,
-        gated=kind != "none" and draw(st.sampled_from(gated)),
-        dtype=draw(st.sampled_from(dtypes)),
-        tokens=draw(st.sampled_from((1, 2, 3, 0, 7, 17))),
-        hidden=draw(st.sampled_from((1, 2, 4, 8, 33))),
-        width=draw(st.sampled_from((1, 2, 4, 16))),
-        seed=draw(_SEEDS),
+        gated=kind != "none" and choose("gated", gated),
+        dtype=choose("dtype", dtypes),
+        tokens=choose("num_tokens", (1, 2, 3, 0, 7, 17)),
+        hidden=choose("hidden_size", (1, 2, 4, 8, 33)),
+        width=choose("width", (1, 2, 4, 16)),
+        seed=choose("seed", _SEEDS),
     )
 
 
 def _draft(
-    draw: st.DrawFn,
-    choose: axes.Choose,
-    config: RouterConfig,
-    capabilities: Capabilities,
-    focus: Focus,
+    choose: axes.Choose, config: RouterConfig, capabilities: Capabilities, focus: Focus
 ) -> Draft:
     claims = [claim for claim in capabilities.claims if claim.covers(config)]
     parts = axes.choose_parts(choose, choose("claim", claims), config, capabilities.takes)
     tokens = choose("num_tokens", _tokens(config.num_experts, capabilities))
     recipe = choose("recipe", _recipes(config, focus))
-    pooled = choose("columns", (0, 0, 1)) == 1 and recipe != "near-group-ties"
-    pooled = pooled and config.num_experts <= POOL
+    layouts = _LAYOUTS if "strided" in capabilities.layouts else _LAYOUTS[:1]
     return Draft(
         recipe=recipe,
-        seed=draw(_SEEDS),
+        seed=choose("seed", _SEEDS),
         dtype=choose("dtype", capabilities.dtypes),
         tokens=tokens,
         hidden=_hidden(choose, config, tokens, focus.hidden_sizes),
         parts=parts,
         bias=choose("bias", focus.biases) if parts.selection_bias != "none" else "zero",
-        columns=_indices(draw, config.num_experts) if pooled else None,
-        strided="strided" in capabilities.layouts and choose("layout", (0, 0, 0, 1)) == 1,
+        gate_bias=choose("gate_bias", _GATE_BIASES) if parts.gate_bias else "quarters",
+        columns=_columns(choose, config.num_experts, recipe),
+        layout=choose("layout", layouts),
         given_logits=capabilities.takes == "logits",
     )
+
+
+def _columns(choose: axes.Choose, num_experts: int, recipe: str) -> list[int] | None:
+    """Return indices into the pool of experts, for a third of the cases with few enough."""
+    pooled = choose("columns", (0, 0, 1)) == 1 and recipe != "near-group-ties"
+    if not pooled or num_experts > POOL:
+        return None
+    return [choose("column", range(POOL)) for _ in range(num_experts)]
 
 
 def _recipes(config: RouterConfig, focus: Focus) -> Sequence[str]:
@@ -170,19 +183,26 @@ def _tokens(num_experts: int, capabilities: Capabilities) -> list[int]:
 
 def _hidden(choose: axes.Choose, config: RouterConfig, tokens: int, offered: Sequence[int]) -> int:
     most = max(1, GATE_BUDGET // max(tokens, config.num_experts))
-    return choose("hidden_size", [n for n in offered if n <= most] or [min(offered)])
+    published = published_widths(config)
+    sizes = [n for n in (*offered, *published * len(offered)) if n <= most]
+    return choose("hidden_size", sizes or [min(offered)])
 
 
-def _indices(draw: st.DrawFn, count: int) -> list[int]:
-    return draw(_lists_of(count))
+def _narrowed(choose: axes.Choose, offers: Offers) -> axes.Choose:
+    """Return a chooser that offers less; published sizes only where no size is filtered."""
+    if not {*offers}.isdisjoint(_DRAWN_APART):
+        offers = {"sizes": lambda offered: offered[:1], **offers}
+
+    def narrowed(name: str, offered: Sequence[Any]) -> Any:
+        return choose(name, offers[name](offered) or offered if name in offers else offered)
+
+    return narrowed if offers else choose
 
 
-def _chooser(draw: st.DrawFn, offers: Offers) -> axes.Choose:
+def _chooser(draw: st.DrawFn) -> axes.Choose:
     """Return a chooser that draws indices: strategies are cached, since making one is slow."""
 
     def choose(name: str, offered: Sequence[Any]) -> Any:
-        if name in offers:
-            offered = offers[name](offered) or offered
         return offered[0] if len(offered) == 1 else offered[draw(_index_below(len(offered)))]
 
     return choose
@@ -191,8 +211,3 @@ def _chooser(draw: st.DrawFn, offers: Offers) -> axes.Choose:
 @cache
 def _index_below(count: int) -> st.SearchStrategy[int]:
     return st.integers(0, count - 1)
-
-
-@cache
-def _lists_of(count: int) -> st.SearchStrategy[list[int]]:
-    return st.lists(st.integers(0, POOL - 1), min_size=count, max_size=count)

@@ -1,0 +1,64 @@
+"""The sizes of shipped models: E, K, groups and H as they were published together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from moe_routing.implementations import GroupRule, Limits
+from moe_routing.reference import PRESETS, RouterConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """E, K and ``groups=(count, kept)`` of a shipped model, and the widths H they came with."""
+
+    num_experts: int
+    top_k: int
+    groups: tuple[int, int] | None
+    widths: tuple[int, ...]
+
+    def fits(self, rules: Sequence[GroupRule | None], limits: Limits) -> bool:
+        """Tell whether a claim with these group ``rules`` has room for such a router."""
+        return (
+            any((rule is None) == (self.groups is None) for rule in rules)
+            and self.num_experts <= (limits.max_experts or self.num_experts)
+            and self.num_experts % limits.experts_multiple_of == 0
+            and self.top_k <= (limits.max_top_k or self.top_k)
+        )
+
+
+_Key = tuple[int, int, tuple[int, int] | None]
+
+
+def _key(config: RouterConfig) -> _Key:
+    groups = None if config.groups is None else (config.groups.count, config.groups.kept)
+    return config.num_experts, config.top_k, groups
+
+
+def _widths() -> dict[_Key, set[int]]:
+    found: dict[_Key, set[int]] = {}
+    for preset in PRESETS.values():
+        found.setdefault(_key(preset.config), set()).add(preset.hidden_size)
+    return found
+
+
+_WIDTHS = {key: tuple(sorted(widths)) for key, widths in _widths().items()}
+
+PUBLISHED = tuple(
+    Published(num_experts=key[0], top_k=key[1], groups=key[2], widths=_WIDTHS[key])
+    for key in sorted(_WIDTHS, key=lambda key: (*key[:2], key[2] or (0, 0)))
+)
+"""The sizes of the presets, the smallest first."""
+
+
+@cache
+def published_for(rules: tuple[GroupRule | None, ...], limits: Limits) -> list[Published]:
+    """Return the published sizes for which a claim with these group ``rules`` has room."""
+    return [sizes for sizes in PUBLISHED if sizes.fits(rules, limits)]
+
+
+def published_widths(config: RouterConfig) -> tuple[int, ...]:
+    """Return the widths H that were published with the sizes of ``config``; mostly none."""
+    return _WIDTHS.get(_key(config), ())
