@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from moe_routing.conformance.results import AdapterResult, ClauseResult, RunResult
@@ -35,12 +33,6 @@ def environment() -> dict[str, Any]:
         "threads": os.environ.get("OMP_NUM_THREADS"),
         "packages": {name: found for name in _PACKAGES if (found := _version(name))},
     }
-
-
-def write_report(result: RunResult, path: Path) -> None:
-    """Write the JSON report of a run."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report(result), indent=1) + "\n")
 
 
 def report(result: RunResult) -> dict[str, Any]:

@@ -18,7 +18,7 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.table import Table
 
     from moe_routing.conformance.engine import wrapped
-    from moe_routing.conformance.terminal import plain_console
+    from moe_routing.conformance.writers.terminal import plain_console
     from moe_routing.implementations import AdapterError, load_adapter, registered
 
     table = Table(box=None)

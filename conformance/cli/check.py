@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from moe_routing.conformance.cli import outputs
 from moe_routing.conformance.cli.options import CASES, EXIT_CODES, Commands, load, positive
 
 
@@ -35,10 +36,10 @@ def add(commands: Commands) -> None:
         help="known divergences; default: those shipped with the adapters",
     )
     check.add_argument("--device", default="cpu", metavar="cpu|cuda")
-    check.add_argument("--json", type=Path, metavar="FILE", help="write the report")
     check.add_argument(
         "--cases", type=Path, default=CASES, metavar="DIR", help="where failing cases go"
     )
+    outputs.add(check)
     check.set_defaults(run=run)
 
 
@@ -47,8 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     from moe_routing.conformance.check import check, known_divergences
     from moe_routing.conformance.clauses import select_clauses
     from moe_routing.conformance.engine import PROFILES, Plan
-    from moe_routing.conformance.report import write_report
-    from moe_routing.conformance.terminal import Terminal
+    from moe_routing.conformance.writers.terminal import Terminal
 
     plan = Plan(
         clauses=select_clauses(arguments.clause),
@@ -56,8 +56,9 @@ def run(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         known=known_divergences(arguments.known),
     )
+    files = outputs.paths(arguments)
     adapters = load(arguments.adapter, arguments.device)
-    terminal = Terminal()
+    terminal = Terminal(several=len(adapters) > 1)
     result = check(
         adapters,
         plan,
@@ -65,7 +66,6 @@ def run(arguments: argparse.Namespace) -> int:
         cases=arguments.cases,
         writers=[terminal],
     )
-    if arguments.json is not None:
-        write_report(result, arguments.json)
     terminal.close(result)
+    outputs.write(result, files, arguments.github)
     return result.exit_code

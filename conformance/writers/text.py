@@ -1,0 +1,96 @@
+"""The words that all writers share: clean text, a broken clause told, how to repeat it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections import Counter
+
+from moe_routing.conformance.results import (
+    GREEN,
+    AdapterResult,
+    ClauseResult,
+    RunResult,
+)
+
+GLYPHS = {
+    "pass": "✓",
+    "known": "≈",
+    "unsupported": "-",
+    "fail": "✗",
+    "error": "!",
+    "crash": "!",
+    "timeout": "!",
+    "fixed": "↑",
+    "inconclusive": "?",
+}
+"""A sign for each status, for where colour alone would tell it."""
+
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\r]")
+
+
+def printable(text: str) -> str:
+    r"""Return ``text`` with what no terminal, XML or HTML should be given as ``\x1b``."""
+    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def broken(adapter: AdapterResult) -> list[ClauseResult]:
+    """Return the clauses that turn the run red, in the order of the specification."""
+    return [each for each in adapter.clauses if each.status not in GREEN]
+
+
+def by_clause(run: RunResult) -> dict[str, list[ClauseResult | None]]:
+    """Return a row for each clause: its result on every adapter, or None where it was not run."""
+    rows: dict[str, list[ClauseResult | None]] = {}
+    for number, adapter in enumerate(run.adapters):
+        for clause in adapter.clauses:
+            rows.setdefault(clause.id, [None] * len(run.adapters))[number] = clause
+    return rows
+
+
+def counts(adapter: AdapterResult) -> str:
+    """Return the counts of an adapter in one line, which says so where nothing was checked."""
+    summary = adapter.summary()
+    if not summary["applicable"]:
+        (most, _), *_ = Counter(each.message for each in adapter.clauses).most_common(1)
+        total = summary["in_spec"]
+        return f"nothing was checked: all {total} clauses are unsupported; most often, {most}"
+    words = ", ".join(f"{summary[name]} {name}" for name in _SHOWN if summary[name])
+    return f"{words}; {summary['applicable']} of {summary['in_spec']} clauses apply"
+
+
+def headline(adapter: AdapterResult) -> str:
+    """Return an adapter's name, with what it wraps and what it declares."""
+    wraps = f" ({adapter.package} {adapter.version})" if adapter.package else ""
+    declared = f"  declares {', '.join(adapter.numerics)}" if adapter.numerics else ""
+    return printable(f"{adapter.name}{wraps}{declared}")
+
+
+def reproduce(adapter: AdapterResult, clause: ClauseResult) -> str:
+    """Return the command that repeats a broken clause: its case alone, if it has one."""
+    if clause.case_file is not None:
+        words = ["moe-routing", "replay", clause.case_file, adapter.reference]
+    else:
+        words = ["moe-routing", "check", adapter.reference, "--clause", clause.id]
+    return printable(shlex.join(words))
+
+
+def told(adapter: AdapterResult, clause: ClauseResult) -> list[str]:
+    """Tell a broken clause line by line: what went wrong, the story, and how to repeat it."""
+    lines = [clause.message]
+    if clause.failure is not None:
+        lines.append(f"went wrong at: {clause.failure.stage}")
+        lines += [f"  {line}" for line in clause.failure.details]
+    lines = [printable(line) for line in lines]
+    return [*lines, f"Reproduce with: {reproduce(adapter, clause)}"]
+
+
+def verdict(run: RunResult) -> str:
+    """Return in a few words how the run ended."""
+    red = sum(len(broken(adapter)) for adapter in run.adapters)
+    if red:
+        return f"{red} broken clause{'s' if red > 1 else ''}"
+    return "nothing was checked" if run.exit_code else "every clause that applies holds"
+
+
+_SHOWN = ("passed", "failed", "known", "inconclusive", "unsupported", "errors")

@@ -1,0 +1,104 @@
+"""Runs that the tests of the writers share: one with every status, and one that is real."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from moe_routing.conformance.check import check
+from moe_routing.conformance.clauses import CLAUSES, select_clauses
+from moe_routing.conformance.engine import Plan
+from moe_routing.conformance.failure import Failure
+from moe_routing.conformance.results import AdapterResult, ClauseResult, RunResult, Status
+from moe_routing.implementations import load_adapter
+
+WRONG = Path(__file__).parent / "data" / "wrong_adapters.py"
+
+HOSTILE = (
+    "</script><script>document.title='taken'</script> & \"'`|*_ ]]> [red]% ::error::x \x1b[31m\x00"
+)
+"""A name or message that means something in every format there is."""
+
+
+@pytest.fixture(scope="session")
+def hostile() -> str:
+    """Text that means something in every format there is."""
+    return HOSTILE
+
+
+@pytest.fixture(scope="session")
+def every_status() -> RunResult:
+    """One clause of each status, on an adapter whose name, story and paths are hostile."""
+    clauses = tuple(
+        ClauseResult(
+            id=id_,
+            level=CLAUSES[id_].level,
+            chapter=CLAUSES[id_].chapter,
+            status=status,
+            examples=3,
+            tokens=5,
+            seconds=0.5,
+            message="" if status == "pass" else f"{status}: {HOSTILE}",
+            failure=Failure(stage="weights", summary=HOSTILE, token=1, details=(HOSTILE, "````"))
+            if status == "fail"
+            else None,
+            case_file=f"cases/{HOSTILE}.json" if status in ("fail", "error", "crash") else None,
+            divergences={"listed": HOSTILE} if status == "known" else {},
+        )
+        for id_, status in zip(CLAUSES, get_args(Status), strict=False)
+    )
+    adapter = AdapterResult(
+        name=HOSTILE,
+        package="pack",
+        version="1.0",
+        numerics=["multiply=tf32"],
+        clauses=clauses,
+        reference=f"my, {HOSTILE}.py:Router",
+    )
+    return _run(adapter)
+
+
+@pytest.fixture(scope="session")
+def nothing_checked() -> RunResult:
+    """An adapter that supports no clause."""
+    clauses = tuple(
+        ClauseResult(
+            id=each.id,
+            level=each.level,
+            chapter=each.chapter,
+            status="unsupported",
+            message="the adapter claims nothing",
+        )
+        for each in CLAUSES.values()
+    )
+    return _run(
+        AdapterResult(
+            name="idle",
+            package=None,
+            version=None,
+            numerics=[],
+            clauses=clauses,
+            reference="idle.py:Idle",
+        )
+    )
+
+
+@pytest.fixture(scope="session")
+def wrong_run(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    """A right adapter beside two that are wrong at different stages, with their case files."""
+    references = ["reference", *(f"{WRONG}:{name}" for name in ("BiasedWeights", "LastExpertLost"))]
+    plan = Plan(clauses=select_clauses(["weights.*", "groups.*", "logits.match"]), max_examples=5)
+    return check(
+        {reference: load_adapter(reference) for reference in references},
+        plan,
+        profile="smoke",
+        cases=tmp_path_factory.mktemp("cases"),
+    )
+
+
+def _run(adapter: AdapterResult) -> RunResult:
+    return RunResult(
+        profile="ci", seed=0, max_examples=100, environment={"python": "3"}, adapters=(adapter,)
+    )
