@@ -24,6 +24,19 @@ POWER = 8
 """Units of roundoff in one power: 4 ulp, CUDA's documented powf."""
 
 
+_MAY_FLUSH = ("float32", "bfloat16")
+
+
+def underflow(form: FloatFormat) -> float:
+    """Return the largest absolute error of one rounding below the normal range of ``form``.
+
+    Float32, and bfloat16 which runs through it, are flushed to 0 by the fast modes of GPUs
+    and CPUs: all of ``tiny``. Float16 is not, unless asked for by name (PTX ``.ftz.f16``,
+    ARM FZ16), and rounds to the nearest subnormal: half the least of them.
+    """
+    return form.tiny if form.name in _MAY_FLUSH else form.unit_roundoff * form.tiny
+
+
 class JudgeError(Exception):
     """The judge itself went wrong: never a verdict on a backend."""
 

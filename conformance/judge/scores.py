@@ -98,10 +98,15 @@ def softmax_bounds(logits: Interval, form: FloatFormat) -> ScoreBounds:
     norm = np.abs(shift) + np.log(logits.lo.shape[1])
     slack = u * (_magnitude(logits) + _LOGARITHM * norm)
     return ScoreBounds(
-        scores=Interval(scores.lo * np.exp(-slack), scores.hi * np.exp(slack)),
+        scores=_exponent_off(scores, slack),
         numerators=numerators,
-        denominator=denominator,
+        denominator=_exponent_off(denominator, u * (np.abs(shift) + _LOGARITHM * norm)),
     )
+
+
+def _exponent_off(values: Interval, slack: Floats) -> Interval:
+    """Allow an absolute error of ``slack`` in the exponent of ``values``."""
+    return Interval(values.lo * np.exp(-slack), values.hi * np.exp(slack))
 
 
 def _own_share(numerators: Interval, total: Interval, form: FloatFormat) -> Interval:

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from moe_routing.conformance.judge.intervals import DIVISION, POWER, ROUNDING, Interval
+from moe_routing.conformance.judge.intervals import (
+    DIVISION,
+    POWER,
+    ROUNDING,
+    Interval,
+    underflow,
+)
 from moe_routing.conformance.judge.scores import (
     EXPONENT,
     ScoreBounds,
@@ -129,31 +135,40 @@ def renormalized(
 
     A weight is part of its own norm, so each endpoint takes the same endpoint of itself
     and the opposite one of the others. The denominator of a softmax cancels; eps and
-    floor, which do not contain it, are multiplied by it instead. eps may vanish against
-    the sum, so the divisor takes eps for its upper bound and nothing for its lower.
+    floor, which do not contain it, are multiplied by it instead.
     """
     u, tiny = form.unit_roundoff, form.tiny
+    eps, floor = guard(rule.eps, form), guard(rule.floor, form)
     own, share = gathered.numerators.nonnegative(), gathered.denominator
     low, high = (_powers(rule, Interval.point(x), share, form) for x in (own.lo, own.hi))
     least, most = low.lo.sum(axis=1, keepdims=True), high.hi.sum(axis=1, keepdims=True)
     beside_hi = _root(rule, np.maximum(least - low.lo, 0.0) + high.lo)
     beside_lo = _root(rule, np.maximum(most - high.hi, 0.0) + low.hi)
-    floor = rule.floor if rule.floor >= tiny else 0.0  # below the normal range it may vanish
-    lower = np.maximum(beside_hi, floor * share.lo)
-    upper = np.maximum(beside_lo + rule.eps * share.hi, rule.floor * share.hi)
+    lower = np.maximum(beside_hi + eps.lo * share.lo, floor.lo * share.lo)
+    upper = np.maximum(beside_lo + eps.hi * share.hi, floor.hi * share.hi)
     roundings = own.lo.shape[1] * max(1.0, 1.0 / rule.order) + DIVISION
     if rule.order != 1.0:
         roundings += POWER
     with np.errstate(invalid="ignore", divide="ignore"):
         lo, hi = own.lo / upper, own.hi / lower
     in_range = most <= form.largest * share.lo**rule.order  # else the sum may be infinite
-    positive = np.maximum(least, floor * share.lo) > 0.0
+    positive = np.maximum(least, np.maximum(eps.lo, floor.lo) * share.lo) > 0.0
     decided = (positive & in_range)[:, 0] & np.isfinite(upper).all(axis=1)
     lo = np.where(decided[:, None] & np.isfinite(lo), lo, 0.0)
     # powers that underflow by themselves leave a norm too small, and so no upper bound
     most_undecided = 1.0 if rule.order == 1.0 else np.inf
     hi = np.where(decided[:, None] & ~np.isnan(hi), hi, most_undecided)
     return Interval(lo, hi).widen(roundings, u, tiny), decided
+
+
+def guard(value: float, form: FloatFormat) -> Interval:
+    """Bound eps or floor once it is stored in ``form`` and added: 0 is exactly 0.
+
+    The storage is one rounding. Below the normal range it is absolute, and so is that of
+    the sum with eps (in the normal range that one is counted with the norm's additions).
+    """
+    stored = Interval.point(value).widen(ROUNDING, form.unit_roundoff, 2.0 * underflow(form))
+    return stored.nonnegative() if value else Interval.point(value)
 
 
 def _powers(rule: Renormalize, values: Interval, share: Interval, form: FloatFormat) -> Interval:
@@ -183,20 +198,23 @@ def sum_bounds(
     """Bound the sum ``[T]`` of plainly renormalised weights: the scale, and roundings.
 
     The quotients share their numerators with the norm, so the numerators' own errors
-    cancel; what stays is K additions, the epsilon, the quotient, the scale, and the cast.
-    A softmax may be normalised by a separately computed logarithm of the norm, whose
-    rounding is absolute in the exponent. Decided only where the norm absorbs the epsilon
-    into one rounding, and where it lies far enough above the subnormal range.
+    cancel: ``norm / (norm + eps)``, which grows with the norm. What stays is K additions,
+    that of eps, the quotient, the scale, and the cast. A softmax may be normalised by a
+    separately computed logarithm of the norm, whose rounding is absolute in the exponent.
+    Decided only where the norm lies far enough above the subnormal range.
     """
     form, u, k = score_format, score_format.unit_roundoff, config.top_k
     largest = np.maximum(np.abs(operated.lo), np.abs(operated.hi))
     largest = np.where(np.isfinite(largest), largest, 0.0).max(axis=1, initial=0.0)
     softmax = config.score == "softmax" or config.weights_from == "softmax_of_selected"
     slack = u * EXPONENT * 2.0 * largest if softmax else np.zeros(len(largest))
-    one = Interval(np.exp(-slack), np.exp(slack)).widen(k + DIVISION + POWER + ROUNDING, u)
+    gathered = _gather(config, operated, scores, competing, expert_ids, numerics, form)
+    norm = gathered.plain.nonnegative()
+    norm = Interval(norm.lo.sum(axis=1), norm.hi.sum(axis=1))
+    eps = guard(config.renormalize.eps if config.renormalize else 0.0, form)
+    one = Interval(norm.lo / (norm.lo + eps.hi), norm.hi / (norm.hi + eps.lo))
+    one = Interval(one.lo * np.exp(-slack), one.hi * np.exp(slack))
+    one = one.widen(k + DIVISION + POWER + ROUNDING, u)
     absolute = k * (form.tiny * (1.0 + abs(config.scale)) + weight_format.tiny)
     sums = one.times(config.scale).widen(ROUNDING, weight_format.unit_roundoff, absolute)
-    gathered = _gather(config, operated, scores, competing, expert_ids, numerics, form)
-    norm = gathered.plain.nonnegative().lo.sum(axis=1)
-    eps = config.renormalize.eps if config.renormalize else 0.0
-    return WeightBounds(permitted=sums, decided=(norm * u >= eps) & (norm * u >= form.tiny))
+    return WeightBounds(permitted=sums, decided=norm.lo * u >= form.tiny)
