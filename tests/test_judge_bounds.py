@@ -477,6 +477,7 @@ SOFTMAXES: dict[str, Callable[[Array], Array]] = {
     "online": online_softmax,
 }
 
+
 def spread_rows(width: int, shift: float, experts: int, seed: int = 0) -> Array:
     """Rows whose least logit is ``width`` below the greatest, which is ``shift``."""
     rng = np.random.default_rng(seed)

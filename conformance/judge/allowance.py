@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from moe_routing.conformance.judge.intervals import underflow
 from moe_routing.reference import stages
 from moe_routing.reference.formats import FORMATS, Floats
 from moe_routing.reference.weights import gather_weights, renormalize, scale
@@ -53,7 +54,7 @@ def _exact_weights(verdict: Verdict) -> Floats:
 def _share(error: Floats, allowed: Floats, value: Floats, dtype: str) -> float:
     """Return the largest share of an allowance used beyond one forced rounding to ``dtype``."""
     form = FORMATS.get(dtype, FORMATS["float64"])
-    forced = np.where(np.isfinite(value), form.unit_roundoff * np.abs(value) + form.tiny, 0.0)
+    forced = np.where(np.isfinite(value), form.unit_roundoff * np.abs(value) + underflow(form), 0.0)
     forced = np.minimum(forced, allowed)
     beyond, rest = np.maximum(error - forced, 0.0), allowed - forced
     shares = np.divide(beyond, rest, out=np.where(beyond > 0, np.inf, 0.0), where=rest > 0)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from moe_routing.conformance.judge.intervals import DIVISION, ELEMENTARY, Interval
+from moe_routing.conformance.judge.intervals import DIVISION, ELEMENTARY, Interval, underflow
 from moe_routing.implementations import Numerics
 from moe_routing.reference import RouterConfig, RouterInputs
 from moe_routing.reference.formats import FLOAT32, INPUT_FORMATS, FloatFormat, Floats
@@ -77,7 +77,7 @@ def logit_bounds(
     storage = out.unit_roundoff * (_stored(parts, finite_bias, z) + accumulation)
     storage = np.where(clean & exact(out), 0.0, storage)
     terms = len(parts) + (inputs.gate_bias is not None)
-    radius = accumulation + storage + terms * out.tiny
+    radius = accumulation + storage + terms * underflow(out)
     largest_part = np.max([np.abs(part.value) for part in parts], axis=0)
     overflows = (magnitude > FLOAT32.largest) | (
         np.maximum(np.abs(z), largest_part) + radius > out.largest
@@ -114,7 +114,9 @@ def _gate_input(
     roundings = (inputs.hidden_size + 2) / 2 + ELEMENTARY + DIVISION + 2
     relative = roundings * FLOAT32.unit_roundoff + _INPUT_NORM_STORES * out.unit_roundoff
     scale = 1.0 if inputs.hidden_scale is None else np.abs(inputs.hidden_scale)
-    error = relative * np.abs(x) + _INPUT_NORM_STORES * out.tiny * (1.0 + scale)
+    unscaled = np.abs(normalize_input(config.input_norm, replace(inputs, hidden_scale=None)))
+    reach = 1.0 + scale + unscaled * inputs.hidden_size**0.5
+    error = relative * np.abs(x) + _INPUT_NORM_STORES * underflow(out) * reach
     hidden = inputs.hidden.astype(np.float64)
     squares = (hidden * hidden).sum(axis=1, keepdims=True)
     return np.where(squares > FLOAT32.largest, np.nan, x), error

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moe_routing.conformance.judge.intervals import DIVISION, ELEMENTARY, ROUNDING, Interval
+from moe_routing.conformance.judge.intervals import (
+    DIVISION,
+    ELEMENTARY,
+    ROUNDING,
+    Interval,
+    underflow,
+)
 from moe_routing.implementations import Numerics
 from moe_routing.reference import RouterConfig
 from moe_routing.reference.formats import FLOAT32, FloatFormat, Floats
@@ -37,16 +43,21 @@ class ScoreBounds:
 
 
 def operated_bounds(config: RouterConfig, logits: Interval, form: FloatFormat) -> Interval:
-    """Carry logit bounds through the logit op, two roundings and a tanh at most."""
+    """Carry logit bounds through the logit op, two roundings and a tanh at most.
+
+    What underflows is the multiplier or its product; the quotient, the tanh or the product
+    of the softcap, the first two of which are still to be multiplied by it.
+    """
+    u, tiny = form.unit_roundoff, underflow(form)
     if config.logit_multiplier != 1.0:
-        logits = logits.times(config.logit_multiplier).widen(
-            2 * ROUNDING, form.unit_roundoff, form.tiny
-        )
+        absolute = tiny * (1.0 + _magnitude(logits))
+        logits = logits.times(config.logit_multiplier).widen(2 * ROUNDING, u, absolute)
     if config.logit_softcap is not None:
         capped = Interval(
             *(logit_op(_only_softcap(config), bound) for bound in (logits.lo, logits.hi))
         )
-        logits = capped.widen(DIVISION + ELEMENTARY + 2 * ROUNDING, form.unit_roundoff, form.tiny)
+        absolute = tiny * (1.0 + 2.0 * config.logit_softcap)
+        logits = capped.widen(DIVISION + ELEMENTARY + 2 * ROUNDING, u, absolute)
     return logits
 
 
@@ -80,7 +91,7 @@ def softmax_bounds(logits: Interval, form: FloatFormat) -> ScoreBounds:
     exactly. Rows of -inf alone, or with +inf, are NaN in every backend; here they get
     [0, 1], and the caller must not judge them.
     """
-    u, tiny = form.unit_roundoff, form.tiny
+    u, tiny = form.unit_roundoff, underflow(form)
     shift = logits.hi.max(axis=1, keepdims=True, initial=-np.inf)
     shift = np.where(np.isfinite(shift), shift, 0.0)
     slack = u * EXPONENT * (_magnitude(logits) + np.abs(shift))
@@ -115,7 +126,7 @@ def _own_share(numerators: Interval, total: Interval, form: FloatFormat) -> Inte
         lo = numerators.lo / (numerators.lo + np.maximum(total.hi - numerators.hi, 0.0))
         hi = numerators.hi / (numerators.hi + np.maximum(total.lo - numerators.lo, 0.0))
     quotient = Interval(np.where(np.isnan(lo), 0.0, lo), np.where(np.isnan(hi), 1.0, hi))
-    summed = quotient.widen(numerators.lo.shape[1] + DIVISION, form.unit_roundoff, form.tiny)
+    summed = quotient.widen(numerators.lo.shape[1] + DIVISION, form.unit_roundoff, underflow(form))
     never = (numerators.hi == 0.0) & (total.lo > 0.0)
     return Interval.point(np.zeros(quotient.lo.shape)).where(never, summed.nonnegative())
 
@@ -123,15 +134,17 @@ def _own_share(numerators: Interval, total: Interval, form: FloatFormat) -> Inte
 def sigmoid_bounds(logits: Interval, form: FloatFormat, numerics: Numerics) -> Interval:
     """Bound ``1 / (1 + exp(-z))``: an exponential, a sum and a quotient.
 
-    The tanh form ``(1 + tanh(z / 2)) / 2`` errs by units of 1, not of the value: declared
-    as ``sigmoid="absolute"``.
+    Exponential and quotient may underflow, and where the exponential overflows the quotient
+    is 0. The tanh form ``(1 + tanh(z / 2)) / 2`` errs by units of 1, not of the value:
+    declared as ``sigmoid="absolute"``.
     """
     u = form.unit_roundoff
     slack = u * EXPONENT * _magnitude(logits)
     bounds = Interval(sigmoid(logits.lo - slack), sigmoid(logits.hi + slack))
     absolute = ELEMENTARY * u if numerics.sigmoid == "absolute" else 0.0
     roundings = ELEMENTARY + DIVISION + ROUNDING
-    wide = bounds.widen(roundings, u, form.tiny + absolute).nonnegative()
+    wide = bounds.widen(roundings, u, 2.0 * underflow(form) + absolute).nonnegative()
+    wide = Interval(np.where(wide.lo * form.largest < 1.0, 0.0, wide.lo), wide.hi)
     return Interval.point(np.zeros(logits.lo.shape)).where(np.isneginf(logits.hi), wide)
 
 
@@ -141,11 +154,11 @@ def _sqrtsoftplus_bounds(logits: Interval, form: FloatFormat, numerics: Numerics
     ``softplus="absolute"`` declares ``log(1 + exp(z))`` computed as written, whose sum
     rounds by units of 1.
     """
-    u, tiny = form.unit_roundoff, form.tiny
+    u, tiny = form.unit_roundoff, underflow(form)
     slack = u * EXPONENT * _magnitude(logits)
     squares = Interval(sqrtsoftplus(logits.lo - slack) ** 2, sqrtsoftplus(logits.hi + slack) ** 2)
     absolute = ELEMENTARY * u if numerics.softplus == "absolute" else 0.0
-    squares = squares.widen(2 * ELEMENTARY + 2 * ROUNDING, u, tiny + absolute).nonnegative()
+    squares = squares.widen(2 * ELEMENTARY + 2 * ROUNDING, u, 2.0 * tiny + absolute).nonnegative()
     roots = Interval(np.sqrt(squares.lo), np.sqrt(squares.hi)).widen(ELEMENTARY + ROUNDING, u, tiny)
     wide = roots.nonnegative()
     return Interval.point(np.zeros(logits.lo.shape)).where(np.isneginf(logits.hi), wide)

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moe_routing.conformance.judge.intervals import DIVISION, ELEMENTARY, ROUNDING, Interval
+from moe_routing.conformance.judge.intervals import (
+    DIVISION,
+    ELEMENTARY,
+    ROUNDING,
+    Interval,
+    underflow,
+)
 from moe_routing.conformance.judge.scores import EXPONENT
 from moe_routing.reference import SharedExpertConfig, SharedExpertInputs
 from moe_routing.reference.formats import FLOAT32, INPUT_FORMATS, FloatFormat, Floats
@@ -62,4 +68,4 @@ def _sigmoid(z: _Value, form: FloatFormat) -> _Value:
 
 
 def _stored(exact: Floats, error: Floats, form: FloatFormat) -> _Value:
-    return _Value(exact, error + form.unit_roundoff * (np.abs(exact) + error) + form.tiny)
+    return _Value(exact, error + form.unit_roundoff * (np.abs(exact) + error) + underflow(form))

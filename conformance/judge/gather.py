@@ -1,0 +1,67 @@
+"""What weights are before renormalisation, at the backend's own ids (docs/spec/judging.md)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from moe_routing.conformance.judge.intervals import Interval
+from moe_routing.conformance.judge.scores import ScoreBounds, sigmoid_bounds, softmax_bounds
+from moe_routing.conformance.judge.selection import certain_groups, possible_groups
+from moe_routing.implementations import Numerics
+from moe_routing.reference import RouterConfig
+from moe_routing.reference.formats import FloatFormat
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Gathered:
+    """Weights before renormalisation, as quotients; ``plain`` are the quotients."""
+
+    plain: Interval
+    numerators: Interval
+    denominator: Interval
+    decided: npt.NDArray[np.bool_]
+
+
+def gather(
+    config: RouterConfig,
+    operated: Interval,
+    scores: ScoreBounds,
+    competing: Interval,
+    expert_ids: npt.NDArray[np.int64],
+    numerics: Numerics,
+    form: FloatFormat,
+) -> Gathered:
+    """Bound what ``config.weights_from`` names at ``expert_ids [T, K]``, all in range."""
+    ones = Interval.point(np.ones((len(expert_ids), 1)))
+    always = np.ones(len(expert_ids), dtype=bool)
+    if config.weights_from == "softmax_of_selected":
+        selected = softmax_bounds(operated.at(expert_ids), form)
+        some = ~np.isneginf(operated.at(expert_ids).hi).all(axis=1)  # else 0 / 0
+        plain = selected.scores
+        return Gathered(plain=plain, numerators=plain, denominator=ones, decided=some)
+    if config.weights_from == "sigmoid_of_selected":
+        plain = sigmoid_bounds(operated.at(expert_ids), form, numerics)
+        return Gathered(plain=plain, numerators=plain, denominator=ones, decided=always)
+    plain, numerators = scores.scores, scores.numerators
+    if config.weights_from == "masked_scores" and config.groups is not None:
+        plain, numerators = (_masked(config, competing, x, form) for x in (plain, numerators))
+    return Gathered(
+        plain=plain.at(expert_ids),
+        numerators=numerators.at(expert_ids),
+        denominator=scores.denominator,
+        decided=always,
+    )
+
+
+def _masked(
+    config: RouterConfig, competing: Interval, values: Interval, form: FloatFormat
+) -> Interval:
+    """Keep a score where its group is certainly kept, 0 where it certainly is not, else both."""
+    size = config.experts_per_group
+    kept, _ = certain_groups(competing, config.groups, form)
+    possible = possible_groups(competing, config.groups, form)
+    kept, possible = (np.repeat(mask, size, axis=1) for mask in (kept, possible))
+    return Interval(np.where(kept, values.lo, 0.0), np.where(possible, values.hi, 0.0))
