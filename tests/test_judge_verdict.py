@@ -222,6 +222,35 @@ def test_infinite_hidden_states_are_judged_for_ids_only() -> None:
     assert Bounds(router(3, 1), inputs, PLAIN).judged.tolist() == [False, True, False]
 
 
+@pytest.mark.parametrize(
+    ("axes", "logits", "dtype"),
+    [
+        ({"logit_multiplier": 2.0}, [3e38, 1.0, 0.0, 1.0], "float32"),
+        ({"scores_dtype": "input", "logit_multiplier": 3.0}, [3e4, 0.0, 1.0, 2.0], "float16"),
+        ({"score": "identity", "groups": Groups(count=2, kept=1)}, [2e38, 2e38, 0, 1], "float32"),
+        ({"selection_bias": [3e38, 0, 0, 0], "score": "identity"}, [3e38, 1, 2, 3], "float32"),
+    ],
+)
+def test_a_logit_op_that_overflows_leaves_ids_only(
+    axes: dict[str, Any], logits: list[float], dtype: str
+) -> None:
+    axes, form = dict(axes), FORMATS[dtype]
+    bias = {"selection_bias": np.float32(axes.pop("selection_bias", np.zeros(4)))}
+    config = router(4, 1, axes.pop("score", "softmax"), **axes)
+    large, small = form.round([logits]), form.round([[4.0, 3.0, 2.0, 1.0]])
+    inputs = from_logits(np.concatenate([large, small]), dtype=dtype, **bias)
+    assert Bounds(config, inputs, PLAIN).judged.tolist() == [False, True], "only one overflows"
+    weights = [[np.nan], weights_at(config, inputs, np.zeros((2, 1), np.int64))[1]]
+    assert verdict_on(config, inputs, [[3], [0]], weights).right, "NaN from an overflow is refused"
+
+
+def test_a_softcap_saturates_before_it_overflows() -> None:
+    config = router(2, 1, "sigmoid", logit_multiplier=2.0, logit_softcap=30.0)
+    inputs = from_logits([[3e38, 1.0]])
+    assert Bounds(config, inputs, PLAIN).judged.all(), "30 tanh(inf) is 30"
+    assert verdict_on(config, inputs, [[0]], [[1.0]]).right, "a saturated score is refused"
+
+
 @pytest.mark.parametrize("score", ["softmax", "sigmoid", "identity"])
 def test_an_empty_batch_is_right(score: str) -> None:
     inputs = RouterInputs(

@@ -20,13 +20,12 @@ from moe_routing.reference.logits import logit_op
 from moe_routing.reference.scores import sigmoid, sqrtsoftplus
 
 EXPONENT = 4
-"""Roundings of an exponent's argument, relative to the argument: the shift by the maximum, the
-constant log2(e), the product with it, and the subtraction of that product's own rounding."""
-
+"""Roundings of an exponent's argument, relative to the argument: its cast to the dtype of the
+scores, the shift by the maximum, the constant log2(e), and the product with it."""
 
 _LOGARITHM = 2
-"""Roundings of a norm kept as its logarithm: the sum of the maximum and the logarithm, and its
-storage; the logit that it is taken from adds one of its own."""
+"""Roundings of a norm kept as its logarithm, beside the logarithm's own: the sum with the
+maximum, and its storage; the logit that it is taken from adds one of its own."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -106,12 +105,12 @@ def softmax_bounds(logits: Interval, form: FloatFormat) -> ScoreBounds:
     numerators = numerators.widen(DIVISION, u, tiny * np.maximum(denominator.hi, 1.0))
     numerators = zero.where(np.isneginf(logits.hi), numerators.nonnegative())
     scores = _own_share(numerators, total, form)
-    norm = np.abs(shift) + np.log(logits.lo.shape[1])
-    slack = u * (_magnitude(logits) + _LOGARITHM * norm)
+    logarithm = np.log(logits.lo.shape[1])
+    norm = u * (_LOGARITHM * (np.abs(shift) + logarithm) + ELEMENTARY * logarithm)
     return ScoreBounds(
-        scores=_exponent_off(scores, slack),
+        scores=_exponent_off(scores, norm + u * _magnitude(logits)),
         numerators=numerators,
-        denominator=_exponent_off(denominator, u * (np.abs(shift) + _LOGARITHM * norm)),
+        denominator=_exponent_off(denominator, norm + u * np.abs(shift)),
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moe_routing.conformance.judge.allowance import logits_used, weights_used
+from moe_routing.conformance.judge.defined import judged_tokens
 from moe_routing.conformance.judge.intervals import Interval
 from moe_routing.conformance.judge.logits import LogitBounds, format_of, logit_bounds
 from moe_routing.conformance.judge.scores import (
@@ -67,11 +68,8 @@ class Bounds:
     @cached_property
     def judged(self) -> Bools:
         """Which tokens ``[T]`` have defined scores, and so more to judge than their ids."""
-        fine = ~self.logits.overflows.any(axis=1) & defined(self.config, self.reference.operated)
-        if self.config.groups is not None and self.config.groups.top > 1:
-            biased = self.reference.biased  # a group may sum to inf - inf
-            fine &= ~(np.isposinf(biased).any(axis=1) & np.isneginf(biased).any(axis=1))
-        return fine
+        with np.errstate(all="ignore"):
+            return judged_tokens(self.config, self.inputs, self.logits, self.reference)
 
     @cached_property
     def from_reference(self) -> SelectionBounds:
@@ -234,17 +232,3 @@ def _weight_bounds(
         score_format=format_of(config.scores_dtype, inputs),
         weight_format=format_of(config.weights_dtype, inputs),
     )
-
-
-def defined(config: RouterConfig, logits: Floats) -> Bools:
-    """Tell which tokens have defined scores: no NaN, and no softmax of infinities alone.
-
-    ``logits`` are those after the logit op. A softmax with +inf, or of -inf alone, is NaN;
-    sqrtsoftplus of +inf is infinite, and infinite weights have no ratio.
-    """
-    fine = ~np.isnan(logits).any(axis=1)
-    if config.score == "softmax" or config.weights_from == "softmax_of_selected":
-        fine &= ~np.isposinf(logits).any(axis=1) & ~np.isneginf(logits).all(axis=1)
-    if config.score == "sqrtsoftplus":
-        fine &= ~np.isposinf(logits).any(axis=1)
-    return fine

@@ -1,0 +1,58 @@
+"""Which tokens have more to judge than their ids (docs/spec/judging.md)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from moe_routing.conformance.judge.logits import LogitBounds, format_of
+from moe_routing.conformance.judge.scores import operated_bounds
+from moe_routing.conformance.judge.selection import Bools
+from moe_routing.reference import RouterConfig, RouterInputs, Stages
+from moe_routing.reference.formats import FLOAT32, Floats
+
+
+def judged_tokens(
+    config: RouterConfig, inputs: RouterInputs, logits: LogitBounds, reference: Stages
+) -> Bools:
+    """Tell which tokens ``[T]`` have defined scores that no stage may push out of range."""
+    fine = ~logits.overflows.any(axis=1) & defined(config, reference.operated)
+    fine &= ~_leaves_range(config, inputs, logits, reference)
+    if config.groups is not None and config.groups.top > 1:
+        biased = reference.biased  # a group may sum to inf - inf
+        fine &= ~(np.isposinf(biased).any(axis=1) & np.isneginf(biased).any(axis=1))
+    return fine
+
+
+def defined(config: RouterConfig, logits: Floats) -> Bools:
+    """Tell which tokens have defined scores: no NaN, and no softmax of infinities alone.
+
+    ``logits`` are those after the logit op. A softmax with +inf, or of -inf alone, is NaN;
+    sqrtsoftplus of +inf is infinite, and infinite weights have no ratio.
+    """
+    fine = ~np.isnan(logits).any(axis=1)
+    if config.score == "softmax" or config.weights_from == "softmax_of_selected":
+        fine &= ~np.isposinf(logits).any(axis=1) & ~np.isneginf(logits).all(axis=1)
+    if config.score == "sqrtsoftplus":
+        fine &= ~np.isposinf(logits).any(axis=1)
+    return fine
+
+
+def _leaves_range(
+    config: RouterConfig, inputs: RouterInputs, logits: LogitBounds, reference: Stages
+) -> Bools:
+    """Tell where the logit op, the sum with the bias or that of a group may be infinite.
+
+    A softcap saturates, so that what overflows before it does no harm.
+    """
+    form = format_of(config.scores_dtype, inputs)
+    operated = operated_bounds(config, logits.permitted, form)
+    summed = form if inputs.selection_bias is None else FLOAT32
+    top = 1 if config.groups is None else min(config.groups.top, config.experts_per_group)
+    sums = top * _magnitude(reference.biased) * (1.0 + top * summed.unit_roundoff)
+    largest = np.maximum(_magnitude(operated.lo), _magnitude(operated.hi))
+    return (largest > form.largest) | (sums > summed.largest)
+
+
+def _magnitude(values: Floats) -> Floats:
+    """Return the largest magnitude ``[T]`` of the finite values of each row."""
+    return np.where(np.isfinite(values), np.abs(values), 0.0).max(axis=1, initial=0.0)
