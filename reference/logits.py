@@ -20,20 +20,27 @@ def normalize_input(norm: RmsNorm | None, inputs: RouterInputs) -> Floats:
     return normed
 
 
-def gate_logits(config: RouterConfig, inputs: RouterInputs) -> Floats:
-    """Return ``x W^T + x d^T + b``, shape ``[T, E]``, before the logit op.
+def gate_products(config: RouterConfig, inputs: RouterInputs) -> tuple[Floats, ...]:
+    """Return the products that the logits sum, each ``[T, E]``: ``x W^T``, then ``x d^T``.
 
-    These are the values that ``Routing.logits`` reports. Equal gate rows give equal logits
-    for certain only where the sums are exact: a matrix product may add up two rows in
-    different orders, so that their logits differ in the last bit of float64 and do not tie.
+    Equal gate rows give equal logits for certain only where the sums are exact: a matrix
+    product may add up two rows in different orders, so that their logits differ in the last
+    bit of float64 and do not tie.
     """
     x = normalize_input(config.input_norm, inputs)
-    logits = x @ inputs.gate_weight.astype(np.float64).T
-    if inputs.gate_delta is not None:
-        logits = logits + x @ inputs.gate_delta.astype(np.float64).T
-    if inputs.gate_bias is not None:
-        logits = logits + inputs.gate_bias
-    return logits
+    product = x @ inputs.gate_weight.astype(np.float64).T
+    if inputs.gate_delta is None:
+        return (product,)
+    return product, x @ inputs.gate_delta.astype(np.float64).T
+
+
+def gate_logits(products: tuple[Floats, ...], inputs: RouterInputs) -> Floats:
+    """Return ``x W^T + x d^T + b``, shape ``[T, E]``, before the logit op.
+
+    These are the values that ``Routing.logits`` reports.
+    """
+    logits = products[0] if len(products) == 1 else products[0] + products[1]
+    return logits if inputs.gate_bias is None else logits + inputs.gate_bias
 
 
 def logit_op(config: RouterConfig, logits: Floats) -> Floats:

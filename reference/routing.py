@@ -35,13 +35,15 @@ class Routing:
 class Stages:
     """Every intermediate of one call, in pipeline order, all float64.
 
-    ``logits`` as ``Routing.logits`` (``[T, E]``, like all that follow unless stated),
-    ``operated`` after the logit op, ``scores``, ``biased`` with the selection bias,
+    ``products`` are what the logits sum, ``x W^T`` and with a delta ``x d^T`` (empty where the
+    logits were given); ``logits`` as ``Routing.logits`` (``[T, E]``, like all that follow
+    unless stated), ``operated`` after the logit op, ``scores``, ``biased`` with the selection bias,
     ``group_scores [T, count]`` or None, ``kept`` (bool), ``competing`` with excluded
     experts at the group fill, ``expert_ids [T, K]``, ``gathered [T, K]``,
     ``renormalized [T, K]`` and ``weights [T, K]``.
     """
 
+    products: tuple[Floats, ...]
     logits: Floats
     operated: Floats
     scores: Floats
@@ -73,11 +75,14 @@ def stages(config: RouterConfig, inputs: RouterInputs, *, logits: Floats | None 
     """
     check_inputs(config, inputs)
     with np.errstate(all="ignore"):
-        raw = gate.gate_logits(config, inputs) if logits is None else logits
-        return _stages(config, inputs, raw)
+        products = gate.gate_products(config, inputs) if logits is None else ()
+        raw = gate.gate_logits(products, inputs) if logits is None else logits
+        return _stages(config, inputs, products, raw)
 
 
-def _stages(config: RouterConfig, inputs: RouterInputs, raw: Floats) -> Stages:
+def _stages(
+    config: RouterConfig, inputs: RouterInputs, products: tuple[Floats, ...], raw: Floats
+) -> Stages:
     operated = gate.logit_op(config, raw)
     scored = scores.SCORE_FUNCTIONS[config.score](operated)
     biased = scored if inputs.selection_bias is None else scored + inputs.selection_bias
@@ -87,6 +92,7 @@ def _stages(config: RouterConfig, inputs: RouterInputs, raw: Floats) -> Stages:
     gathered = weights.gather_weights(config, operated, scored, kept, ids)
     renormalized = weights.renormalize(config.renormalize, gathered)
     return Stages(
+        products=products,
         logits=raw,
         operated=operated,
         scores=scored,

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from moe_routing.conformance.judge import Answer, Bounds, Interval, judge, may_select
-from moe_routing.conformance.judge.logits import LogitBounds, lowest_bit
+from moe_routing.conformance.judge.exactness import lowest_bit
+from moe_routing.conformance.judge.logits import LogitBounds
 from moe_routing.conformance.judge.scores import (
     competing_bounds,
     operated_bounds,

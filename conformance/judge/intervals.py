@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -51,8 +53,8 @@ class Interval:
 
     def checked(self, judged: npt.NDArray[np.bool_]) -> Interval:
         """Return self, or raise ``JudgeError`` where a row of ``judged [T]`` has a NaN endpoint."""
-        bad = np.isnan(self.lo).any(axis=1) | np.isnan(self.hi).any(axis=1)
-        if (bad & judged).any():
+        least = self.lo.min(axis=1, initial=0.0), self.hi.min(axis=1, initial=0.0)  # NaN, if any
+        if (np.isnan(least[0] + least[1]) & judged).any():
             raise JudgeError("an interval has a NaN endpoint; please report this case")
         return self
 
@@ -62,27 +64,40 @@ class Interval:
         values = np.asarray(values, dtype=np.float64)
         return cls(values, values)
 
-    def widen(
-        self, roundings: npt.ArrayLike, unit: float, absolute: npt.ArrayLike = 0.0
-    ) -> Interval:
+    def widen(self, roundings: float, unit: float, absolute: npt.ArrayLike = 0.0) -> Interval:
         """Allow ``roundings`` factors of ``1 ± unit``, then an error of ``absolute``.
 
         The factors are exact, ``(1 ± unit)**roundings``, so a bound keeps its sign however
         many there are. Infinite endpoints stay as they are: rounding does not move them.
         """
-        more = np.exp(np.asarray(roundings) * np.log1p(unit))
-        less = np.exp(np.asarray(roundings) * np.log1p(-unit))
-        lo = np.where(self.lo < 0, self.lo * more, self.lo * less) - absolute
-        hi = np.where(self.hi < 0, self.hi * less, self.hi * more) + absolute
-        return Interval(
-            np.where(np.isinf(self.lo), self.lo, lo), np.where(np.isinf(self.hi), self.hi, hi)
-        )
+        less, more = _factors(roundings, unit)
+        lo = np.minimum(self.lo * less, self.lo * more) - absolute
+        hi = np.maximum(self.hi * less, self.hi * more) + absolute
+        if less == 0.0 or isinstance(absolute, np.ndarray):  # inf * 0 and inf - inf are NaN
+            lo = np.where(np.isinf(self.lo), self.lo, lo)
+            hi = np.where(np.isinf(self.hi), self.hi, hi)
+        return Interval(lo, hi)
+
+    def widen_nonnegative(
+        self, roundings: float, unit: float, absolute: npt.ArrayLike = 0.0
+    ) -> Interval:
+        """Widen finite endpoints that are not negative, by less work, and cut at 0."""
+        less, more = _factors(roundings, unit)
+        lo = self.lo * less
+        lo -= absolute
+        hi = self.hi * more
+        hi += absolute
+        return Interval(np.maximum(lo, 0.0, out=lo), hi)
+
+    def each(self, change: Callable[[Floats], Floats]) -> Interval:
+        """Apply ``change`` to both endpoints: once where they are one array, as a point's are."""
+        lo = change(self.lo)
+        return Interval(lo, lo if self.hi is self.lo else change(self.hi))
 
     def stored(self, form: FloatFormat) -> Interval:
         """Allow, but not demand, one rounding to ``form``; rounding is monotone."""
-        return Interval(
-            np.minimum(self.lo, form.round(self.lo)), np.maximum(self.hi, form.round(self.hi))
-        )
+        rounded = self.each(form.round)
+        return Interval(np.minimum(self.lo, rounded.lo), np.maximum(self.hi, rounded.hi))
 
     def nonnegative(self) -> Interval:
         """Cut at 0 what cannot be negative."""
@@ -98,16 +113,17 @@ class Interval:
     def plus(self, term: npt.ArrayLike) -> Interval:
         """Add ``term`` exactly; a term of -inf or +inf wins."""
         term = np.asarray(term, dtype=np.float64)
+        infinite = np.isinf(term)
         with np.errstate(invalid="ignore"):
-            lo, hi = self.lo + term, self.hi + term
-        return Interval(np.where(np.isinf(term), term, lo), np.where(np.isinf(term), term, hi))
+            total = Interval(self.lo + term, self.hi + term)
+        if not infinite.any():
+            return total
+        return Interval(np.where(infinite, term, total.lo), np.where(infinite, term, total.hi))
 
     def at(self, expert_ids: npt.NDArray[np.int64]) -> Interval:
         """Gather the columns ``expert_ids [T, K]`` of each row."""
-        return Interval(
-            np.take_along_axis(self.lo, expert_ids, axis=1),
-            np.take_along_axis(self.hi, expert_ids, axis=1),
-        )
+        rows = np.arange(len(expert_ids))[:, None]
+        return self.each(lambda bound: bound[rows, expert_ids])
 
     def where(self, mask: npt.NDArray[np.bool_], other: Interval) -> Interval:
         """Take self where ``mask`` holds and ``other`` elsewhere."""
@@ -116,3 +132,12 @@ class Interval:
     def contains(self, values: Floats) -> npt.NDArray[np.bool_]:
         """Tell, element by element, whether ``values`` are permitted; NaN never is."""
         return (self.lo <= values) & (values <= self.hi)
+
+
+@lru_cache(maxsize=4096)
+def _factors(roundings: float, unit: float) -> tuple[float, float]:
+    """Return ``(1 - unit)**roundings`` and ``(1 + unit)**roundings``."""
+    return (
+        float(np.exp(roundings * np.log1p(-unit))),
+        float(np.exp(roundings * np.log1p(unit))),
+    )

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from moe_routing.conformance.judge.exactness import Bools, Exactness
 from moe_routing.conformance.judge.intervals import DIVISION, ELEMENTARY, Interval, underflow
 from moe_routing.implementations import Numerics
-from moe_routing.reference import RouterConfig, RouterInputs
+from moe_routing.reference import RouterConfig, RouterInputs, Stages
 from moe_routing.reference.formats import FLOAT32, INPUT_FORMATS, FloatFormat, Floats
 from moe_routing.reference.logits import normalize_input
 
 _TF32_UNIT = 2.0**-10  # 11 significand bits, truncated rather than rounded
 _TF32_BITS = 11
-_NO_BIT = 2000  # beyond every exponent of float64
 _INPUT_NORM_STORES = 4  # the normed input, the scale, the constant 1/sqrt(H), their product
+_LARGE = 2**26  # products of a call from which a float32 sum of magnitudes pays
+
+Matrix = npt.NDArray[np.float32] | Floats
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,18 +36,25 @@ class LogitBounds:
 
     reference: Floats
     permitted: Interval
-    exact: npt.NDArray[np.bool_]
-    overflows: npt.NDArray[np.bool_]
+    exact: Bools
+    overflows: Bools
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Term:
-    """One product ``x A^T`` of the gate: its value, its magnitude |x|.|A|, its error."""
+class _Terms:
+    """What a logit sums: products ``x A^T`` (``values``), and a linear bias or None.
 
-    value: Floats
+    ``magnitude`` is the sum of all magnitudes, ``count`` the number of products and terms
+    that a sum may round, of a shape that broadcasts to ``[T, E]``, and ``error`` what the
+    operands' own errors come to, None where they have none.
+    """
+
+    values: Sequence[Floats]
+    bias: Floats | None
     magnitude: Floats
-    products: Floats
-    error: Floats
+    exactness: Exactness
+    count: Floats
+    error: Floats | None
 
 
 def format_of(field: str, inputs: RouterInputs) -> FloatFormat:
@@ -51,66 +63,73 @@ def format_of(field: str, inputs: RouterInputs) -> FloatFormat:
 
 
 def logit_bounds(
-    config: RouterConfig, inputs: RouterInputs, reference: Floats, numerics: Numerics
+    config: RouterConfig, inputs: RouterInputs, done: Stages, numerics: Numerics
 ) -> LogitBounds:
     """Bound every logit: accumulation A in float32, plus storage R in ``logits_dtype``.
 
-    ``reference`` is ``Stages.logits``. NaN logits get an empty bound, [0, 0]: their
+    ``done`` are the reference's stages. NaN logits get an empty bound, [0, 0]: their
     tokens are never judged.
     """
     out = format_of(config.logits_dtype, inputs)
-    bias = np.zeros(1) if inputs.gate_bias is None else inputs.gate_bias.astype(np.float64)
-    finite_bias = np.where(np.isfinite(bias), bias, 0.0)
-    x, x_error = _gate_input(config, inputs, out)
-    parts = [_term(x, x_error, inputs.gate_weight, numerics)]
-    if inputs.gate_delta is not None:
-        parts.append(_term(x, x_error, inputs.gate_delta, numerics))
-    magnitude = sum(part.magnitude for part in parts) + np.abs(finite_bias)
-    exact = _exactness(inputs, magnitude, finite_bias)
-    clean = sum(part.error for part in parts) == 0.0
-    n = sum(part.products for part in parts) + len(parts) - 1 + (inputs.gate_bias is not None)
-    z = sum(part.value for part in parts) + finite_bias
-    gamma = n * FLOAT32.unit_roundoff / (1.0 - n * FLOAT32.unit_roundoff)
-    accumulation = gamma * magnitude + n * FLOAT32.tiny + sum(part.error for part in parts)
-    in_float32 = clean & exact(FLOAT32)
-    accumulation = np.where(in_float32, 0.0, accumulation)
-    storage = out.unit_roundoff * (_stored(parts, finite_bias, z) + accumulation)
-    storage = np.where(clean & exact(out), 0.0, storage)
-    terms = len(parts) + (inputs.gate_bias is not None)
-    radius = accumulation + storage + terms * underflow(out)
-    largest_part = np.max([np.abs(part.value) for part in parts], axis=0)
-    overflows = (magnitude > FLOAT32.largest) | (
-        np.maximum(np.abs(z), largest_part) + radius > out.largest
-    )
+    terms = _terms(config, inputs, done, numerics, out)
+    clean = True if terms.error is None else terms.error == 0.0
+    in_float32 = terms.exactness.within(FLOAT32) & clean
+    exact = in_float32 if out is FLOAT32 else terms.exactness.within(out) & clean
+    stored, largest = _stored(terms, done.logits)
+    accumulation = _accumulation(terms, in_float32)
+    storage = stored + accumulation
+    storage *= out.unit_roundoff
+    radius = accumulation + _zero_where(exact, storage)
+    radius += (len(terms.values) + (terms.bias is not None)) * underflow(out)
+    fits = (terms.magnitude <= FLOAT32.largest) & ~(largest + radius > out.largest)
     return LogitBounds(
-        reference=reference,
-        permitted=_around(reference, radius, z),
-        exact=clean & exact(out) & np.isfinite(reference),
-        overflows=overflows | np.isnan(magnitude),
+        reference=done.logits,
+        permitted=_around(done.logits, radius, terms.bias),
+        exact=exact & np.isfinite(done.logits),
+        overflows=~fits,
     )
 
 
-def _around(reference: Floats, radius: Floats, z: Floats) -> Interval:
+def _accumulation(terms: _Terms, exact: Bools) -> Floats:
+    n = terms.count
+    accumulation: Floats = n * FLOAT32.unit_roundoff / (1.0 - n * FLOAT32.unit_roundoff)
+    accumulation = accumulation * terms.magnitude
+    accumulation += n * FLOAT32.tiny
+    if terms.error is not None:
+        accumulation += terms.error
+    return _zero_where(exact, accumulation)
+
+
+def _zero_where(exact: Bools, error: Floats) -> Floats:
+    return np.where(exact, 0.0, error) if exact.any() else error
+
+
+def _around(reference: Floats, radius: Floats, bias: Floats | None) -> Interval:
     """Return reference ± radius; an infinite logit (an infinite bias) is a point."""
+    bounds = Interval(reference - radius, reference + radius)
+    if np.isfinite(bounds.lo.sum() + bounds.hi.sum()):
+        return bounds
     centre = np.where(np.isfinite(reference) & np.isfinite(radius), reference, 0.0)
     radius = np.where(np.isfinite(radius), radius, 0.0)
     bounds = Interval(centre - radius, centre + radius)
-    infinite = np.isinf(reference) & np.isfinite(z)
+    if bias is None:
+        return bounds
+    infinite = np.isinf(reference) & np.isinf(bias)
     return Interval.point(np.where(infinite, reference, 0.0)).where(infinite, bounds)
 
 
 def _gate_input(
     config: RouterConfig, inputs: RouterInputs, out: FloatFormat
-) -> tuple[Floats, Floats]:
-    """Return what the gate multiplies, and its absolute error: 0 without an input norm.
+) -> tuple[Matrix, Floats | None]:
+    """Return what the gate multiplies, and its absolute error: None without an input norm.
 
     The mean square of H values carries (H + 2) roundings, halved by the root; then come
     the root itself, the quotient and two products, all in float32 or better; where the
     logits may be stored in the input dtype, so may the normed input, four times.
     """
-    x = normalize_input(config.input_norm, inputs)
     if config.input_norm is None:
-        return x, np.zeros(1)
+        return inputs.hidden, None
+    x = normalize_input(config.input_norm, inputs)
     roundings = (inputs.hidden_size + 2) / 2 + ELEMENTARY + DIVISION + 2
     relative = roundings * FLOAT32.unit_roundoff + _INPUT_NORM_STORES * out.unit_roundoff
     scale = 1.0 if inputs.hidden_scale is None else np.abs(inputs.hidden_scale)
@@ -122,21 +141,79 @@ def _gate_input(
     return np.where(squares > FLOAT32.largest, np.nan, x), error
 
 
-def _term(x: Floats, x_error: Floats, matrix: npt.NDArray[np.float32], numerics: Numerics) -> _Term:
-    a = matrix.astype(np.float64)
-    magnitude = np.abs(x) @ np.abs(a).T
-    rows, columns = (x != 0).sum(axis=1), (a != 0).sum(axis=1)
-    dx, da = x_error + _operand_error(x, numerics), _operand_error(a, numerics)
-    error = np.zeros(1)
-    if dx.any() or da.any():
-        dx = np.broadcast_to(dx, x.shape)
-        error = dx @ (np.abs(a) + da).T + np.abs(x) @ da.T
-    return _Term(
-        value=x @ a.T,
+def _terms(
+    config: RouterConfig,
+    inputs: RouterInputs,
+    done: Stages,
+    numerics: Numerics,
+    out: FloatFormat,
+) -> _Terms:
+    matrices: list[Matrix] = [inputs.gate_weight]
+    if inputs.gate_delta is not None:
+        matrices.append(inputs.gate_delta)
+    bias = None if inputs.gate_bias is None else inputs.gate_bias.astype(np.float64)
+    x, x_error = _gate_input(config, inputs, out)
+    magnitude, exactness = _magnitude(inputs, x, matrices, bias)
+    errors = [_operand_errors(x, x_error, matrix, numerics) for matrix in matrices]
+    count = reduce(np.add, [_products(x, matrix) for matrix in matrices])
+    return _Terms(
+        values=done.products,
+        bias=bias,
         magnitude=magnitude,
-        products=np.minimum(rows[:, None], columns[None, :]).astype(np.float64),
-        error=error,
+        exactness=exactness,
+        count=count + len(matrices) - 1 + (bias is not None),
+        error=None if errors[0] is None else reduce(np.add, errors),
     )
+
+
+def _magnitude(
+    inputs: RouterInputs, x: Matrix, matrices: Sequence[Matrix], bias: Floats | None
+) -> tuple[Floats, Exactness]:
+    """Return ``|x|.|W| + |x|.|D| + |b|``, and what tells which logits are exact.
+
+    In a large call the products are summed in float32, where an exact logit has an exact
+    magnitude; with none exact, the sum is rounded up, by more than its H roundings.
+    """
+    finite = None if bias is None else np.where(np.isfinite(bias), bias, 0.0)
+
+    def summed(dtype: type[np.floating[Any]]) -> Floats:
+        rows = np.abs(x, dtype=dtype)
+        products = [rows @ np.abs(a, dtype=dtype).T for a in matrices]
+        total = reduce(np.add, [each.astype(np.float64, copy=False) for each in products])
+        return total if finite is None else total + np.abs(finite)
+
+    size = inputs.hidden_size
+    if x.dtype == np.float32 and len(x) * inputs.num_experts * size > _LARGE:
+        magnitude = summed(np.float32)
+        exactness = Exactness.of(inputs, magnitude, finite)
+        if exactness.quantum is None:
+            gamma = size * FLOAT32.unit_roundoff / (1.0 - size * FLOAT32.unit_roundoff)
+            up = (magnitude + len(matrices) * size * FLOAT32.tiny) * (1.0 + 2.0 * gamma)
+            return up, exactness
+    magnitude = summed(np.float64)
+    return magnitude, Exactness.of(inputs, magnitude, finite)
+
+
+def _products(x: Matrix, matrix: Matrix) -> Floats:
+    """Return the most products that are not 0, of a shape that broadcasts to ``[T, E]``."""
+    rows, columns = np.count_nonzero(x, axis=1), np.count_nonzero(matrix, axis=1)
+    if len(columns) and columns.min() == columns.max():
+        columns = columns[:1]
+    return np.minimum(rows[:, None], columns).astype(np.float64)
+
+
+def _operand_errors(
+    x: Matrix, x_error: Floats | None, matrix: Matrix, numerics: Numerics
+) -> Floats | None:
+    """Return what errors of the operands come to in a product, None where they have none."""
+    if x_error is None and numerics.multiply == "exact" and not numerics.flush_subnormals:
+        return None
+    x, a = x.astype(np.float64), matrix.astype(np.float64)
+    dx, da = _operand_error(x, numerics), _operand_error(a, numerics)
+    if x_error is not None:
+        dx = x_error + dx
+    error: Floats = dx @ (np.abs(a) + da).T + np.abs(x) @ da.T
+    return error
 
 
 def _operand_error(values: Floats, numerics: Numerics) -> Floats:
@@ -150,52 +227,23 @@ def _operand_error(values: Floats, numerics: Numerics) -> Floats:
     return error
 
 
-def _stored(parts: list[_Term], bias: Floats, z: Floats) -> Floats:
-    """Return the sum of the magnitudes that may each be rounded to the logits dtype.
+def _stored(terms: _Terms, logits: Floats) -> tuple[Floats, Floats]:
+    """Return the sum, and the greatest, of the magnitudes that each may be stored apart.
 
     One part alone is rounded once. Several may be stored apart, and so may their
     partial sums, whose magnitude the parts' own bound.
     """
-    if len(parts) == 1 and not bias.any():
-        return np.abs(z)
-    apart = sum(np.abs(part.value) for part in parts)
-    partial_sums = apart if len(parts) > 1 and bias.any() else 0.0
-    return apart + partial_sums + np.abs(bias) + np.abs(z)
-
-
-def _exactness(
-    inputs: RouterInputs, magnitude: Floats, bias: Floats
-) -> Callable[[FloatFormat], npt.NDArray[np.bool_]]:
-    """Return a test, by format, for logits that no order of summation rounds.
-
-    With every product and term a multiple of q, a power of two, every partial sum is a
-    multiple of q of at most ``magnitude``; a format of p bits holds all of those where
-    magnitude / q <= 2**p. Below the normal range of float32 nothing counts as exact.
-    """
-    a = lowest_bit(inputs.gate_weight)
-    if inputs.gate_delta is not None:
-        a = np.minimum(a, lowest_bit(inputs.gate_delta))
-    product = lowest_bit(inputs.hidden)[:, None] + a[None, :]
-    quantum = np.minimum(product, lowest_bit(bias.astype(np.float32)[:, None])[None, :])
-
-    def exact(form: FloatFormat) -> npt.NDArray[np.bool_]:
-        with np.errstate(over="ignore", invalid="ignore"):
-            fits = magnitude <= np.ldexp(1.0, np.clip(quantum + form.precision, -1000, 1000))
-        return fits & ((quantum >= form.min_exponent) | (magnitude == 0.0))
-
-    return exact
-
-
-def lowest_bit(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-    """Return for each of ``rows [N, M]`` the exponent of the lowest set bit in it.
-
-    A row of zeros, which rounds nowhere, counts as a high exponent; a value that is not
-    finite as a low one, since nothing is exact beside it.
-    """
-    mantissa, exponent = np.frexp(rows)
-    finite = np.isfinite(rows)
-    integers = np.where(finite, mantissa * np.float32(2.0**24), 0.0).astype(np.int32)
-    trailing = np.frexp((integers & -integers).astype(np.float32))[1] - 1
-    bit = np.where(integers == 0, _NO_BIT, exponent - 24 + trailing)
-    bit = np.where(finite, bit, -_NO_BIT)
-    return bit.min(axis=1, initial=_NO_BIT).astype(np.int64)
+    bias = None if terms.bias is None else np.where(np.isfinite(terms.bias), terms.bias, 0.0)
+    total = np.abs(logits if bias is None else reduce(np.add, terms.values) + bias)
+    if len(terms.values) == 1 and bias is None:
+        return total, total
+    apart = [np.abs(value) for value in terms.values]
+    largest = np.maximum(total, np.max(apart, axis=0))
+    if len(apart) == 1 and not bias.any():
+        return total, largest
+    stored = reduce(np.add, apart)
+    if bias is None:
+        return stored + total, largest
+    if len(apart) > 1 and bias.any():
+        stored = stored + stored
+    return stored + np.abs(bias) + total, largest

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from moe_routing.conformance.judge.intervals import (
     DIVISION,
@@ -15,9 +16,11 @@ from moe_routing.conformance.judge.intervals import (
 )
 from moe_routing.implementations import Numerics
 from moe_routing.reference import RouterConfig
-from moe_routing.reference.formats import FLOAT32, FloatFormat, Floats
+from moe_routing.reference.formats import FLOAT32, FLOAT64, FloatFormat, Floats
 from moe_routing.reference.logits import logit_op
 from moe_routing.reference.scores import sigmoid, sqrtsoftplus
+
+Bools = npt.NDArray[np.bool_]
 
 EXPONENT = 4
 """Roundings of an exponent's argument, relative to the argument: its cast to the dtype of the
@@ -93,22 +96,21 @@ def softmax_bounds(logits: Interval, form: FloatFormat) -> ScoreBounds:
     u, tiny = form.unit_roundoff, underflow(form)
     shift = logits.hi.max(axis=1, keepdims=True, initial=-np.inf)
     shift = np.where(np.isfinite(shift), shift, 0.0)
-    slack = u * EXPONENT * (_magnitude(logits) + np.abs(shift))
+    magnitude, lost = _magnitude(logits), _lost(logits)
+    slack = u * EXPONENT * (magnitude + np.abs(shift))
     bounds = Interval(_exp(logits.lo - shift - slack), _exp(logits.hi - shift + slack))
-    numerators = bounds.widen(ELEMENTARY + ROUNDING, u, tiny).nonnegative()
-    zero = Interval.point(np.zeros(logits.lo.shape))
-    numerators = zero.where(np.isneginf(logits.hi), numerators)
+    numerators = _zero_where(lost, bounds.widen_nonnegative(ELEMENTARY + ROUNDING, u, tiny))
     total = Interval(
         numerators.lo.sum(axis=1, keepdims=True), numerators.hi.sum(axis=1, keepdims=True)
     )
     denominator = total.widen(logits.lo.shape[1], u)
-    numerators = numerators.widen(DIVISION, u, tiny * np.maximum(denominator.hi, 1.0))
-    numerators = zero.where(np.isneginf(logits.hi), numerators.nonnegative())
-    scores = _own_share(numerators, total, form)
+    stored = numerators.widen_nonnegative(DIVISION, u, tiny * np.maximum(denominator.hi, 1.0))
+    numerators = _zero_where(lost, stored)
+    scores = _own_share(numerators, total, lost, form)
     logarithm = np.log(logits.lo.shape[1])
     norm = u * (_LOGARITHM * (np.abs(shift) + logarithm) + ELEMENTARY * logarithm)
     return ScoreBounds(
-        scores=_exponent_off(scores, norm + u * _magnitude(logits)),
+        scores=_exponent_off(scores, norm + u * magnitude),
         numerators=numerators,
         denominator=_exponent_off(denominator, norm + u * np.abs(shift)),
     )
@@ -119,15 +121,20 @@ def _exponent_off(values: Interval, slack: Floats) -> Interval:
     return Interval(values.lo * np.exp(-slack), values.hi * np.exp(slack))
 
 
-def _own_share(numerators: Interval, total: Interval, form: FloatFormat) -> Interval:
-    """Divide each numerator by the row's total, which contains that same numerator."""
+def _own_share(
+    numerators: Interval, total: Interval, lost: Bools | None, form: FloatFormat
+) -> Interval:
+    """Divide each numerator by the row's total, which contains that same numerator.
+
+    Where that is 0 / 0, any share is possible.
+    """
     with np.errstate(invalid="ignore", divide="ignore"):
         lo = numerators.lo / (numerators.lo + np.maximum(total.hi - numerators.hi, 0.0))
         hi = numerators.hi / (numerators.hi + np.maximum(total.lo - numerators.lo, 0.0))
-    quotient = Interval(np.where(np.isnan(lo), 0.0, lo), np.where(np.isnan(hi), 1.0, hi))
-    summed = quotient.widen(numerators.lo.shape[1] + DIVISION, form.unit_roundoff, underflow(form))
-    never = (numerators.hi == 0.0) & (total.lo > 0.0)
-    return Interval.point(np.zeros(quotient.lo.shape)).where(never, summed.nonnegative())
+    quotient = Interval(np.fmax(lo, 0.0, out=lo), np.fmin(hi, 1.0, out=hi))  # NaN to 0 and to 1
+    roundings = numerators.lo.shape[1] + DIVISION
+    summed = quotient.widen_nonnegative(roundings, form.unit_roundoff, underflow(form))
+    return summed if lost is None else _zero_where(lost & (total.lo > 0.0), summed)
 
 
 def sigmoid_bounds(logits: Interval, form: FloatFormat, numerics: Numerics) -> Interval:
@@ -142,9 +149,9 @@ def sigmoid_bounds(logits: Interval, form: FloatFormat, numerics: Numerics) -> I
     bounds = Interval(sigmoid(logits.lo - slack), sigmoid(logits.hi + slack))
     absolute = ELEMENTARY * u if numerics.sigmoid == "absolute" else 0.0
     roundings = ELEMENTARY + DIVISION + ROUNDING
-    wide = bounds.widen(roundings, u, 2.0 * underflow(form) + absolute).nonnegative()
+    wide = bounds.widen_nonnegative(roundings, u, 2.0 * underflow(form) + absolute)
     wide = Interval(np.where(wide.lo * form.largest < 1.0, 0.0, wide.lo), wide.hi)
-    return Interval.point(np.zeros(logits.lo.shape)).where(np.isneginf(logits.hi), wide)
+    return _zero_where(_lost(logits), wide)
 
 
 def _sqrtsoftplus_bounds(logits: Interval, form: FloatFormat, numerics: Numerics) -> Interval:
@@ -157,10 +164,9 @@ def _sqrtsoftplus_bounds(logits: Interval, form: FloatFormat, numerics: Numerics
     slack = u * EXPONENT * _magnitude(logits)
     squares = Interval(sqrtsoftplus(logits.lo - slack) ** 2, sqrtsoftplus(logits.hi + slack) ** 2)
     absolute = ELEMENTARY * u if numerics.softplus == "absolute" else 0.0
-    squares = squares.widen(2 * ELEMENTARY + 2 * ROUNDING, u, 2.0 * tiny + absolute).nonnegative()
-    roots = Interval(np.sqrt(squares.lo), np.sqrt(squares.hi)).widen(ELEMENTARY + ROUNDING, u, tiny)
-    wide = roots.nonnegative()
-    return Interval.point(np.zeros(logits.lo.shape)).where(np.isneginf(logits.hi), wide)
+    squares = squares.widen_nonnegative(2 * ELEMENTARY + 2 * ROUNDING, u, 2.0 * tiny + absolute)
+    roots = Interval(np.sqrt(squares.lo), np.sqrt(squares.hi))
+    return _zero_where(_lost(logits), roots.widen_nonnegative(ELEMENTARY + ROUNDING, u, tiny))
 
 
 def competing_bounds(
@@ -179,17 +185,33 @@ def competing_bounds(
         competing = bounds.numerators
     else:
         competing = bounds.scores.plus(selection_bias.astype(np.float64)).stored(FLOAT32)
-        competing = competing.widen(0, 0.0, FLOAT32.tiny)
+        competing = Interval(competing.lo - FLOAT32.tiny, competing.hi + FLOAT32.tiny)
     if numerics.select_bits is not None:
         competing = competing.widen(ROUNDING, 2.0 ** (1 - numerics.select_bits))
     return competing
 
 
+def _lost(logits: Interval) -> Bools | None:
+    """Return where a logit is -inf and its score exactly 0; None: nowhere."""
+    lost: Bools = logits.hi == -np.inf
+    return lost if lost.any() else None
+
+
+def _zero_where(lost: Bools | None, bounds: Interval) -> Interval:
+    if lost is None:
+        return bounds
+    return Interval(np.where(lost, 0.0, bounds.lo), np.where(lost, 0.0, bounds.hi))
+
+
 def _magnitude(bounds: Interval) -> Floats:
-    largest = np.maximum(np.abs(bounds.lo), np.abs(bounds.hi))
+    largest = np.abs(bounds.lo)
+    if bounds.hi is not bounds.lo:
+        largest = np.maximum(largest, np.abs(bounds.hi))
     return np.where(np.isfinite(largest), largest, 0.0)
 
 
 def _exp(exponents: Floats) -> Floats:
+    """Return the exponentials in place of the exponents, the largest finite number at most."""
     with np.errstate(over="ignore"):
-        return np.minimum(np.exp(exponents), np.finfo(np.float64).max)
+        np.exp(exponents, out=exponents)
+    return np.minimum(exponents, FLOAT64.largest, out=exponents)

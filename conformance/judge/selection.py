@@ -16,14 +16,15 @@ def distinct_in_range(expert_ids: npt.NDArray[np.int64], num_experts: int) -> tu
     """Tell for each row of ``expert_ids [T, K]`` whether they are distinct, and in [0, E)."""
     ordered = np.sort(expert_ids, axis=1)
     distinct = (ordered[:, 1:] != ordered[:, :-1]).all(axis=1)
-    return distinct, ((expert_ids >= 0) & (expert_ids < num_experts)).all(axis=1)
+    return distinct, (ordered[:, 0] >= 0) & (ordered[:, -1] < num_experts)
 
 
 def chosen_mask(expert_ids: npt.NDArray[np.int64], num_experts: int) -> Bools:
     """Return ``[T, E]``: which experts are among a row's ids; ids out of range are dropped."""
     chosen = np.zeros((len(expert_ids), num_experts + 1), dtype=bool)
-    inside = (expert_ids >= 0) & (expert_ids < num_experts)
-    np.put_along_axis(chosen, np.where(inside, expert_ids, num_experts), True, axis=1)
+    outside = (expert_ids < 0) | (expert_ids >= num_experts)
+    places = np.where(outside, num_experts, expert_ids) if outside.any() else expert_ids
+    chosen[np.arange(len(expert_ids))[:, None], places] = True
     return chosen[:, :num_experts]
 
 
@@ -59,31 +60,37 @@ def only_selects(
 
 
 def certain_groups(competing: Interval, groups: Groups, form: FloatFormat) -> tuple[Bools, Bools]:
-    """Return the groups that are kept for certain ``[T, count]``, and whether all are ``[T]``."""
+    """Return the groups that are kept for certain ``[T, count]``, and whether all are ``[T]``.
+
+    A group is where no more than ``kept`` can score as much as it must, itself among them.
+    """
     sums = group_sums(competing, groups, form)
-    beaten_by = (sums.hi[:, None, :] >= sums.lo[:, :, None]).sum(axis=2) - 1
-    kept = beaten_by < groups.kept
+    if groups.kept == groups.count:
+        return np.ones(sums.lo.shape, dtype=bool), np.ones(len(sums.lo), dtype=bool)
+    kept = ~(sums.lo <= _nth_best(sums.hi, groups.kept + 1))
     return kept, kept.sum(axis=1) == groups.kept
 
 
 def possible_groups(competing: Interval, groups: Groups, form: FloatFormat) -> Bools:
-    """Return the groups ``[T, count]`` that some scores inside the intervals keep."""
+    """Return the groups ``[T, count]`` that some scores inside the intervals keep.
+
+    A group is one where fewer than ``kept`` must score more than it can.
+    """
     sums = group_sums(competing, groups, form)
-    surely_better = (sums.lo[:, None, :] > sums.hi[:, :, None]).sum(axis=2)
-    return surely_better < groups.kept
+    return ~(sums.hi < _nth_best(sums.lo, groups.kept))
 
 
 def group_sums(values: Interval, groups: Groups, form: FloatFormat) -> Interval:
     """Bound the sum of each group's ``top`` best, ``[T, count]``, with its own rounding."""
     top = min(groups.top, values.lo.shape[1] // groups.count)
-    sums = Interval(_top_sum(values.lo, groups.count, top), _top_sum(values.hi, groups.count, top))
+    sums = values.each(lambda bound: _top_sum(bound, groups.count, top))
     if top == 1:
         return sums
-    apart = np.maximum(
-        _top_sum(np.abs(_finite(values.lo)), groups.count, top),
-        _top_sum(np.abs(_finite(values.hi)), groups.count, top),
-    )
-    slack = np.expm1((top - 1) * np.log1p(form.unit_roundoff)) * apart
+    if values.lo.min(initial=0.0) >= 0.0 and np.isfinite(values.hi.max(initial=0.0)):
+        sizes = sums
+    else:
+        sizes = values.each(lambda x: _top_sum(np.abs(_finite(x)), groups.count, top))
+    slack = np.expm1((top - 1) * np.log1p(form.unit_roundoff)) * np.maximum(sizes.lo, sizes.hi)
     return Interval(sums.lo - slack, sums.hi + slack)
 
 
@@ -94,8 +101,17 @@ def _finite(values: Floats) -> Floats:
 def _top_sum(values: Floats, count: int, top: int) -> Floats:
     """Sum each group's ``top`` best; a masked expert's -inf wins over a bound of +inf."""
     grouped = values.reshape(len(values), count, values.shape[1] // count)
-    best = np.partition(grouped, grouped.shape[2] - top, axis=2)[:, :, -top:]
-    return np.where(np.isneginf(best).any(axis=2), -np.inf, best.sum(axis=2))
+    if top == 1:
+        return grouped.max(axis=2)
+    least = grouped.shape[2] - top
+    best = np.partition(grouped, least, axis=2)[:, :, least:]
+    return np.where(best[:, :, 0] == -np.inf, -np.inf, best.sum(axis=2))
+
+
+def _nth_best(values: Floats, n: int) -> Floats:
+    """Return the n-th greatest of each row, ``[T, 1]``."""
+    place = values.shape[1] - n
+    return np.partition(values, place, axis=1)[:, place, None]
 
 
 def _cut(competing: Interval, chosen: Bools) -> Floats:
@@ -118,8 +134,8 @@ class _GroupedSelection:
 
     Lowering the cut only makes both harder, so G exists iff some candidate cut, at most
     the true one, passes; and for each cut, groups are independent given the threshold
-    that separates the kept groups' scores from the others', so that a sweep over the
-    candidate thresholds replaces the search over subsets.
+    that separates the kept groups' scores from the others', so that one comparison of the
+    thresholds that permit enough of each replaces the search over subsets.
     """
 
     def __init__(
@@ -135,7 +151,8 @@ class _GroupedSelection:
     def possible(self) -> Bools:
         all_inside = _cut(self.values, self.chosen)
         found = self._explained(all_inside)
-        found |= self._explained(np.full(len(all_inside), self.fill))
+        if not found.all():
+            found |= self._explained(np.full(len(all_inside), self.fill))
         if np.isfinite(self.fill):
             found |= self._explained_below_fill(found)
         return found
@@ -172,18 +189,23 @@ class _GroupedSelection:
         return self._separable(inside, may_keep, may_drop)
 
     def _separable(self, inside: Floats, may_keep: Bools, may_drop: Bools) -> Bools:
-        """Sweep the threshold over the scores of dropped groups, and -inf for none dropped."""
-        thresholds = np.concatenate([self.outside, np.full((len(inside), 1), -np.inf)], axis=1)[
-            :, :, None
-        ]
-        keep = may_keep[:, None, :] & (inside[:, None, :] >= thresholds)
-        drop = may_drop[:, None, :] & (self.outside[:, None, :] <= thresholds)
-        needed = (~drop).sum(axis=2)
-        return (
-            (keep | drop).all(axis=2)
-            & (needed <= self.groups.kept)
-            & (self.groups.kept <= keep.sum(axis=2))
-        ).any(axis=1)
+        """Tell whether a threshold lies between the scores of kept and of dropped groups.
+
+        It must be reached by every group that can only be kept, and by ``kept`` in all; and
+        not passed by any that can only be dropped, nor by all but ``count - kept`` others.
+        What a group scores if kept is no less than what it scores if dropped, so one
+        that can be either is never in the way.
+        """
+        kept, dropped = self.groups.kept, self.groups.count - self.groups.kept
+        most = np.where(may_keep & ~may_drop, inside, np.inf).min(axis=1)
+        best = np.sort(np.where(may_keep, inside, -np.inf), axis=1)
+        most = np.minimum(most, best[:, dropped])
+        least = np.where(may_drop & ~may_keep, self.outside, -np.inf).max(axis=1)
+        if dropped:
+            worst = np.sort(np.where(may_drop, self.outside, np.inf), axis=1)
+            least = np.maximum(least, worst[:, dropped - 1])
+        enough = (may_keep.sum(axis=1) >= kept) & (may_drop.sum(axis=1) >= dropped)
+        return (may_keep | may_drop).all(axis=1) & enough & (least <= most)
 
     def _grouped(self, mask: Bools) -> Bools:
         count = self.groups.count

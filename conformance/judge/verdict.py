@@ -63,7 +63,7 @@ class Bounds:
     def logits(self) -> LogitBounds:
         """The permitted logits."""
         with np.errstate(all="ignore"):
-            return logit_bounds(self.config, self.inputs, self.reference.logits, self.numerics)
+            return logit_bounds(self.config, self.inputs, self.reference, self.numerics)
 
     @cached_property
     def judged(self) -> Bools:

@@ -1,0 +1,97 @@
+"""Which logits no order of summation rounds (docs/spec/judging.md, "Exact cases")."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from moe_routing.reference import RouterInputs
+from moe_routing.reference.formats import FLOAT32, FloatFormat, Floats
+
+Bools = npt.NDArray[np.bool_]
+
+_NO_BIT = 2000  # beyond every exponent of float64
+_HEAD = 32  # hidden columns, which mostly show already that nothing in a row is exact
+
+_FRACTION = 0x007FFFFF  # the bits of a float32 below its leading one
+_INFINITY = 0x7F800000  # the bits of infinity, below those of every NaN
+
+
+@dataclass(frozen=True, eq=False)
+class Exactness:
+    """What tells exact logits: their magnitudes, and a power of two that divides their terms.
+
+    ``quantum [T, E]`` divides every product and term of a logit, wherever that logit may
+    be exact; None where none may be. With M the ``magnitude [T, E]``, ``|x|.|W|`` and
+    the other terms, every partial sum is a multiple of q of at most M, and a format of p
+    bits holds all of those where M <= 2**p * q.
+    """
+
+    magnitude: Floats
+    quantum: Floats | None
+
+    @classmethod
+    def of(cls, inputs: RouterInputs, magnitude: Floats, bias: Floats | None) -> Exactness:
+        """Find the quanta of the products of hidden states with gate and delta, and of ``bias``.
+
+        The first columns bound a row's quantum from above, so only rows that may still
+        be exact beside them are read to their end.
+        """
+        matrices = [inputs.gate_weight]
+        if inputs.gate_delta is not None:
+            matrices.append(inputs.gate_delta)
+        x, *parts = _bits_of_heads([inputs.hidden, *matrices])
+        a = np.minimum.reduce(parts)
+        if inputs.hidden_size > _HEAD:
+            hopeful = cls(magnitude, _product(x, a))._fits(FLOAT32)
+            tokens, experts = hopeful.any(axis=1), hopeful.any(axis=0)
+            if not tokens.any():
+                return cls(magnitude, None)
+            x[tokens] = lowest_bit(inputs.hidden[tokens])
+            a[experts] = np.minimum.reduce([lowest_bit(each[experts]) for each in matrices])
+        quantum = _product(x, a)
+        if bias is not None:
+            bits = lowest_bit(bias.astype(np.float32)[:, None])
+            quantum = np.minimum(quantum, np.ldexp(1.0, bits))
+        return cls(magnitude, quantum)
+
+    def within(self, form: FloatFormat) -> Bools:
+        """Tell which logits ``[T, E]`` are exact where sums are kept in ``form``.
+
+        Below its normal range nothing counts as exact.
+        """
+        if self.quantum is None:
+            return np.zeros(self.magnitude.shape, dtype=bool)
+        return self._fits(form) & ((self.quantum >= form.tiny) | (self.magnitude == 0.0))
+
+    def _fits(self, form: FloatFormat) -> Bools:
+        fits: Bools = self.magnitude <= self.quantum * 2.0**form.precision
+        return fits
+
+
+def lowest_bit(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    """Return for each of ``rows [N, M]`` the exponent of the lowest set bit in it.
+
+    A row of zeros, which rounds nowhere, counts as a high exponent; a value that is not
+    finite as a low one, since nothing is exact beside it.
+    """
+    magnitude = np.abs(rows)
+    bits = magnitude.view(np.int32)
+    below = (bits & (bits - 1)).view(np.float32)  # the value without its lowest set bit, or
+    below[(bits & _FRACTION) == 0] = 0.0  # where that bit is the only one, nothing
+    lowest = (magnitude - below).min(axis=1, where=bits != 0, initial=np.inf)
+    exponent = np.where(lowest == np.inf, _NO_BIT, np.frexp(lowest)[1] - 1)
+    return np.where(bits.max(axis=1) >= _INFINITY, -_NO_BIT, exponent)
+
+
+def _bits_of_heads(arrays: list[npt.NDArray[np.float32]]) -> list[npt.NDArray[np.int64]]:
+    """Return the lowest bits of the first columns of each array's rows, found in one go."""
+    bits = lowest_bit(np.concatenate([array[:, :_HEAD] for array in arrays]))
+    return np.split(bits, np.cumsum([len(array) for array in arrays])[:-1])
+
+
+def _product(x: npt.NDArray[np.int64], a: npt.NDArray[np.int64]) -> Floats:
+    product: Floats = np.ldexp(1.0, x)[:, None] * np.ldexp(1.0, a)
+    return product
