@@ -46,7 +46,8 @@ def load_adapter(reference: str, *, device: str = "cpu") -> Adapter:
 
     ``reference`` is a registered name, ``package.module:attribute`` or
     ``path/to/file.py:attribute``; the attribute is an adapter, or a class or function
-    that makes one; one that takes ``device`` is given it. Errors: ``AdapterError``, in one
+    that makes one; one that takes ``device`` is given it. What lies beside a file can be
+    imported by it. Errors: ``AdapterError``, in one
     line.
     """
     target = registered().get(reference, reference)
@@ -89,6 +90,9 @@ def _load_file(path: str) -> ModuleType:
         raise AdapterError(f"Cannot import {path}: not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    folder = str(file.resolve().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)  # what lies beside it can be imported, also later, in functions
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:

@@ -1,0 +1,39 @@
+"""The pytest plugin: options and a marker for ``conformance_tests``.
+
+Every pytest of an environment that has this package imports this file, so it imports
+nothing but pytest.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+PROFILES = ("smoke", "ci", "nightly")
+"""The names of the profiles, as ``moe-routing check`` knows them."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options; each outdoes the argument of ``conformance_tests`` of the same name."""
+    group = parser.getgroup("moe-routing", "MoE routing conformance")
+    group.addoption("--moe-routing-profile", choices=PROFILES, help="how many cases are drawn")
+    group.addoption(
+        "--moe-routing-seed",
+        type=int,
+        metavar="N",
+        help="draw other cases; default: --hypothesis-seed, or 0",
+    )
+    group.addoption("--moe-routing-cases", metavar="DIR", help="where failing cases are written")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marker that every item of ``conformance_tests`` bears."""
+    config.addinivalue_line("markers", "moe_routing: one clause of the MoE routing conformance")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark the items that ``conformance_tests`` made.
+
+    Here rather than where they are made, so that they work without this plugin, too.
+    """
+    if hasattr(getattr(item, "function", None), "moe_routing_adapter"):
+        item.add_marker("moe_routing")
