@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from moe_routing.conformance.case import save_case
 from moe_routing.conformance.engine import (
     AdapterFinished,
+    AdapterStarted,
     ClauseFinished,
     ClauseStarted,
+    Event,
     Plan,
+    adapter_result,
     run,
 )
 from moe_routing.conformance.known import Divergence, load_known
 from moe_routing.conformance.report import environment
-from moe_routing.conformance.results import AdapterResult, RunResult
+from moe_routing.conformance.results import AdapterResult, ClauseResult, RunResult
+from moe_routing.conformance.seat import InProcess, Seat
 from moe_routing.implementations import Adapter, shipped_known
 
 
@@ -34,45 +39,50 @@ class Writer(Protocol):
         """A clause has run."""
 
     def end(self, result: AdapterResult) -> None:
-        """An adapter has been checked."""
+        """An adapter has been checked, as far as the run came."""
 
 
 def check(
-    adapters: Mapping[str, Adapter],
+    seats: Mapping[str, Callable[[], Seat]],
     plan: Plan,
     *,
     profile: str = "ci",
+    min_cases: int = 1,
+    jobs: int = 1,
     cases: Path | None = None,
     writers: Sequence[Writer] = (),
 ) -> RunResult:
     """Run ``plan`` on every adapter and return what was found.
 
-    ``adapters`` maps the references that name them (see ``load_adapter``) to adapters;
-    failing cases are written under ``cases``. Errors: ``BackendMissing``.
+    ``seats`` maps the references that name the adapters (see ``load_adapter``) to what opens
+    a seat for them (see ``in_process``); failing cases are written under ``cases``. An
+    interrupt ends the run early, with a result that says so.
     """
-    results = []
-    for reference, adapter in adapters.items():
-        for writer in writers:
-            writer.begin(adapter.name, len(plan.clauses))
-        for event in run(adapter, plan):
-            if isinstance(event, AdapterFinished):
-                twins = sum(result.name == adapter.name for result in results)
-                found = replace(event.result, reference=reference)
-                results.append(_keep_cases(found, cases, twins))
-                continue
-            for writer in writers:
-                writer.started(event) if isinstance(event, ClauseStarted) else writer.finished(
-                    event
-                )
-        for writer in writers:
-            writer.end(results[-1])
+    told = _Told(writers=writers, folder=cases)
+    interrupted = False
+    try:
+        for event in run(seats, plan, jobs=jobs):
+            told.tell(event)
+    except KeyboardInterrupt:
+        interrupted = True
+        told.end_early()
     return RunResult(
         profile=profile,
         seed=plan.seed,
         max_examples=plan.max_examples,
         environment=environment(),
-        adapters=tuple(results),
+        adapters=tuple(told.results),
+        min_cases=min_cases,
+        partial=interrupted,
     )
+
+
+def in_process(adapters: Mapping[str, Adapter], plan: Plan) -> dict[str, Callable[[], Seat]]:
+    """Return what opens a seat in this process for each of these adapters."""
+    return {
+        reference: partial(InProcess, lambda adapter=adapter: adapter, plan)
+        for reference, adapter in adapters.items()
+    }
 
 
 def known_divergences(files: Sequence[Path]) -> list[Divergence]:
@@ -81,6 +91,46 @@ def known_divergences(files: Sequence[Path]) -> list[Divergence]:
     Errors: ``KnownError``.
     """
     return [entry for file in files or shipped_known() for entry in load_known(file)]
+
+
+@dataclass
+class _Told:
+    """What a run has told so far, and to whom."""
+
+    writers: Sequence[Writer]
+    folder: Path | None
+    results: list[AdapterResult] = field(default_factory=list)
+    begun: AdapterStarted | None = None
+    found: list[ClauseResult] = field(default_factory=list)
+
+    def tell(self, event: Event) -> None:
+        if isinstance(event, AdapterStarted):
+            self.begun, self.found = event, []
+            for writer in self.writers:
+                writer.begin(event.about.name, event.clauses)
+        elif isinstance(event, AdapterFinished):
+            self._end(event.result)
+        elif isinstance(event, ClauseFinished):
+            self.found.append(event.result)
+            for writer in self.writers:
+                writer.finished(event)
+        else:
+            for writer in self.writers:
+                writer.started(event)
+
+    def end_early(self) -> None:
+        """End the adapter that was being checked with what was found until then."""
+        if self.begun is not None:
+            self._end(adapter_result(self.begun.reference, self.begun.about, self.found))
+
+    def _end(self, result: AdapterResult) -> None:
+        twins = sum(each.name == result.name for each in self.results)
+        kept = _keep_cases(result, self.folder, twins)
+        self.results.append(kept)
+        self.begun = None
+        if not kept.unloaded:
+            for writer in self.writers:
+                writer.end(kept)
 
 
 def _keep_cases(result: AdapterResult, folder: Path | None, twins: int) -> AdapterResult:
