@@ -29,10 +29,17 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "machine": platform.machine(),
-        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpus": _usable_cpus(),
         "threads": os.environ.get("OMP_NUM_THREADS"),
         "packages": {name: found for name in _PACKAGES if (found := _version(name))},
     }
+
+
+def _usable_cpus() -> int | None:
+    """Return the processors that this process may use: what frameworks take for threads."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
 
 
 def report(result: RunResult) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class AdapterResult:
     """Every clause on one backend, with what it wraps and what it declares.
 
     ``reference`` is how the run named the adapter, as a replay must name it; ``in_spec``
-    counts the clauses of the whole specification, run or not; ``threads`` are those that
+    counts the clauses of the whole specification, run or not (None: all were run); ``threads`` are those that
     the backend's framework computes with, where known. ``unloaded`` says why the adapter
     could not be asked at all; its clauses are then as red as its end was.
     """
@@ -73,7 +73,7 @@ class AdapterResult:
     version: str | None
     numerics: list[str]
     clauses: tuple[ClauseResult, ...]
-    in_spec: int
+    in_spec: int | None = None
     reference: str = ""
     threads: int | None = None
     unloaded: str = ""
@@ -98,7 +98,7 @@ class AdapterResult:
             "unsupported": counts["unsupported"],
             "errors": counts["error"] + counts["crash"] + counts["timeout"],
             "applicable": len(self.clauses) - counts["unsupported"],
-            "in_spec": self.in_spec,
+            "in_spec": self.in_spec or len(self.clauses),
         }
 
     @property

@@ -32,11 +32,12 @@ class Isolated:
         *,
         device: str = "cpu",
         watch: Watch | None = None,
+        tries: int = TRIES,
     ) -> None:
         self._reference, self._device = reference, device
         self._plan = replace(plan, clauses=())  # clauses go by their ids
         self._threads: int | None = None
-        self._watch = watch or Watch()
+        self._watch, self._tries = watch or Watch(), tries
         self._closed = False
         self._process: Process | None = None
         self._about: About | None = None
@@ -119,7 +120,7 @@ class Isolated:
             if not self._dies_alone(clause, case):
                 words = f"{words}; not when the call is made alone"
             elif isinstance(case, Case):
-                case = reduce_case(case, lambda c: self._dies_alone(clause, c), budget=TRIES)
+                case = reduce_case(case, lambda c: self._dies_alone(clause, c), budget=self._tries)
         return ClauseResult(
             id=clause.id,
             level=clause.level,
