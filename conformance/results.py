@@ -63,9 +63,10 @@ class AdapterResult:
     """Every clause on one backend, with what it wraps and what it declares.
 
     ``reference`` is how the run named the adapter, as a replay must name it; ``in_spec``
-    counts the clauses of the whole specification, run or not (None: all were run); ``threads`` are those that
-    the backend's framework computes with, where known. ``unloaded`` says why the adapter
-    could not be asked at all; its clauses are then as red as its end was.
+    counts the clauses of the whole specification, run or not (None: all were run);
+    ``threads`` are those that the backend's framework computes with, where known.
+    ``unloaded`` says why the adapter could not be asked at all; its clauses are then as red
+    as its end was.
     """
 
     name: str
@@ -124,7 +125,7 @@ class RunResult:
     max_examples: int
     environment: dict[str, Any]
     adapters: tuple[AdapterResult, ...]
-    min_cases: int = 1
+    min_cases: int = 0
     partial: bool = False
 
     @property

@@ -47,7 +47,7 @@ def check(
     plan: Plan,
     *,
     profile: str = "ci",
-    min_cases: int = 1,
+    min_cases: int = 0,
     jobs: int = 1,
     cases: Path | None = None,
     writers: Sequence[Writer] = (),
