@@ -18,7 +18,6 @@ from moe_routing.implementations.protocol import (
 )
 from moe_routing.implementations.registry import (
     AdapterError,
-    find_adapter,
     load_adapter,
     registered,
     shipped_known,
@@ -46,7 +45,6 @@ __all__ = [
     "SharesExperts",
     "TorchInputs",
     "Unsupported",
-    "find_adapter",
     "load_adapter",
     "registered",
     "shipped_known",

@@ -48,7 +48,7 @@ class TestReport:
         (clause,) = report("reference", *QUICK)["adapters"][0]["clauses"]
         assert (clause["id"], clause["status"]) == ("weights.unbiased", "pass")
         assert (clause["chapter"], clause["level"]) == ("weights", "MUST")
-        assert clause["constructed"] == 2, "one for each event"
+        assert clause["constructed"] == 3, "one for each event"
         assert clause["examples"] == 3
         assert set(clause["events"].values()) == {"witnessed"}
 

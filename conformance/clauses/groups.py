@@ -26,7 +26,14 @@ _GROUPED = {"groups": (True,), "expert_table": (False,)}
     "kept groups breaks that bound.",
     bugs=("M24", "M25", "M26"),
     narrow=_GROUPED,
-    events=("group-excludes-better", "max-and-sum-disagree"),
+    events=(
+        "group-excludes-better",
+        "max-and-sum-disagree",
+        "one-group-kept",
+        "two-groups",
+        "eight-groups",
+        "wide-groups",
+    ),
     focus=Focus(
         recipes=("table", "near-group-ties", "normal", "one-sided", "lattice"),
         biases=("steering", "normal", "negative", "offset", "zero"),
@@ -127,7 +134,7 @@ def negative_scores(trial: Trial) -> Failure | None:
     why="Groups of one expert are legal, and a top-2 sum over them raises or reads beyond them.",
     bugs=("M24", "M38"),
     narrow=_GROUPED,
-    events=("group-smaller-than-top",),
+    events=("group-smaller-than-top", "groups-of-one"),
     focus=Focus(offers={"groups.count": lambda offered: list(offered)[-1:]}),
 )
 def smaller_than_top(trial: Trial) -> Failure | None:

@@ -7,6 +7,7 @@ import numpy as np
 from moe_routing.conformance.case import Case
 from moe_routing.conformance.clauses.registry import clause
 from moe_routing.conformance.clauses.relations import related, reverse_experts, take_tokens
+from moe_routing.conformance.events import members
 from moe_routing.conformance.failure import Failure
 from moe_routing.conformance.generators.construct import with_inputs
 from moe_routing.conformance.generators.inputs import with_strides
@@ -18,7 +19,7 @@ _TIERS = (9, 17, 257)
 """Batch sizes just above those where shipped kernels change their path."""
 
 _SHIFT = 2.0
-_EXACT = Focus(recipes=("table", "lattice", "one-sided", "near-ties", "normal"))
+_EXACT = Focus(recipes=("table", "lattice", "one-sided", "near-ties", "bfloat16-steps", "normal"))
 
 
 @clause(
@@ -62,7 +63,7 @@ def repeatable(trial: Trial) -> Failure | None:
     why="A token's experts depend on its own hidden state; a position that leaks in (a tail, a "
     "block, an index) shows when the rows trade places.",
     bugs=("M18", "M52", "M55"),
-    events=("clear-winners", "batch-above-8"),
+    events=("clear-winners", "batch-above-8", "tokens-equal-experts"),
     focus=_EXACT,
 )
 def token_order(trial: Trial) -> Failure | None:
@@ -98,7 +99,16 @@ def expert_relabel(trial: Trial) -> Failure | None:
     why="A token alone, in a small batch and in a large one takes other kernels; it must not "
     "take other experts.",
     bugs=("M03", "M10", "M41", "M53"),
-    events=("clear-winners", "batch-above-8", "batch-above-16", "batch-above-256"),
+    events=(
+        "clear-winners",
+        "batch-above-8",
+        "batch-above-16",
+        "batch-above-256",
+        "batch-above-2048",
+        "ragged-batch",
+        "ragged-routes",
+        *members("batch"),
+    ),
     focus=_EXACT,
 )
 def batch_split(trial: Trial) -> Failure | None:
@@ -166,7 +176,14 @@ def _shifted(case: Case) -> Case | None:
     why="Kernels that assume rows of H numbers in a line read a sliced or transposed tensor as "
     "another one: at least six projects shipped it.",
     bugs=("M40",),
-    events=("strided-input",),
+    events=(
+        "strided-input",
+        "transposed-hidden",
+        "spaced-hidden",
+        "transposed-gate",
+        "spaced-gate",
+        "spaced-bias",
+    ),
     needs=lambda capabilities: "strided" in capabilities.layouts,
     focus=_EXACT,
 )

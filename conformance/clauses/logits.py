@@ -9,7 +9,16 @@ from moe_routing.conformance.generators.strategies import Focus
 from moe_routing.conformance.trial import Trial
 
 _EXACT_AT_PUBLISHED_SIZES = Focus(
-    recipes=("lattice", "lattice", "lattice", "table", "normal", "wide", "near-ties"),
+    recipes=(
+        "lattice",
+        "lattice",
+        "lattice",
+        "table",
+        "normal",
+        "wide",
+        "near-ties",
+        "bfloat16-steps",
+    ),
     hidden_sizes=HIDDEN_SIZES + PUBLISHED_HIDDEN_SIZES * 4,
 )
 
@@ -20,7 +29,14 @@ _EXACT_AT_PUBLISHED_SIZES = Focus(
     why="Logits rounded on the way (a bfloat16 gate, an fp8 one, a reinterpreted buffer) route "
     "near ties elsewhere than the model was trained to; on exact cases nothing excuses it.",
     bugs=("M10", "M12", "M40", "M52"),
-    events=("exact-logits", "float32-input", "bfloat16-input", "float16-input"),
+    events=(
+        "exact-logits",
+        "fine-logits",
+        "published-width",
+        "float32-input",
+        "bfloat16-input",
+        "float16-input",
+    ),
     focus=_EXACT_AT_PUBLISHED_SIZES,
     needs=lambda capabilities: capabilities.logits != "none",
 )

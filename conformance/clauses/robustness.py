@@ -26,7 +26,7 @@ from moe_routing.reference.formats import INPUT_FORMATS
     why="A backend that raises on what it claims stops a training run; where it cannot, it "
     "should not claim.",
     bugs=("M09", "M38", "M53"),
-    events=("any-case", "all-experts-selected", "zero-bias", "one-group"),
+    events=("any-case", "all-experts-selected", "no-bias", "zero-bias", "one-group"),
 )
 def answers(trial: Trial) -> Failure | None:
     """A claimed call is answered: no exception."""
@@ -87,7 +87,7 @@ def large_logits(trial: Trial) -> Failure | None:
     why="Where every selected score underflows, a norm without its epsilon divides 0 by 0, and "
     "one NaN token poisons the batch.",
     bugs=("M20",),
-    events=("underflow",),
+    events=("underflow", "logits-below-minus-100"),
     focus=Focus(recipes=("underflowing", "wide")),
 )
 def underflow(trial: Trial) -> Failure | None:
@@ -119,7 +119,7 @@ def underflow(trial: Trial) -> Failure | None:
     why="One NaN token must not crash the batch with duplicate or wild ids, nor touch its "
     "neighbours: eight projects shipped one or the other.",
     bugs=("M31",),
-    events=("nan-row",),
+    events=("nan-row", "nan-logit"),
     focus=Focus(recipes=("table", "normal", "lattice")),
 )
 def nan_row(trial: Trial) -> Failure | None:
@@ -169,8 +169,23 @@ def nan_row_apart(trial: Trial) -> Failure | None:
     why="An overflowing row must keep to its own row and to ids in range; an expert masked with "
     "-inf must lose.",
     bugs=("M28", "M31"),
-    events=("infinite-logit", "lost-expert"),
-    focus=Focus(recipes=("table", "normal", "lattice")),
+    events=(
+        "infinite-logit",
+        "plus-infinity",
+        "lost-expert",
+        "few-finite-logits",
+        "no-finite-logit",
+    ),
+    focus=Focus(
+        recipes=("table", "normal", "lattice"),
+        offers={
+            "optional arrays": lambda offered: [
+                *offered,
+                *[parts for parts in offered if "gate_bias" in parts] * 3,
+            ],
+            "gate_bias": lambda offered: [name for name in offered if name != "quarters"],
+        },
+    ),
 )
 def infinite_logit(trial: Trial) -> Failure | None:
     """Overflowing logits give distinct ids in range, -inf logits lose, other rows are right."""

@@ -9,6 +9,7 @@ import numpy as np
 from moe_routing.conformance.case import Case
 from moe_routing.conformance.clauses.registry import clause
 from moe_routing.conformance.clauses.relations import agree
+from moe_routing.conformance.events import members
 from moe_routing.conformance.failure import Failure, first_failure
 from moe_routing.conformance.generators.construct import with_inputs
 from moe_routing.conformance.generators.strategies import Focus
@@ -25,12 +26,27 @@ _BIASED = ("gate", "block", "statics")
     bugs=("M04", "M06", "M10", "M11", "M28", "M33", "M35", "M36", "M38"),
     events=(
         "tie-at-cut",
+        "tie-of-positive-logits",
+        "tie-of-negative-logits",
         "clear-winners",
+        "fine-logits",
+        "all-negative-logits",
+        "all-zero-logits",
+        "logits-above-17",
+        "saturated",
         "bias-decides",
         "group-excludes-better",
-        "saturated",
         "bfloat16-input",
         "float16-input",
+        "one-selected",
+        "odd-top-k",
+        "all-but-one-selected",
+        "top-k-above-15",
+        "top-k-above-32",
+        "all-to-first",
+        "all-to-last",
+        "idle-expert",
+        *members("published"),
     ),
 )
 def valid_top_k(trial: Trial) -> Failure | None:
@@ -59,7 +75,7 @@ def distinct(trial: Trial) -> Failure | None:
     "MUST",
     why="An id outside [0, E) reads past the experts' weights.",
     bugs=("M30", "M31", "M44"),
-    events=("any-case", "winner-above-255"),
+    events=("any-case", "few-finite-bias", *members("winner")),
 )
 def in_range(trial: Trial) -> Failure | None:
     """Every id is in [0, E); -1 and ids from E on are reserved."""
@@ -75,8 +91,19 @@ def in_range(trial: Trial) -> Failure | None:
     "the score function leaves the load where it was.",
     bugs=("M03", "M04", "M06", "M07"),
     narrow={"selection_bias": _BIASED},
-    events=("bias-decides", "fine-bias", "offset-bias", "negative-scores-win"),
-    focus=Focus(biases=("steering", "fine", "offset", "normal", "negative", "one-finite")),
+    events=(
+        "bias-decides",
+        "fine-bias",
+        "fine-bias-beside-16-bits",
+        "offset-bias",
+        "negative-scores-win",
+        "scores-below-minus-1-win",
+        "masked-bias",
+        "one-finite-bias",
+    ),
+    focus=Focus(
+        biases=("steering", "fine", "offset", "normal", "negative", "one-finite", "masked")
+    ),
 )
 def bias_steers(trial: Trial) -> Failure | None:
     """The selection bias is added to the scores, once, in float32, before selection."""
@@ -141,6 +168,8 @@ def bias_placement(trial: Trial) -> Failure | None:
         "winner-above-127",
         "winner-above-255",
         "winner-above-511",
+        "experts-above-1024",
+        *members("experts"),
     ),
     focus=Focus(
         recipes=("table",),

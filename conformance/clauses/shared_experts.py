@@ -17,7 +17,7 @@ from moe_routing.reference import shared_contribution
 
 
 def _shared(
-    id: str, why: str, *, kind: str, gated: bool, event: str, bugs: tuple[str, ...]
+    id: str, why: str, *, kind: str, gated: bool, events: tuple[str, ...], bugs: tuple[str, ...]
 ) -> Callable[[Check], Check]:
     return clause(
         id,
@@ -25,7 +25,7 @@ def _shared(
         why=why,
         bugs=bugs,
         method="shared_experts",
-        events=(event,),
+        events=events,
         strategy=lambda capabilities: shared_expert_cases(
             capabilities.dtypes, kinds=(kind,), gated=(gated,)
         ),
@@ -37,7 +37,7 @@ def _shared(
     "Qwen2-MoE keeps its shared expert as shared_expert.",
     kind="singular",
     gated=False,
-    event="shared-singular",
+    events=("shared-singular",),
     bugs=("M58", "M59"),
 )
 def singular(trial: SharedTrial) -> Failure | None:
@@ -50,7 +50,7 @@ def singular(trial: SharedTrial) -> Failure | None:
     "DeepSeek and GLM keep theirs as shared_experts, one MLP as wide as all of them.",
     kind="plural",
     gated=False,
-    event="shared-plural",
+    events=("shared-plural", "shared-plural-of-two"),
     bugs=("M58", "M59"),
 )
 def plural(trial: SharedTrial) -> Failure | None:
@@ -63,7 +63,7 @@ def plural(trial: SharedTrial) -> Failure | None:
     "HunYuan keeps its shared expert as shared_mlp.",
     kind="mlp",
     gated=False,
-    event="shared-mlp",
+    events=("shared-mlp",),
     bugs=("M58", "M59"),
 )
 def mlp(trial: SharedTrial) -> Failure | None:
@@ -76,7 +76,7 @@ def mlp(trial: SharedTrial) -> Failure | None:
     "A block without a shared expert must add nothing, and not fail.",
     kind="none",
     gated=False,
-    event="shared-absent",
+    events=("shared-absent",),
     bugs=("M58",),
 )
 def absent(trial: SharedTrial) -> Failure | None:
@@ -90,7 +90,7 @@ def absent(trial: SharedTrial) -> Failure | None:
     "give one half.",
     kind="singular",
     gated=True,
-    event="shared-gate-half-open",
+    events=("shared-gate-half-open",),
     bugs=("M57",),
 )
 def gate_applied_once(trial: SharedTrial) -> Failure | None:

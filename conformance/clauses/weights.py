@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from moe_routing.conformance.clauses.registry import clause
+from moe_routing.conformance.events import members
 from moe_routing.conformance.failure import Failure, first_failure, show, token_failure
 from moe_routing.conformance.generators.strategies import Focus
 from moe_routing.conformance.judge.logits import format_of
@@ -21,7 +22,15 @@ from moe_routing.reference.formats import FORMATS
     why="Wrong weights at right ids mix the experts wrongly; each is judged at the backend's "
     "own ids, so no token is ever skipped.",
     bugs=("M01", "M13", "M15", "M16", "M18", "M20", "M21", "M22", "M52"),
-    events=("weights-apart", "renormalized", "not-renormalized", "experts-scaled-apart"),
+    events=(
+        "weights-apart",
+        "renormalized",
+        "not-renormalized",
+        "experts-scaled-apart",
+        "routes-above-65535",
+        "batch-above-50000",
+        *members("mix"),
+    ),
 )
 def match(trial: Trial) -> Failure | None:
     """A slot's weight is its expert's weight, up to rounding at the permitted precision."""
@@ -35,7 +44,7 @@ def match(trial: Trial) -> Failure | None:
     "weights scale every expert by its popularity. Ten projects shipped it.",
     bugs=("M01",),
     narrow={"selection_bias": ("gate", "block", "statics")},
-    events=("bias-decides", "offset-bias"),
+    events=("bias-decides", "bias-would-show-in-weights", "offset-bias"),
     focus=Focus(biases=("steering", "offset", "normal", "negative")),
 )
 def unbiased(trial: Trial) -> Failure | None:

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from moe_routing.conformance.cli.options import Commands
+
+if TYPE_CHECKING:
+    from moe_routing.conformance.clauses import Clause
 
 
 def add(commands: Commands) -> None:
@@ -25,7 +31,17 @@ def run(arguments: argparse.Namespace) -> int:
     for clause in select_clauses(arguments.glob):
         console.print(f"[bold]{clause.id}[/] ({clause.level})  {escape(clause.statement)}")
         console.print(f"  why: {escape(clause.why)}")
-        for event in clause.witnesses():
-            console.print(f"  sees {event.slug}: {escape(event.statement)}")
+        for name, statement in _seen(clause):
+            console.print(f"  sees {name}: {escape(statement)}")
         console.print(f"  draws from: {', '.join(dict.fromkeys(clause.focus.recipes))}\n")
     return 0
+
+
+def _seen(clause: Clause) -> Iterator[tuple[str, str]]:
+    """Yield the names of a clause's events with what they say; a family goes by in one."""
+    from moe_routing.conformance.events import FAMILIES
+
+    events = clause.witnesses()
+    yield from ((event.slug, event.statement) for event in events if event.family is None)
+    for family, count in Counter(event.family for event in events if event.family).items():
+        yield f"{family}:* ({count})", FAMILIES[family]

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from moe_routing.implementations import Adapter
 
 Commands = argparse._SubParsersAction
 """What a command's ``add`` is given."""
@@ -20,10 +24,6 @@ exit codes:
 """
 
 
-class UsageError(Exception):
-    """Options that do not go together; the message says which, and the mend."""
-
-
 def positive(text: str) -> int:
     """Read an integer of 1 or more."""
     if not text.isdecimal() or int(text) < 1:
@@ -31,6 +31,8 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def complain(message: str) -> None:
-    """Say in one line on stderr why something could not run."""
-    print(f"moe-routing: {' '.join(message.split())}", file=sys.stderr)
+def load(references: Sequence[str], device: str) -> dict[str, Adapter]:
+    """Load adapters, by the references that name them. Errors: ``AdapterError``."""
+    from moe_routing.implementations import load_adapter
+
+    return {reference: load_adapter(reference, device=device) for reference in references}

@@ -6,24 +6,34 @@ from a backend's claims. An event that no constructed case shows is unreachable 
 """
 
 from moe_routing.conformance.events import (
+    biases,
     calls,
     groups,
     logits,
+    mixes,
+    nonfinite,
     scores,
     selection,
     shared_experts,
+    sizes,
     weights,
 )
-from moe_routing.conformance.events.registry import EVENTS, Event
+from moe_routing.conformance.events.registry import EVENTS, FAMILIES, Event, members
 
 __all__ = [
     "EVENTS",
+    "FAMILIES",
     "Event",
+    "biases",
     "calls",
     "groups",
     "logits",
+    "members",
+    "mixes",
+    "nonfinite",
     "scores",
     "selection",
     "shared_experts",
+    "sizes",
     "weights",
 ]

@@ -1,8 +1,8 @@
-"""Events of whole calls: batch sizes, dtypes, memory layout, claims."""
+"""Events of whole calls: dtypes, memory layout, claims."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +10,11 @@ import numpy as np
 from moe_routing.conformance.case import Case
 from moe_routing.conformance.events.registry import EVENTS, ROWS, event
 from moe_routing.conformance.generators.construct import table_cases
+from moe_routing.conformance.judge import Bounds
 from moe_routing.implementations import Capabilities
+
+Steps = Callable[[tuple[int, ...], int], bool]
+"""Tells from an array's strides and the size of its items how it lies in memory."""
 
 
 @event("any-case", "any claimed call", lambda b: b.inputs.num_tokens > 0)
@@ -21,32 +25,6 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
         yield from table_cases(capabilities, np.array(ROWS)[:, :experts], top_k=top_k)
 
 
-@event("empty-batch", "no token at all", lambda b: b.inputs.num_tokens == 0)
-def _(capabilities: Capabilities) -> Iterator[Case]:
-    yield from table_cases(capabilities, np.zeros((0, 4)), top_k=2)
-    yield from table_cases(capabilities, np.zeros((0, 4)), top_k=1)
-
-
-@event("one-token", "a single token", lambda b: b.inputs.num_tokens == 1)
-def _(capabilities: Capabilities) -> Iterator[Case]:
-    yield from table_cases(capabilities, ROWS[:1], top_k=2)
-    yield from table_cases(capabilities, ROWS[:1], top_k=1)
-
-
-def _batch_above(least: int) -> None:
-    @event(
-        f"batch-above-{least}", f"more than {least} tokens", lambda b: b.inputs.num_tokens > least
-    )
-    def _(capabilities: Capabilities) -> Iterator[Case]:
-        rows = np.arange((least + 1) * 4).reshape(-1, 4) * 7 % 11 / 4.0
-        yield from table_cases(capabilities, rows, top_k=2)
-        yield from table_cases(capabilities, rows, top_k=1)
-
-
-for _least in (8, 16, 256):
-    _batch_above(_least)
-
-
 @event(
     "strided-input",
     "hidden states that are not laid out in rows",
@@ -54,7 +32,37 @@ for _least in (8, 16, 256):
 )
 def _(capabilities: Capabilities) -> Iterator[Case]:
     for top_k in (2, 1):
-        yield from table_cases(capabilities, ROWS, top_k=top_k, spaced=True)
+        yield from table_cases(capabilities, ROWS, top_k=top_k, layout="hidden")
+        yield from table_cases(capabilities, ROWS, top_k=top_k, layout="gate_weight")
+
+
+def _lies(slug: str, statement: str, name: str, transposed: str, test: Steps) -> None:
+    def occurs(bounds: Bounds) -> bool:
+        array = getattr(bounds.inputs, name)
+        return array is not None and array.size > 0 and test(array.strides, array.itemsize)
+
+    @event(slug, statement, occurs)
+    def _(capabilities: Capabilities) -> Iterator[Case]:
+        bias = {name: [0.0, 0.25, -0.25, 0.5]} if name == "selection_bias" else {}
+        for top_k in (2, 1):
+            yield from table_cases(capabilities, ROWS, top_k=top_k, layout=transposed, **bias)
+
+
+def _is_transposed(steps: tuple[int, ...], item: int) -> bool:
+    return item <= steps[0] < steps[1]
+
+
+def _is_spaced(steps: tuple[int, ...], item: int) -> bool:
+    return steps[-1] > item and (len(steps) == 1 or steps[0] > steps[1])
+
+
+_lies("transposed-hidden", "hidden states laid out in columns", "hidden", "hidden", _is_transposed)
+_lies(
+    "spaced-hidden", "hidden states sliced out of wider ones", "hidden", "gate_weight", _is_spaced
+)
+_lies("transposed-gate", "a gate laid out in columns", "gate_weight", "gate_weight", _is_transposed)
+_lies("spaced-gate", "a gate sliced out of a wider one", "gate_weight", "hidden", _is_spaced)
+_lies("spaced-bias", "a selection bias with gaps", "selection_bias", "hidden", _is_spaced)
 
 
 def _of_dtype(dtype: str) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from moe_routing.conformance.case import Case
-from moe_routing.conformance.events.registry import ROWS, event, selected
-from moe_routing.conformance.generators.construct import table_cases
+from moe_routing.conformance.events.registry import EVENTS, ROWS, event, selected
+from moe_routing.conformance.events.sizes import ladder
+from moe_routing.conformance.generators.construct import fitting_experts, table_cases
 from moe_routing.conformance.judge import Bounds
 from moe_routing.conformance.judge.selection import certain_groups, possible_groups
 from moe_routing.implementations import Capabilities
@@ -28,8 +29,13 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
     rows = [[2.0, 1.75, 1.5, 1.25, 1.0, 0.75, 0.5, 0.25], [3.0, -6.0, 2.0, 1.5, 0.0, 0.0, 0.0, 0.0]]
     yield from table_cases(capabilities, rows, top_k=2, groups=(4, 1))
     yield from table_cases(capabilities, rows, top_k=3, groups=(4, 2))
-    rows = [[2.5, -6.0, -6.0, 2.0, 1.9375, 1.0, 0.0, 0.0]]
+    rows = [[2.5, -5.0, -6.0, 2.0, 1.9375, 1.0, 0.0, 0.0]]
     yield from table_cases(capabilities, rows, top_k=3, groups=(2, 1))
+    yield from table_cases(capabilities, _SUM_WINS, top_k=1, groups=(4, 1))
+
+
+_SUM_WINS = [[2.5, -6.0, 2.25, 1.75, 0.0, 0.0, 0.0, 0.0]]
+"""Groups of two of which the first has the best expert, and the second the best two."""
 
 
 @event(
@@ -43,9 +49,8 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
     ),
 )
 def _(capabilities: Capabilities) -> Iterator[Case]:
-    rows = [[2.5, -6.0, 2.0, 1.9375, 0.0, 0.0, 0.0, 0.0]]
-    yield from table_cases(capabilities, rows, top_k=2, groups=(4, 1))
-    yield from table_cases(capabilities, rows, top_k=1, groups=(4, 1))
+    yield from table_cases(capabilities, _SUM_WINS, top_k=2, groups=(4, 1))
+    yield from table_cases(capabilities, _SUM_WINS, top_k=1, groups=(4, 1))
 
 
 def _best_group_differs(bounds: Bounds) -> bool:
@@ -83,8 +88,11 @@ def _below_fill(bounds: Bounds) -> bool:
 )
 def _(capabilities: Capabilities) -> Iterator[Case]:
     rows = [[2.0, 1.75, 1.0, 0.5, 0.0, -0.5, -1.0, -1.5]]
-    yield from table_cases(capabilities, rows, top_k=2, groups=(4, 1), selection_bias=[-1.5] * 8)
-    yield from table_cases(capabilities, [[0.0] + [-200.0] * 7], top_k=2, groups=(4, 1))
+    for top_k in (2, 1):
+        yield from table_cases(
+            capabilities, rows, top_k=top_k, groups=(4, 1), selection_bias=[-1.5] * 8
+        )
+        yield from table_cases(capabilities, [[0.0] + [-200.0] * 7], top_k=top_k, groups=(4, 1))
 
 
 @event(
@@ -97,7 +105,9 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
     ),
 )
 def _(capabilities: Capabilities) -> Iterator[Case]:
-    yield from table_cases(capabilities, ROWS, top_k=2, groups=(4, 2))
+    size = fitting_experts(capabilities, 4)
+    for top_k in (2, 1):
+        yield from table_cases(capabilities, ladder(2, size), top_k=top_k, groups=(size, 2))
 
 
 @event(
@@ -106,7 +116,9 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
     lambda b: b.config.groups is not None and b.config.groups.count == 1,
 )
 def _(capabilities: Capabilities) -> Iterator[Case]:
-    yield from table_cases(capabilities, ROWS, top_k=2, groups=(1, 1))
+    rows = ladder(2, fitting_experts(capabilities, 4))
+    for top_k in (2, 1):
+        yield from table_cases(capabilities, rows, top_k=top_k, groups=(1, 1))
 
 
 @event(
@@ -115,4 +127,46 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
     lambda b: b.config.groups is not None and b.config.groups.count == b.config.groups.kept > 1,
 )
 def _(capabilities: Capabilities) -> Iterator[Case]:
-    yield from table_cases(capabilities, ROWS, top_k=2, groups=(2, 2))
+    for top_k in (2, 1):
+        yield from table_cases(capabilities, ROWS, top_k=top_k, groups=(2, 2))
+        yield from table_cases(capabilities, ladder(2, 2), top_k=top_k, groups=(2, 2))
+
+
+def _counted(
+    slug: str, statement: str, experts: int, groups: tuple[int, int], test: Callable[[Bounds], bool]
+) -> None:
+    """Register an event of the groups' sizes, shown by ``groups=(count, kept)``."""
+
+    @event(slug, statement, lambda b: b.config.groups is not None and test(b))
+    def _(capabilities: Capabilities) -> Iterator[Case]:
+        fitting = fitting_experts(capabilities, experts)
+        for top_k in (2, 1):
+            yield from table_cases(capabilities, ladder(2, fitting), top_k=top_k, groups=groups)
+        yield from table_cases(capabilities, ladder(2, 2), top_k=1, groups=(2, 1))
+
+
+_counted("two-groups", "2 groups", 4, (2, 1), lambda b: b.config.groups.count == 2)
+_counted("eight-groups", "8 groups", 16, (8, 4), lambda b: b.config.groups.count == 8)
+_counted(
+    "wide-groups",
+    "several groups of 33 experts or more",
+    68,
+    (2, 1),
+    lambda b: b.config.groups.count > 1 and b.config.experts_per_group >= 33,
+)
+_counted(
+    "one-group-kept",
+    "one of several groups kept",
+    8,
+    (4, 1),
+    lambda b: b.config.groups.kept == 1 < b.config.groups.count,
+)
+
+
+@event(
+    "groups-of-one",
+    "as many groups as experts",
+    lambda b: b.config.groups is not None and b.config.groups.count == b.config.num_experts > 1,
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    yield from EVENTS["group-smaller-than-top"].cases(capabilities)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from moe_routing.conformance.case import Case
-from moe_routing.conformance.events.registry import EVENTS, event
-from moe_routing.conformance.generators.construct import table_cases
+from moe_routing.conformance.events.registry import EVENTS, ROWS, event
+from moe_routing.conformance.generators.construct import (
+    fitting_experts,
+    table_cases,
+    with_inputs,
+)
 from moe_routing.conformance.judge import Bounds
+from moe_routing.conformance.judge.selection import Bools
 from moe_routing.implementations import Capabilities
+from moe_routing.reference.formats import BFLOAT16, Floats
 
 
 @event(
@@ -71,46 +77,71 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
     yield from table_cases(capabilities, rows, top_k=1)
 
 
-@event("nan-row", "a row of NaN beside good rows", lambda b: _some_nan_rows(b))
-def _(capabilities: Capabilities) -> Iterator[Case]:
-    rows = [[1.0, 0.25, -0.5, 2.0], [np.nan] * 4, [0.0, 1.5, 0.5, -1.0]]
-    yield from table_cases(capabilities, rows, top_k=2)
-    yield from table_cases(capabilities, rows, top_k=1)
+def _row(slug: str, statement: str, row: Sequence[float], test: Callable[[Floats], Bools]) -> None:
+    """Register an event of logits ``[T, E]`` for which ``test`` holds in some row."""
+
+    @event(slug, statement, lambda b: bool(test(b.reference.logits).any()))
+    def _(capabilities: Capabilities) -> Iterator[Case]:
+        table = np.resize(row, (1, fitting_experts(capabilities, len(row))))
+        for top_k in (2, 1):
+            yield from table_cases(capabilities, table, top_k=top_k)
+            wide = [1024.0] * table.shape[1]
+            yield from table_cases(capabilities, table, top_k=top_k, hidden_scale=wide)
 
 
-def _some_nan_rows(bounds: Bounds) -> bool:
-    bad = np.isnan(bounds.reference.logits).any(axis=1)
-    return bool(bad.any() and not bad.all())
-
-
-@event(
-    "infinite-logit",
-    "logits that overflow to infinity",
-    lambda b: bool(
-        (b.logits.overflows.any(axis=1) & ~np.isnan(b.reference.logits).any(axis=1)).any()
-    ),
+_row(
+    "all-negative-logits",
+    "a token whose logits are all finite and negative",
+    (-1.0, -0.25, -2.0, -0.5),
+    lambda z: ((z < 0) & np.isfinite(z)).all(axis=1),
 )
+_row(
+    "all-zero-logits",
+    "a token whose logits are all 0",
+    (0.0, 0.0, 0.0, 0.0),
+    lambda z: (z == 0.0).all(axis=1) & (z.shape[1] > 1),
+)
+_row(
+    "logits-above-17",
+    "a token with two different logits above 17, where a sigmoid of float32 is 1",
+    (20.0, 24.0, 1.0, 0.0),
+    lambda z: np.where(z > 17.0, z, -np.inf).max(axis=1) > np.where(z > 17.0, z, np.inf).min(1),
+)
+_row(
+    "logits-below-minus-100",
+    "a token whose logits are all finite and below -100, where exp of float32 underflows",
+    (-120.0, -112.0, -200.0, -150.0),
+    lambda z: ((z < -100.0) & np.isfinite(z)).all(axis=1),
+)
+
+
+def _least_gap(bounds: Bounds) -> bool:
+    """Look where nothing but the logits decides: no table, bias, or excluding groups."""
+    config, inputs = bounds.config, bounds.inputs
+    biased = inputs.selection_bias is not None and inputs.selection_bias.any()
+    grouped = config.groups is not None and config.groups.kept < config.groups.count
+    if biased or grouped or inputs.expert_table is not None or config.top_k == config.num_experts:
+        return False
+    ranked = -np.sort(-bounds.reference.operated[bounds.only_reference], axis=1)
+    last, next_ = ranked[:, config.top_k - 1], ranked[:, config.top_k]
+    step = np.ldexp(1.0, np.frexp(last)[1] - BFLOAT16.precision)
+    return bool((last - next_ < step).any())
+
+
+@event("fine-logits", "logits apart by less than a bfloat16 step decide", _least_gap)
 def _(capabilities: Capabilities) -> Iterator[Case]:
-    for dtype, big in (("float16", 60000.0), ("float32", 3e38), ("bfloat16", 2.0**127)):
-        if dtype in capabilities.dtypes and capabilities.takes == "hidden":
-            yield from _overflowing(capabilities, dtype, big)
-
-
-def _overflowing(capabilities: Capabilities, dtype: str, big: float) -> Iterator[Case]:
-    one = replace(capabilities, dtypes=(dtype,))
-    rows = [[1.0, 0.25, -0.5, 2.0], [big, -big, 0.5, 1.0]]
+    rows = [[1.0, 1.0 + 2.0**-9, 1.0 - 2.0**-9, 1.0 - 2.0**-8]]
     for top_k in (2, 1):
-        for case in table_cases(one, rows, top_k=top_k):
-            gate = case.inputs.gate_weight * np.float32(8.0)
-            yield replace(case, inputs=replace(case.inputs, gate_weight=gate, logits=None))
+        yield from table_cases(capabilities, rows, top_k=top_k)
+    for top_k in (2, 1):
+        for case in table_cases(capabilities, ROWS, top_k=top_k):
+            if {*case.inputs.arrays()}.isdisjoint(("logits", "gate_delta", "hidden_scale")):
+                yield _in_two_columns(case)
 
 
-@event(
-    "lost-expert",
-    "an expert whose logit is -inf",
-    lambda b: bool(np.isneginf(b.reference.logits[b.judged]).any()),
-)
-def _(capabilities: Capabilities) -> Iterator[Case]:
-    rows = [[1.0, -np.inf, -0.5, 2.0], [0.0, -np.inf, 0.5, -1.0]]
-    yield from table_cases(capabilities, rows, top_k=2)
-    yield from table_cases(capabilities, rows, top_k=1)
+def _in_two_columns(case: Case) -> Case:
+    """Return ``case`` with the logits 1 - e * 2**-12, as sums that 16-bit inputs can hold."""
+    experts = np.arange(case.config.num_experts)
+    gate = np.stack([np.ones(len(experts)), -experts], axis=1)
+    hidden = np.tile([1.0, 2.0**-12], (case.inputs.num_tokens, 1))
+    return with_inputs(case, hidden=hidden.astype(np.float32), gate_weight=gate.astype(np.float32))

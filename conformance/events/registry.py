@@ -22,7 +22,8 @@ Construct = Callable[[Capabilities], Iterable[Case | SharedCase]]
 class Event:
     """One condition: a slug, what it says, how to see it, and how to bring it about.
 
-    ``occurs`` is given the ``Bounds`` of a routing case, or None for a shared-expert case.
+    ``occurs`` is given the ``Bounds`` of a routing case, or a shared-expert case itself.
+    A slug ``family:member`` is one of many of a kind; ``FAMILIES`` says of which.
     """
 
     slug: str
@@ -33,16 +34,34 @@ class Event:
     def constructed(self, capabilities: Capabilities) -> Case | SharedCase | None:
         """Return the plainest case under ``capabilities`` that shows the event, or None."""
         for case in self.cases(capabilities):
-            bounds = None
-            if isinstance(case, Case):
-                bounds = Bounds(case.config, case.inputs, capabilities.numerics)
-            if self.occurs(bounds):
+            if self.occurs(facts_of(case, capabilities)):
                 return case
         return None
+
+    @property
+    def family(self) -> str | None:
+        """The family of the event, or None where it stands alone."""
+        name, colon, _ = self.slug.partition(":")
+        return name if colon else None
+
+
+def facts_of(case: Case | SharedCase, capabilities: Capabilities) -> Bounds | SharedCase:
+    """Return what events are read off: the bounds of a routing case, or the case itself."""
+    if isinstance(case, SharedCase):
+        return case
+    return Bounds(case.config, case.inputs, capabilities.numerics)
 
 
 EVENTS: dict[str, Event] = {}
 """Every event by its slug."""
+
+FAMILIES: dict[str, str] = {}
+"""What the members of a family of events have in common, by its name."""
+
+
+def members(family: str) -> tuple[str, ...]:
+    """Return the slugs of the events of ``family``."""
+    return tuple(slug for slug, each in EVENTS.items() if each.family == family)
 
 
 def event(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from moe_routing.conformance.case import Case
 from moe_routing.conformance.events.registry import event, selected
-from moe_routing.conformance.generators.construct import table_cases
+from moe_routing.conformance.generators.construct import fitting_experts, table_cases
 from moe_routing.implementations import Capabilities
 from moe_routing.reference.formats import FLOAT32
 
@@ -21,8 +23,9 @@ from moe_routing.reference.formats import FLOAT32
 )
 def _(capabilities: Capabilities) -> Iterator[Case]:
     wants = {"score and weights": lambda pair: pair[0] == "sigmoid"}
+    row = np.resize((20.0, 24.0, 18.0, 30.0), (1, fitting_experts(capabilities, 4)))
     for top_k in (2, 1):
-        yield from table_cases(capabilities, [[20.0, 24.0, 18.0, 30.0]], top_k=top_k, wants=wants)
+        yield from table_cases(capabilities, row, top_k=top_k, wants=wants)
 
 
 @event(
@@ -34,7 +37,8 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
     ),
 )
 def _(capabilities: Capabilities) -> Iterator[Case]:
+    rows = [[0.0, -150.0, -200.0, -175.0], [-200.0] * 4]
     for top_k in (2, 1):
-        yield from table_cases(
-            capabilities, [[0.0, -150.0, -200.0, -175.0], [-200.0] * 4], top_k=top_k
-        )
+        yield from table_cases(capabilities, rows, top_k=top_k)
+        wants = {"score and weights": lambda pair: pair[0] not in ("softmax", "identity")}
+        yield from table_cases(capabilities, rows[::-1], top_k=top_k, wants=wants)

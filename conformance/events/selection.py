@@ -1,18 +1,18 @@
-"""Events of selection: ties, biases, winners."""
+"""Events of selection: ties, winners, load."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from moe_routing.conformance.case import Case
-from moe_routing.conformance.events.registry import EVENTS, ROWS, event, selected
-from moe_routing.conformance.generators.construct import table_cases
+from moe_routing.conformance.events.registry import EVENTS, FAMILIES, ROWS, event
+from moe_routing.conformance.events.sizes import ladder
+from moe_routing.conformance.generators.construct import fitting_experts, table_cases
 from moe_routing.conformance.judge import Bounds
 from moe_routing.implementations import Capabilities
-from moe_routing.reference.groups import kept_experts
-from moe_routing.reference.selection import top_k as best_experts
 
 
 def _ranked(bounds: Bounds) -> np.ndarray:
@@ -33,6 +33,28 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
     yield from table_cases(capabilities, [[2.0, 1.0, 1.0, 0.0], [0.5] * 4], top_k=1)
 
 
+def _tie_of(slug: str, statement: str, sign: float) -> None:
+    def occurs(bounds: Bounds) -> bool:
+        k, competing = bounds.config.top_k, bounds.reference.competing[bounds.judged]
+        if k >= bounds.config.num_experts or bounds.inputs.expert_table is not None:
+            return False
+        pair = np.argsort(-competing, axis=1, kind="stable")[:, k - 1 : k + 1]
+        values = np.take_along_axis(competing, pair, axis=1)
+        logits = np.take_along_axis(bounds.reference.operated[bounds.judged], pair, axis=1)
+        return bool(((values[:, 0] == values[:, 1]) & (sign * logits > 0).all(axis=1)).any())
+
+    @event(slug, statement, occurs)
+    def _(capabilities: Capabilities) -> Iterator[Case]:
+        rows = [[1.5, 1.0, 1.0, 0.25]] if sign > 0 else [[-0.25, -1.0, -1.0, -1.5]]
+        for top_k in (2, 1):
+            yield from table_cases(capabilities, rows, top_k=top_k)
+            yield from table_cases(capabilities, np.sign(rows), top_k=top_k)
+
+
+_tie_of("tie-of-positive-logits", "two experts of positive logits tie at the cut", 1.0)
+_tie_of("tie-of-negative-logits", "two experts of negative logits tie at the cut", -1.0)
+
+
 @event(
     "clear-winners",
     "tokens whose right set of experts is unique",
@@ -41,108 +63,6 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
 def _(capabilities: Capabilities) -> Iterator[Case]:
     yield from table_cases(capabilities, ROWS, top_k=2)
     yield from table_cases(capabilities, ROWS, top_k=1)
-
-
-def _unbiased_ids(bounds: Bounds) -> np.ndarray:
-    groups, scores = bounds.config.groups, bounds.reference.scores
-    kept = kept_experts(groups, scores)
-    return best_experts(
-        np.where(kept, scores, groups.fill) if groups else scores, bounds.config.top_k
-    )
-
-
-def _bias_decides(bounds: Bounds) -> bool:
-    if bounds.inputs.selection_bias is None:
-        return False
-    with_bias = np.sort(bounds.reference.expert_ids, axis=1)
-    without = np.sort(_unbiased_ids(bounds), axis=1)
-    return bool(((with_bias != without).any(axis=1) & bounds.only_reference).any())
-
-
-@event("bias-decides", "the selection bias changes which experts win", _bias_decides)
-def _(capabilities: Capabilities) -> Iterator[Case]:
-    yield from table_cases(
-        capabilities,
-        [[2.0, 1.0, 0.0, -1.0], [1.0, 2.0, -1.0, 0.0]],
-        top_k=2,
-        selection_bias=[0.0, 0.0, 1.0, 1.5],
-    )
-    yield from table_cases(
-        capabilities, [[2.0, 0.0], [0.5, 0.0]], top_k=1, selection_bias=[0.0, 2.5]
-    )
-
-
-def _bias_on(place: str) -> None:
-    def occurs(bounds: Bounds) -> bool:
-        return bounds.inputs.selection_bias_on == place and _bias_decides(bounds)
-
-    @event(f"bias-on-{place}", f"a deciding selection bias on the {place}", occurs)
-    def _(capabilities: Capabilities) -> Iterator[Case]:
-        narrowed = capabilities.narrowed(selection_bias=(place,))
-        yield from EVENTS["bias-decides"].cases(narrowed)
-
-
-for _place in ("gate", "block", "statics"):
-    _bias_on(_place)
-
-
-@event(
-    "fine-bias",
-    "a selection bias that bfloat16 cannot tell apart decides",
-    lambda b: (
-        _bias_decides(b)
-        and bool((np.diff(np.sort(_finite(b.inputs.selection_bias))) < 2.0**-7).any())
-        and float(np.abs(_finite(b.inputs.selection_bias)).min(initial=np.inf)) >= 1.0
-    ),
-)
-def _(capabilities: Capabilities) -> Iterator[Case]:
-    bias = [1.0, 1.0 + 2.0**-10, 1.0 + 3 * 2.0**-10, 1.0 + 2.0**-9]
-    yield from table_cases(capabilities, [[0.5] * 4], top_k=1, selection_bias=bias)
-    yield from table_cases(capabilities, [[0.5] * 4], top_k=2, selection_bias=bias)
-
-
-def _finite(values: np.ndarray) -> np.ndarray:
-    return values[np.isfinite(values)]
-
-
-@event(
-    "offset-bias",
-    "a selection bias of 7 or more with a tiny spread",
-    lambda b: (
-        b.inputs.selection_bias is not None
-        and bool((_finite(b.inputs.selection_bias) >= 6.5).all())
-        and _finite(b.inputs.selection_bias).size > 1
-    ),
-)
-def _(capabilities: Capabilities) -> Iterator[Case]:
-    bias = [12.0, 12.0 + 2.0**-9, 12.0, 12.0 - 2.0**-9]
-    rows = [[-8.0, -9.0, -10.0, -8.5], [1.0, 0.0, 2.0, -1.0]]
-    yield from table_cases(capabilities, rows, top_k=2, selection_bias=bias)
-    yield from table_cases(capabilities, rows, top_k=1, selection_bias=bias)
-
-
-@event(
-    "negative-scores-win",
-    "the winning biased scores are all negative",
-    lambda b: bool((selected(b, b.reference.biased)[b.judged] < 0).all(axis=1).any()),
-)
-def _(capabilities: Capabilities) -> Iterator[Case]:
-    rows = [[2.0, 1.0, 0.0, -1.0], [-2.0, -1.0, -3.0, -4.0]]
-    bias = [-1.5, -1.625, -1.75, -1.5]
-    yield from table_cases(capabilities, rows, top_k=2, selection_bias=bias)
-    yield from table_cases(capabilities, rows, top_k=1, selection_bias=bias)
-    yield from table_cases(capabilities, [[-2.0, -1.0, -3.0, -4.0]], top_k=2)
-
-
-def _zero_bias(bounds: Bounds) -> bool:
-    bias = bounds.inputs.selection_bias
-    return bias is not None and not bias.any() and bounds.inputs.num_tokens > 0
-
-
-@event("zero-bias", "a selection bias of zeros", _zero_bias)
-def _(capabilities: Capabilities) -> Iterator[Case]:
-    yield from table_cases(capabilities, ROWS, top_k=2, selection_bias=[0.0] * 4)
-    yield from table_cases(capabilities, ROWS, top_k=1, selection_bias=[0.0] * 4)
 
 
 def _winner_above(least: int) -> None:
@@ -163,24 +83,69 @@ for _least in (31, 127, 255, 511):
     _winner_above(_least)
 
 
+def _winner_in(dtype: str, least: int) -> None:
+    above = EVENTS[f"winner-above-{least}"]
+
+    def occurs(bounds: Bounds) -> bool:
+        return bounds.inputs.dtype == dtype and above.occurs(bounds)
+
+    @event(f"winner:{least}-{dtype}", f"{above.statement}, with inputs in {dtype}", occurs)
+    def _(capabilities: Capabilities) -> Iterator[Case]:
+        if dtype in capabilities.dtypes:
+            yield from above.cases(replace(capabilities, dtypes=(dtype,)))
+
+
+FAMILIES["winner"] = "an id that 8 or 9 bits do not hold wins, in every dtype"
+for _least in (255, 511):
+    for _dtype in ("float32", "bfloat16", "float16"):
+        _winner_in(_dtype, _least)
+
+
 @event(
     "every-expert-wins",
     "every expert wins for some token",
     lambda b: len(np.unique(b.reference.expert_ids)) == b.config.num_experts > b.config.top_k,
 )
 def _(capabilities: Capabilities) -> Iterator[Case]:
-    for experts in (5, 6, 8, 16):
+    for experts in (5, 6, 8, 16, fitting_experts(capabilities, 3)):
         rows = np.where(np.eye(experts), 3.0, 0.25 * (np.arange(experts) % 3))
         for top_k in (1, 2):
             yield from table_cases(capabilities, rows, top_k=top_k)
 
 
-@event(
-    "all-experts-selected",
-    "K equals E",
-    lambda b: b.config.top_k == b.config.num_experts > 1 and b.inputs.num_tokens > 0,
+def _loaded(slug: str, statement: str, place: int, test: Callable[[Bounds], bool]) -> None:
+    """Register an event of the experts' load, shown by a crowd at the expert ``place``."""
+
+    @event(slug, statement, lambda b: b.inputs.num_tokens > 1 and test(b))
+    def _(capabilities: Capabilities) -> Iterator[Case]:
+        size = fitting_experts(capabilities, 4)
+        rows = ladder(size, size)
+        rows[:, place], rows[:, 1] = size, size / 2
+        for top_k in (2, 1):
+            yield from table_cases(capabilities, rows, top_k=top_k)
+            row = [place % size, *range(1, top_k)]
+            yield from table_cases(
+                capabilities, rows, top_k=top_k, expert_table=[row], token_ids=[0] * size
+            )
+
+
+def _all_to(bounds: Bounds, expert: int) -> bool:
+    few = bounds.config.top_k < bounds.config.num_experts
+    return few and bool((bounds.reference.expert_ids == expert).any(axis=1).all())
+
+
+_loaded("all-to-first", "every token selects the first expert", 0, lambda b: _all_to(b, 0))
+_loaded(
+    "all-to-last",
+    "every token selects the last expert",
+    -1,
+    lambda b: _all_to(b, b.config.num_experts - 1),
 )
-def _(capabilities: Capabilities) -> Iterator[Case]:
-    yield from table_cases(capabilities, ROWS, top_k=4)
-    yield from table_cases(capabilities, ROWS, top_k=4, groups=(2, 2))
-    yield from table_cases(capabilities, np.tile(ROWS, 2), top_k=8)
+_loaded(
+    "idle-expert",
+    "as many routes as experts or more, and an expert without any",
+    0,
+    lambda b: (
+        len(np.unique(b.reference.expert_ids)) < b.config.num_experts <= b.reference.expert_ids.size
+    ),
+)

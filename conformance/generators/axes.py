@@ -16,7 +16,7 @@ Choose = Callable[[str, Sequence[Any]], Any]
 """Picks one of the values offered for a named choice; the first is the plainest."""
 
 EXPERTS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 17, 24, 32, 33, 60, 64)
-MORE_EXPERTS = (96, 128, 160, 192, 256, 257, 288, 384, 512, 576, 768, 1025)
+MORE_EXPERTS = (96, 128, 160, 192, 256, 257, 288, 384, 512, 576, 768, 1280)
 _OFTEN = 4  # how many times the small sizes are offered for each time the large ones are
 _APART = 7  # how many times sizes are drawn apart for each time published ones are drawn whole
 TOKENS = (1, 2, 3, 0, 7, 8, 9, 15, 16, 17, 45, 63)

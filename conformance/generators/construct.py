@@ -32,24 +32,28 @@ def table_cases(
     top_k: int,
     wants: Wants | None = None,
     groups: tuple[int, int] | None = None,
-    spaced: bool = False,
+    layout: str = "rows",
     **arrays: npt.ArrayLike,
 ) -> Iterator[Case]:
     """Yield a case with these ``logits [T, E]``, through an identity gate, for each claim.
 
     Every axis takes its plainest claimed value unless ``wants`` says otherwise;
-    ``groups=(count, kept)`` asks for groups, ``spaced`` for strided inputs, and
-    ``arrays`` gives optional inputs by field name (``selection_bias``, ``gate_delta`` ...).
-    Claims that cannot have all of it are passed over.
+    ``groups=(count, kept)`` asks for groups, ``layout`` names the matrix to lie transposed,
+    with everything else spaced out, and ``arrays`` gives optional inputs by field name
+    (``selection_bias``, ``gate_delta`` ...).
+    Claims that cannot have all of it are passed over; limits cut tokens and experts off,
+    and whoever asks has to see whether the rest still shows what he wants.
     """
-    table = np.asarray(logits, dtype=np.float32)[: capabilities.limits.max_tokens]
-    step = capabilities.limits.experts_multiple_of
+    limits, step = capabilities.limits, capabilities.limits.experts_multiple_of
+    table = np.asarray(logits, dtype=np.float32)[: limits.max_tokens]
+    if limits.max_experts and groups is None:
+        table, arrays = _trimmed(table, arrays, limits.max_experts)
     if table.shape[1] % step:
         table, arrays = _padded(table, arrays, groups[0] if groups else 1, step)
     for claim in capabilities.claims:
         for dtype in capabilities.dtypes:
             try:
-                yield _case(capabilities, claim, dtype, table, top_k, wants, groups, spaced, arrays)
+                yield _case(capabilities, claim, dtype, table, top_k, wants, groups, layout, arrays)
             except (_Unreachable, ValueError):
                 continue
 
@@ -62,7 +66,7 @@ def _case(
     top_k: int,
     wants: Wants | None,
     groups: tuple[int, int] | None,
-    spaced: bool,
+    layout: str,
     arrays: Mapping[str, npt.ArrayLike],
 ) -> Case:
     fixed = {"num_experts": table.shape[1], "top_k": top_k, **(wants or {})}
@@ -71,7 +75,7 @@ def _case(
         fixed.setdefault("groups", lambda rule: rule is not None)
     if "selection_bias" in arrays:
         fixed.setdefault("selection_bias", lambda place: place != "none")
-    if spaced and "strided" not in capabilities.layouts:
+    if layout != "rows" and "strided" not in capabilities.layouts:
         raise _Unreachable
     wanted = {*arrays} | {name for name in _PARTS if False not in getattr(claim, name)}
     fixed.setdefault(
@@ -82,7 +86,8 @@ def _case(
     config = axes.choose_config(choose, claim, capabilities)
     parts = axes.choose_parts(choose, claim, config, capabilities.takes)
     inputs = _inputs(config, parts, table, dtype, capabilities.takes, dict(arrays))
-    inputs = with_strides(inputs) if spaced else inputs
+    if layout != "rows":
+        inputs = with_strides(inputs, transposed=layout)
     check_inputs(config, inputs)
     if not capabilities.admits(config, inputs):
         raise _Unreachable
@@ -117,6 +122,26 @@ def _inputs(
         return RouterInputs.from_logits(table, dtype=dtype, **arrays)
     gate = np.eye(experts, dtype=np.float32)
     return RouterInputs(hidden=table, gate_weight=gate, dtype=dtype, **arrays)
+
+
+def _trimmed(
+    table: npt.NDArray[np.float32], arrays: Mapping[str, npt.ArrayLike], most: int
+) -> tuple[npt.NDArray[np.float32], dict[str, npt.ArrayLike]]:
+    """Drop the experts from ``most`` on, and what the arrays say of them."""
+    size = table.shape[1]
+    per_expert = {name: np.asarray(values) for name, values in arrays.items()}
+    smaller = {
+        name: values[tuple(slice(most if n == size else None) for n in values.shape)]
+        for name, values in per_expert.items()
+    }
+    return table[:, :most], smaller
+
+
+def fitting_experts(capabilities: Capabilities, wanted: int) -> int:
+    """Return ``wanted``, or the nearest number of experts above it, or below, within limits."""
+    step = capabilities.limits.experts_multiple_of
+    most = capabilities.limits.max_experts or wanted + step
+    return max(step, min(-(-wanted // step) * step, most // step * step))
 
 
 def _padded(

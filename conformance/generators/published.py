@@ -9,6 +9,9 @@ from functools import cache
 from moe_routing.implementations import GroupRule, Limits
 from moe_routing.reference import PRESETS, RouterConfig
 
+Key = tuple[int, int, tuple[int, int] | None]
+"""E, K and ``groups=(count, kept)``."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
@@ -18,6 +21,11 @@ class Published:
     top_k: int
     groups: tuple[int, int] | None
     widths: tuple[int, ...]
+
+    @property
+    def key(self) -> Key:
+        """E, K and the groups, as ``sizes_of`` returns them."""
+        return self.num_experts, self.top_k, self.groups
 
     def fits(self, rules: Sequence[GroupRule | None], limits: Limits) -> bool:
         """Tell whether a claim with these group ``rules`` has room for such a router."""
@@ -29,22 +37,20 @@ class Published:
         )
 
 
-_Key = tuple[int, int, tuple[int, int] | None]
-
-
-def _key(config: RouterConfig) -> _Key:
+def sizes_of(config: RouterConfig) -> Key:
+    """Return E, K and the groups' count and number kept."""
     groups = None if config.groups is None else (config.groups.count, config.groups.kept)
     return config.num_experts, config.top_k, groups
 
 
-def _widths() -> dict[_Key, set[int]]:
-    found: dict[_Key, set[int]] = {}
+def _widths() -> dict[Key, tuple[int, ...]]:
+    found: dict[Key, set[int]] = {}
     for preset in PRESETS.values():
-        found.setdefault(_key(preset.config), set()).add(preset.hidden_size)
-    return found
+        found.setdefault(sizes_of(preset.config), set()).add(preset.hidden_size)
+    return {key: tuple(sorted(widths)) for key, widths in found.items()}
 
 
-_WIDTHS = {key: tuple(sorted(widths)) for key, widths in _widths().items()}
+_WIDTHS = _widths()
 
 PUBLISHED = tuple(
     Published(num_experts=key[0], top_k=key[1], groups=key[2], widths=_WIDTHS[key])
@@ -61,4 +67,4 @@ def published_for(rules: tuple[GroupRule | None, ...], limits: Limits) -> list[P
 
 def published_widths(config: RouterConfig) -> tuple[int, ...]:
     """Return the widths H that were published with the sizes of ``config``; mostly none."""
-    return _WIDTHS.get(_key(config), ())
+    return _WIDTHS.get(sizes_of(config), ())

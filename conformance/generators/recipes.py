@@ -142,12 +142,14 @@ def _near_group_ties(rng: Rng, sizes: Sizes, form: FloatFormat) -> Array:
 
 
 def _saturated(rng: Rng, sizes: Sizes, form: FloatFormat) -> Array:
-    return rng.uniform(15.0, 40.0, (sizes.tokens, sizes.experts))
+    least = rng.choice([15.0, 18.0], (sizes.tokens, 1))
+    return rng.uniform(least, 40.0, (sizes.tokens, sizes.experts))
 
 
 def _underflowing(rng: Rng, sizes: Sizes, form: FloatFormat) -> Array:
     """Draw logits far below zero; in half of the rows, with a few near zero."""
-    logits = rng.uniform(-130.0, -60.0, (sizes.tokens, sizes.experts))
+    most = rng.choice([-60.0, -101.0], (sizes.tokens, 1))
+    logits = rng.uniform(most - 70.0, most, (sizes.tokens, sizes.experts))
     near = (rng.random(logits.shape) < 0.2) & (rng.random((sizes.tokens, 1)) < 0.5)
     return np.where(near, rng.uniform(-4.0, 4.0, logits.shape), logits)
 

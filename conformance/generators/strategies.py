@@ -23,6 +23,7 @@ from moe_routing.conformance.generators.recipes import BIASES, GATE_BIASES, RECI
 from moe_routing.conformance.generators.shared import make_shared_case
 from moe_routing.implementations import Capabilities
 from moe_routing.reference import RouterConfig, RouterInputs
+from moe_routing.reference.shared_experts import SHARED_KINDS
 
 BUDGET = 2**14
 """The most numbers in a case's logits, ``T * E``: what keeps a case in milliseconds."""
@@ -121,15 +122,27 @@ def shared_expert_cases(
     draw: st.DrawFn,
     dtypes: Sequence[str],
     *,
-    kinds: Sequence[str] = ("singular", "plural", "mlp", "none"),
+    kinds: Sequence[str] = SHARED_KINDS,
     gated: Sequence[bool] = (False, True),
 ) -> SharedCase:
     """Generate shared-expert calls of the given kinds."""
-    choose = _chooser(draw)
+    return choose_shared_case(_chooser(draw), dtypes, kinds=kinds, gated=gated)
+
+
+def choose_shared_case(
+    choose: axes.Choose,
+    dtypes: Sequence[str],
+    *,
+    kinds: Sequence[str] = SHARED_KINDS,
+    gated: Sequence[bool] = (False, True),
+) -> SharedCase:
+    """Return the shared-expert call that ``choose`` leads to."""
     kind = choose("kind", kinds)
+    has_gate = kind != "none" and choose("gated", gated)
     return make_shared_case(
         kind=kind,
-        gated=kind != "none" and choose("gated", gated),
+        gated=has_gate,
+        zero_gate=has_gate and choose("gate logits", ("any", "any", "any", "zero")) == "zero",
         dtype=choose("dtype", dtypes),
         tokens=choose("num_tokens", (1, 2, 3, 0, 7, 17)),
         hidden=choose("hidden_size", (1, 2, 4, 8, 33)),

@@ -1,4 +1,4 @@
-"""Events and generators: every event can be shown, every case is claimed, nothing is left out."""
+"""Generators: every case is claimed, every condition is drawn, and what is found shrinks."""
 
 from __future__ import annotations
 
@@ -25,10 +25,8 @@ from moe_routing.conformance import (
     shared_expert_cases,
 )
 from moe_routing.conformance.case import SharedCase
-from moe_routing.conformance.events import EVENTS
 from moe_routing.conformance.generators.published import published_widths
 from moe_routing.conformance.generators.recipes import RECIPES
-from moe_routing.conformance.judge import Bounds
 from moe_routing.implementations import Capabilities, Claim, GroupRule, Limits, load_adapter
 from moe_routing.reference import RouterConfig, check_inputs, stages
 
@@ -36,57 +34,8 @@ WHOLE = Capabilities()
 GENERATORS = sorted(Path(generators.__file__).parent.glob("*.py"))
 
 
-# Events.
-
-NOWHERE_OUTSIDE = "outside-claims"  # nothing lies outside the whole specification
 SHIPPED = ("scattermoe", "sonicmoe", "torch")
 
-
-def shows(slug: str, case: Case | SharedCase, capabilities: Capabilities) -> bool:
-    """Whether the case shows the event, and is a call that a backend must answer."""
-    if isinstance(case, SharedCase):
-        return EVENTS[slug].occurs(None)
-    check_inputs(case.config, case.inputs)
-    RouterConfig(**vars(case.config))
-    claimed = capabilities.admits(case.config, case.inputs)
-    assert claimed != (slug == NOWHERE_OUTSIDE), f"{slug} is shown by a call of {case.config}"
-    return EVENTS[slug].occurs(Bounds(case.config, case.inputs, capabilities.numerics))
-
-
-@pytest.mark.parametrize("slug", [slug for slug in EVENTS if slug != NOWHERE_OUTSIDE])
-def test_an_event_is_shown_by_its_constructed_case(slug: str) -> None:
-    case = EVENTS[slug].constructed(WHOLE)
-    assert case is not None, f"{slug} is unreachable though everything is claimed"
-    assert shows(slug, case, WHOLE)
-    assert case.recipe in ("constructed", "eighths")
-    if isinstance(case, Case) and not slug.startswith(("winner-above", "batch-above")):
-        assert case.inputs.num_tokens <= 16, f"{case.size} is not the plainest"
-        assert case.config.num_experts <= 8, f"{case.size} is not the plainest"
-
-
-@pytest.mark.parametrize("name", SHIPPED)
-def test_an_event_is_shown_under_the_claims_of_shipped_adapters_or_not_at_all(name: str) -> None:
-    capabilities = load_adapter(name).capabilities()
-    shown = {slug: event.constructed(capabilities) for slug, event in EVENTS.items()}
-    for slug, case in shown.items():
-        assert case is None or shows(slug, case, capabilities), slug
-    found = [slug for slug, case in shown.items() if case is not None]
-    assert {"any-case", "tie-at-cut", "clear-winners", "bias-decides", "empty-batch"} <= {*found}
-
-
-def test_nothing_lies_outside_the_whole_specification() -> None:
-    assert EVENTS[NOWHERE_OUTSIDE].constructed(WHOLE) is None
-
-
-def test_an_event_says_what_it_is() -> None:
-    for slug, event in EVENTS.items():
-        assert event.slug == slug
-        assert slug == slug.lower().replace(" ", "-")
-        assert event.statement, slug
-        assert not event.statement.endswith("."), slug
-
-
-# Generators.
 
 NARROW: dict[str, Any] = {
     "everything": WHOLE,

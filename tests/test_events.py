@@ -1,0 +1,300 @@
+"""Events: each is shown by its constructed case, seen where it is, and not where it nearly is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from moe_routing.conformance import Case
+from moe_routing.conformance.case import SharedCase
+from moe_routing.conformance.events import EVENTS, FAMILIES, members
+from moe_routing.conformance.events.mixes import mix_of
+from moe_routing.conformance.events.registry import ROWS, facts_of
+from moe_routing.conformance.events.sizes import favouring_last, ladder
+from moe_routing.conformance.generators.inputs import with_strides
+from moe_routing.conformance.generators.published import PUBLISHED
+from moe_routing.conformance.generators.shared import make_shared_case
+from moe_routing.implementations import Capabilities, load_adapter
+from moe_routing.reference import Groups, Renormalize, RouterConfig, RouterInputs, check_inputs
+
+WHOLE = Capabilities()
+NOWHERE_OUTSIDE = "outside-claims"  # nothing lies outside the whole specification
+SHIPPED = ("scattermoe", "sonicmoe", "torch")
+NEVER = float("-inf")
+
+
+def shows(slug: str, case: Case | SharedCase, capabilities: Capabilities) -> bool:
+    """Whether the case shows the event, and is a call that a backend must answer."""
+    if isinstance(case, Case):
+        check_inputs(case.config, case.inputs)
+        RouterConfig(**vars(case.config))
+        claimed = capabilities.admits(case.config, case.inputs)
+        assert claimed != (slug == NOWHERE_OUTSIDE), f"{slug} is shown by a call of {case.config}"
+    return EVENTS[slug].occurs(facts_of(case, capabilities))
+
+
+LARGE = ("winner", "batch", "ragged", "routes", "tokens-equal", "top-k", "odd-top-k", "experts",
+         "published", "wide", "eight")
+
+
+@pytest.mark.parametrize("slug", [slug for slug in EVENTS if slug != NOWHERE_OUTSIDE])
+def test_an_event_is_shown_by_its_constructed_case(slug: str) -> None:
+    case = EVENTS[slug].constructed(WHOLE)
+    assert case is not None, f"{slug} is unreachable though everything is claimed"
+    assert shows(slug, case, WHOLE)
+    assert case.recipe in ("constructed", "eighths")
+    if isinstance(case, Case) and not slug.startswith(LARGE):
+        assert case.inputs.num_tokens <= 16, f"{case.size} is not the plainest"
+        assert case.config.num_experts <= 8, f"{case.size} is not the plainest"
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_an_event_is_shown_under_the_claims_of_shipped_adapters_or_not_at_all(name: str) -> None:
+    capabilities = load_adapter(name).capabilities()
+    shown = {slug: event.constructed(capabilities) for slug, event in EVENTS.items()}
+    for slug, case in shown.items():
+        assert case is None or shows(slug, case, capabilities), slug
+    found = [slug for slug, case in shown.items() if case is not None]
+    assert {"any-case", "tie-at-cut", "clear-winners", "bias-decides", "empty-batch"} <= {*found}
+
+
+def test_an_event_says_what_it_is() -> None:
+    assert EVENTS[NOWHERE_OUTSIDE].constructed(WHOLE) is None
+    for slug, event in EVENTS.items():
+        assert event.slug == slug
+        assert slug == slug.lower().replace(" ", "-")
+        assert event.statement, slug
+        assert not event.statement.endswith("."), slug
+
+
+def test_families_are_those_that_the_slugs_name() -> None:
+    assert {event.family for event in EVENTS.values()} == {*FAMILIES, None}
+    assert all(len(members(family)) > 1 for family in FAMILIES)
+
+
+# Near misses: all but the one thing that makes the event.
+
+
+def call(
+    rows: Any,
+    top_k: int = 2,
+    *,
+    dtype: str = "float32",
+    arrays: dict[str, Any] | None = None,
+    strided: str = "",
+    **config: Any,
+) -> Case:
+    rows = np.atleast_2d(np.asarray(rows, np.float32))
+    inputs = RouterInputs.from_logits(rows, dtype=dtype, **(arrays or {}))
+    inputs = with_strides(inputs, transposed=strided) if strided else inputs
+    return Case(
+        config=RouterConfig(num_experts=rows.shape[1], top_k=top_k, **config), inputs=inputs
+    )
+
+
+def biased(rows: Any, bias: Sequence[float], top_k: int = 2, **others: Any) -> Case:
+    arrays = {"selection_bias": bias, "selection_bias_on": others.pop("place", "gate")}
+    return call(rows, top_k, arrays=arrays, score=others.pop("score", "sigmoid"), **others)
+
+
+def grouped(rows: Any, count: int, kept: int, top_k: int = 2, top: int = 2, **others: Any) -> Case:
+    return call(rows, top_k, groups=Groups(count=count, kept=kept, top=top), **others)
+
+
+def gated(hidden: Any, gate: Any, top_k: int = 2, config: Any = (), **arrays: Any) -> Case:
+    inputs = RouterInputs(hidden=np.float32(hidden), gate_weight=np.float32(gate), **arrays)
+    config = RouterConfig(num_experts=inputs.num_experts, top_k=top_k, **dict(config))
+    return Case(config=config, inputs=inputs)
+
+
+def shared(kind: str, width: int = 2, **others: Any) -> SharedCase:
+    given: dict[str, Any] = {"gated": False, "tokens": 2, "hidden": 4, "seed": 1, **others}
+    return make_shared_case(kind=kind, dtype="float32", width=width, **given)
+
+
+EVEN = [[1.0] * 4]
+STEERED = ([[2.0, 1.0, 0.0, -1.0]], [0.0, 0.0, 1.0, 1.5])
+EYE = np.eye(4)
+SCALES = [1.0, -1.0, 0.5, 0.5]
+
+NEAR: dict[str, Case | SharedCase] = {
+    # Biases.
+    "no-bias": biased(ROWS, [0.0] * 4),
+    "bias-decides": biased(ROWS[:1], [0.125, 0.0, 0.0, 0.125]),
+    "bias-on-gate": biased(*STEERED, place="block"),
+    "bias-on-block": biased(*STEERED, place="statics"),
+    "bias-on-statics": biased(*STEERED, place="gate"),
+    "fine-bias": biased(EVEN, [1.0, 1.125, 1.25, 1.375], 1),
+    "offset-bias": biased(ROWS, [12.0, 12.0, 12.0, 0.5]),
+    "negative-scores-win": biased([[2.0, 1.0, 0.0, -1.0]], [-1.5, -1.5, 0.5, -1.5]),
+    "zero-bias": biased(ROWS, [0.0, 0.0, 0.0, 0.25]),
+    "bias-would-show-in-weights": biased(*STEERED, top_k=1, renormalize=Renormalize()),
+    "fine-bias-beside-16-bits": biased([[0.0] * 4], [1.0, 1 + 2**-10, 1 + 2**-9, 1.0], 1),
+    "scores-below-minus-1-win": biased(ROWS, [-3.0, -3.0, 0.0, 0.0]),
+    "masked-bias": biased(ROWS, [NEVER, NEVER, NEVER, 0.0]),
+    "few-finite-bias": biased(ROWS, [NEVER, NEVER, 0.0, 0.0]),
+    "one-finite-bias": biased(ROWS, [NEVER, NEVER, 0.0, 0.0]),
+    # Whole calls.
+    "any-case": call(np.zeros((0, 4))),
+    "strided-input": call(ROWS),
+    "transposed-hidden": call(ROWS, strided="gate_weight"),
+    "spaced-hidden": call(ROWS, strided="hidden"),
+    "transposed-gate": call(ROWS, strided="hidden"),
+    "spaced-gate": call(ROWS, strided="gate_weight"),
+    "spaced-bias": biased(ROWS, [0.5] * 4),
+    "float32-input": call(ROWS, dtype="bfloat16"),
+    "bfloat16-input": call(ROWS, dtype="float16"),
+    "float16-input": call(ROWS),
+    # Sizes.
+    "empty-batch": call(ROWS[:1]),
+    "one-token": call(ROWS[:2]),
+    "batch-above-8": call(ladder(8, 4)),
+    "batch-above-16": call(ladder(16, 4)),
+    "batch-above-256": call(ladder(256, 4)),
+    "batch-above-2048": call(ladder(2048, 4)),
+    "batch-above-50000": call(ladder(50_000, 4)),
+    "ragged-batch": call(ladder(36, 4)),
+    "ragged-routes": call(ladder(1024, 4)),
+    "routes-above-65535": call(ladder(21_845, 4), 3),
+    "tokens-equal-experts": call(ROWS),
+    "one-selected": call([[1.0]], 1),
+    "all-experts-selected": call(ROWS, 3),
+    "all-but-one-selected": call(ROWS, 2),
+    "odd-top-k": call(ladder(2, 8), 4),
+    "top-k-above-15": call(ladder(2, 18), 15),
+    "top-k-above-32": call(ladder(2, 36), 32),
+    "experts-above-1024": call(np.arange(1026) < 3),
+    "published-width": call(favouring_last(128), 4),
+    # Groups.
+    "group-excludes-better": grouped([[2.0, 1.75, 1.5, 1.25, 0.0, 0.0, 0.0, 0.0]], 2, 1),
+    "max-and-sum-disagree": grouped([[2.5, 2.0, 1.0, 0.5, 0.0, 0.0, 0.0, 0.0]], 4, 1),
+    "kept-score-below-fill": grouped(ladder(1, 8), 4, 1, arrays={"selection_bias": [0.5] * 8}),
+    "group-smaller-than-top": grouped(ROWS, 2, 1, top=2),
+    "one-group": grouped(ROWS, 2, 2),
+    "all-groups-kept": grouped(ROWS, 1, 1),
+    "two-groups": grouped(ROWS, 4, 2),
+    "eight-groups": grouped(ladder(1, 16), 4, 2),
+    "groups-of-one": grouped(ROWS, 2, 1),
+    "wide-groups": grouped(ladder(1, 64), 2, 1),
+    "one-group-kept": grouped(ROWS, 1, 1),
+    # Logits.
+    "exact-logits": gated([[1.0, 2.0**-30]], [[1.0, 1.0], [2.0, 1.0], [3.0, 1.0]]),
+    "delta-decides": gated(ROWS, EYE, gate_delta=np.zeros((4, 4))),
+    "gate-bias-decides": gated(ROWS, EYE, gate_bias=[0.125] * 4),
+    "large-logits": call([[88.0, 1.0, 0.0, -88.0]]),
+    "all-negative-logits": call([[-1.0, -2.0, 0.0, -1.0]]),
+    "all-zero-logits": call([[0.0, 0.0, 0.0, 0.25]]),
+    "logits-above-17": call([[20.0, 16.0, 20.0, 1.0]]),
+    "logits-below-minus-100": call([[-101.0, -102.0, -100.0, -200.0]]),
+    "fine-logits": call([[1.0, 1.0 + 2.0**-7, 0.5, 0.25]], 1),
+    # Logits that are not finite.
+    "nan-row": call([[np.nan] * 4]),
+    "infinite-logit": gated([[3e38, -3e38, 0.0, 1.0]], EYE),
+    "lost-expert": biased(ROWS, [0.0, NEVER, 0.0, 0.0]),
+    "few-finite-logits": call([[1.0, 2.0, NEVER, NEVER]]),
+    "no-finite-logit": call([[NEVER, NEVER, NEVER, 0.0]]),
+    "nan-logit": call([*ROWS[:1], [np.nan] * 4]),
+    "plus-infinity": gated([[1.0, 1.0]], [[np.inf, 0.0], [np.inf, 0.0], [1.0, 0.0]]),
+    # Scores.
+    "saturated": call([[20.0, 24.0, 1.0, 30.0]], score="sigmoid"),
+    "underflow": call([[-80.0] * 4], score="sigmoid"),
+    # Selection.
+    "tie-at-cut": call([[1.0, 1.0, 0.5, 0.25]]),
+    "tie-of-positive-logits": call([[1.0, -1.0, -1.0, -2.0]]),
+    "tie-of-negative-logits": call([[1.0, 0.0, 0.0, -2.0]]),
+    "clear-winners": call(EVEN),
+    **{f"winner-above-{n}": call(np.arange(n + 3) == n, 1) for n in (31, 127, 255, 511)},
+    "every-expert-wins": call(ladder(3, 4), 1),
+    "all-to-first": call([[2.0, 1.0, 0.0], [0.0, 2.0, 1.0]], 1),
+    "all-to-last": call([[0.0, 1.0, 2.0], [0.0, 2.0, 1.0]], 1),
+    "idle-expert": call(np.eye(4), 1),
+    # Weights.
+    "experts-scaled-apart": call([[2.0, 0.0, 1.5, 1.0]], arrays={"per_expert_scale": SCALES}),
+    "weights-apart": call(EVEN),
+    "renormalized": call(ROWS, 1, renormalize=Renormalize()),
+    "not-renormalized": call(ROWS, renormalize=Renormalize()),
+    "tiny-norm": call([[-20.0] * 4], score="sigmoid", renormalize=Renormalize()),
+    "scaled": call(ROWS, scale=0.0),
+    "scaled-by-zero": call(ROWS, scale=-1.0),
+    # Shared experts.
+    "shared-singular": shared("plural"),
+    "shared-plural": shared("mlp"),
+    "shared-plural-of-two": shared("plural", width=1),
+    "shared-mlp": shared("singular"),
+    "shared-absent": shared("mlp"),
+    "shared-gate-half-open": shared("singular", gated=True),
+}
+
+
+@pytest.mark.parametrize("slug", NEAR)
+def test_an_event_is_not_seen_where_it_nearly_is(slug: str) -> None:
+    assert not EVENTS[slug].occurs(facts_of(NEAR[slug], WHOLE)), EVENTS[slug].statement
+
+
+def test_every_event_that_stands_alone_has_a_near_miss() -> None:
+    alone = {slug for slug, event in EVENTS.items() if event.family is None}
+    assert alone - {*NEAR} == {NOWHERE_OUTSIDE}, "whose occurs is asked of unclaimed calls only"
+
+
+def seen(case: Case, family: str) -> set[str]:
+    facts = facts_of(case, WHOLE)
+    return {slug for slug in members(family) if EVENTS[slug].occurs(facts)}
+
+
+class TestFamilies:
+    @pytest.mark.parametrize("slug", [*members("batch"), *members("mix"), *members("published")])
+    def test_a_case_is_one_member_and_no_other(self, slug: str) -> None:
+        case = EVENTS[slug].constructed(WHOLE)
+        assert isinstance(case, Case)
+        assert seen(case, slug.partition(":")[0]) == {slug}
+
+    @pytest.mark.parametrize("slug", members("experts"))
+    def test_so_many_experts_count_only_with_a_winner_in_the_tail(self, slug: str) -> None:
+        experts = int(slug.partition(":")[2])
+        past = 1 << (experts - 1).bit_length() - 1
+        assert seen(call(np.arange(experts) == past, 1), "experts") == {slug}
+        assert not seen(call(np.arange(experts) == past - 1, 1), "experts")
+        assert not seen(call(np.arange(experts + 1) == past, 1), "experts")
+
+    def test_published_sizes_count_only_together(self) -> None:
+        sizes = next(each for each in PUBLISHED if each.key == (160, 6, (8, 3)))
+        assert sizes.widths == (5120,)
+        assert len(seen(grouped(favouring_last(160), 8, 3, 6), "published")) == 1
+        assert not seen(grouped(favouring_last(160), 8, 3, 5), "published")
+        assert not seen(grouped(favouring_last(160), 8, 4, 6), "published")
+        assert not seen(grouped(np.arange(160) < 6, 8, 3, 6), "published")
+
+    @pytest.mark.parametrize("slug", members("winner"))
+    def test_a_winner_counts_in_its_dtype_only(self, slug: str) -> None:
+        least, dtype = slug.partition(":")[2].split("-")
+        others = {"float32", "bfloat16", "float16"} - {dtype}
+        above = np.arange(int(least) + 3) == int(least) + 1
+        assert slug in seen(call(above, 1, dtype=dtype), "winner")
+        assert not any(slug in seen(call(above, 1, dtype=other), "winner") for other in others)
+        assert slug not in seen(call(above[1:], 1, dtype=dtype), "winner")
+
+
+MIXES = {
+    "mix:softmax": call(ROWS),
+    "mix:softmax+scaled": call(ROWS, scale=2.5),
+    "mix:softmax+groups": grouped(ROWS, 2, 1),
+    "mix:softmax+renormalized": call(ROWS, renormalize=Renormalize()),
+    "mix:sigmoid+bias": biased(ROWS, [0.0, 0.0, 0.0, 1.0]),
+}
+
+
+@pytest.mark.parametrize("slug", MIXES)
+def test_a_mix_is_what_is_switched_on(slug: str) -> None:
+    assert mix_of(facts_of(MIXES[slug], WHOLE)) == slug
+
+
+@pytest.mark.parametrize(
+    "case",
+    [call(ROWS, 1), call(ROWS, scale=0.0), call(np.zeros((0, 4))), biased(ROWS, [0.0] * 4)],
+    ids=["K=1", "scale 0", "T=0", "zero bias"],
+)
+def test_what_hides_a_switch_is_no_mix(case: Case) -> None:
+    assert mix_of(facts_of(case, WHOLE)) is None
