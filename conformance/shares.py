@@ -1,0 +1,132 @@
+"""Shares: how often drawn cases meet each condition, and how else it is reached.
+
+Drawn as the strategies draw, by the same choices, but from a seeded generator: the same
+shares on every run, whatever the version of Hypothesis.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from moe_routing.conformance.clauses import CLAUSES, Clause
+from moe_routing.conformance.events import EVENTS, FAMILIES, members
+from moe_routing.conformance.events.registry import facts_of
+from moe_routing.conformance.generators.axes import Choose
+from moe_routing.conformance.generators.strategies import (
+    Focus,
+    choose_case,
+    choose_shared_case,
+)
+from moe_routing.implementations import Capabilities
+
+CASES = 2000
+"""The cases drawn from the whole specification."""
+
+CASES_A_CLAUSE = 100
+"""The cases drawn where each clause looks."""
+
+_WITHIN = "drawn without it: the clause makes it inside each drawn case"
+_COSTLY = "a case costs as much as hundreds of others"
+_BESIDE = "beside finite logits it needs a gate that is not finite"
+
+ONLY_CONSTRUCTED = {
+    "nan-row": _WITHIN,
+    "infinite-logit": _WITHIN,
+    "nan-logit": _BESIDE,
+    "plus-infinity": _BESIDE,
+    "batch-above-50000": _COSTLY,
+    "routes-above-65535": _COSTLY,
+    "outside-claims": "nothing is outside the whole specification",
+}
+"""The events that no drawn case is meant to meet, and why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """How many of the cases drawn met an event: of all, and where its clauses look.
+
+    ``in_its_clauses`` is None where those draw in a way of their own.
+    """
+
+    anywhere: float
+    in_its_clauses: float | None
+
+
+@cache
+def shares(cases: int = CASES, cases_a_clause: int = CASES_A_CLAUSE) -> dict[str, Share]:
+    """Return the share of every event among seeded cases of the whole specification."""
+    whole, shared = Capabilities(), [s for s, e in EVENTS.items() if s.startswith("shared-")]
+    routing = [slug for slug in EVENTS if slug not in shared and slug not in ONLY_CONSTRUCTED]
+    choose = _seeded(0)
+    found: Counter[str] = Counter()
+    with np.errstate(all="ignore"):
+        for _ in range(cases):
+            facts = facts_of(choose_case(choose, whole, Focus()), whole)
+            found.update(slug for slug in routing if EVENTS[slug].occurs(facts))
+            case = choose_shared_case(choose, whole.dtypes)
+            found.update(slug for slug in shared if EVENTS[slug].occurs(case))
+        looked = _in_clauses(cases_a_clause)
+    return {
+        slug: Share(anywhere=found[slug] / cases, in_its_clauses=looked.get(slug))
+        for slug in EVENTS
+    }
+
+
+def _in_clauses(cases: int) -> dict[str, float]:
+    """Return for each event its share among cases drawn by the clauses that name it."""
+    met: Counter[str] = Counter()
+    asked: Counter[str] = Counter()
+    for number, clause in enumerate(CLAUSES.values()):
+        slugs = [slug for slug in clause.events if slug not in ONLY_CONSTRUCTED]
+        asked.update({slug: cases for slug in slugs if clause.strategy is None})
+        for facts in _facts(clause, cases, seed=number) if clause.strategy is None else ():
+            met.update(slug for slug in slugs if EVENTS[slug].occurs(facts))
+    return {slug: met[slug] / asked[slug] for slug in asked}
+
+
+def _facts(clause: Clause, cases: int, *, seed: int) -> Iterator[object]:
+    choose, narrowed = _seeded(seed), clause.narrowed(Capabilities())
+    for _ in range(cases):
+        yield facts_of(choose_case(choose, narrowed, clause.focus), narrowed)
+
+
+def _seeded(seed: int) -> Choose:
+    rng = random.Random(seed)
+    return lambda name, offered: offered[rng.randrange(len(offered))]
+
+
+def conditions_table() -> str:
+    """Return the table of events for docs/generators.md, a family in one row, as Markdown."""
+    met = shares()
+    rows = ["| event | what it says | drawn | in its clauses |", "|---|---|---|---|"]
+    singles = [event for event in EVENTS.values() if event.family is None]
+    for event in singles:
+        rows.append(_row(f"`{event.slug}`", event.statement, (event.slug,), met))
+    for family, statement in FAMILIES.items():
+        slugs = members(family)
+        rows.append(_row(f"`{family}:*`, {len(slugs)} of them", statement, slugs, met))
+    return "\n".join(rows)
+
+
+def _row(name: str, statement: str, slugs: tuple[str, ...], met: dict[str, Share]) -> str:
+    if slugs[0] in ONLY_CONSTRUCTED:
+        return f"| {name} | {statement} | only constructed: {ONLY_CONSTRUCTED[slugs[0]]} | |"
+    anywhere = _percent([met[slug].anywhere for slug in slugs])
+    looked = [share for slug in slugs if (share := met[slug].in_its_clauses) is not None]
+    return f"| {name} | {statement} | {anywhere} | {_percent(looked) if looked else ''} |"
+
+
+def _percent(values: list[float]) -> str:
+    """Return a share as ``12.3 %``, or the least and the greatest of several."""
+    ends = dict.fromkeys(f"{100 * value:.1f}" for value in (min(values), max(values)))
+    return f"{' to '.join(ends)} %"
+
+
+if __name__ == "__main__":
+    print(conditions_table())
