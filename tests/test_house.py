@@ -163,7 +163,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 class TestWheel:
     def test_holds_every_module_and_data_file_of_the_three_folders(self, wheel: set[str]) -> None:
-        kept = {".py", ".toml", ".json", ".typed"}
+        kept = {".py", ".toml", ".json", ".typed", ".css", ".js"}
         tree = {
             f"{OURS}/{name_of(path)}"
             for folder in FOLDERS
