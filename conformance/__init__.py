@@ -13,7 +13,7 @@ _HOME = {
     "Divergence": "known",
     "Plan": "engine",
     "RunResult": "results",
-    "check": "check",
+    "check": "runs",
     "conformance_tests": "pytest_items",
     "load_case": "case",
     "load_known": "known",

@@ -4,82 +4,43 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
-from moe_routing.conformance.boundary import Malformed
 from moe_routing.conformance.case import Case, SharedCase
 from moe_routing.conformance.clauses import Clause
 from moe_routing.conformance.failure import Failure
-from moe_routing.conformance.judge import JudgeError
 from moe_routing.conformance.known import Divergence
+from moe_routing.conformance.outcome import Outcome, evaluate, layout_of
+from moe_routing.conformance.plan import Plan
 from moe_routing.conformance.reducer import reduce_case
+from moe_routing.conformance.replayed import replay_case
 from moe_routing.conformance.results import ClauseResult, Status
 from moe_routing.conformance.search import draw_cases
-from moe_routing.conformance.trial import Excused, Raised, SharedTrial, Trial, trial_of
+from moe_routing.conformance.trial import SharedTrial, Trial, trial_of
 from moe_routing.implementations import Adapter, Capabilities
 
-PROFILES = {"smoke": 10, "ci": 100, "nightly": 2000}
-"""The examples drawn a clause, beside the constructed cases, by profile."""
+
+def check_clause(
+    adapter: Adapter, clause: Clause, plan: Plan, *, breaks: Mapping[str, bool] | None = None
+) -> ClauseResult:
+    """Check one clause on one adapter.
+
+    ``breaks`` tells, by the ids of the clause's known divergences, whether their witnesses
+    still break it; without it, they are replayed. Errors: ``BackendMissing``.
+    """
+    if breaks is None:
+        listed = plan.listed(adapter.name, clause)
+        breaks = {each.id: replay_case(adapter, clause, each.witness).broken for each in listed}
+    return _ClauseRun(adapter, clause, plan, breaks).result()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What to run: clauses, examples a clause, the suite seed, and the known divergences."""
-
-    clauses: Sequence[Clause]
-    max_examples: int = PROFILES["ci"]
-    seed: int = 0
-    known: Sequence[Divergence] = ()
-
-
-def check_clause(adapter: Adapter, clause: Clause, plan: Plan) -> ClauseResult:
-    """Check one clause on one adapter. Errors: ``BackendMissing``."""
-    return _ClauseRun(adapter, clause, plan).result()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What a clause said of one case: nothing, a failure, or that it could not be asked."""
-
-    failure: Failure | None = None
-    error: str | None = None
-
-    @property
-    def kind(self) -> tuple[bool, str | None]:
-        """What must stay the same while a failing case is made smaller."""
-        return self.error is None, self.failure.stage if self.failure else None
-
-    @property
-    def broken(self) -> bool:
-        """Whether anything is wrong."""
-        return self.failure is not None or self.error is not None
-
-
-def evaluate(clause: Clause, trial: Trial | SharedTrial) -> Outcome:
-    """Put the clause's question about one trial."""
-    try:
-        with np.errstate(all="ignore"):
-            return Outcome(failure=clause.check(trial))
-    except Excused:
-        return Outcome()
-    except Raised as error:
-        return Outcome(error=str(error))
-    except Malformed as error:
-        return Outcome(error=f"malformed answer: {error}")
-    except JudgeError as error:
-        return Outcome(error=f"the judge itself went wrong: {error}")
-
-
-def layout_of(trial: Trial | SharedTrial) -> str | None:
-    """Return the layout of a trial's answer, or None where there is none to read."""
-    try:
-        return trial.received.layout if isinstance(trial, Trial) else None
-    except (Raised, Malformed):
-        return None
+def ask_alone(
+    adapter: Adapter, clause: Clause, plan: Plan, case: Case | SharedCase
+) -> Outcome | None:
+    """Put one case to the clause; None where it is outside the claims, or known to diverge."""
+    return _ClauseRun(adapter, clause, plan, {}).ask_alone(case)
 
 
 @dataclass
@@ -89,6 +50,7 @@ class _ClauseRun:
     adapter: Adapter
     clause: Clause
     plan: Plan
+    breaks: Mapping[str, bool]
     constructed: int = 0
     examples: int = 0
     tokens: int = 0
@@ -115,15 +77,25 @@ class _ClauseRun:
             **extra,
         )
 
+    def ask_alone(self, case: Case | SharedCase) -> Outcome | None:
+        self._prepare(self.adapter.capabilities())
+        trial = self._trial(case)
+        if isinstance(case, Case) and not self._in_scope(case):
+            return None
+        return None if self._is_known(trial) else self._evaluate(trial, count=False)
+
+    def _prepare(self, capabilities: Capabilities) -> None:
+        self.narrowed = self.clause.narrowed(capabilities)
+        self.excluded = self.plan.touching(self.adapter.name, self.clause)
+
     def _run(self) -> tuple[Status, dict[str, Any]]:
         capabilities = self.adapter.capabilities()
         if (reason := self._unsupported(capabilities)) is not None:
             return "unsupported", {"message": reason}
-        self.narrowed = self.clause.narrowed(capabilities)
-        self.excluded = [d for d in self.plan.known if d.touches(self.adapter.name, self.clause.id)]
-        listed = [d for d in self.excluded if d.clause == self.clause.id]
+        self._prepare(capabilities)
+        listed = self.plan.listed(self.adapter.name, self.clause)
         reasons = {d.id: d.reason for d in self.excluded}
-        if gone := [d for d in listed if not self._still_breaks(d.witness)]:
+        if gone := [d for d in listed if not self.breaks[d.id]]:
             return "fixed", {"message": _fixed(gone), "divergences": reasons}
         self._constructed_cases()
         if not listed and set(self.events.values()) <= {"unreachable"}:
@@ -138,9 +110,6 @@ class _ClauseRun:
             return "known", {"message": "; ".join(d.id for d in listed), "divergences": reasons}
         outside = f"outside {', '.join(reasons)}" if reasons else ""
         return "pass", {"message": outside, "divergences": reasons}
-
-    def _still_breaks(self, witness: Case | SharedCase) -> bool:
-        return evaluate(self.clause, trial_of(self.adapter, witness, self.clause.method)).broken
 
     def _unsupported(self, capabilities: Capabilities) -> str | None:
         clause = self.clause
@@ -237,10 +206,12 @@ class _ClauseRun:
         case, outcome = self.found
         again = self._evaluate(self._trial(case), count=False)
         if not again.broken:
-            words = (outcome.failure.summary if outcome.failure else outcome.error) or ""
             failure = Failure(
                 stage="selection",
-                summary=f"not repeatable: passed when the same call was repeated, after: {words}",
+                summary=(
+                    "not repeatable: passed when the same call was repeated, after: "
+                    f"{outcome.words}"
+                ),
             )
             return "fail", {"message": failure.summary, "failure": failure, "case": case}
         if isinstance(case, Case):

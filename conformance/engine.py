@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 
-from moe_routing.conformance.clause_run import PROFILES, Plan, check_clause, evaluate
-from moe_routing.conformance.clauses import Clause
+from moe_routing.conformance.clause_run import check_clause
+from moe_routing.conformance.clauses import CLAUSES, Clause
+from moe_routing.conformance.lanes import Lanes
+from moe_routing.conformance.outcome import evaluate
+from moe_routing.conformance.plan import PROFILES, Plan
 from moe_routing.conformance.results import AdapterResult, ClauseResult
-from moe_routing.implementations import Adapter
+from moe_routing.conformance.seat import About, CannotRun, Seat, wrapped
 
 __all__ = [
     "PROFILES",
     "AdapterFinished",
+    "AdapterStarted",
     "ClauseFinished",
     "ClauseStarted",
+    "Event",
     "Plan",
     "check_clause",
     "evaluate",
     "run",
     "wrapped",
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterStarted:
+    """An adapter is loaded, and about to be asked."""
+
+    reference: str
+    about: About
+    clauses: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,34 +61,77 @@ class AdapterFinished:
     result: AdapterResult
 
 
-def run(adapter: Adapter, plan: Plan) -> Iterator[ClauseStarted | ClauseFinished | AdapterFinished]:
-    """Run ``plan`` on ``adapter``, yielding an event before and after every clause.
+Event = AdapterStarted | ClauseStarted | ClauseFinished | AdapterFinished
+Open = Callable[[], Seat]
+"""Opens a seat of one adapter; several may be open at once."""
 
-    Errors: ``BackendMissing`` where the adapter's package is absent.
+
+def run(seats: Mapping[str, Open], plan: Plan, *, jobs: int = 1) -> Iterator[Event]:
+    """Run ``plan`` on every adapter, yielding events in the order of adapters and clauses.
+
+    ``seats`` maps the references that name the adapters to what opens a seat for them.
+    ``jobs`` clauses run at a time, each on a seat of its own; the order of the events and
+    what they say does not depend on it.
     """
-    results = []
-    for clause in plan.clauses:
-        yield ClauseStarted(adapter=adapter.name, clause=clause)
-        results.append(check_clause(adapter, clause, plan))
-        yield ClauseFinished(adapter=adapter.name, result=results[-1])
-    package, version = wrapped(adapter)
+    with ExitStack() as stack:
+        lanes = stack.enter_context(Lanes(seats, plan.clauses, jobs))
+        for reference in seats:
+            yield from _adapter(lanes, reference, plan)
+
+
+def _adapter(lanes: Lanes, reference: str, plan: Plan) -> Iterator[Event]:
+    results: list[ClauseResult] = []
+    try:
+        about = lanes.about(reference)
+        yield AdapterStarted(reference=reference, about=about, clauses=len(plan.clauses))
+        for clause in plan.clauses:
+            yield ClauseStarted(adapter=about.name, clause=clause)
+            results.append(lanes.result(reference, clause))
+            yield ClauseFinished(adapter=about.name, result=results[-1])
+    except CannotRun as error:
+        lanes.forget(reference)
+        yield AdapterFinished(result=_unloaded(reference, plan, error))
+        return
     yield AdapterFinished(
-        result=AdapterResult(
-            name=adapter.name,
-            package=package,
-            version=version,
-            numerics=adapter.capabilities().numerics.declared(),
-            clauses=tuple(results),
-        )
+        result=adapter_result(reference, about, results, threads=lanes.threads(reference))
     )
 
 
-def wrapped(adapter: Adapter) -> tuple[str | None, str | None]:
-    """Return the distribution that an adapter wraps, and its installed version."""
-    package = getattr(adapter, "wraps", None)
-    if package is None:
-        return None, None
-    try:
-        return package, version(package)
-    except PackageNotFoundError:
-        return package, None
+def adapter_result(
+    reference: str, about: About, results: list[ClauseResult], *, threads: int | None = None
+) -> AdapterResult:
+    """Put together what was found about one adapter."""
+    return AdapterResult(
+        name=about.name,
+        package=about.package,
+        version=about.version,
+        numerics=about.numerics,
+        clauses=tuple(results),
+        reference=reference,
+        in_spec=len(CLAUSES),
+        threads=threads,
+    )
+
+
+def _unloaded(reference: str, plan: Plan, error: CannotRun) -> AdapterResult:
+    """Return the result of an adapter that could not be asked: every clause, and why."""
+    clauses = tuple(
+        ClauseResult(
+            id=clause.id,
+            level=clause.level,
+            chapter=clause.chapter,
+            status=error.status,
+            message=str(error),
+        )
+        for clause in plan.clauses
+    )
+    return AdapterResult(
+        name=reference,
+        package=None,
+        version=None,
+        numerics=[],
+        clauses=clauses,
+        reference=reference,
+        in_spec=len(CLAUSES),
+        unloaded=str(error),
+    )

@@ -24,22 +24,27 @@ _OPTIONAL = ("gate_delta", "gate_bias", "selection_bias", "per_expert_scale", "h
 _VALUES = ("hidden", "gate_weight", "selection_bias", "gate_bias", "gate_delta", "per_expert_scale")
 
 
-def reduce_case(case: Case, still_fails: Callable[[Case], bool]) -> Case:
-    """Return the smallest case found for which ``still_fails`` holds, as it does for ``case``."""
+def reduce_case(
+    case: Case, still_fails: Callable[[Case], bool], *, budget: int = BUDGET
+) -> Case:
+    """Return the smallest case found for which ``still_fails`` holds, as it does for ``case``.
+
+    ``still_fails`` is asked ``budget`` times at most.
+    """
     calls = 0
     progress = True
-    while progress and calls < BUDGET:
+    while progress and calls < budget:
         progress = False
         for proposals in (_tokens, _experts, _top_k, _hidden, _config, _arrays, _numbers):
             found = True
-            while found and calls < BUDGET:
+            while found and calls < budget:
                 found = False
                 for smaller in _valid(proposals(case)):
                     calls += 1
                     if still_fails(smaller):
                         case, found, progress = smaller, True, True
                         break
-                    if calls >= BUDGET:
+                    if calls >= budget:
                         break
     return case
 

@@ -29,10 +29,17 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "machine": platform.machine(),
-        "cpus": os.cpu_count(),
+        "cpus": _usable_cpus(),
         "threads": os.environ.get("OMP_NUM_THREADS"),
         "packages": {name: found for name in _PACKAGES if (found := _version(name))},
     }
+
+
+def _usable_cpus() -> int | None:
+    """Return the processors that this process may use: what frameworks take for threads."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
 
 
 def report(result: RunResult) -> dict[str, Any]:
@@ -45,6 +52,8 @@ def report(result: RunResult) -> dict[str, Any]:
         "profile": result.profile,
         "seed": result.seed,
         "max_examples": result.max_examples,
+        "min_cases": result.min_cases,
+        "partial": result.partial,
         "exit_code": result.exit_code,
         "adapters": [_adapter(each) for each in result.adapters],
     }
@@ -55,6 +64,8 @@ def _adapter(result: AdapterResult) -> dict[str, Any]:
         "name": result.name,
         "wraps": {"package": result.package, "version": result.version},
         "numerics": result.numerics,
+        "threads": result.threads,
+        "unloaded": result.unloaded or None,
         "summary": result.summary(),
         "cases": dict(sorted(result.drawn().items())),
         "clauses": [_clause(each) for each in result.clauses],

@@ -24,6 +24,9 @@ Status = Literal[
 GREEN = ("pass", "known", "unsupported")
 """The statuses that keep the exit code at 0."""
 
+BROKEN = ("fail", "error", "crash", "timeout")
+"""The statuses of a case that the backend did not get right."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClauseResult:
@@ -59,7 +62,11 @@ class ClauseResult:
 class AdapterResult:
     """Every clause on one backend, with what it wraps and what it declares.
 
-    ``reference`` is how the run named the adapter, as a replay must name it.
+    ``reference`` is how the run named the adapter, as a replay must name it; ``in_spec``
+    counts the clauses of the whole specification, run or not (None: all were run);
+    ``threads`` are those that the backend's framework computes with, where known.
+    ``unloaded`` says why the adapter could not be asked at all; its clauses are then as red
+    as its end was.
     """
 
     name: str
@@ -67,7 +74,10 @@ class AdapterResult:
     version: str | None
     numerics: list[str]
     clauses: tuple[ClauseResult, ...]
+    in_spec: int | None = None
     reference: str = ""
+    threads: int | None = None
+    unloaded: str = ""
 
     @property
     def ok(self) -> bool:
@@ -75,7 +85,11 @@ class AdapterResult:
         return all(result.status in GREEN for result in self.clauses)
 
     def summary(self) -> dict[str, int]:
-        """Count the clauses by status; ``applicable`` are those the backend supports."""
+        """Count the clauses by status; ``applicable`` are those the backend supports.
+
+        ``in_spec`` is the whole specification, so that neither declaring a clause
+        unsupported nor leaving it out raises the share ``passed / in_spec``.
+        """
         counts = Counter(result.status for result in self.clauses)
         return {
             "passed": counts["pass"],
@@ -85,8 +99,13 @@ class AdapterResult:
             "unsupported": counts["unsupported"],
             "errors": counts["error"] + counts["crash"] + counts["timeout"],
             "applicable": len(self.clauses) - counts["unsupported"],
-            "in_spec": len(self.clauses),
+            "in_spec": self.in_spec or len(self.clauses),
         }
+
+    @property
+    def cases(self) -> int:
+        """How many cases were put to the backend."""
+        return sum(each.constructed + each.examples for each in self.clauses)
 
     def drawn(self) -> Counter[str]:
         """Count the cases run, by dtype and by recipe, as ``dtype:x`` and ``recipe:y``."""
@@ -95,16 +114,38 @@ class AdapterResult:
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """A whole run: the backends' results and the settings that made them."""
+    """A whole run: the backends' results and the settings that made them.
+
+    ``min_cases`` is the floor: an adapter that was asked fewer cases was not checked.
+    ``partial`` says that the run was interrupted, and holds what had been found by then.
+    """
 
     profile: str
     seed: int
     max_examples: int
     environment: dict[str, Any]
     adapters: tuple[AdapterResult, ...]
+    min_cases: int = 0
+    partial: bool = False
+
+    @property
+    def too_few(self) -> tuple[AdapterResult, ...]:
+        """The adapters that were asked fewer cases than the floor."""
+        return tuple(each for each in self.adapters if each.cases < self.min_cases)
 
     @property
     def exit_code(self) -> int:
-        """0 where every applicable clause is pass or known and something was checked, else 1."""
-        checked = any(r.status in ("pass", "known") for a in self.adapters for r in a.clauses)
-        return 0 if checked and all(adapter.ok for adapter in self.adapters) else 1
+        """0 where the run is whole and green, 2 where an adapter could not be asked, else 1.
+
+        Green is every applicable clause pass or known, on every adapter at least one, and
+        as many cases as the floor.
+        """
+        if any(adapter.unloaded for adapter in self.adapters):
+            return 2
+        checked = self.adapters and all(_checked(adapter) for adapter in self.adapters)
+        green = checked and not self.partial and not self.too_few
+        return 0 if green and all(adapter.ok for adapter in self.adapters) else 1
+
+
+def _checked(adapter: AdapterResult) -> bool:
+    return any(each.status in ("pass", "known") for each in adapter.clauses)

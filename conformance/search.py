@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis.internal.conjecture import providers
 
 from moe_routing.conformance.case import Case, SharedCase
 from moe_routing.conformance.clauses import Clause
@@ -45,7 +47,29 @@ def draw_cases(
         if enough(case):
             raise _Enough
 
-    try:
-        draw()
-    except _Enough:
+    with _no_constants_of_source_files():
+        try:
+            draw()
+        except _Enough:
+            return
+
+
+@contextmanager
+def _no_constants_of_source_files() -> Iterator[None]:
+    """Keep Hypothesis from drawing the constants of whatever source happens to be imported.
+
+    It tries them, from version 6.131 on, so that a stream would depend on the modules that
+    a process has imported so far: on an edit, on the clauses before, on the worker.
+    """
+    provider = getattr(providers, "HypothesisProvider", None)
+    if provider is None or not hasattr(provider, "_local_constants"):
+        yield
         return
+    before = provider._local_constants
+    provider._local_constants = providers.Constants()
+    providers.CONSTANTS_CACHE.cache.clear()
+    try:
+        yield
+    finally:
+        provider._local_constants = before
+        providers.CONSTANTS_CACHE.cache.clear()

@@ -14,6 +14,7 @@ from moe_routing.conformance import floatmode
 from moe_routing.conformance.bench import Bench
 from moe_routing.conformance.boundary import Received, receive, to_numpy
 from moe_routing.conformance.case import Case, SharedCase, with_fresh_arrays
+from moe_routing.conformance.journal import noted
 from moe_routing.conformance.judge import Bounds, Verdict
 from moe_routing.implementations import Adapter, BackendMissing, Capabilities, Unsupported
 from moe_routing.implementations.tensors import Watched, watching_tensors
@@ -149,7 +150,7 @@ def _called(adapter: Adapter, method: str, case: Case | SharedCase) -> _Call:
     given = with_fresh_arrays(case.inputs)
     mode = floatmode.current()
     try:
-        with watching_tensors() as watched:
+        with watching_tensors() as watched, noted(case):
             native = getattr(adapter, method)(case.config, given)
     except (BackendMissing, KeyboardInterrupt):
         raise

@@ -18,6 +18,7 @@ from moe_routing.implementations.protocol import (
 )
 from moe_routing.implementations.registry import (
     AdapterError,
+    find_adapter,
     load_adapter,
     registered,
     shipped_known,
@@ -45,6 +46,7 @@ __all__ = [
     "SharesExperts",
     "TorchInputs",
     "Unsupported",
+    "find_adapter",
     "load_adapter",
     "registered",
     "shipped_known",

@@ -50,10 +50,7 @@ def load_adapter(reference: str, *, device: str = "cpu") -> Adapter:
     imported by it. Errors: ``AdapterError``, in one
     line.
     """
-    target = registered().get(reference, reference)
-    location, colon, attribute = target.rpartition(":")
-    if not colon or not location or not attribute:
-        raise AdapterError(_unknown(reference))
+    location, attribute = find_adapter(reference)
     module = _load_file(location) if location.endswith(".py") else _load_module(location)
     if not hasattr(module, attribute):
         public = [name for name in vars(module) if not name.startswith("_")]
@@ -61,6 +58,20 @@ def load_adapter(reference: str, *, device: str = "cpu") -> Adapter:
         hint = f"; did you mean {', '.join(near)}?" if near else ""
         raise AdapterError(f"{location} has no attribute {attribute!r}{hint}")
     return _built(reference, getattr(module, attribute), device)
+
+
+def find_adapter(reference: str) -> tuple[str, str]:
+    """Return the module or file that ``reference`` names, and the attribute, without importing.
+
+    Errors: ``AdapterError`` for a name that is not registered, or a file that is not there.
+    """
+    target = registered().get(reference, reference)
+    location, colon, attribute = target.rpartition(":")
+    if not colon or not location or not attribute:
+        raise AdapterError(_unknown(reference))
+    if location.endswith(".py") and not Path(location).is_file():
+        raise AdapterError(f"Cannot find the adapter file {location}; looked from {Path.cwd()}")
+    return location, attribute
 
 
 def _unknown(reference: str) -> str:
@@ -82,8 +93,6 @@ def _load_module(name: str) -> ModuleType:
 
 def _load_file(path: str) -> ModuleType:
     file = Path(path)
-    if not file.is_file():
-        raise AdapterError(f"Cannot find the adapter file {path}; looked from {Path.cwd()}")
     name = f"moe_routing_adapter_{file.stem}_{abs(hash(file.resolve())):x}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:

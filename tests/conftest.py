@@ -7,11 +7,11 @@ from typing import get_args
 
 import pytest
 
-from moe_routing.conformance.check import check
 from moe_routing.conformance.clauses import CLAUSES, select_clauses
 from moe_routing.conformance.engine import Plan
 from moe_routing.conformance.failure import Failure
 from moe_routing.conformance.results import AdapterResult, ClauseResult, RunResult, Status
+from moe_routing.conformance.runs import check, in_process
 from moe_routing.implementations import load_adapter
 
 WRONG = Path(__file__).parent / "data" / "wrong_adapters.py"
@@ -91,7 +91,7 @@ def wrong_run(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
     references = ["reference", *(f"{WRONG}:{name}" for name in ("BiasedWeights", "LastExpertLost"))]
     plan = Plan(clauses=select_clauses(["weights.*", "groups.*", "logits.match"]), max_examples=5)
     return check(
-        {reference: load_adapter(reference) for reference in references},
+        in_process({reference: load_adapter(reference) for reference in references}, plan),
         plan,
         profile="smoke",
         cases=tmp_path_factory.mktemp("cases"),

@@ -16,6 +16,7 @@ from moe_routing.conformance.case import case_to_json
 from moe_routing.conformance.clauses.registry import Clause
 from moe_routing.conformance.engine import (
     AdapterFinished,
+    AdapterStarted,
     ClauseFinished,
     ClauseStarted,
     check_clause,
@@ -24,6 +25,7 @@ from moe_routing.conformance.engine import (
 from moe_routing.conformance.events import EVENTS, Event
 from moe_routing.conformance.failure import Failure
 from moe_routing.conformance.results import AdapterResult, ClauseResult
+from moe_routing.conformance.runs import in_process
 from moe_routing.implementations import (
     Adapter,
     BackendMissing,
@@ -104,8 +106,9 @@ class TestWhatRuns:
 
     def test_the_run_tells_before_and_after_every_clause_and_at_the_end(self) -> None:
         clauses = [clause(id="weights.one"), clause(id="weights.two")]
-        told = list(run(REFERENCE, Plan(clauses=clauses, max_examples=1)))
-        kinds = [ClauseStarted, ClauseFinished] * 2 + [AdapterFinished]
+        plan = Plan(clauses=clauses, max_examples=1)
+        told = list(run(in_process({"reference": REFERENCE}, plan), plan))
+        kinds = [AdapterStarted, *[ClauseStarted, ClauseFinished] * 2, AdapterFinished]
         assert [type(each) for each in told] == kinds
         assert [each.id for each in told[-1].result.clauses] == ["weights.one", "weights.two"]
         assert told[-1].result.package == "moe-routing-conformance"
@@ -246,13 +249,39 @@ def results(*statuses: str) -> Iterator[ClauseResult]:
 def test_a_run_is_green_where_something_passed_and_nothing_is_red(
     statuses: list[str], code: int
 ) -> None:
-    adapter = AdapterResult(
-        name="a", package=None, version=None, numerics=[], clauses=tuple(results(*statuses))
-    )
+    adapter = finished(*statuses)
     whole = RunResult(profile="ci", seed=0, max_examples=1, environment={}, adapters=(adapter,))
     assert whole.exit_code == code
     summary = adapter.summary()
-    assert summary["in_spec"] == len(statuses)
+    assert summary["in_spec"] == 9, "the whole specification, whatever was run"
     assert summary["applicable"] == len(statuses) - statuses.count("unsupported")
     counted = ("passed", "failed", "known", "inconclusive", "unsupported", "errors")
     assert sum(summary[name] for name in counted) == len(statuses)
+
+
+def finished(*statuses: str, cases: int = 10) -> AdapterResult:
+    asked = (replace(each, examples=cases) for each in results(*statuses))
+    return AdapterResult(
+        name="a", package=None, version=None, numerics=[], clauses=tuple(asked), in_spec=9
+    )
+
+
+@pytest.mark.parametrize(("cases", "floor", "code"), [(10, 20, 0), (9, 20, 1), (0, 0, 0)])
+def test_a_run_with_fewer_cases_than_the_floor_is_not_green(
+    cases: int, floor: int, code: int
+) -> None:
+    whole = RunResult(
+        profile="ci",
+        seed=0,
+        max_examples=1,
+        environment={},
+        adapters=(finished("pass", "pass", cases=cases),),
+        min_cases=floor,
+    )
+    assert whole.exit_code == code
+
+
+def test_every_adapter_must_have_been_checked() -> None:
+    adapters = (finished("pass"), finished("unsupported"))
+    whole = RunResult(profile="ci", seed=0, max_examples=1, environment={}, adapters=adapters)
+    assert whole.exit_code == 1, "an adapter that supports nothing was not checked"

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from moe_routing.conformance.cli import adapters, check, clauses, replay
-from moe_routing.conformance.cli.options import EXIT_CODES
+from moe_routing.conformance.cli.options import EXIT_CODES, UsageError, complain
 
 COMMANDS = (check, replay, clauses, adapters)
 """The modules of the commands, in the order that ``--help`` lists them."""
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("moe-routing: interrupted; nothing was decided", file=sys.stderr)
         return 1
     except _expected_errors() as error:
-        print(f"moe-routing: {' '.join(str(error).split())}", file=sys.stderr)
+        complain(str(error))
         return 2
 
 
@@ -58,6 +58,16 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     from moe_routing.conformance.case import CaseError
     from moe_routing.conformance.clauses.registry import NoSuchClause
     from moe_routing.conformance.known import KnownError
+    from moe_routing.conformance.seat import CannotRun
     from moe_routing.implementations import AdapterError, BackendMissing
 
-    return (AdapterError, BackendMissing, CaseError, KnownError, NoSuchClause, OSError)
+    return (
+        AdapterError,
+        BackendMissing,
+        CannotRun,
+        CaseError,
+        KnownError,
+        NoSuchClause,
+        OSError,
+        UsageError,
+    )

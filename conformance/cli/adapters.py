@@ -17,7 +17,7 @@ def run(arguments: argparse.Namespace) -> int:
     """List every registered adapter, what it wraps, and whether that is installed."""
     from rich.table import Table
 
-    from moe_routing.conformance.engine import wrapped
+    from moe_routing.conformance.seat import wrapped
     from moe_routing.conformance.writers.terminal import plain_console
     from moe_routing.implementations import AdapterError, load_adapter, registered
 

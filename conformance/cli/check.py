@@ -6,7 +6,15 @@ import argparse
 from pathlib import Path
 
 from moe_routing.conformance.cli import outputs
-from moe_routing.conformance.cli.options import CASES, EXIT_CODES, Commands, load, positive
+from moe_routing.conformance.cli.options import (
+    CASES,
+    EXIT_CODES,
+    Commands,
+    UsageError,
+    complain,
+    positive,
+)
+from moe_routing.conformance.cli.seats import add_options, seats
 
 
 def add(commands: Commands) -> None:
@@ -35,7 +43,10 @@ def add(commands: Commands) -> None:
         metavar="FILE",
         help="known divergences; default: those shipped with the adapters",
     )
-    check.add_argument("--device", default="cpu", metavar="cpu|cuda")
+    check.add_argument(
+        "--jobs", type=positive, default=1, metavar="N", help="clauses that run at a time"
+    )
+    add_options(check)
     check.add_argument(
         "--cases", type=Path, default=CASES, metavar="DIR", help="where failing cases go"
     )
@@ -45,9 +56,9 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check the adapters and return the exit code."""
-    from moe_routing.conformance.check import check, known_divergences
     from moe_routing.conformance.clauses import select_clauses
     from moe_routing.conformance.engine import PROFILES, Plan
+    from moe_routing.conformance.runs import check, known_divergences
     from moe_routing.conformance.writers.terminal import Terminal
 
     plan = Plan(
@@ -57,15 +68,20 @@ def run(arguments: argparse.Namespace) -> int:
         known=known_divergences(arguments.known),
     )
     files = outputs.paths(arguments)
-    adapters = load(arguments.adapter, arguments.device)
-    terminal = Terminal(several=len(adapters) > 1)
+    if arguments.no_isolate and arguments.jobs > 1:
+        raise UsageError("--jobs runs clauses in processes of their own: leave out --no-isolate")
+    terminal = Terminal(several=len(arguments.adapter) > 1)
     result = check(
-        adapters,
+        seats(arguments.adapter, plan, arguments, jobs=arguments.jobs),
         plan,
         profile=arguments.profile,
+        jobs=arguments.jobs,
         cases=arguments.cases,
         writers=[terminal],
     )
     terminal.close(result)
     outputs.write(result, files, arguments.github)
+    for each in result.adapters:
+        if each.unloaded:
+            complain(each.unloaded)
     return result.exit_code

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from moe_routing.implementations import Adapter
 
 Commands = argparse._SubParsersAction
 """What a command's ``add`` is given."""
@@ -24,6 +20,10 @@ exit codes:
 """
 
 
+class UsageError(Exception):
+    """Options that do not go together; the message says which, and the mend."""
+
+
 def positive(text: str) -> int:
     """Read an integer of 1 or more."""
     if not text.isdecimal() or int(text) < 1:
@@ -31,8 +31,6 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def load(references: Sequence[str], device: str) -> dict[str, Adapter]:
-    """Load adapters, by the references that name them. Errors: ``AdapterError``."""
-    from moe_routing.implementations import load_adapter
-
-    return {reference: load_adapter(reference, device=device) for reference in references}
+def complain(message: str) -> None:
+    """Say in one line on stderr why something could not run."""
+    print(f"moe-routing: {' '.join(message.split())}", file=sys.stderr)

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from moe_routing.conformance.cli.options import Commands, load
+from moe_routing.conformance.cli.options import Commands
+from moe_routing.conformance.cli.seats import add_options, seats
+
+if TYPE_CHECKING:
+    from moe_routing.conformance.case import Case, SharedCase
+    from moe_routing.conformance.clauses import Clause
+    from moe_routing.conformance.seat import Seat
 
 
 def add(commands: Commands) -> None:
@@ -14,35 +23,34 @@ def add(commands: Commands) -> None:
     replay.add_argument("case", type=Path, metavar="CASE")
     replay.add_argument("adapter", nargs="*", metavar="ADAPTER", help="default: reference")
     replay.add_argument("--clause", help="default: the clause that the case file names")
-    replay.add_argument("--device", default="cpu")
+    add_options(replay)
     replay.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Put the case to every adapter; 1 where any of them is wrong. Errors: ``CaseError``."""
     from moe_routing.conformance.case import CaseError, SharedCase, load_case
-    from moe_routing.conformance.clause_run import evaluate, layout_of
     from moe_routing.conformance.clauses import select_clauses
-    from moe_routing.conformance.trial import trial_of
+    from moe_routing.conformance.plan import Plan
 
     case, named = load_case(arguments.case)
     clauses = select_clauses([arguments.clause or named or "selection.valid-top-k"])
-    broken = False
-    for adapter in load(arguments.adapter or ["reference"], arguments.device).values():
-        for clause in clauses:
-            if isinstance(case, SharedCase) != (clause.method == "shared_experts"):
-                raise CaseError(f"{clause.id} is not about the kind of case in {arguments.case}")
-            trial = trial_of(adapter, case, clause.method)
-            if clause.layout is not None and layout_of(trial) != clause.layout:
-                print(f"unsupported  {adapter.name} {clause.id}: not its layout")
-                continue
-            outcome = evaluate(clause, trial)
-            broken |= outcome.broken
-            if not outcome.broken:
-                print(f"pass  {adapter.name} {clause.id}")
-                continue
-            words = outcome.failure.summary if outcome.failure else outcome.error
-            print(f"{'fail' if outcome.failure else 'error'}  {adapter.name} {clause.id}: {words}")
-            for line in outcome.failure.details if outcome.failure else ():
-                print(f"    {line}")
-    return 1 if broken else 0
+    for clause in clauses:
+        if isinstance(case, SharedCase) != (clause.method == "shared_experts"):
+            raise CaseError(f"{clause.id} is not about the kind of case in {arguments.case}")
+    opened = seats(arguments.adapter or ["reference"], Plan(clauses=clauses), arguments)
+    broken = [_replay(open_seat(), clauses, case) for open_seat in opened.values()]
+    return 1 if any(broken) else 0
+
+
+def _replay(seat: Seat, clauses: Sequence[Clause], case: Case | SharedCase) -> bool:
+    """Say what came of the case, and tell whether any clause is broken. Errors: ``CannotRun``."""
+    with closing(seat):
+        replayed = [(clause, seat.replay(clause, case)) for clause in clauses]
+        name = seat.about().name
+    for clause, each in replayed:
+        words = f": {each.message}" if each.message else ""
+        print(f"{each.status}  {name} {clause.id}{words}")
+        for line in each.details:
+            print(f"    {line}")
+    return any(each.broken for _, each in replayed)

@@ -50,13 +50,17 @@ def by_clause(run: RunResult) -> dict[str, list[ClauseResult | None]]:
 
 def counts(adapter: AdapterResult) -> str:
     """Return the counts of an adapter in one line, which says so where nothing was checked."""
-    summary = adapter.summary()
+    summary, asked = adapter.summary(), len(adapter.clauses)
+    if adapter.unloaded:
+        return f"could not run: {adapter.unloaded}"
+    if not asked:
+        return "nothing was checked"
     if not summary["applicable"]:
         (most, _), *_ = Counter(each.message for each in adapter.clauses).most_common(1)
-        total = summary["in_spec"]
-        return f"nothing was checked: all {total} clauses are unsupported; most often, {most}"
+        return f"nothing was checked: all {asked} clauses are unsupported; most often, {most}"
     words = ", ".join(f"{summary[name]} {name}" for name in _SHOWN if summary[name])
-    return f"{words}; {summary['applicable']} of {summary['in_spec']} clauses apply"
+    score = f"score {summary['passed']}/{summary['in_spec']}"
+    return f"{words}; {summary['applicable']} of {asked} clauses apply, {score}"
 
 
 def headline(adapter: AdapterResult) -> str:
@@ -87,9 +91,15 @@ def told(adapter: AdapterResult, clause: ClauseResult) -> list[str]:
 
 def verdict(run: RunResult) -> str:
     """Return in a few words how the run ended."""
+    if run.partial:
+        return "interrupted: a partial run decides nothing"
+    if unloaded := sum(bool(adapter.unloaded) for adapter in run.adapters):
+        return f"{unloaded} of {len(run.adapters)} adapters could not run"
     red = sum(len(broken(adapter)) for adapter in run.adapters)
     if red:
         return f"{red} broken clause{'s' if red > 1 else ''}"
+    if run.too_few:
+        return f"fewer than {run.min_cases} cases were run"
     return "nothing was checked" if run.exit_code else "every clause that applies holds"
 
 

@@ -1,0 +1,72 @@
+"""The options about where adapters run, shared by the commands that run them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from moe_routing.conformance.plan import Plan
+    from moe_routing.conformance.seat import Seat
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--device``, ``--no-isolate``, ``--timeout`` and ``--memory``."""
+    parser.add_argument("--device", default="cpu", metavar="cpu|cuda")
+    parser.add_argument(
+        "--no-isolate",
+        action="store_true",
+        help="run adapters in this process, for a debugger; a crash then ends the run",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=amount,
+        default=60.0,
+        metavar="SECONDS",
+        help="what one call may take; default: 60",
+    )
+    parser.add_argument(
+        "--memory",
+        type=amount,
+        metavar="GIB",
+        help="what an adapter's process may take; default: most of what is free",
+    )
+
+
+def amount(text: str) -> float:
+    """Read a number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number above 0, not {text}")
+    return value
+
+
+def seats(
+    references: Sequence[str], plan: Plan, arguments: argparse.Namespace, *, jobs: int = 1
+) -> dict[str, Callable[[], Seat]]:
+    """Return what opens a seat for each adapter. Errors: ``AdapterError`` for unknown ones."""
+    from moe_routing.conformance.isolation import Isolated, Watch
+    from moe_routing.conformance.isolation.watch import available_memory
+    from moe_routing.conformance.seat import InProcess
+    from moe_routing.implementations import find_adapter, load_adapter
+
+    device = arguments.device
+    for reference in references:
+        find_adapter(reference)
+    if arguments.no_isolate:
+        return {
+            each: partial(InProcess, partial(load_adapter, each, device=device), plan)
+            for each in references
+        }
+    free = available_memory()
+    given = None if arguments.memory is None else int(arguments.memory * 2**30)
+    memory = given or (None if free is None else free // jobs)
+    watch = Watch(call_seconds=arguments.timeout, memory=memory)
+    return {
+        each: partial(Isolated, each, plan, device=device, watch=watch) for each in references
+    }

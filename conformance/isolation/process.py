@@ -1,0 +1,182 @@
+"""A worker as the run sees it: started, asked, watched, and told how it ended."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from moe_routing.conformance.case import Case, SharedCase
+from moe_routing.conformance.isolation import frames
+from moe_routing.conformance.isolation.watch import Watch, resident_memory
+from moe_routing.conformance.journal import read_entry, read_mark
+from moe_routing.conformance.results import Status
+from moe_routing.conformance.seat import CannotRun
+
+_POLL = 0.1
+_FRAME = re.compile(r'^  File "(.+)", line (\d+),? in (\S+)$', re.MULTILINE)
+_FRAMES = 4
+_FAULT = "(most recent call first):"
+_TAIL = 2**16
+
+
+class Ended(Exception):
+    """The worker has ended in the middle of a request."""
+
+    def __init__(self, end: End) -> None:
+        super().__init__(end.words)
+        self.end = end
+
+
+@dataclass(frozen=True, kw_only=True)
+class End:
+    """How a worker ended: a status, ``how`` and in which ``place``, with the last call's case.
+
+    ``where`` are the innermost lines of source, where they are known.
+    """
+
+    status: Status
+    how: str
+    place: str
+    case: Case | SharedCase | None
+    where: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """How and where, in one line."""
+        return f"{self.how} {self.place}"
+
+
+class Stopped(Exception):
+    """The run was stopped: no more workers."""
+
+
+class Process:
+    """One worker process. Errors of every request: ``Ended``, ``CannotRun``."""
+
+    def __init__(self, watch: Watch, stopped: Callable[[], bool] = lambda: False) -> None:
+        self._watch, self._stopped = watch, stopped
+        self._folder = tempfile.TemporaryDirectory(prefix="moe-routing-")
+        self.journal = Path(self._folder.name) / "journal"
+        self._log = Path(self._folder.name) / "log"
+        with self._log.open("wb") as log:
+            self._popen = subprocess.Popen(
+                [sys.executable, "-P", "-m", "moe_routing.conformance.isolation.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,  # an interrupt is for the run, which ends its workers
+            )
+        self._answers: SimpleQueue[Any] = SimpleQueue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def ask(self, name: str, *arguments: Any) -> Any:
+        """Make a request and return its answer."""
+        if self._stopped():
+            raise Stopped
+        try:
+            frames.send(self._popen.stdin, (name, *arguments))
+        except (OSError, ValueError):  # it has ended, or was closed
+            raise Ended(self._ended()) from None
+        kind, value = self._wait()
+        if self._stopped():
+            raise Stopped
+        if kind == "refused":
+            raise CannotRun(value)
+        if kind != "answer":
+            raise Ended(self._ended())
+        return value
+
+    def close(self) -> None:
+        """End the worker, whatever it is doing."""
+        self._popen.kill()
+        self._popen.wait()
+        self._popen.stdin.close()
+        self._folder.cleanup()
+
+    def _read(self) -> None:
+        while True:
+            try:
+                self._answers.put(frames.receive(self._popen.stdout))
+            except Exception:  # the end, or what no worker sends: either way it is over
+                self._answers.put(("ended", None))
+                return
+
+    def _wait(self) -> tuple[str, Any]:
+        """Return the answer, watching the worker while it works."""
+        mark, since = self._mark(), time.monotonic()
+        while True:
+            try:
+                return self._answers.get(timeout=_POLL)
+            except Empty:
+                now = self._mark()
+            if self._stopped():
+                raise Stopped
+            if now != mark:
+                mark, since = now, time.monotonic()
+            self._check_time(mark, time.monotonic() - since)
+            self._check_memory()
+
+    def _mark(self) -> bytes:
+        return read_mark(self.journal) if self.journal.exists() else b""
+
+    def _check_time(self, mark: bytes, passed: float) -> None:
+        in_call = mark.startswith(b"c")
+        limit = self._watch.call_seconds if in_call else self._watch.idle_seconds
+        if passed > limit:
+            raise Ended(self._killed("timeout", f"no answer after {limit:g} s"))
+
+    def _check_memory(self) -> None:
+        limit = self._watch.memory
+        if limit is not None and resident_memory(self._popen.pid) > limit:
+            raise Ended(self._killed("crash", f"took more than {limit / 2**30:.3g} GiB of memory"))
+
+    def _killed(self, status: Status, how: str) -> End:
+        self._popen.kill()
+        self._popen.wait()
+        return self._end(status, how)
+
+    def _ended(self) -> End:
+        """Say how the worker ended by itself."""
+        code = self._popen.wait()
+        how = f"killed by {_signal(-code)}" if code < 0 else f"exited with code {code}"
+        return self._end("crash", how, _where(self._log.read_bytes()[-_TAIL:]))
+
+    def _end(self, status: Status, how: str, where: tuple[str, ...] = ()) -> End:
+        entry = read_entry(self.journal) if self.journal.exists() else None
+        places = {"c": "in a call", "r": "after a call"}
+        return End(
+            status=status,
+            how=how,
+            place=places.get(entry.state if entry else "", "before any call"),
+            case=entry.case if entry else None,
+            where=where,
+        )
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _where(log: bytes) -> tuple[str, ...]:
+    """Return where the worker ended, innermost first: as the fault handler or Python wrote it."""
+    text = log.decode(errors="replace")
+    if _FAULT in text:
+        frames_ = _FRAME.findall(text.rpartition(_FAULT)[2])
+        return tuple(f"{path}:{line} in {name}" for path, line, name in frames_[:_FRAMES])
+    _, raised, trace = text.rpartition("Traceback (most recent call last):\n")
+    frames_ = _FRAME.findall(trace)[::-1]
+    last = trace.strip().splitlines()[-1:] if raised else []
+    return (*last, *(f"{path}:{line} in {name}" for path, line, name in frames_[:_FRAMES]))

@@ -1,0 +1,30 @@
+"""The plan: which clauses a run asks, how often, with which seed, and what is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from moe_routing.conformance.clauses import Clause
+from moe_routing.conformance.known import Divergence
+
+PROFILES = {"smoke": 10, "ci": 100, "nightly": 2000}
+"""The examples drawn a clause, beside the constructed cases, by profile."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What to run: clauses, examples a clause, the suite seed, and the known divergences."""
+
+    clauses: Sequence[Clause]
+    max_examples: int = PROFILES["ci"]
+    seed: int = 0
+    known: Sequence[Divergence] = ()
+
+    def touching(self, adapter: str, clause: Clause) -> list[Divergence]:
+        """Return the known divergences whose regions are left out of a clause's search."""
+        return [each for each in self.known if each.touches(adapter, clause.id)]
+
+    def listed(self, adapter: str, clause: Clause) -> list[Divergence]:
+        """Return the known divergences that are about this very clause."""
+        return [each for each in self.touching(adapter, clause) if each.clause == clause.id]

@@ -1,0 +1,52 @@
+"""One case put to one adapter again, alone: what a replay says, and a witness shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from moe_routing.conformance.case import Case, SharedCase
+from moe_routing.conformance.clauses import Clause
+from moe_routing.conformance.outcome import evaluate, layout_of
+from moe_routing.conformance.results import BROKEN, Status
+from moe_routing.conformance.trial import trial_of
+from moe_routing.implementations import Adapter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replayed:
+    """What came of one case: a status, one line, and the story of a failure."""
+
+    status: Status
+    message: str = ""
+    details: tuple[str, ...] = ()
+
+    @property
+    def broken(self) -> bool:
+        """Whether the case breaks the clause."""
+        return self.status in BROKEN
+
+
+def replay_case(adapter: Adapter, clause: Clause, case: Case | SharedCase) -> Replayed:
+    """Put one case to one adapter. Errors: ``BackendMissing``."""
+    if (reason := _unsupported(adapter, clause, case)) is not None:
+        return Replayed(status="unsupported", message=reason)
+    trial = trial_of(adapter, case, clause.method)
+    if clause.layout is not None and layout_of(trial) != clause.layout:
+        return Replayed(status="unsupported", message=f"answers are not in {clause.layout}")
+    outcome = evaluate(clause, trial)
+    if outcome.failure is not None:
+        details = outcome.failure.details
+        return Replayed(status="fail", message=outcome.words, details=details)
+    return Replayed(status="error" if outcome.broken else "pass", message=outcome.words)
+
+
+def _unsupported(adapter: Adapter, clause: Clause, case: Case | SharedCase) -> str | None:
+    if not hasattr(adapter, clause.method):
+        return f"the adapter has no method {clause.method}"
+    capabilities = adapter.capabilities()
+    if not clause.needs(capabilities):
+        return "the capabilities exclude the clause"
+    own = clause.strategy is not None  # it asks about calls that nobody need claim
+    if isinstance(case, SharedCase) or own or capabilities.admits(case.config, case.inputs):
+        return None
+    return "the case is outside the adapter's claims"
