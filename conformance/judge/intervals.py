@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from moe_routing.reference.formats import FloatFormat, Floats
+from moe_routing.reference.formats import FLOAT32, FloatFormat, Floats
 
 ROUNDING = 1
 """Units of roundoff in one correctly rounded operation (IEEE 754)."""
@@ -23,8 +23,29 @@ DIVISION = 4
 """Units of roundoff in one quotient: a 1-ulp reciprocal (2 units), the product with it (1),
 and storage in the stage's dtype (1)."""
 
+_ELEMENTARY_16, _DIVISION_16 = 3, 2
+
 POWER = 8
 """Units of roundoff in one power: 4 ulp, CUDA's documented powf."""
+
+
+def elementary(form: FloatFormat) -> int:
+    """Return the units of roundoff in one elementary function whose result is in ``form``.
+
+    In 16 bits: the 2.14 of PTX's ``ex2.approx.f16`` and the 2 of its bfloat16; or one store
+    of a float32 result, whose own error is less than a unit.
+    """
+    return _ELEMENTARY_16 if store_unit(form) else ELEMENTARY
+
+
+def division(form: FloatFormat) -> int:
+    """Return the units of roundoff in one quotient: in 16 bits, two stores of float32."""
+    return _DIVISION_16 if store_unit(form) else DIVISION
+
+
+def store_unit(form: FloatFormat) -> float:
+    """Return the unit roundoff of a store in less than float32: 0 for float32 itself."""
+    return form.unit_roundoff if form.precision < FLOAT32.precision else 0.0
 
 
 _MAY_FLUSH = ("float32", "bfloat16")

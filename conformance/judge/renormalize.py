@@ -7,10 +7,10 @@ import numpy.typing as npt
 
 from moe_routing.conformance.judge.gather import Gathered
 from moe_routing.conformance.judge.intervals import (
-    DIVISION,
     POWER,
     ROUNDING,
     Interval,
+    division,
     underflow,
 )
 from moe_routing.reference import Renormalize
@@ -38,7 +38,9 @@ def renormalized(
     most_undecided = 1.0 if rule.order == 1.0 else np.inf
     hi = np.where(decided[:, None] & ~np.isnan(hi), hi, most_undecided)
     absolute = underflow(form) * (1.0 + gathered.plain.hi)  # a quotient, or a reciprocal
-    return Interval(lo, hi).widen(_roundings(rule, own), form.unit_roundoff, absolute), decided
+    return Interval(lo, hi).widen(
+        _roundings(rule, own, form), form.unit_roundoff, absolute
+    ), decided
 
 
 def _divisors(
@@ -64,10 +66,10 @@ def _divisors(
     return least, Interval(lo, hi)
 
 
-def _roundings(rule: Renormalize, own: Interval) -> float:
+def _roundings(rule: Renormalize, own: Interval, form: FloatFormat) -> float:
     """Count K additions, divided by the order in the root, the root itself and the quotient."""
     root = POWER if rule.order != 1.0 else 0
-    return own.lo.shape[1] * max(1.0, 1.0 / rule.order) + root + DIVISION
+    return own.lo.shape[1] * max(1.0, 1.0 / rule.order) + root + division(form)
 
 
 def guard(value: float, form: FloatFormat) -> Interval:

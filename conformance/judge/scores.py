@@ -8,10 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from moe_routing.conformance.judge.intervals import (
-    DIVISION,
     ELEMENTARY,
     ROUNDING,
     Interval,
+    division,
+    elementary,
+    store_unit,
     underflow,
 )
 from moe_routing.implementations import Numerics
@@ -23,8 +25,9 @@ from moe_routing.reference.scores import sigmoid, sqrtsoftplus
 Bools = npt.NDArray[np.bool_]
 
 EXPONENT = 4
-"""Roundings of an exponent's argument, relative to the argument: its cast to the dtype of the
-scores, the shift by the maximum, the constant log2(e), and the product with it."""
+"""Roundings of an exponent's argument in float32, relative to the argument: a cast, the shift by
+the maximum, the constant log2(e), and the product with it. Less than float32 is storage only:
+there the argument is cast, and its shift stored, and the change of base stays in float32."""
 
 _LOGARITHM = 2
 """Roundings of a norm kept as its logarithm, beside the logarithm's own: the sum with the
@@ -59,7 +62,7 @@ def operated_bounds(config: RouterConfig, logits: Interval, form: FloatFormat) -
             *(logit_op(_only_softcap(config), bound) for bound in (logits.lo, logits.hi))
         )
         absolute = tiny * (1.0 + 2.0 * config.logit_softcap)
-        logits = capped.widen(DIVISION + ELEMENTARY + 2 * ROUNDING, u, absolute)
+        logits = capped.widen(division(form) + elementary(form) + 2 * ROUNDING, u, absolute)
     return logits
 
 
@@ -88,32 +91,46 @@ def softmax_bounds(logits: Interval, form: FloatFormat) -> ScoreBounds:
 
     Numerators are ``exp(z - m)`` with m the row's greatest upper bound: a backend's own
     shift differs by a factor that is common to the row. The argument's rounding is
-    absolute in the exponent, ``u * 4 * (|z| + |m|)``; so is that of a norm kept as its
-    logarithm, which the quotients allow for a second time. A -inf logit has the numerator 0,
-    exactly. Rows of -inf alone, or with +inf, are NaN in every backend; here they get
-    [0, 1], and the caller must not judge them.
+    absolute in the exponent, ``4 u32 (|z| + |m|)``, and where it is stored in less, shifted
+    by the maximum or by the logarithm of the norm, ``u (m - z + log E)`` more. So is that of
+    a norm kept as its logarithm, which the quotients allow for a second time. A -inf logit
+    has the numerator 0, exactly. Rows of -inf alone, or with +inf, are NaN in every backend;
+    here they get [0, 1], and the caller must not judge them.
     """
-    u, tiny = form.unit_roundoff, underflow(form)
+    u, tiny, store = form.unit_roundoff, underflow(form), store_unit(form)
+    logits = _cast(logits, form)
     shift = logits.hi.max(axis=1, keepdims=True, initial=-np.inf)
     shift = np.where(np.isfinite(shift), shift, 0.0)
     magnitude, lost = _magnitude(logits), _lost(logits)
-    slack = u * EXPONENT * (magnitude + np.abs(shift))
+    logarithm = np.log(logits.lo.shape[1])
+    slack = FLOAT32.unit_roundoff * EXPONENT * (magnitude + np.abs(shift))
+    if store:
+        below = np.where(np.isfinite(logits.lo), shift - logits.lo, 0.0)
+        total = np.exp(logits.hi - shift).sum(axis=1, keepdims=True)
+        slack = slack + store * (below + np.log(np.maximum(total, 1.0)))
     bounds = Interval(_exp(logits.lo - shift - slack), _exp(logits.hi - shift + slack))
-    numerators = _zero_where(lost, bounds.widen_nonnegative(ELEMENTARY + ROUNDING, u, tiny))
+    numerators = _zero_where(lost, bounds.widen_nonnegative(elementary(form) + ROUNDING, u, tiny))
     total = Interval(
         numerators.lo.sum(axis=1, keepdims=True), numerators.hi.sum(axis=1, keepdims=True)
     )
     denominator = total.widen(logits.lo.shape[1], u)
-    stored = numerators.widen_nonnegative(DIVISION, u, tiny * np.maximum(denominator.hi, 1.0))
+    stored = numerators.widen_nonnegative(division(form), u, tiny * np.maximum(denominator.hi, 1.0))
     numerators = _zero_where(lost, stored)
     scores = _own_share(numerators, total, lost, form)
-    logarithm = np.log(logits.lo.shape[1])
-    norm = u * (_LOGARITHM * (np.abs(shift) + logarithm) + ELEMENTARY * logarithm)
+    norm = _LOGARITHM * (np.abs(shift) + logarithm) + ELEMENTARY * logarithm
+    kept = store * (np.abs(shift) + 2.0 * logarithm)  # the sum's logarithm, then the norm's
     return ScoreBounds(
-        scores=_exponent_off(scores, norm + u * magnitude),
+        scores=_exponent_off(scores, FLOAT32.unit_roundoff * (norm + magnitude) + kept),
         numerators=numerators,
-        denominator=_exponent_off(denominator, norm + u * np.abs(shift)),
+        denominator=_exponent_off(
+            denominator, FLOAT32.unit_roundoff * (norm + np.abs(shift)) + kept
+        ),
     )
+
+
+def _cast(logits: Interval, form: FloatFormat) -> Interval:
+    """Allow a cast to less than float32; that to float32 is one of ``EXPONENT``."""
+    return logits.stored(form) if store_unit(form) else logits
 
 
 def _exponent_off(values: Interval, slack: Floats) -> Interval:
@@ -132,7 +149,7 @@ def _own_share(
         lo = numerators.lo / (numerators.lo + np.maximum(total.hi - numerators.hi, 0.0))
         hi = numerators.hi / (numerators.hi + np.maximum(total.lo - numerators.lo, 0.0))
     quotient = Interval(np.fmax(lo, 0.0, out=lo), np.fmin(hi, 1.0, out=hi))  # NaN to 0 and to 1
-    roundings = numerators.lo.shape[1] + DIVISION
+    roundings = numerators.lo.shape[1] + division(form)
     summed = quotient.widen_nonnegative(roundings, form.unit_roundoff, underflow(form))
     return summed if lost is None else _zero_where(lost & (total.lo > 0.0), summed)
 
@@ -144,11 +161,11 @@ def sigmoid_bounds(logits: Interval, form: FloatFormat, numerics: Numerics) -> I
     is 0. The tanh form ``(1 + tanh(z / 2)) / 2`` errs by units of 1, not of the value:
     declared as ``sigmoid="absolute"``.
     """
-    u = form.unit_roundoff
-    slack = u * EXPONENT * _magnitude(logits)
+    u, logits = form.unit_roundoff, _cast(logits, form)
+    slack = FLOAT32.unit_roundoff * EXPONENT * _magnitude(logits)
     bounds = Interval(sigmoid(logits.lo - slack), sigmoid(logits.hi + slack))
-    absolute = ELEMENTARY * u if numerics.sigmoid == "absolute" else 0.0
-    roundings = ELEMENTARY + DIVISION + ROUNDING
+    absolute = elementary(form) * u if numerics.sigmoid == "absolute" else 0.0
+    roundings = elementary(form) + division(form) + ROUNDING
     wide = bounds.widen_nonnegative(roundings, u, 2.0 * underflow(form) + absolute)
     wide = Interval(np.where(wide.lo * form.largest < 1.0, 0.0, wide.lo), wide.hi)
     return _zero_where(_lost(logits), wide)
@@ -160,13 +177,15 @@ def _sqrtsoftplus_bounds(logits: Interval, form: FloatFormat, numerics: Numerics
     ``softplus="absolute"`` declares ``log(1 + exp(z))`` computed as written, whose sum
     rounds by units of 1.
     """
-    u, tiny = form.unit_roundoff, underflow(form)
-    slack = u * EXPONENT * _magnitude(logits)
+    u, tiny, logits = form.unit_roundoff, underflow(form), _cast(logits, form)
+    slack = FLOAT32.unit_roundoff * EXPONENT * _magnitude(logits)
     squares = Interval(sqrtsoftplus(logits.lo - slack) ** 2, sqrtsoftplus(logits.hi + slack) ** 2)
-    absolute = ELEMENTARY * u if numerics.softplus == "absolute" else 0.0
-    squares = squares.widen_nonnegative(2 * ELEMENTARY + 2 * ROUNDING, u, 2.0 * tiny + absolute)
+    absolute = elementary(form) * u if numerics.softplus == "absolute" else 0.0
+    squares = squares.widen_nonnegative(
+        2 * elementary(form) + 2 * ROUNDING, u, 2.0 * tiny + absolute
+    )
     roots = Interval(np.sqrt(squares.lo), np.sqrt(squares.hi))
-    return _zero_where(_lost(logits), roots.widen_nonnegative(ELEMENTARY + ROUNDING, u, tiny))
+    return _zero_where(_lost(logits), roots.widen_nonnegative(elementary(form) + ROUNDING, u, tiny))
 
 
 def competing_bounds(

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from moe_routing.conformance.judge.intervals import (
-    DIVISION,
-    ELEMENTARY,
     ROUNDING,
     Interval,
+    division,
+    elementary,
     underflow,
 )
 from moe_routing.conformance.judge.scores import EXPONENT
@@ -62,8 +62,8 @@ def _product(a: _Value, b: _Value, form: FloatFormat) -> _Value:
 def _sigmoid(z: _Value, form: FloatFormat) -> _Value:
     """A sigmoid, whose slope is at most 1/4: an exponential, a sum, a quotient."""
     value = sigmoid(z.exact)
-    slack = EXPONENT * form.unit_roundoff * (np.abs(z.exact) + z.error)
-    roundings = (ELEMENTARY + DIVISION + ROUNDING) * form.unit_roundoff
+    slack = EXPONENT * FLOAT32.unit_roundoff * (np.abs(z.exact) + z.error)
+    roundings = (elementary(form) + division(form) + ROUNDING) * form.unit_roundoff
     return _stored(value, 0.25 * (z.error + slack) + roundings * value, form)
 
 

@@ -9,17 +9,18 @@ import numpy.typing as npt
 
 from moe_routing.conformance.judge.gather import gather
 from moe_routing.conformance.judge.intervals import (
-    DIVISION,
     POWER,
     ROUNDING,
     Interval,
+    division,
+    store_unit,
     underflow,
 )
 from moe_routing.conformance.judge.renormalize import guard, renormalized
 from moe_routing.conformance.judge.scores import EXPONENT, ScoreBounds
 from moe_routing.implementations import Numerics
 from moe_routing.reference import RouterConfig, RouterInputs
-from moe_routing.reference.formats import FloatFormat
+from moe_routing.reference.formats import FLOAT32, FloatFormat
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -97,14 +98,16 @@ def sum_bounds(
     largest = np.maximum(np.abs(operated.lo), np.abs(operated.hi))
     largest = np.where(np.isfinite(largest), largest, 0.0).max(axis=1, initial=0.0)
     softmax = config.score == "softmax" or config.weights_from == "softmax_of_selected"
-    slack = u * EXPONENT * 2.0 * largest if softmax else np.zeros(len(largest))
+    slack = FLOAT32.unit_roundoff * EXPONENT * 2.0 * largest
+    slack = slack + store_unit(form) * (largest + 4.0 * np.log(k))
+    slack = slack if softmax else np.zeros(len(largest))
     gathered = gather(config, operated, scores, competing, expert_ids, numerics, form)
     norm = gathered.plain.nonnegative()
     norm = Interval(norm.lo.sum(axis=1), norm.hi.sum(axis=1))
     eps = guard(config.renormalize.eps if config.renormalize else 0.0, form)
     one = Interval(norm.lo / (norm.lo + eps.hi), norm.hi / (norm.hi + eps.lo))
     one = Interval(one.lo * np.exp(-slack), one.hi * np.exp(slack))
-    one = one.widen(k + DIVISION + POWER + ROUNDING, u)
+    one = one.widen(k + division(form) + POWER + ROUNDING, u)
     tiny = underflow(form) * (2.0 + norm.hi) * (1.0 + abs(config.scale))
     absolute = k * (tiny + underflow(weight_format))
     sums = one.times(config.scale).widen(ROUNDING, weight_format.unit_roundoff, absolute)
