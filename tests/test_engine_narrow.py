@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from moe_routing.conformance import Plan, select_clauses
+from moe_routing.conformance import Case, Plan, select_clauses
 from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.engine import check_clause
+from moe_routing.conformance.events import EVENTS
 from moe_routing.implementations import Capabilities, Claim, GroupRule, Limits
 from moe_routing.reference import Renormalize, RouterConfig, RouterInputs, Routing, route
 
@@ -89,3 +90,31 @@ def test_a_wrong_router_is_caught_however_little_it_claims(name: str) -> None:
     assert result.status == "fail", f"{result.status}: {result.message}"
     case = result.case
     assert NARROW[name].admits(case.config, case.inputs), "the case should be one it claims"
+
+
+# What a narrow backend cannot be shown, exactly: everything else has to be constructed.
+STRIDES = {"strided-input", "transposed-hidden", "spaced-hidden", "transposed-gate", "spaced-gate",
+           "spaced-bias"}
+UNREACHABLE: dict[str, set[str]] = {
+    "logits": {"published-width", "delta-decides", "gate-bias-decides", "infinite-logit"},
+    "rows": STRIDES,
+    "E in eights": {"experts:5", "experts:60", "published:7-experts-top-5",
+                    "published:60-experts-top-4"},
+    "T to 16": {"batch:17", "batch:45", "batch:63", "batch:256", "batch:257", "batch-above-16",
+                "batch-above-256", "batch-above-2048", "batch-above-50000", "ragged-batch",
+                "ragged-routes", "routes-above-65535"},
+    "linear bias": set(),
+}
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_what_can_be_shown_under_narrow_claims_is_constructed(name: str) -> None:
+    capabilities = NARROW[name]
+    shown = {slug: event.constructed(capabilities) for slug, event in EVENTS.items()}
+    for slug, case in shown.items():
+        if isinstance(case, Case) and slug != "outside-claims":
+            assert capabilities.admits(case.config, case.inputs), slug
+    missing = {slug for slug, case in shown.items() if case is None} - {"outside-claims"}
+    if name in UNREACHABLE:
+        assert missing == UNREACHABLE[name]
+    assert len(missing) < len(EVENTS), "nothing at all is constructed"
