@@ -249,3 +249,19 @@ def test_recipes_make_numbers_that_their_dtype_holds() -> None:
                 assert np.isfinite(case.inputs.hidden).all(), f"{name} overflows {dtype}"
 
             drawn(routing_cases(narrow, recipes=(name,)), ask, examples=4)
+
+
+def test_given_logits_are_drawn_in_every_layout() -> None:
+    seen: Counter[str] = Counter()
+
+    def ask(case: Case) -> None:
+        logits = case.inputs.logits
+        assert logits is not None
+        if logits.size and min(logits.shape) > 1:
+            rows, columns = logits.strides
+            item = logits.itemsize
+            kind = "spaced" if columns > item else "rows"
+            seen["transposed" if rows < columns else kind] += 1
+
+    drawn(routing_cases(Capabilities(takes="logits")), ask, examples=150)
+    assert {*seen} == {"rows", "spaced", "transposed"}

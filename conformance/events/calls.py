@@ -39,6 +39,8 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
 def _lies(slug: str, statement: str, name: str, transposed: str, test: Steps) -> None:
     def occurs(bounds: Bounds) -> bool:
         array = getattr(bounds.inputs, name)
+        if name == "hidden" and bounds.inputs.logits is not None:
+            array = bounds.inputs.logits
         return array is not None and array.size > 0 and test(array.strides, array.itemsize)
 
     @event(slug, statement, occurs)
@@ -56,9 +58,19 @@ def _is_spaced(steps: tuple[int, ...], item: int) -> bool:
     return steps[-1] > item and (len(steps) == 1 or steps[0] > steps[1])
 
 
-_lies("transposed-hidden", "hidden states laid out in columns", "hidden", "hidden", _is_transposed)
 _lies(
-    "spaced-hidden", "hidden states sliced out of wider ones", "hidden", "gate_weight", _is_spaced
+    "transposed-hidden",
+    "hidden states, or given logits, laid out in columns",
+    "hidden",
+    "hidden",
+    _is_transposed,
+)
+_lies(
+    "spaced-hidden",
+    "hidden states, or given logits, sliced out of wider ones",
+    "hidden",
+    "gate_weight",
+    _is_spaced,
 )
 _lies("transposed-gate", "a gate laid out in columns", "gate_weight", "gate_weight", _is_transposed)
 _lies("spaced-gate", "a gate sliced out of a wider one", "gate_weight", "hidden", _is_spaced)

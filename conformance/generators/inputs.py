@@ -55,15 +55,20 @@ def make_inputs(config: RouterConfig, draft: Draft) -> RouterInputs:
     arrays |= _optional_arrays(rng, config, draft, form, arrays)
     if draft.given_logits:
         logits = arrays.pop("hidden") @ arrays.pop("gate_weight").T
-        return RouterInputs.from_logits(_exact(logits, form), dtype=draft.dtype, **arrays)
-    inputs = RouterInputs(dtype=draft.dtype, **arrays)
+        inputs = RouterInputs.from_logits(_exact(logits, form), dtype=draft.dtype, **arrays)
+    else:
+        inputs = RouterInputs(dtype=draft.dtype, **arrays)
     return inputs if draft.layout == "rows" else with_strides(inputs, transposed=draft.layout)
 
 
 def with_strides(inputs: RouterInputs, *, transposed: str = "hidden") -> RouterInputs:
-    """Return the same inputs in other memory: one matrix transposed, the rest spaced out."""
+    """Return the same inputs in other memory: one matrix transposed, the rest spaced out.
+
+    Logits that are given lie as the hidden states do, which they stand for.
+    """
+    names = ("hidden", "logits") if transposed == "hidden" else (transposed,)
     arrays = {
-        name: strided(array, _steps(array.shape, name == transposed)) if array.size else array
+        name: strided(array, _steps(array.shape, name in names)) if array.size else array
         for name, array in inputs.arrays().items()
     }
     return replace(inputs, **arrays)
