@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -55,6 +56,7 @@ class _ClauseRun:
     examples: int = 0
     tokens: int = 0
     used: float = 0.0
+    until: float = math.inf
     events: dict[str, str] = field(default_factory=dict)
     drawn: Counter[str] = field(default_factory=Counter)
     found: tuple[Case | SharedCase, Outcome] | None = None
@@ -80,7 +82,7 @@ class _ClauseRun:
     def ask_alone(self, case: Case | SharedCase) -> Outcome | None:
         self._prepare(self.adapter.capabilities())
         trial = self._trial(case)
-        if isinstance(case, Case) and not self._in_scope(case):
+        if not self._in_scope(case):
             return None
         return None if self._is_known(trial) else self._evaluate(trial, count=False)
 
@@ -100,6 +102,8 @@ class _ClauseRun:
         self._constructed_cases()
         if not listed and set(self.events.values()) <= {"unreachable"}:
             return "unsupported", {"message": "none of its events is reachable under the claims"}
+        if self.found is None:
+            self._kept_cases()
         if self.found is None:
             self._search()
         if self.found is not None:
@@ -147,7 +151,17 @@ class _ClauseRun:
             if self.found is not None:
                 return
 
+    def _kept_cases(self) -> None:
+        """Ask about the cases of earlier runs that are still within the claims."""
+        for case in self.plan.kept.get(self.clause.id, ()):
+            trial = self._trial(case)
+            if self.found is None and self._in_scope(case) and not self._is_known(trial):
+                self.constructed += 1
+                self._ask(trial)
+
     def _search(self) -> None:
+        if self.plan.seconds is not None:
+            self.until = time.monotonic() + self.plan.seconds
         draw_cases(
             self.clause,
             self.narrowed,
@@ -157,7 +171,9 @@ class _ClauseRun:
         )
 
     def _asked_enough(self, case: Case | SharedCase) -> bool:
-        """Put a drawn case, and tell whether it failed."""
+        """Put a drawn case, and tell whether it failed, or whether time is up."""
+        if time.monotonic() > self.until:
+            return True
         trial = self._trial(case)
         if not self._is_known(trial):
             self.examples += 1
@@ -228,9 +244,9 @@ class _ClauseRun:
             return False
         return self._evaluate(trial, count=False).kind == outcome.kind
 
-    def _in_scope(self, case: Case) -> bool:
-        """Tell whether a smaller case still belongs to the clause and to the claims."""
-        if self.clause.strategy is not None:
+    def _in_scope(self, case: Case | SharedCase) -> bool:
+        """Tell whether another case, too, belongs to the clause and to the claims."""
+        if self.clause.strategy is not None or isinstance(case, SharedCase):
             return True
         return self.narrowed.admits(case.config, case.inputs)
 

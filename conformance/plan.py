@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from moe_routing.conformance.clauses import Clause
+from moe_routing.conformance.examples import Examples
 from moe_routing.conformance.known import Divergence
 
 PROFILES = {"smoke": 10, "ci": 100, "nightly": 2000}
@@ -14,12 +15,18 @@ PROFILES = {"smoke": 10, "ci": 100, "nightly": 2000}
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What to run: clauses, examples a clause, the suite seed, and the known divergences."""
+    """What to run: clauses, examples a clause, the suite seed, and the known divergences.
+
+    ``kept`` are cases of earlier runs that are asked before any is drawn; ``seconds`` is
+    what drawing may take for each clause, or None.
+    """
 
     clauses: Sequence[Clause]
     max_examples: int = PROFILES["ci"]
     seed: int = 0
     known: Sequence[Divergence] = ()
+    kept: Examples = field(default_factory=dict)
+    seconds: float | None = None
 
     def touching(self, adapter: str, clause: Clause) -> list[Divergence]:
         """Return the known divergences whose regions are left out of a clause's search."""

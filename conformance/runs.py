@@ -19,6 +19,7 @@ from moe_routing.conformance.engine import (
     adapter_result,
     run,
 )
+from moe_routing.conformance.examples import keep_example
 from moe_routing.conformance.known import Divergence, load_known
 from moe_routing.conformance.report import environment
 from moe_routing.conformance.results import AdapterResult, ClauseResult, RunResult
@@ -50,15 +51,16 @@ def check(
     min_cases: int = 0,
     jobs: int = 1,
     cases: Path | None = None,
+    examples: Path | None = None,
     writers: Sequence[Writer] = (),
 ) -> RunResult:
     """Run ``plan`` on every adapter and return what was found.
 
     ``seats`` maps the references that name the adapters (see ``load_adapter``) to what opens
-    a seat for them (see ``in_process``); failing cases are written under ``cases``. An
-    interrupt ends the run early, with a result that says so.
+    a seat for them (see ``in_process``); failing cases are written under ``cases``, and
+    kept under ``examples`` for later runs. An interrupt ends the run early, with a result that says so.
     """
-    told = _Told(writers=writers, folder=cases)
+    told = _Told(writers=writers, folder=cases, examples=examples)
     interrupted = False
     try:
         for event in run(seats, plan, jobs=jobs):
@@ -99,6 +101,7 @@ class _Told:
 
     writers: Sequence[Writer]
     folder: Path | None
+    examples: Path | None
     results: list[AdapterResult] = field(default_factory=list)
     begun: AdapterStarted | None = None
     found: list[ClauseResult] = field(default_factory=list)
@@ -126,6 +129,9 @@ class _Told:
     def _end(self, result: AdapterResult) -> None:
         twins = sum(each.name == result.name for each in self.results)
         kept = _keep_cases(result, self.folder, twins)
+        for each in result.clauses if self.examples is not None else ():
+            if each.case is not None:
+                keep_example(self.examples, each.id, each.case)
         self.results.append(kept)
         self.begun = None
         if not kept.unloaded:

@@ -10,10 +10,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from moe_routing.conformance.cli import adapters, check, clauses, replay
+from moe_routing.conformance.cli import adapters, check, clauses, diff, replay
 from moe_routing.conformance.cli.options import EXIT_CODES, UsageError, complain
 
-COMMANDS = (check, replay, clauses, adapters)
+COMMANDS = (check, replay, diff, clauses, adapters)
 """The modules of the commands, in the order that ``--help`` lists them."""
 
 
@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
 def _expected_errors() -> tuple[type[Exception], ...]:
     from moe_routing.conformance.case import CaseError
     from moe_routing.conformance.clauses.registry import NoSuchClause
+    from moe_routing.conformance.diff import ReportError
     from moe_routing.conformance.known import KnownError
     from moe_routing.conformance.seat import CannotRun
     from moe_routing.implementations import AdapterError, BackendMissing
@@ -69,5 +70,6 @@ def _expected_errors() -> tuple[type[Exception], ...]:
         KnownError,
         NoSuchClause,
         OSError,
+        ReportError,
         UsageError,
     )

@@ -15,6 +15,7 @@ from moe_routing.conformance.writers.text import (
     by_clause,
     counts,
     headline,
+    notes,
     printable,
     told,
 )
@@ -83,6 +84,8 @@ class Terminal:
             self.console.print("", _matrix(result), sep="\n")
         for each in result.adapters:
             self.console.print(f"{literal(each.name)}: {literal(counts(each))}")
+        for line in notes(result):
+            self.console.print(literal(line))
 
     def _story(self, result: AdapterResult, each: ClauseResult) -> None:
         title = f"{literal(result.name)} {each.id} ({each.level})"

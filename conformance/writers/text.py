@@ -63,6 +63,18 @@ def counts(adapter: AdapterResult) -> str:
     return f"{words}; {summary['applicable']} of {asked} clauses apply, {score}"
 
 
+def notes(run: RunResult) -> list[str]:
+    """Return what is to be said of the run as a whole, a line each."""
+    lines = []
+    if run.profile == "nightly":
+        lines.append(f"seed {run.seed}: repeat this run with --profile nightly --seed {run.seed}")
+    for each in run.too_few:
+        lines.append(f"{printable(each.name)}: ran {each.cases} cases, the floor is {run.min_cases}")
+    if run.partial:
+        lines.append("interrupted: this run is partial, and decides nothing")
+    return lines
+
+
 def headline(adapter: AdapterResult) -> str:
     """Return an adapter's name, with what it wraps and what it declares."""
     wraps = f" ({adapter.package} {adapter.version})" if adapter.package else ""

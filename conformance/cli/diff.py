@@ -1,0 +1,37 @@
+"""``moe-routing diff``: what changed from one report to another."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from moe_routing.conformance.cli.options import Commands
+
+_EPILOG = """\
+exit codes:
+  0  nothing got worse
+  1  a clause got worse, vanished or was asked less, a known divergence is fixed
+  2  the reports cannot be read or compared
+"""
+
+
+def add(commands: Commands) -> None:
+    """Add the parser of ``diff``."""
+    diff = commands.add_parser(
+        "diff",
+        help="compare two reports",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    diff.add_argument("old", type=Path, metavar="OLD")
+    diff.add_argument("new", type=Path, metavar="NEW")
+    diff.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print every change; 1 where any should stop a gate. Errors: ``ReportError``."""
+    from moe_routing.conformance.diff import compare, load_report
+
+    difference = compare(load_report(arguments.old), load_report(arguments.new))
+    print("\n".join(difference.lines()))
+    return 1 if difference.red else 0
