@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from moe_routing.conformance.applies import why_unsupported
 from moe_routing.conformance.case import Case, SharedCase
 from moe_routing.conformance.clauses import Clause
 from moe_routing.conformance.failure import Failure
 from moe_routing.conformance.known import Divergence
-from moe_routing.conformance.outcome import Outcome, evaluate, layout_of
+from moe_routing.conformance.outcome import Outcome, evaluate
 from moe_routing.conformance.plan import Plan
 from moe_routing.conformance.reducer import reduce_case
 from moe_routing.conformance.replayed import replay_case
@@ -57,6 +58,7 @@ class _ClauseRun:
     tokens: int = 0
     used: float = 0.0
     until: float = math.inf
+    late: bool = False
     events: dict[str, str] = field(default_factory=dict)
     drawn: Counter[str] = field(default_factory=Counter)
     found: tuple[Case | SharedCase, Outcome] | None = None
@@ -92,7 +94,7 @@ class _ClauseRun:
 
     def _run(self) -> tuple[Status, dict[str, Any]]:
         capabilities = self.adapter.capabilities()
-        if (reason := self._unsupported(capabilities)) is not None:
+        if (reason := why_unsupported(self.adapter, self.clause, capabilities)) is not None:
             return "unsupported", {"message": reason}
         self._prepare(capabilities)
         listed = self.plan.listed(self.adapter.name, self.clause)
@@ -112,30 +114,9 @@ class _ClauseRun:
             return "inconclusive", {"message": f"never saw {', '.join(missing)}"}
         if listed:
             return "known", {"message": "; ".join(d.id for d in listed), "divergences": reasons}
-        outside = f"outside {', '.join(reasons)}" if reasons else ""
-        return "pass", {"message": outside, "divergences": reasons}
-
-    def _unsupported(self, capabilities: Capabilities) -> str | None:
-        clause = self.clause
-        if not hasattr(self.adapter, clause.method):
-            return f"the adapter has no method {clause.method}"
-        if not capabilities.claims:
-            return "the adapter claims nothing"
-        if not clause.narrowed(capabilities).claims:
-            wanted = ", ".join(f"{k}={'/'.join(map(str, v))}" for k, v in clause.narrow.items())
-            return f"nothing claimed has {wanted}"
-        if not clause.needs(capabilities):
-            return "the capabilities exclude it"
-        if clause.layout is not None and self._layout(capabilities) != clause.layout:
-            return f"answers are not in the layout {clause.layout}"
-        return None
-
-    def _layout(self, capabilities: Capabilities) -> str | None:
-        for event in self.clause.witnesses():
-            case = event.constructed(capabilities)
-            if case is not None:
-                return layout_of(trial_of(self.adapter, case, self.clause.method))
-        return None
+        notes = [f"outside {', '.join(reasons)}"] if reasons else []
+        notes += ["stopped by the time budget"] if self.late else []
+        return "pass", {"message": "; ".join(notes), "divergences": reasons}
 
     def _constructed_cases(self) -> None:
         for event in self.clause.witnesses():
@@ -172,7 +153,8 @@ class _ClauseRun:
 
     def _asked_enough(self, case: Case | SharedCase) -> bool:
         """Put a drawn case, and tell whether it failed, or whether time is up."""
-        if time.monotonic() > self.until:
+        self.late = time.monotonic() > self.until
+        if self.late:
             return True
         trial = self._trial(case)
         if not self._is_known(trial):

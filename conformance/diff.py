@@ -100,9 +100,10 @@ def compare(
         raise ReportError("Cannot compare with a report of an interrupted run: make a whole one")
     before, after = _clauses(old, clauses), _clauses(new, clauses)
     changes = tuple(_changes(before, after))
+    moved = sum(change.kind not in ("vanished", "new") for change in changes)
     return Difference(
         changes=changes,
-        same=len(before.keys() & after.keys()) - sum(c.kind not in ("vanished", "new") for c in changes),
+        same=len(before.keys() & after.keys()) - moved,
         partial=bool(new.get("partial")),
     )
 
@@ -130,9 +131,9 @@ def _changes(
         kind, words = ("vanished", f"was {old['status']}") if new is None else _change(old, new)
         if kind is not None:
             yield Change(kind=kind, adapter=adapter, clause=clause, words=words)
-    for adapter, clause in after.keys() - before.keys():
-        words = after[adapter, clause]["status"]
-        yield Change(kind="new", adapter=adapter, clause=clause, words=words)
+    for (adapter, clause), new in after.items():
+        if (adapter, clause) not in before:
+            yield Change(kind="new", adapter=adapter, clause=clause, words=new["status"])
 
 
 def _change(old: dict[str, Any], new: dict[str, Any]) -> tuple[Kind | None, str]:

@@ -58,7 +58,8 @@ def check(
 
     ``seats`` maps the references that name the adapters (see ``load_adapter``) to what opens
     a seat for them (see ``in_process``); failing cases are written under ``cases``, and
-    kept under ``examples`` for later runs. An interrupt ends the run early, with a result that says so.
+    kept under ``examples`` for later runs. An interrupt ends the run early, with a result
+    that says so.
     """
     told = _Told(writers=writers, folder=cases, examples=examples)
     interrupted = False

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from moe_routing.conformance.cli import outputs
+from moe_routing.conformance.cli import gating, outputs
 from moe_routing.conformance.cli.options import (
     CASES,
     EXIT_CODES,
     Commands,
     UsageError,
-    complain,
     positive,
 )
 from moe_routing.conformance.cli.seats import add_options, seats
@@ -31,9 +34,7 @@ def add(commands: Commands) -> None:
         metavar="ADAPTER",
         help="a registered name, package.module:attribute or path/to/file.py:attribute",
     )
-    check.add_argument("--profile", choices=("smoke", "ci", "nightly"), default="ci")
-    check.add_argument("--max-examples", type=positive, metavar="N", help="drawn a clause")
-    check.add_argument("--seed", type=int, default=0, metavar="N")
+    gating.add_options(check)
     check.add_argument("--clause", action="append", default=[], metavar="GLOB")
     check.add_argument(
         "--known",
@@ -56,32 +57,46 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check the adapters and return the exit code."""
-    from moe_routing.conformance.clauses import select_clauses
-    from moe_routing.conformance.engine import PROFILES, Plan
-    from moe_routing.conformance.runs import check, known_divergences
+    from moe_routing.conformance.runs import check
     from moe_routing.conformance.writers.terminal import Terminal
 
-    plan = Plan(
-        clauses=select_clauses(arguments.clause),
-        max_examples=arguments.max_examples or PROFILES[arguments.profile],
-        seed=arguments.seed,
-        known=known_divergences(arguments.known),
-    )
-    files = outputs.paths(arguments)
     if arguments.no_isolate and arguments.jobs > 1:
         raise UsageError("--jobs runs clauses in processes of their own: leave out --no-isolate")
-    terminal = Terminal(several=len(arguments.adapter) > 1)
-    result = check(
-        seats(arguments.adapter, plan, arguments, jobs=arguments.jobs),
-        plan,
-        profile=arguments.profile,
-        jobs=arguments.jobs,
-        cases=arguments.cases,
-        writers=[terminal],
+    plan, files, before = (
+        gating.plan(arguments),
+        outputs.paths(arguments),
+        gating.baseline(arguments),
     )
+    terminal = Terminal(several=len(arguments.adapter) > 1)
+    with stopped_like_interrupted():
+        result = check(
+            seats(arguments.adapter, plan, arguments, jobs=arguments.jobs),
+            plan,
+            profile=arguments.profile,
+            min_cases=gating.min_cases(arguments, plan),
+            jobs=arguments.jobs,
+            cases=arguments.cases,
+            examples=gating.examples(arguments),
+            writers=[terminal],
+        )
     terminal.close(result)
     outputs.write(result, files, arguments.github)
-    for each in result.adapters:
-        if each.unloaded:
-            complain(each.unloaded)
-    return result.exit_code
+    clauses = {clause.id for clause in plan.clauses} if arguments.clause else None
+    return gating.exit_code(result, before, clauses)
+
+
+@contextmanager
+def stopped_like_interrupted() -> Iterator[None]:
+    """Take a request to terminate, which is how CI cancels a job, for an interrupt."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -67,6 +67,4 @@ def seats(
     given = None if arguments.memory is None else int(arguments.memory * 2**30)
     memory = given or (None if free is None else free // jobs)
     watch = Watch(call_seconds=arguments.timeout, memory=memory)
-    return {
-        each: partial(Isolated, each, plan, device=device, watch=watch) for each in references
-    }
+    return {each: partial(Isolated, each, plan, device=device, watch=watch) for each in references}

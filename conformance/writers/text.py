@@ -69,7 +69,8 @@ def notes(run: RunResult) -> list[str]:
     if run.profile == "nightly":
         lines.append(f"seed {run.seed}: repeat this run with --profile nightly --seed {run.seed}")
     for each in run.too_few:
-        lines.append(f"{printable(each.name)}: ran {each.cases} cases, the floor is {run.min_cases}")
+        floor = f"fewer than the floor of {run.min_cases}"
+        lines.append(f"{printable(each.name)}: {each.cases} cases were run, {floor}")
     if run.partial:
         lines.append("interrupted: this run is partial, and decides nothing")
     return lines

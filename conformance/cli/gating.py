@@ -1,0 +1,137 @@
+"""The options of ``check`` that make it a gate: profile, seed, budget, floor, baseline."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from moe_routing.conformance.cli.options import UsageError, complain, positive
+from moe_routing.conformance.cli.seats import amount
+
+if TYPE_CHECKING:
+    from moe_routing.conformance.plan import Plan
+    from moe_routing.conformance.results import RunResult
+
+EXAMPLES = Path("moe-routing-examples")
+"""Where ``nightly`` keeps failing cases for later runs unless ``--examples`` says otherwise."""
+
+_SEEDS = 2**32
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("--profile", choices=("smoke", "ci", "nightly"), default="ci")
+    parser.add_argument("--max-examples", type=positive, metavar="N", help="drawn a clause")
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="default: 0; of nightly, another one every time"
+    )
+    parser.add_argument(
+        "--budget",
+        type=amount,
+        metavar="SECONDS",
+        help="what drawing cases may take in all; of nightly only",
+    )
+    parser.add_argument(
+        "--examples",
+        type=Path,
+        metavar="DIR",
+        help=f"failing cases to ask first and to add to; default: none; of nightly {EXAMPLES}",
+    )
+    parser.add_argument(
+        "--min-cases",
+        type=whole,
+        metavar="N",
+        help="the fewest cases that a green adapter was asked; default: as many as a clause "
+        "draws, or none with --clause",
+    )
+    parser.add_argument(
+        "--baseline",
+        type=Path,
+        metavar="REPORT",
+        help="fail only where this run is worse than that report",
+    )
+
+
+def whole(text: str) -> int:
+    """Read an integer of 0 or more."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be 0 or more, not {text}")
+    return int(text)
+
+
+def plan(arguments: argparse.Namespace) -> Plan:
+    """Return what the options ask to run. Errors: ``UsageError`` and those of what is read."""
+    from moe_routing.conformance.clauses import select_clauses
+    from moe_routing.conformance.examples import load_examples
+    from moe_routing.conformance.plan import PROFILES, Plan
+    from moe_routing.conformance.runs import known_divergences
+
+    clauses = select_clauses(arguments.clause)
+    folder = examples(arguments)
+    return Plan(
+        clauses=clauses,
+        max_examples=arguments.max_examples or PROFILES[arguments.profile],
+        seed=_seed(arguments),
+        known=known_divergences(arguments.known),
+        kept=load_examples(folder) if folder else {},
+        seconds=_seconds(arguments, len(clauses)),
+    )
+
+
+def examples(arguments: argparse.Namespace) -> Path | None:
+    """Return the folder of kept cases, if the run has one."""
+    nightly = arguments.profile == "nightly"
+    return arguments.examples or (EXAMPLES if nightly else None)
+
+
+def min_cases(arguments: argparse.Namespace, asked: Plan) -> int:
+    """Return the floor: given, or what a run of the whole suite cannot stay below."""
+    if arguments.min_cases is not None:
+        return arguments.min_cases
+    return 0 if arguments.clause else asked.max_examples
+
+
+def _seed(arguments: argparse.Namespace) -> int:
+    if arguments.seed is not None:
+        return arguments.seed
+    return secrets.randbelow(_SEEDS) if arguments.profile == "nightly" else 0
+
+
+def _seconds(arguments: argparse.Namespace, clauses: int) -> float | None:
+    if arguments.budget is None:
+        return None
+    if arguments.profile != "nightly":
+        raise UsageError(
+            f"--budget makes a run depend on the clock, which {arguments.profile} must not: "
+            "use --profile nightly, or --max-examples"
+        )
+    return arguments.budget * arguments.jobs / (clauses * len(arguments.adapter))
+
+
+def baseline(arguments: argparse.Namespace) -> dict[str, Any] | None:
+    """Read the baseline, if there is one. Errors: ``ReportError``."""
+    from moe_routing.conformance.diff import load_report
+
+    return None if arguments.baseline is None else load_report(arguments.baseline)
+
+
+def exit_code(result: RunResult, before: dict[str, Any] | None, clauses: set[str] | None) -> int:
+    """Return the run's exit code; with a baseline, say and count only what is worse.
+
+    Errors: ``ReportError`` where the two cannot be compared.
+    """
+    from moe_routing.conformance.diff import compare
+    from moe_routing.conformance.report import report
+
+    for each in result.adapters:
+        if each.unloaded:
+            complain(each.unloaded)
+    if before is None or result.exit_code == 2:
+        return result.exit_code
+    difference = compare(before, report(result), clauses=clauses)
+    print("against the baseline")
+    for line in difference.lines():
+        print(f"  {line}")
+    return 1 if difference.red or result.too_few else 0
