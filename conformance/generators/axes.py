@@ -19,6 +19,7 @@ EXPERTS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 17, 24, 32, 33, 60, 64)
 MORE_EXPERTS = (96, 128, 160, 192, 256, 257, 288, 384, 512, 576, 768, 1280)
 _OFTEN = 4  # how many times the small sizes are offered for each time the large ones are
 _APART = 7  # how many times sizes are drawn apart for each time published ones are drawn whole
+_PROPER = 3  # how many times several groups of several are offered for each time one or E are
 TOKENS = (1, 2, 3, 0, 7, 8, 9, 15, 16, 17, 45, 63)
 MORE_TOKENS = (256, 257, 1025, 2049, 4097)
 TOP_K = (1, 2, 3, 4, 6, 8, 10, 16, 18, 22, 33)
@@ -132,8 +133,9 @@ def _sizes(
 
 def choose_groups(choose: Choose, rule: GroupRule, num_experts: int) -> Groups:
     """Return groups after ``rule`` that divide ``num_experts`` evenly."""
-    divisors = [n for n in range(1, num_experts + 1) if num_experts % n == 0]
-    count = choose("groups.count", divisors)
+    proper = [n for n in range(2, num_experts) if num_experts % n == 0]
+    ends = (1,) if num_experts == 1 else (1, num_experts)
+    count = choose("groups.count", (ends[0], *proper * _PROPER, *ends[1:]))
     return _groups(choose, rule, num_experts, count, choose("groups.kept", range(1, count + 1)))
 
 
