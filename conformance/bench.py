@@ -8,7 +8,7 @@ objects of equal contents, and the answers of many routers, which mostly agree b
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -20,6 +20,9 @@ from moe_routing.conformance.judge import Answer, Bounds, Verdict, judge
 from moe_routing.implementations import Numerics
 from moe_routing.reference import RouterInputs
 
+_LARGE = 2**16
+"""The bytes from which an array is remembered by its digest."""
+
 
 @dataclass(frozen=True, eq=False)
 class Bench:
@@ -30,15 +33,16 @@ class Bench:
     so a run takes a new one for every drawn case, and puts that case to all routers with it.
     """
 
-    _bounds: dict[tuple[str, Numerics, bytes], Bounds] = field(default_factory=dict)
-    _verdicts: dict[tuple[int, bool, bytes], Verdict] = field(default_factory=dict)
-    _seen: dict[int, tuple[RouterInputs, bytes]] = field(default_factory=dict)
+    _bounds: dict[Hashable, Bounds] = field(default_factory=dict)
+    _verdicts: dict[Hashable, Verdict] = field(default_factory=dict)
+    _seen: dict[int, tuple[object, Hashable]] = field(default_factory=dict)
 
     def bounds(self, case: Case, numerics: Numerics) -> Bounds:
         """Return the reference and the bounds of ``case``: one object for equal contents."""
-        key = repr(case.config), numerics, self._contents(case.inputs)
+        config, inputs = case.config, case.inputs
+        key = self._once(config, repr), self._once(inputs, _contents), numerics
         if key not in self._bounds:
-            self._bounds[key] = Bounds(case.config, case.inputs, numerics)
+            self._bounds[key] = Bounds(config, inputs, numerics)
         return self._bounds[key]
 
     def verdict(
@@ -49,30 +53,30 @@ class Bench:
         ``logits`` as in ``judge``, which tells only routed logits from others. Errors: as
         ``judge``, and again when asked again.
         """
-        routed = logits == "routed"
-        key = id(bounds), routed, _digest(vars(answer))  # the verdict keeps the bounds alive
+        key = id(bounds), logits == "routed", _contents(answer)  # a verdict keeps its bounds
         if key not in self._verdicts:
             self._verdicts[key] = judge(bounds, answer, logits=logits)
         return self._verdicts[key]
 
-    def _contents(self, inputs: RouterInputs) -> bytes:
-        """Digest ``inputs``, once for each object: they are frozen, and kept, so ids stay."""
-        if id(inputs) not in self._seen:
-            self._seen[id(inputs)] = inputs, _digest(vars(inputs))
-        return self._seen[id(inputs)][1]
+    def _once(self, value: object, contents: Callable[[Any], Hashable]) -> Hashable:
+        """Read a frozen value's contents once; it is kept, so that its id stays its own."""
+        if id(value) not in self._seen:
+            self._seen[id(value)] = value, contents(value)
+        return self._seen[id(value)][1]
 
 
-def _digest(fields: Mapping[str, Any]) -> bytes:
-    """Return a cryptographic digest, so that equal digests mean equal contents."""
-    digest = hashlib.sha256()
-    for name, value in fields.items():
-        if isinstance(value, np.ndarray):
-            digest.update(f"{name}{value.dtype}{value.shape}{value.strides};".encode())
-            digest.update(_in_rows(value))
-        else:
-            digest.update(f"{name}={value!r};".encode())
-    return digest.digest()
+def _contents(value: RouterInputs | Answer) -> Hashable:
+    """Return what two values of equal contents, and no others, have in common."""
+    return tuple(
+        (part.dtype.char, part.shape, part.strides, _bits(part))
+        if isinstance(part, np.ndarray)
+        else part
+        for part in vars(value).values()
+    )
 
 
-def _in_rows(array: npt.NDArray[Any]) -> memoryview:
-    return memoryview(np.ascontiguousarray(array)).cast("B") if array.size else memoryview(b"")
+def _bits(array: npt.NDArray[Any]) -> bytes:
+    """Return the array's bytes, or of a large one, which is not to be held twice, their digest."""
+    if array.nbytes <= _LARGE:
+        return array.tobytes()
+    return hashlib.sha256(np.ascontiguousarray(array)).digest()

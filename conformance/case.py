@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 import re
@@ -224,12 +223,13 @@ Inputs = TypeVar("Inputs", RouterInputs, SharedExpertInputs)
 
 def with_fresh_arrays(inputs: Inputs) -> Inputs:
     """Return the same inputs in memory of their own, with the same strides."""
-    fresh = copy.copy(inputs)
+    fresh = object.__new__(type(inputs))
+    vars(fresh).update(vars(inputs))
     for name, array in inputs.arrays().items():
         steps = _steps(array)
         own = array.copy() if steps is None else strided(array, steps)
         own.flags.writeable = False
-        object.__setattr__(fresh, name, own)
+        vars(fresh)[name] = own
     return fresh
 
 

@@ -182,9 +182,10 @@ class _ClauseRun:
         return outcome
 
     def _witness(self, trial: Trial | SharedTrial) -> None:
-        facts = trial.bounds if isinstance(trial, Trial) else trial.case
         for event in self.clause.witnesses():
-            if self.events.get(event.slug) != "witnessed" and event.occurs(facts):
+            if self.events.get(event.slug) == "witnessed":
+                continue
+            if event.occurs(trial.bounds if isinstance(trial, Trial) else trial.case):
                 self.events[event.slug] = "witnessed"
 
     def _is_known(self, trial: Trial | SharedTrial) -> bool:

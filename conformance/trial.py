@@ -186,4 +186,7 @@ def _changed(
 
 
 def _same(now: npt.NDArray[Any], before: npt.NDArray[Any]) -> bool:
+    bits = f"u{now.itemsize}"
+    if now.dtype == before.dtype and np.array_equal(now.view(bits), before.view(bits)):
+        return True
     return bool(np.array_equal(now, before, equal_nan=now.dtype.kind == "f"))

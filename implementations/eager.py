@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+_CAPABILITIES = Capabilities(logits="routed")
+
+
 class TorchAdapter:
     """A plain PyTorch router, written as a model's author would."""
 
@@ -31,7 +34,7 @@ class TorchAdapter:
 
     def capabilities(self) -> Capabilities:
         """Claim the whole spec; the logits returned are those routed."""
-        return Capabilities(logits="routed")
+        return _CAPABILITIES
 
     def route(self, config: RouterConfig, inputs: RouterInputs) -> Routing:
         """Route in PyTorch. Errors: ``ValueError`` for a bad configuration."""

@@ -79,6 +79,10 @@ def torch_tensor(
     span = 1 + sum((n - 1) * step for n, step in zip(array.shape, strides, strict=True))
     if array.size == 0 or min(strides, default=1) < 1:
         tensor = torch.empty(array.shape, dtype=getattr(torch, dtype), device=device)
+    elif span == array.size:
+        tensor = torch.empty_strided(
+            array.shape, strides, dtype=getattr(torch, dtype), device=device
+        )
     else:
         gaps = 0 if array.dtype.kind == "i" else float("nan")
         storage = torch.full((span,), gaps, dtype=getattr(torch, dtype), device=device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, fields
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ def freeze(owner: Any, shapes: Mapping[str, str], *, integers: Collection[str] =
     ``shapes`` gives each field a letter per axis; ``integers`` become int64, the others
     float32. A field with a default may be None. Errors: ``ValueError`` naming the field.
     """
-    required = {field.name for field in fields(owner) if field.default is MISSING}
+    required = _required(type(owner))
     for name in shapes:
         value = getattr(owner, name)
         if value is not None or name in required:
@@ -29,6 +30,11 @@ def freeze(owner: Any, shapes: Mapping[str, str], *, integers: Collection[str] =
             array.flags.writeable = False
             object.__setattr__(owner, name, array)
     check_shapes(present(owner, shapes), shapes)
+
+
+@cache
+def _required(kind: type) -> frozenset[str]:
+    return frozenset(field.name for field in fields(kind) if field.default is MISSING)
 
 
 def present(owner: object, names: Collection[str]) -> dict[str, AnyArray]:

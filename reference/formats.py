@@ -53,10 +53,14 @@ class FloatFormat:
 
     def represents(self, values: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """Tell, element by element, which ``values`` this format holds exactly."""
+        if self.name == "bfloat16" and getattr(values, "dtype", None) == np.float32:
+            cut = (np.asarray(values).view(np.uint32) & _BELOW_BFLOAT16) == 0
+            return cut | np.isnan(values)
         exact: Floats = np.asarray(values, dtype=np.float64)
         return np.equal(self.round(exact), exact) | np.isnan(exact)
 
 
+_BELOW_BFLOAT16 = np.uint32(0xFFFF)  # the bits of a float32 that bfloat16 cuts off
 _NATIVE = ("float16", "float32", "float64")  # NumPy's own casts round to nearest even
 
 FLOAT32 = FloatFormat(name="float32", precision=24, min_exponent=-126, max_exponent=127)

@@ -195,6 +195,18 @@ def test_represents_says_which_values_a_cast_keeps(name: str) -> None:
         assert not kept.all(), "the values must include some that the cast changes"
 
 
+def test_bfloat16_is_seen_in_the_bits_of_float32() -> None:
+    fmt, rng = FORMATS["bfloat16"], np.random.default_rng(6)
+    bits = rng.integers(0, 2**32, 4000, dtype=np.uint64).astype(np.uint32)
+    bits[::2] &= np.uint32(0xFFFF0000)
+    values = bits.view(np.float32)
+    with np.errstate(invalid="ignore"):  # signalling NaN among the bit patterns
+        kept = fmt.represents(values.astype(np.float64))
+    assert np.array_equal(fmt.represents(values), kept)
+    assert np.array_equal(fmt.represents(values[::-3]), kept[::-3]), "in any memory layout"
+    assert 0 < kept[1::2].sum() < kept[1::2].size, "NaN are kept, other odd bits are not"
+
+
 def test_round_is_idempotent(fmt: FloatFormat) -> None:
     once = fmt.round(every_scale(fmt, seed=4))
     assert_rounds_like(fmt, once, once)
