@@ -21,21 +21,38 @@ from moe_routing.conformance.replayed import replay_case
 from moe_routing.conformance.results import ClauseResult, Status
 from moe_routing.conformance.search import draw_cases
 from moe_routing.conformance.trial import SharedTrial, Trial, trial_of
+from moe_routing.conformance.width import Width, covered, width
 from moe_routing.implementations import Adapter, Capabilities
 
 
-def check_clause(
-    adapter: Adapter, clause: Clause, plan: Plan, *, breaks: Mapping[str, bool] | None = None
+def check_clause(adapter: Adapter, clause: Clause, plan: Plan) -> ClauseResult:
+    """Check one clause on one adapter, its known divergences included.
+
+    Errors: ``BackendMissing``.
+    """
+    listed = plan.listed(adapter.name, clause)
+    breaks = {each.id: replay_case(adapter, clause, each.witness).broken for each in listed}
+    result = search_clause(adapter, clause, plan, breaks)
+    if result.status != "known":
+        return result
+    return with_widths(result, {each: width(adapter, clause, plan, each) for each in listed})
+
+
+def search_clause(
+    adapter: Adapter, clause: Clause, plan: Plan, breaks: Mapping[str, bool]
 ) -> ClauseResult:
-    """Check one clause on one adapter.
+    """Check one clause outside the regions of what is known.
 
     ``breaks`` tells, by the ids of the clause's known divergences, whether their witnesses
-    still break it; without it, they are replayed. Errors: ``BackendMissing``.
+    still break it. Errors: ``BackendMissing``.
     """
-    if breaks is None:
-        listed = plan.listed(adapter.name, clause)
-        breaks = {each.id: replay_case(adapter, clause, each.witness).broken for each in listed}
     return _ClauseRun(adapter, clause, plan, breaks).result()
+
+
+def with_widths(result: ClauseResult, widths: Mapping[Divergence, Width]) -> ClauseResult:
+    """Add to a result what was found about the regions of its known divergences."""
+    findings = tuple(each.finding(known) for known, each in widths.items() if each.too_wide)
+    return replace(result, findings=findings)
 
 
 def ask_alone(
@@ -112,8 +129,9 @@ class _ClauseRun:
             return self._broken()
         if missing := [slug for slug, seen in self.events.items() if seen == "missing"]:
             return "inconclusive", {"message": f"never saw {', '.join(missing)}"}
-        if listed:
-            return "known", {"message": "; ".join(d.id for d in listed), "divergences": reasons}
+        if listed or (reasons and not self.constructed + self.examples):
+            known = listed or self.excluded  # what left nothing to ask is no pass
+            return "known", {"message": "; ".join(d.id for d in known), "divergences": reasons}
         notes = [f"outside {', '.join(reasons)}"] if reasons else []
         notes += ["stopped by the time budget"] if self.late else []
         return "pass", {"message": "; ".join(notes), "divergences": reasons}
@@ -190,16 +208,7 @@ class _ClauseRun:
 
     def _is_known(self, trial: Trial | SharedTrial) -> bool:
         """Tell whether a known divergence covers the case; none covers a bad configuration."""
-        if not self.excluded:
-            return False
-        bounds = None
-        if isinstance(trial, Trial):
-            try:
-                replace(trial.case.config)  # a configuration made around its checks is bad
-            except ValueError:
-                return False
-            bounds = trial.bounds
-        return any(divergence.covers(bounds, trial.case) for divergence in self.excluded)
+        return bool(self.excluded) and covered(trial, self.excluded)
 
     def _broken(self) -> tuple[Status, dict[str, Any]]:
         case, outcome = self.found
@@ -235,5 +244,7 @@ class _ClauseRun:
 
 
 def _fixed(gone: list[Divergence]) -> str:
-    names = ", ".join(divergence.id for divergence in gone)
-    return f"the known divergence {names} is gone: remove its entry from the list"
+    names = ", ".join(each.id for each in gone)
+    places = ", ".join(each.place for each in gone if each.place)
+    line = f" ({places})" if places else ""
+    return f"the known divergence {names} is gone: remove its entry{line}"

@@ -8,34 +8,35 @@ a known divergence neither costs time nor hides another one.
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
+import re
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from moe_routing.conformance.case import PARTS, Case, CaseError, SharedCase, load_case
+from moe_routing.conformance.case import Case, CaseError, SharedCase, load_case
 from moe_routing.conformance.clauses import CLAUSES
-from moe_routing.conformance.events import EVENTS
-from moe_routing.conformance.judge import Bounds
-from moe_routing.implementations.capabilities import INPUT_AXES
+from moe_routing.conformance.regions import Region, check_region, holds
 
 _REQUIRED = ("id", "adapters", "clause", "reason", "link", "witness")
 _OPTIONAL = ("affects", "when")
+_HEADING = re.compile(r"^[ \t]*\[\[[ \t]*divergence[ \t]*\]\]", re.MULTILINE)
 
 
 class KnownError(Exception):
     """A known-divergences file cannot be used; the message says which entry and why."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Divergence:
     """One known divergence: its region is the cases for which everything in ``when`` holds.
 
     ``when`` maps a field of the configuration (``score``, ``groups.fill``), an axis of the
     inputs (``selection_bias``), ``dtype`` or ``tokens`` to the values it covers, and
-    ``events`` to events of the case. Without ``when`` the region is every case.
+    ``events`` to events of the case. Without ``when`` the region is every case. ``place``
+    is where it is written, as ``file:line``.
     """
 
     id: str
@@ -45,30 +46,24 @@ class Divergence:
     link: str
     witness: Case | SharedCase
     affects: tuple[str, ...] = ()
-    when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    when: Region = field(default_factory=dict)
+    place: str = ""
 
     def touches(self, adapter: str, clause: str) -> bool:
         """Tell whether its region is left out of the search of ``clause`` on ``adapter``."""
         globs = (self.clause, *self.affects)
         return adapter in self.adapters and any(fnmatch.fnmatch(clause, glob) for glob in globs)
 
-    def covers(self, bounds: Bounds | None, case: Case | SharedCase) -> bool:
-        """Tell whether ``case`` lies in the region."""
-        if type(case) is not type(self.witness):
-            return False
-        for name, values in self.when.items():
-            if name == "events":
-                if bounds is None or not all(EVENTS[slug].occurs(bounds) for slug in values):
-                    return False
-            elif not any(_same(_read(name, case), value) for value in values):
-                return False
-        return True
+    def covers(self, facts: Any, case: Case | SharedCase) -> bool:
+        """Tell whether ``case`` lies in the region; ``facts`` as in ``holds``."""
+        return type(case) is type(self.witness) and holds(self.when, facts, case)
 
 
 def load_known(path: Path) -> list[Divergence]:
     """Read a known-divergences file. Errors: ``KnownError``, in one line."""
     try:
-        data = tomllib.loads(path.read_text())
+        text = path.read_text()
+        data = tomllib.loads(text)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise KnownError(f"Cannot read {path}: {error}") from error
     unknown = sorted(set(data) - {"divergence"})
@@ -77,11 +72,43 @@ def load_known(path: Path) -> list[Divergence]:
     entries = data.get("divergence", [])
     if not isinstance(entries, list):
         raise KnownError(f"{path} has a [divergence] table, but entries are [[divergence]]")
-    return [_divergence(path, number, entry) for number, entry in enumerate(entries)]
+    lines = heading_lines(text)
+    places = [f"{path}:{line}" for line in lines]
+    if len(lines) != len(entries):  # written in another way, as inline tables
+        places = [str(path)] * len(entries)
+    return [_divergence(path, n, entry, places[n]) for n, entry in enumerate(entries)]
 
 
-def _divergence(path: Path, number: int, entry: dict[str, Any]) -> Divergence:
+def heading_lines(text: str) -> list[int]:
+    """Return the numbers of the lines that begin an entry, from 1."""
+    return [text.count("\n", 0, found.start()) + 1 for found in _HEADING.finditer(text)]
+
+
+def _divergence(path: Path, number: int, entry: dict[str, Any], place: str) -> Divergence:
     where = f"{path}, divergence {entry.get('id', number + 1)!r}"
+    _check_keys(where, entry)
+    when = {key: tuple(_listed(value)) for key, value in entry.get("when", {}).items()}
+    affects = tuple(_listed(entry.get("affects", [])))
+    _check_clauses(where, entry["clause"], affects)
+    try:
+        witness, _ = load_case(path.parent / entry["witness"])
+        check_region(when, witness)
+    except (CaseError, ValueError) as error:
+        raise KnownError(f"{where}: {error}") from error
+    return Divergence(
+        id=entry["id"],
+        adapters=tuple(_listed(entry["adapters"])),
+        clause=entry["clause"],
+        reason=entry["reason"],
+        link=entry["link"],
+        witness=witness,
+        affects=affects,
+        when=when,
+        place=place,
+    )
+
+
+def _check_keys(where: str, entry: dict[str, Any]) -> None:
     for name in _REQUIRED:
         if not entry.get(name):
             raise KnownError(f"{where}: {name} is missing or empty; every entry needs one")
@@ -91,60 +118,25 @@ def _divergence(path: Path, number: int, entry: dict[str, Any]) -> Divergence:
     for name in ("id", "clause", "reason", "link", "witness"):
         if not isinstance(entry[name], str):
             raise KnownError(f"{where}: {name} is {entry[name]!r}, but should be a string")
+    for name in ("adapters", "affects"):
+        if not all(isinstance(each, str) for each in _listed(entry.get(name, []))):
+            raise KnownError(f"{where}: {name} is {entry[name]!r}, but should be strings")
     if not isinstance(entry.get("when", {}), dict):
         raise KnownError(f"{where}: when is {entry['when']!r}, but should be a table")
-    if entry["clause"] not in CLAUSES:
-        raise KnownError(f"{where}: unknown clause {entry['clause']!r}")
-    when = {key: tuple(_listed(value)) for key, value in entry.get("when", {}).items()}
-    for slug in when.get("events", ()):
-        if slug not in EVENTS:
-            raise KnownError(f"{where}: unknown event {slug!r}; `moe-routing clauses` lists them")
-    try:
-        witness, _ = load_case(path.parent / entry["witness"])
-        for key in set(when) - {"events"}:
-            _read(key, witness)
-    except CaseError as error:
-        raise KnownError(f"{where}: {error}") from error
-    except AttributeError as error:
-        raise KnownError(f"{where}: when.{key} names nothing: {error}") from error
-    return Divergence(
-        id=entry["id"],
-        adapters=tuple(_listed(entry["adapters"])),
-        clause=entry["clause"],
-        reason=entry["reason"],
-        link=entry["link"],
-        witness=witness,
-        affects=tuple(_listed(entry.get("affects", []))),
-        when=when,
-    )
+
+
+def _check_clauses(where: str, clause: str, affects: tuple[str, ...]) -> None:
+    if clause not in CLAUSES:
+        raise KnownError(f"{where}: unknown clause {clause!r}{_nearest(clause)}")
+    for glob in affects:
+        if not fnmatch.filter(CLAUSES, glob):
+            raise KnownError(f"{where}: affects {glob!r} matches no clause{_nearest(glob)}")
+
+
+def _nearest(name: str) -> str:
+    near = difflib.get_close_matches(name, CLAUSES, n=1)
+    return f"; did you mean {near[0]}?" if near else "; `moe-routing clauses` lists all"
 
 
 def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
-
-
-def _read(name: str, case: Case | SharedCase) -> Any:
-    """Return what a ``when`` key names; a field of an absent part is None."""
-    if name == "dtype":
-        return case.inputs.dtype
-    if name == "tokens":
-        return len(case.inputs.hidden)
-    if name in INPUT_AXES and isinstance(case, Case):
-        return INPUT_AXES[name](case.inputs)
-    head, _, field_ = name.partition(".")
-    part: Any = getattr(case.config, head)
-    if not field_:
-        return part
-    if head not in PARTS or field_ not in {each.name for each in fields(PARTS[head])}:
-        raise AttributeError(f"a {head} has no field {field_!r}")
-    return None if part is None else getattr(part, field_)
-
-
-def _same(value: Any, listed: Any) -> bool:
-    if listed == "absent":
-        return value is None
-    if listed == "present":
-        return value is not None
-    if listed in ("inf", "-inf") and isinstance(value, float):
-        return value == float(listed)
-    return bool(value == listed)

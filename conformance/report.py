@@ -89,6 +89,7 @@ def _clause(result: ClauseResult) -> dict[str, Any]:
         "stage": result.failure.stage if result.failure else None,
         "events": result.events,
         "divergences": result.divergences,
+        "findings": list(result.findings),
         "case": result.case_file,
     }
 

@@ -37,7 +37,8 @@ class ClauseResult:
     ``known`` (only seen where a divergence is known) or ``missing``. ``case`` is the
     smallest failing case, ``case_file`` where it was written, ``failure`` its story,
     ``message`` one line. ``divergences``
-    names the known ones, with their reasons.
+    names the known ones, with their reasons; ``findings`` are what is worth a look about
+    them, and turn nothing red.
     """
 
     id: str
@@ -55,6 +56,7 @@ class ClauseResult:
     case_file: str | None = None
     events: dict[str, str] = field(default_factory=dict)
     divergences: dict[str, str] = field(default_factory=dict)
+    findings: tuple[str, ...] = ()
     drawn: Counter[str] = field(default_factory=Counter)
 
 

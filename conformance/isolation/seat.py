@@ -7,16 +7,19 @@ from dataclasses import replace
 from typing import Any
 
 from moe_routing.conformance.case import Case, SharedCase
+from moe_routing.conformance.clause_run import with_widths
 from moe_routing.conformance.clauses import Clause
 from moe_routing.conformance.failure import Failure
 from moe_routing.conformance.isolation.frames import Checked
 from moe_routing.conformance.isolation.process import End, Ended, Process
 from moe_routing.conformance.isolation.watch import Watch
+from moe_routing.conformance.known import Divergence
 from moe_routing.conformance.plan import Plan
 from moe_routing.conformance.reducer import reduce_case
 from moe_routing.conformance.replayed import Replayed
 from moe_routing.conformance.results import ClauseResult
 from moe_routing.conformance.seat import About, CannotRun
+from moe_routing.conformance.width import Width
 
 TRIES = 16
 """The most fresh workers that one crash may cost to make its case smaller."""
@@ -60,7 +63,16 @@ class Isolated:
         sticky = checked.result.status == "error" and self._device != "cpu"
         if checked.spoiled or sticky:  # a device may stay unusable after an error
             self._end_worker()
-        return checked.result
+        if checked.result.status != "known":
+            return checked.result
+        return with_widths(checked.result, {each: self._width(clause, each) for each in listed})
+
+    def _width(self, clause: Clause, known: Divergence) -> Width:
+        """Ask for the width of a region; one in which the worker ends excuses that."""
+        try:
+            return self._ask("width", clause.id, known.id)
+        except Ended:
+            return Width(asked=1, passed=0)
 
     def replay(self, clause: Clause, case: Case | SharedCase) -> Replayed:
         """Put one case to the adapter."""

@@ -18,12 +18,13 @@ from queue import SimpleQueue
 from typing import Any, BinaryIO
 
 from moe_routing.conformance import journal
-from moe_routing.conformance.clause_run import ask_alone, check_clause
+from moe_routing.conformance.clause_run import ask_alone, search_clause
 from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.isolation import state
 from moe_routing.conformance.isolation.frames import Checked, receive, send
 from moe_routing.conformance.replayed import replay_case
 from moe_routing.conformance.seat import about, torch_threads
+from moe_routing.conformance.width import Width, width
 from moe_routing.implementations import Adapter, AdapterError, BackendMissing, load_adapter
 
 
@@ -99,7 +100,7 @@ class _Server:
 
     def _check(self, clause: str, breaks: dict[str, bool]) -> Checked:
         self._journal.cleared()
-        result = check_clause(self.adapter, CLAUSES[clause], self._plan, breaks=breaks)
+        result = search_clause(self.adapter, CLAUSES[clause], self._plan, breaks)
         replaced = state.restore(self._before)
         if replaced:
             result = replace(result, status="error", message=_spoiled(replaced), failure=None)
@@ -108,6 +109,11 @@ class _Server:
     def _replay(self, clause: str, case: Any) -> Any:
         self._journal.cleared()
         return replay_case(self.adapter, CLAUSES[clause], case)
+
+    def _width(self, clause: str, id: str) -> Width:
+        self._journal.cleared()
+        (known,) = (each for each in self._plan.known if each.id == id)
+        return width(self.adapter, CLAUSES[clause], self._plan, known)
 
     def _alone(self, clause: str, case: Any) -> None:
         self._journal.cleared()

@@ -105,6 +105,8 @@ class Terminal:
             self.console.print(f"\nknown divergences{where}")
         for id_, reason in known.items():
             self.console.print(f"  [yellow]{literal(id_)}[/]: {literal(reason)}")
+        for finding in (finding for each in result.clauses for finding in each.findings):
+            self.console.print(f"  [yellow]{literal(finding)}[/]")
 
 
 def literal(text: str) -> str:

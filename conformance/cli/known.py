@@ -1,0 +1,124 @@
+"""``moe-routing known``: list a failing case as known, and take out what is fixed."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from moe_routing.conformance.cli.options import Commands, UsageError
+from moe_routing.conformance.cli.seats import add_options, seats
+
+if TYPE_CHECKING:
+    from moe_routing.conformance.known import Divergence
+    from moe_routing.conformance.seat import Seat
+
+
+def add(commands: Commands) -> None:
+    """Add the parsers of ``known add`` and ``known prune``."""
+    known = commands.add_parser("known", help="keep the list of known divergences")
+    actions = known.add_subparsers(required=True, metavar="ACTION")
+    _add_parser(actions.add_parser("add", help="list a failing case, with its witness"))
+    prune = actions.add_parser("prune", help="take out the entries that are fixed")
+    prune.add_argument("adapter", nargs="+", metavar="ADAPTER")
+    prune.add_argument("--known", type=Path, required=True, metavar="FILE")
+    add_options(prune)
+    prune.set_defaults(run=run_prune)
+
+
+def _add_parser(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("case", type=Path, metavar="CASE")
+    parser.add_argument("adapter", nargs=1, metavar="ADAPTER")
+    parser.add_argument("--known", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--id", required=True, help="a short name, such as no-empty-batch")
+    parser.add_argument("--reason", required=True, help="one sentence, shown with the verdict")
+    parser.add_argument("--link", required=True, help="an issue, or the line of code")
+    parser.add_argument("--clause", help="default: the clause that the case file names")
+    parser.add_argument(
+        "--when", action="append", default=[], metavar="KEY=VALUE", help="narrow the region"
+    )
+    parser.add_argument("--affects", action="append", default=[], metavar="GLOB")
+    add_options(parser)
+    parser.set_defaults(run=run_add)
+
+
+def run_add(arguments: argparse.Namespace) -> int:
+    """Add an entry for a case that fails. Errors: ``UsageError`` where it does not."""
+    from moe_routing.conformance.case import load_case
+    from moe_routing.conformance.clauses import select_clauses
+    from moe_routing.conformance.known_file import add_entry
+    from moe_routing.conformance.plan import Plan
+
+    case, named = load_case(arguments.case)
+    if not (arguments.clause or named):
+        raise UsageError(f"{arguments.case} names no clause: say which it breaks with --clause")
+    (clause,) = select_clauses([arguments.clause or named])
+    (open_seat,) = seats(arguments.adapter, Plan(clauses=[clause]), arguments).values()
+    with ExitStack() as stack:
+        seat = open_seat()
+        stack.callback(seat.close)
+        replayed, name = seat.replay(clause, case), seat.about().name
+    if not replayed.broken:
+        words = f"{arguments.case} is {replayed.status} on {name}"
+        raise UsageError(f"{words}: there is nothing to list")
+    added = add_entry(arguments.known, _entry(arguments, clause.id, name), case)
+    print(f"added {added.id} at {added.place}: {name} {clause.id}: {replayed.message}")
+    return 0
+
+
+def _entry(arguments: argparse.Namespace, clause: str, adapter: str) -> dict[str, Any]:
+    entry = {
+        "id": arguments.id,
+        "adapters": [adapter],
+        "clause": clause,
+        "reason": arguments.reason,
+        "link": arguments.link,
+    }
+    if arguments.affects:
+        entry["affects"] = arguments.affects
+    if when := _when(arguments.when):
+        entry["when"] = when
+    return entry
+
+
+def _when(words: list[str]) -> dict[str, Any]:
+    from moe_routing.conformance.known_file import parse_value
+
+    for word in words:
+        if "=" not in word:
+            raise UsageError(f"--when {word} names no value: write KEY=VALUE, such as tokens=0")
+    return {word.partition("=")[0]: parse_value(word.partition("=")[2]) for word in words}
+
+
+def run_prune(arguments: argparse.Namespace) -> int:
+    """Take out the entries whose witnesses are right on every adapter that they name."""
+    from moe_routing.conformance.known import load_known
+    from moe_routing.conformance.known_file import remove_entries
+    from moe_routing.conformance.plan import Plan
+
+    entries = load_known(arguments.known)
+    with ExitStack() as stack:
+        by_name = {}
+        for open_seat in seats(arguments.adapter, Plan(clauses=[]), arguments).values():
+            seat = open_seat()
+            stack.callback(seat.close)
+            by_name[seat.about().name] = seat
+        fixed = [each for each in entries if _fixed(each, by_name)]
+    remove_entries(arguments.known, [each.id for each in fixed])
+    for each in fixed:
+        print(f"removed {each.id}, which was at {each.place}")
+    print(f"{len(fixed)} removed, {len(entries) - len(fixed)} kept")
+    return 0
+
+
+def _fixed(entry: Divergence, seats_: dict[str, Seat]) -> bool:
+    """Tell whether an entry is fixed everywhere; say where it is in some places only."""
+    from moe_routing.conformance.clauses import CLAUSES
+
+    asked = [name for name in entry.adapters if name in seats_]
+    clause = CLAUSES[entry.clause]
+    right = [name for name in asked if not seats_[name].replay(clause, entry.witness).broken]
+    if right and len(right) < len(entry.adapters):
+        print(f"{entry.place}: {entry.id} is fixed on {', '.join(right)}: take it out of adapters")
+    return bool(right) and len(right) == len(entry.adapters)
