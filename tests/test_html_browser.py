@@ -255,12 +255,13 @@ class TestTheme:
         assert page.run(CONTRASTS.read_text()) == [], "WCAG AA asks for 4.5"
 
 
-class TestPhone:
-    def test_nothing_makes_the_page_scroll_sideways(self, page: Page) -> None:
-        page.emulate("setDeviceMetricsOverride", **PHONE)
+class TestWidth:
+    @pytest.mark.parametrize("width", [320, 375, 760, 900, 1024, 1440])
+    def test_nothing_makes_the_page_scroll_sideways(self, page: Page, width: int) -> None:
+        page.emulate("setDeviceMetricsOverride", **{**PHONE, "width": width})
         page.open()
         page.run("document.querySelectorAll('details').forEach(it => { it.open = true })")
-        assert page.run("return document.documentElement.scrollWidth") == PHONE["width"]
+        assert page.run("return document.documentElement.scrollWidth") == width
         wide = page.run(
             "return [...document.querySelectorAll('body *')].filter(it => !it.closest('.scrolls,"
             " pre, svg, .skip') && it.getBoundingClientRect().right > innerWidth + 1)"
