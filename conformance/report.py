@@ -6,9 +6,11 @@ import math
 import os
 import platform
 import sys
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from moe_routing.conformance.failure import Failure
 from moe_routing.conformance.results import AdapterResult, ClauseResult, RunResult
 from moe_routing.reference import SPEC_VERSION
 
@@ -87,11 +89,26 @@ def _clause(result: ClauseResult) -> dict[str, Any]:
         "message": result.message,
         "details": list(result.failure.details) if result.failure else [],
         "stage": result.failure.stage if result.failure else None,
+        "token": _token(result.failure),
         "events": result.events,
         "divergences": result.divergences,
         "findings": list(result.findings),
         "case": result.case_file,
     }
+
+
+def _token(failure: Failure | None) -> dict[str, Any] | None:
+    """Return the values of the token that went wrong (``TokenView``), if there is one."""
+    return None if failure is None or failure.view is None else _plain(asdict(failure.view))
+
+
+def _plain(value: Any) -> Any:
+    """Return ``value`` as JSON has it: no tuples, and ``nan``, ``inf`` and ``-inf`` as words."""
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _version(package: str) -> str | None:

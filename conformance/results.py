@@ -66,7 +66,8 @@ class AdapterResult:
 
     ``reference`` is how the run named the adapter, as a replay must name it; ``in_spec``
     counts the clauses of the whole specification, run or not (None: all were run);
-    ``threads`` are those that the backend's framework computes with, where known.
+    ``threads`` are those that the backend's framework computes with, where known;
+    ``device`` and ``options`` are what the command that repeats a clause has to say.
     ``unloaded`` says why the adapter could not be asked at all; its clauses are then as red
     as its end was.
     """
@@ -79,12 +80,19 @@ class AdapterResult:
     in_spec: int | None = None
     reference: str = ""
     threads: int | None = None
+    device: str = "cpu"
+    options: tuple[str, ...] = ()
     unloaded: str = ""
 
     @property
     def ok(self) -> bool:
         """Whether nothing found here turns a run red."""
         return all(result.status in GREEN for result in self.clauses)
+
+    @property
+    def checked(self) -> bool:
+        """Whether any clause applied, and held as far as is known."""
+        return any(result.status in ("pass", "known") for result in self.clauses)
 
     def summary(self) -> dict[str, int]:
         """Count the clauses by status; ``applicable`` are those the backend supports.
@@ -144,10 +152,6 @@ class RunResult:
         """
         if any(adapter.unloaded for adapter in self.adapters):
             return 2
-        checked = self.adapters and all(_checked(adapter) for adapter in self.adapters)
+        checked = self.adapters and all(adapter.checked for adapter in self.adapters)
         green = checked and not self.partial and not self.too_few
         return 0 if green and all(adapter.ok for adapter in self.adapters) else 1
-
-
-def _checked(adapter: AdapterResult) -> bool:
-    return any(each.status in ("pass", "known") for each in adapter.clauses)

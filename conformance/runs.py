@@ -52,6 +52,8 @@ def check(
     jobs: int = 1,
     cases: Path | None = None,
     examples: Path | None = None,
+    device: str = "cpu",
+    options: Sequence[str] = (),
     writers: Sequence[Writer] = (),
 ) -> RunResult:
     """Run ``plan`` on every adapter and return what was found.
@@ -61,7 +63,9 @@ def check(
     kept under ``examples`` for later runs. An interrupt ends the run early, with a result
     that says so.
     """
-    told = _Told(writers=writers, folder=cases, examples=examples)
+    told = _Told(
+        writers=writers, folder=cases, examples=examples, device=device, options=tuple(options)
+    )
     interrupted = False
     try:
         for event in run(seats, plan, jobs=jobs):
@@ -103,6 +107,8 @@ class _Told:
     writers: Sequence[Writer]
     folder: Path | None
     examples: Path | None
+    device: str
+    options: tuple[str, ...]
     results: list[AdapterResult] = field(default_factory=list)
     begun: AdapterStarted | None = None
     found: list[ClauseResult] = field(default_factory=list)
@@ -130,6 +136,7 @@ class _Told:
     def _end(self, result: AdapterResult) -> None:
         twins = sum(each.name == result.name for each in self.results)
         kept = _keep_cases(result, self.folder, twins)
+        kept = replace(kept, device=self.device, options=self.options)
         for each in result.clauses if self.examples is not None else ():
             if each.case is not None:
                 keep_example(self.examples, each.id, each.case)

@@ -52,6 +52,19 @@ class TestReport:
         assert clause["examples"] == 3
         assert set(clause["events"].values()) == {"witnessed"}
 
+    def test_has_the_values_of_the_token_that_went_wrong(self) -> None:
+        (clause,) = report(WRONG, *QUICK)["adapters"][0]["clauses"]
+        token = clause["token"]
+        assert {"token", "judged", "cut", "experts", "hidden", "slots", "due", "groups"} == set(
+            token
+        )
+        (slot, *_) = token["slots"]
+        assert slot["right"] is False
+        low, high = slot["permitted"]
+        assert not low <= slot["weight"] <= high
+        (passed,) = report("reference", *QUICK)["adapters"][0]["clauses"]
+        assert passed["token"] is None
+
     def test_names_a_case_file_that_is_there(self) -> None:
         (clause,) = report(WRONG, *QUICK, "--cases=kept")["adapters"][0]["clauses"]
         assert Path(clause["case"]).is_file()

@@ -37,7 +37,7 @@ class TestText:
         (clause,) = (each for each in adapter.clauses if each.status == "inconclusive")
         words = shlex.split(reproduce(adapter, clause))
         assert words[:2] == ["moe-routing", "check"]
-        assert words[-2:] == ["--clause", clause.id]
+        assert words[-1] == f"--clause={clause.id}"
 
     def test_says_where_nothing_was_checked(self, nothing_checked: RunResult) -> None:
         assert verdict(nothing_checked) == "nothing was checked"

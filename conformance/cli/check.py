@@ -77,6 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
             jobs=arguments.jobs,
             cases=arguments.cases,
             examples=gating.examples(arguments),
+            device=arguments.device,
+            options=gating.again(arguments, plan),
             writers=[terminal],
         )
     terminal.close(result)

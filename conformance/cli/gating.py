@@ -80,6 +80,15 @@ def plan(arguments: argparse.Namespace) -> Plan:
     )
 
 
+def again(arguments: argparse.Namespace, asked: Plan) -> list[str]:
+    """Return the options that draw the same cases again, as far as they are no defaults."""
+    known = [f"--known={file}" for file in arguments.known]
+    profile = [] if arguments.profile == "ci" else [f"--profile={arguments.profile}"]
+    seed = [f"--seed={asked.seed}"] if asked.seed else []
+    drawn = [f"--max-examples={arguments.max_examples}"] if arguments.max_examples else []
+    return [*known, *profile, *seed, *drawn]
+
+
 def examples(arguments: argparse.Namespace) -> Path | None:
     """Return the folder of kept cases, if the run has one."""
     nightly = arguments.profile == "nightly"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from moe_routing.conformance.results import AdapterResult, ClauseResult, RunResult
 from moe_routing.conformance.writers.markdown import markdown
-from moe_routing.conformance.writers.text import broken, printable, told
+from moe_routing.conformance.writers.text import broken, complaints, printable, told
 
 MOST = 10
 """The errors of one step that GitHub shows; it drops what comes after."""
@@ -28,8 +28,9 @@ def write_summary(run: RunResult) -> None:
 
 
 def annotations(run: RunResult) -> list[str]:
-    """Return a workflow command for each broken clause, the last one counting those left out."""
-    lines = [line for adapter in run.adapters for line in _of(adapter)]
+    """Return a workflow command for all that is wrong, the last one counting those left out."""
+    lines = [f"::error title=moe-routing::{_escaped(words)}" for _, words in complaints(run)]
+    lines += [line for adapter in run.adapters for line in _of(adapter)]
     if len(lines) <= MOST:
         return lines
     left_out = f"{len(lines) - MOST + 1} more broken clauses; see the job summary"

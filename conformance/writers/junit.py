@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 
 from moe_routing.conformance.report import suite_version
 from moe_routing.conformance.results import AdapterResult, ClauseResult, RunResult
-from moe_routing.conformance.writers.text import printable, told
+from moe_routing.conformance.writers.text import complaints, printable, told
 
 _ERRORS = ("error", "crash", "timeout", "inconclusive")
 """The statuses that say that the question could not be answered, rather than how."""
@@ -23,38 +23,38 @@ def junit_xml(run: RunResult) -> str:
     root = ET.Element("testsuites")
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S")
     for number, adapter in enumerate(run.adapters):
-        root.append(_suite(run, adapter, number, now))
+        cases = [_case(adapter, clause) for clause in adapter.clauses]
+        cases += [_complaint(words) for about, words in complaints(run) if about is adapter]
+        root.append(_suite(cases, number, now, adapter.name, adapter.reference))
+        root[-1].insert(0, _properties(run, adapter))
+    if whole := [_complaint(words) for about, words in complaints(run) if about is None]:
+        root.append(_suite(whole, len(root), now, "moe-routing", "moe-routing"))
+        root[-1].insert(0, ET.Element("properties"))
     ET.indent(root, " ")
     return f'<?xml version="1.0" encoding="utf-8"?>\n{ET.tostring(root, encoding="unicode")}\n'
 
 
-def _suite(run: RunResult, adapter: AdapterResult, number: int, now: str) -> ET.Element:
-    cases = [_case(adapter, clause) for clause in adapter.clauses]
+def _suite(cases: list[ET.Element], number: int, now: str, name: str, package: str) -> ET.Element:
     suite = ET.Element(
         "testsuite",
-        name=printable(adapter.name),
-        package=printable(adapter.reference),
+        name=printable(name),
+        package=printable(package),
         id=str(number),
         timestamp=now,
         hostname="localhost",
         tests=str(len(cases)),
-        time=_seconds(sum(clause.seconds for clause in adapter.clauses)),
+        time=_seconds(sum(float(case.get("time", 0.0)) for case in cases)),
         **{
             count: str(sum(case.find(kind) is not None for case in cases))
             for count, kind in (("failures", "failure"), ("errors", "error"), ("skipped",) * 2)
         },
     )
-    properties = ET.SubElement(suite, "properties")
-    for name, value in _properties(run, adapter).items():
-        ET.SubElement(properties, "property", name=name, value=printable(str(value)))
-    suite.extend(cases)
-    ET.SubElement(suite, "system-out")
-    ET.SubElement(suite, "system-err")
+    suite.extend([*cases, ET.Element("system-out"), ET.Element("system-err")])
     return suite
 
 
-def _properties(run: RunResult, adapter: AdapterResult) -> dict[str, object]:
-    found = {
+def _properties(run: RunResult, adapter: AdapterResult) -> ET.Element:
+    found: dict[str, object] = {
         "suite_version": suite_version(),
         "profile": run.profile,
         "seed": run.seed,
@@ -62,7 +62,10 @@ def _properties(run: RunResult, adapter: AdapterResult) -> dict[str, object]:
     }
     if adapter.package:
         found["wraps"] = f"{adapter.package} {adapter.version}"
-    return found
+    properties = ET.Element("properties")
+    for name, value in found.items():
+        ET.SubElement(properties, "property", name=name, value=printable(str(value)))
+    return properties
 
 
 def _case(adapter: AdapterResult, clause: ClauseResult) -> ET.Element:
@@ -79,6 +82,13 @@ def _case(adapter: AdapterResult, clause: ClauseResult) -> ET.Element:
         kind = "error" if clause.status in _ERRORS else "failure"
         found = ET.SubElement(case, kind, type=clause.status, message=printable(clause.message))
         found.text = "\n".join(told(adapter, clause))
+    return case
+
+
+def _complaint(words: str) -> ET.Element:
+    """A case for what is wrong with the run itself: who reads no exit code sees it, too."""
+    case = ET.Element("testcase", name="the run itself", classname="moe-routing", time="0.000")
+    ET.SubElement(case, "error", type="run", message=words).text = words
     return case
 
 

@@ -13,6 +13,7 @@ from moe_routing.conformance.writers.text import (
     by_clause,
     counts,
     headline,
+    notes,
     printable,
     told,
     verdict,
@@ -28,6 +29,7 @@ def markdown(run: RunResult) -> str:
     """Return the report of a run as GitHub's Markdown, stories left out past ``LARGEST``."""
     lines = [f"## moe-routing: {verdict(run)}", ""]
     lines += [f"- **{literal(headline(each))}**: {counts(each)}" for each in run.adapters]
+    lines += [f"- {literal(note)}" for note in notes(run)]
     return "\n".join([*lines, "", *_matrix(run), *_stories(run), *_settings(run)]) + "\n"
 
 

@@ -65,15 +65,34 @@ def counts(adapter: AdapterResult) -> str:
 
 def notes(run: RunResult) -> list[str]:
     """Return what is to be said of the run as a whole, a line each."""
-    lines = []
-    if run.profile == "nightly":
-        lines.append(f"seed {run.seed}: repeat this run with --profile nightly --seed {run.seed}")
-    for each in run.too_few:
-        floor = f"fewer than the floor of {run.min_cases}"
-        lines.append(f"{printable(each.name)}: {each.cases} cases were run, {floor}")
+    again = f"seed {run.seed}: repeat this run with --profile nightly --seed {run.seed}"
+    words = [words for _, words in _too_few(run) + _whole(run)]
+    return [again] * (run.profile == "nightly") + words
+
+
+Complaint = tuple[AdapterResult | None, str]
+"""What is wrong beside broken clauses, in a line, and with which adapter, if with one."""
+
+
+def complaints(run: RunResult) -> list[Complaint]:
+    """Return what turns the run red beside its broken clauses."""
+    idle = [each for each in run.adapters if each.unloaded or (each.ok and not each.checked)]
+    told: list[Complaint] = [(each, printable(f"{each.name}: {counts(each)}")) for each in idle]
+    return told + [each for each in _too_few(run) if each[0] not in idle] + _whole(run)
+
+
+def _too_few(run: RunResult) -> list[Complaint]:
+    words = "{} cases were run, fewer than the floor of {}"
+    return [
+        (each, printable(f"{each.name}: {words.format(each.cases, run.min_cases)}"))
+        for each in run.too_few
+    ]
+
+
+def _whole(run: RunResult) -> list[Complaint]:
     if run.partial:
-        lines.append("interrupted: this run is partial, and decides nothing")
-    return lines
+        return [(None, "interrupted: this run is partial, and decides nothing")]
+    return [] if run.adapters else [(None, "nothing was checked")]
 
 
 def headline(adapter: AdapterResult) -> str:
@@ -85,11 +104,12 @@ def headline(adapter: AdapterResult) -> str:
 
 def reproduce(adapter: AdapterResult, clause: ClauseResult) -> str:
     """Return the command that repeats a broken clause: its case alone, if it has one."""
+    device = [] if adapter.device == "cpu" else [f"--device={adapter.device}"]
     if clause.case_file is not None:
-        words = ["moe-routing", "replay", clause.case_file, adapter.reference]
+        words = ["replay", clause.case_file, adapter.reference, *device]
     else:
-        words = ["moe-routing", "check", adapter.reference, "--clause", clause.id]
-    return printable(shlex.join(words))
+        words = ["check", adapter.reference, f"--clause={clause.id}", *device, *adapter.options]
+    return printable(shlex.join(["moe-routing", *words]))
 
 
 def told(adapter: AdapterResult, clause: ClauseResult) -> list[str]:

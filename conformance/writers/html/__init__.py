@@ -12,7 +12,7 @@ from moe_routing.conformance.results import AdapterResult, RunResult, Status
 from moe_routing.conformance.writers.html.matrix import filters, matrix
 from moe_routing.conformance.writers.html.story import story
 from moe_routing.conformance.writers.html.tags import Markup, joined, tag
-from moe_routing.conformance.writers.text import broken, counts, headline, verdict
+from moe_routing.conformance.writers.text import broken, counts, headline, notes, verdict
 from moe_routing.reference import SPEC_VERSION
 
 __all__ = ["html_page"]
@@ -69,6 +69,7 @@ def _header(run: RunResult) -> Markup:
             tag("p", "moe-routing conformance", class_="dim"),
             tag("h1", verdict(run).capitalize()),
             tag("p", f"specification {SPEC_VERSION}, {settings}", class_="dim"),
+            *(tag("p", note, class_="note") for note in notes(run)),
         ),
         tag("button", "Dark", type="button", id="theme", hidden=True),
         data_color="red" if run.exit_code else "green",
