@@ -9,6 +9,8 @@ import numpy as np
 from moe_routing.conformance.judge.intervals import underflow
 from moe_routing.reference import stages
 from moe_routing.reference.formats import FORMATS, Floats
+from moe_routing.reference.logits import logit_op
+from moe_routing.reference.scores import SCORE_FUNCTIONS
 from moe_routing.reference.weights import gather_weights, renormalize, scale
 
 if TYPE_CHECKING:
@@ -23,8 +25,10 @@ def logits_used(verdict: Verdict) -> float:
     reference = bounds.logits.reference
     allowed = (bounds.logits.permitted.hi - bounds.logits.permitted.lo) / 2
     keep = np.isfinite(reference) & np.isfinite(answer.logits) & bounds.judged[:, None]
-    error = np.abs(np.where(keep, answer.logits - reference, 0.0))
-    return _share(error, np.where(keep, allowed, 0.0), reference, answer.logits_dtype)
+    error = np.abs(answer.logits - reference)
+    if not keep.all():
+        error, allowed = np.where(keep, error, 0.0), np.where(keep, allowed, 0.0)
+    return _share(error, allowed, reference, answer.logits_dtype)
 
 
 def weights_used(verdict: Verdict) -> float:
@@ -43,11 +47,15 @@ def _exact_weights(verdict: Verdict) -> Floats:
     """Return the exact weights ``[T, K]`` at the answer's ids, from the logits judged from."""
     bounds, answer = verdict.bounds, verdict.answer
     config, done = bounds.config, bounds.reference
+    operated, scores, kept = done.operated, done.scores, done.kept
     if verdict.routed:
         own = np.where(np.isfinite(answer.logits), answer.logits, done.logits)
-        done = stages(config, bounds.inputs, logits=own)
+        operated = logit_op(config, own)
+        scores = SCORE_FUNCTIONS[config.score](operated)
+        if config.weights_from == "masked_scores":
+            kept = stages(config, bounds.inputs, logits=own).kept
     ids = np.clip(answer.expert_ids, 0, config.num_experts - 1)
-    gathered = gather_weights(config, done.operated, done.scores, done.kept, ids)
+    gathered = gather_weights(config, operated, scores, kept, ids)
     return scale(config, bounds.inputs, renormalize(config.renormalize, gathered), ids)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from moe_routing.conformance.judge.intervals import Interval
 from moe_routing.conformance.judge.logits import LogitBounds, format_of
 from moe_routing.conformance.judge.scores import operated_bounds
 from moe_routing.conformance.judge.selection import Bools
@@ -19,7 +20,7 @@ def judged_tokens(
     fine &= ~_leaves_range(config, inputs, logits, reference)
     if config.groups is not None and config.groups.top > 1:
         biased = reference.biased  # a group may sum to inf - inf
-        fine &= ~(np.isposinf(biased).any(axis=1) & np.isneginf(biased).any(axis=1))
+        fine &= ~((biased == np.inf).any(axis=1) & (biased == -np.inf).any(axis=1))
     return fine
 
 
@@ -29,12 +30,10 @@ def defined(config: RouterConfig, logits: Floats) -> Bools:
     ``logits`` are those after the logit op. A softmax with +inf, or of -inf alone, is NaN;
     sqrtsoftplus of +inf is infinite, and infinite weights have no ratio.
     """
-    fine = ~np.isnan(logits).any(axis=1)
+    greatest: Floats = logits.max(axis=1)  # NaN where any is
     if config.score == "softmax" or config.weights_from == "softmax_of_selected":
-        fine &= ~np.isposinf(logits).any(axis=1) & ~np.isneginf(logits).all(axis=1)
-    if config.score == "sqrtsoftplus":
-        fine &= ~np.isposinf(logits).any(axis=1)
-    return fine
+        return np.isfinite(greatest)
+    return greatest < np.inf if config.score == "sqrtsoftplus" else ~np.isnan(greatest)
 
 
 def _leaves_range(
@@ -48,11 +47,16 @@ def _leaves_range(
     operated = operated_bounds(config, logits.permitted, form)
     summed = form if inputs.selection_bias is None else FLOAT32
     top = 1 if config.groups is None else min(config.groups.top, config.experts_per_group)
-    sums = top * _magnitude(reference.biased) * (1.0 + top * summed.unit_roundoff)
-    largest = np.maximum(_magnitude(operated.lo), _magnitude(operated.hi))
-    return (largest > form.largest) | (sums > summed.largest)
+    sums = top * _magnitude(Interval.point(reference.biased)) * (1.0 + top * summed.unit_roundoff)
+    return (_magnitude(operated) > form.largest) | (sums > summed.largest)
 
 
-def _magnitude(values: Floats) -> Floats:
-    """Return the largest magnitude ``[T]`` of the finite values of each row."""
-    return np.where(np.isfinite(values), np.abs(values), 0.0).max(axis=1, initial=0.0)
+def _magnitude(bounds: Interval) -> Floats:
+    """Return the largest magnitude ``[T]`` of the finite endpoints of each row."""
+    largest: Floats = np.maximum(
+        bounds.hi.max(axis=1, initial=0.0), -bounds.lo.min(axis=1, initial=0.0)
+    )
+    if np.isfinite(largest).all():
+        return largest
+    finite = bounds.each(lambda x: np.where(np.isfinite(x), np.abs(x), 0.0))
+    return np.maximum(finite.lo, finite.hi).max(axis=1, initial=0.0)

@@ -38,8 +38,9 @@ def gather(
     ones = Interval.point(np.ones((len(expert_ids), 1)))
     always = np.ones(len(expert_ids), dtype=bool)
     if config.weights_from == "softmax_of_selected":
-        selected = softmax_bounds(operated.at(expert_ids), form)
-        some = ~np.isneginf(operated.at(expert_ids).hi).all(axis=1)  # else 0 / 0
+        logits = operated.at(expert_ids)
+        selected = softmax_bounds(logits, form)
+        some = logits.hi.max(axis=1) != -np.inf  # else 0 / 0
         plain = selected.scores
         return Gathered(plain=plain, numerators=plain, denominator=ones, decided=some)
     if config.weights_from == "sigmoid_of_selected":
@@ -48,9 +49,10 @@ def gather(
     plain, numerators = scores.scores, scores.numerators
     if config.weights_from == "masked_scores" and config.groups is not None:
         plain, numerators = (_masked(config, competing, x, form) for x in (plain, numerators))
+    selected = plain.at(expert_ids)
     return Gathered(
-        plain=plain.at(expert_ids),
-        numerators=numerators.at(expert_ids),
+        plain=selected,
+        numerators=selected if numerators is plain else numerators.at(expert_ids),
         denominator=scores.denominator,
         decided=always,
     )

@@ -178,11 +178,14 @@ def _judge(bounds: Bounds, answer: Answer, routed: bool) -> Verdict:
     if bounds.inputs.expert_table is not None:
         distinct = np.ones(len(distinct), dtype=bool)  # a table may repeat an expert
     selection = ~judged | _selection(bounds, later, answer.expert_ids) | ~(distinct & in_range)
-    bound = _weight_bounds(bounds, later, answer.expert_ids)
+    valid, ids = np.ones(answer.expert_ids.shape, dtype=bool), answer.expert_ids
+    if not in_range.all():
+        valid = (ids >= 0) & (ids < config.num_experts)
+        ids = np.clip(ids, 0, config.num_experts - 1)
+    bound = _weight_bounds(bounds, later, ids)
     bound.permitted.checked(judged)
     fine = bound.permitted.contains(answer.weights)
     fine |= ~bound.decided[:, None] & np.isnan(answer.weights)
-    valid = (answer.expert_ids >= 0) & (answer.expert_ids < config.num_experts)
     weights = fine | ~judged[:, None] | ~valid
     logit_verdict = None
     if answer.logits is not None:
@@ -206,6 +209,8 @@ def _judge(bounds: Bounds, answer: Answer, routed: bool) -> Verdict:
 def _own_logits(bounds: Bounds, own: Floats) -> Interval:
     """Return the backend's finite logits as points, and the interval for the others."""
     finite = np.isfinite(own)
+    if finite.all():
+        return Interval.point(own)
     return Interval.point(np.where(finite, own, 0.0)).where(finite, bounds.logits.permitted)
 
 
@@ -227,7 +232,7 @@ def _weight_bounds(
         later.operated,
         later.scores,
         later.competing,
-        np.clip(expert_ids, 0, config.num_experts - 1),
+        expert_ids,
         bounds.numerics,
         score_format=format_of(config.scores_dtype, inputs),
         weight_format=format_of(config.weights_dtype, inputs),
