@@ -36,6 +36,9 @@ _COSTLY = "a case costs as much as hundreds of others"
 _BESIDE = "beside finite logits it needs a gate that is not finite"
 
 ONLY_CONSTRUCTED = {
+    **dict.fromkeys(
+        members("preset"), "too many settings to meet by chance; published sizes are drawn whole"
+    ),
     "nan-row": _WITHIN,
     "infinite-logit": _WITHIN,
     "nan-logit": _BESIDE,

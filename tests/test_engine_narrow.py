@@ -11,7 +11,7 @@ import pytest
 from moe_routing.conformance import Case, Plan, select_clauses
 from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.engine import check_clause
-from moe_routing.conformance.events import EVENTS
+from moe_routing.conformance.events import EVENTS, members
 from moe_routing.implementations import Capabilities, Claim, GroupRule, Limits
 from moe_routing.reference import Renormalize, RouterConfig, RouterInputs, Routing, route
 
@@ -115,6 +115,11 @@ def test_what_can_be_shown_under_narrow_claims_is_constructed(name: str) -> None
         if isinstance(case, Case) and slug != "outside-claims":
             assert capabilities.admits(case.config, case.inputs), slug
     missing = {slug for slug, case in shown.items() if case is None} - {"outside-claims"}
+    for slug in members("preset"):
+        whole = EVENTS[slug].constructed(Capabilities())
+        claimed = capabilities.admits(whole.config, whole.inputs)
+        assert shown[slug] is not None or not claimed, slug
+    missing -= {*members("preset")}  # a model's router is claimed whole or not at all
     if name in UNREACHABLE:
         assert missing == UNREACHABLE[name]
     assert len(missing) < len(EVENTS), "nothing at all is constructed"

@@ -11,11 +11,9 @@ import pytest
 from moe_routing.conformance import Case
 from moe_routing.conformance.case import SharedCase
 from moe_routing.conformance.events import EVENTS, FAMILIES, members
-from moe_routing.conformance.events.mixes import mix_of
 from moe_routing.conformance.events.registry import ROWS, facts_of
 from moe_routing.conformance.events.sizes import favouring_last, ladder
 from moe_routing.conformance.generators.inputs import with_strides
-from moe_routing.conformance.generators.published import PUBLISHED
 from moe_routing.conformance.generators.shared import make_shared_case
 from moe_routing.implementations import Capabilities, load_adapter
 from moe_routing.reference import Groups, Renormalize, RouterConfig, RouterInputs, check_inputs
@@ -37,7 +35,7 @@ def shows(slug: str, case: Case | SharedCase, capabilities: Capabilities) -> boo
 
 
 LARGE = ("winner", "batch", "ragged", "routes", "tokens-equal", "top-k", "odd-top-k", "experts",
-         "published", "wide", "eight")
+         "published", "preset", "close-call", "wide", "eight")
 
 
 @pytest.mark.parametrize("slug", [slug for slug in EVENTS if slug != NOWHERE_OUTSIDE])
@@ -119,6 +117,8 @@ EVEN = [[1.0] * 4]
 STEERED = ([[2.0, 1.0, 0.0, -1.0]], [0.0, 0.0, 1.0, 1.5])
 EYE = np.eye(4)
 SCALES = [1.0, -1.0, 0.5, 0.5]
+SIGMOID = {"score": "sigmoid"}
+LATE = {"weights_from": "softmax_of_selected"}
 
 NEAR: dict[str, Case | SharedCase] = {
     # Biases.
@@ -190,6 +190,7 @@ NEAR: dict[str, Case | SharedCase] = {
     "logits-above-17": call([[20.0, 16.0, 20.0, 1.0]]),
     "logits-below-minus-100": call([[-101.0, -102.0, -100.0, -200.0]]),
     "fine-logits": call([[1.0, 1.0 + 2.0**-7, 0.5, 0.25]], 1),
+    "close-call": call([[1.0, 1.0 + 2.0**-13, 0.5, 0.25]], 1, score="identity", **LATE),
     # Logits that are not finite.
     "nan-row": call([[np.nan] * 4]),
     "infinite-logit": gated([[3e38, -3e38, 0.0, 1.0]], EYE),
@@ -217,6 +218,8 @@ NEAR: dict[str, Case | SharedCase] = {
     "renormalized": call(ROWS, 1, renormalize=Renormalize()),
     "not-renormalized": call(ROWS, renormalize=Renormalize()),
     "tiny-norm": call([[-20.0] * 4], score="sigmoid", renormalize=Renormalize()),
+    "norm-below-floor": call([[-20.0] * 4], **SIGMOID, renormalize=Renormalize(floor=1e-12)),
+    "norm-beside-epsilon": call([[-40.0] * 4], **SIGMOID, renormalize=Renormalize(eps=1e-20)),
     "scaled": call(ROWS, scale=0.0),
     "scaled-by-zero": call(ROWS, scale=-1.0),
     # Shared experts.
@@ -237,64 +240,3 @@ def test_an_event_is_not_seen_where_it_nearly_is(slug: str) -> None:
 def test_every_event_that_stands_alone_has_a_near_miss() -> None:
     alone = {slug for slug, event in EVENTS.items() if event.family is None}
     assert alone - {*NEAR} == {NOWHERE_OUTSIDE}, "whose occurs is asked of unclaimed calls only"
-
-
-def seen(case: Case, family: str) -> set[str]:
-    facts = facts_of(case, WHOLE)
-    return {slug for slug in members(family) if EVENTS[slug].occurs(facts)}
-
-
-class TestFamilies:
-    @pytest.mark.parametrize("slug", [*members("batch"), *members("mix"), *members("published")])
-    def test_a_case_is_one_member_and_no_other(self, slug: str) -> None:
-        case = EVENTS[slug].constructed(WHOLE)
-        assert isinstance(case, Case)
-        assert seen(case, slug.partition(":")[0]) == {slug}
-
-    @pytest.mark.parametrize("slug", members("experts"))
-    def test_so_many_experts_count_only_with_a_winner_in_the_tail(self, slug: str) -> None:
-        experts = int(slug.partition(":")[2])
-        past = 1 << (experts - 1).bit_length() - 1
-        assert seen(call(np.arange(experts) == past, 1), "experts") == {slug}
-        assert not seen(call(np.arange(experts) == past - 1, 1), "experts")
-        assert not seen(call(np.arange(experts + 1) == past, 1), "experts")
-
-    def test_published_sizes_count_only_together(self) -> None:
-        sizes = next(each for each in PUBLISHED if each.key == (160, 6, (8, 3)))
-        assert sizes.widths == (5120,)
-        assert len(seen(grouped(favouring_last(160), 8, 3, 6), "published")) == 1
-        assert not seen(grouped(favouring_last(160), 8, 3, 5), "published")
-        assert not seen(grouped(favouring_last(160), 8, 4, 6), "published")
-        assert not seen(grouped(np.arange(160) < 6, 8, 3, 6), "published")
-
-    @pytest.mark.parametrize("slug", members("winner"))
-    def test_a_winner_counts_in_its_dtype_only(self, slug: str) -> None:
-        least, dtype = slug.partition(":")[2].split("-")
-        others = {"float32", "bfloat16", "float16"} - {dtype}
-        above = np.arange(int(least) + 3) == int(least) + 1
-        assert slug in seen(call(above, 1, dtype=dtype), "winner")
-        assert not any(slug in seen(call(above, 1, dtype=other), "winner") for other in others)
-        assert slug not in seen(call(above[1:], 1, dtype=dtype), "winner")
-
-
-MIXES = {
-    "mix:softmax": call(ROWS),
-    "mix:softmax+scaled": call(ROWS, scale=2.5),
-    "mix:softmax+groups": grouped(ROWS, 2, 1),
-    "mix:softmax+renormalized": call(ROWS, renormalize=Renormalize()),
-    "mix:sigmoid+bias": biased(ROWS, [0.0, 0.0, 0.0, 1.0]),
-}
-
-
-@pytest.mark.parametrize("slug", MIXES)
-def test_a_mix_is_what_is_switched_on(slug: str) -> None:
-    assert mix_of(facts_of(MIXES[slug], WHOLE)) == slug
-
-
-@pytest.mark.parametrize(
-    "case",
-    [call(ROWS, 1), call(ROWS, scale=0.0), call(np.zeros((0, 4))), biased(ROWS, [0.0] * 4)],
-    ids=["K=1", "scale 0", "T=0", "zero bias"],
-)
-def test_what_hides_a_switch_is_no_mix(case: Case) -> None:
-    assert mix_of(facts_of(case, WHOLE)) is None

@@ -30,6 +30,7 @@ _BIASED = ("gate", "block", "statics")
         "tie-of-negative-logits",
         "clear-winners",
         "fine-logits",
+        "close-call",
         "all-negative-logits",
         "all-zero-logits",
         "logits-above-17",

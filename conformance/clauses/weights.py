@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from moe_routing.conformance.clauses.registry import clause
@@ -12,7 +14,7 @@ from moe_routing.conformance.judge.logits import format_of
 from moe_routing.conformance.judge.weights import sum_bounds
 from moe_routing.conformance.trial import Trial
 from moe_routing.implementations import ANY, Capabilities
-from moe_routing.reference import RouterConfig
+from moe_routing.reference import Renormalize, RouterConfig
 from moe_routing.reference.formats import FORMATS
 
 
@@ -30,6 +32,7 @@ from moe_routing.reference.formats import FORMATS
         "routes-above-65535",
         "batch-above-50000",
         *members("mix"),
+        *members("preset"),
     ),
 )
 def match(trial: Trial) -> Failure | None:
@@ -107,15 +110,24 @@ def sums_to_scale(config: RouterConfig) -> bool:
     return rule is not None and rule.order == 1.0 and rule.floor == 0.0
 
 
+def _with_more_additions(offered: Sequence[Renormalize | None]) -> list[Renormalize]:
+    """Return the rules offered, those with an epsilon or a floor twice."""
+    rules = [rule for rule in offered if rule is not None]
+    return rules + [rule for rule in rules if max(rule.eps, rule.floor) > 0.0]
+
+
 @clause(
     "weights.tiny-norm",
     "MUST",
     why="An epsilon that the model does not have, or a larger one, shows where the selected "
     "scores are tiny; so does one in the wrong branch.",
     bugs=("M20",),
-    events=("tiny-norm",),
+    events=("tiny-norm", "norm-below-floor", "norm-beside-epsilon"),
     needs=lambda capabilities: _renormalizes(capabilities),
-    focus=Focus(recipes=("underflowing", "wide", "one-sided")),
+    focus=Focus(
+        recipes=("underflowing", "wide", "one-sided"),
+        offers={"renormalize": lambda offered: _with_more_additions(offered)},
+    ),
 )
 def tiny_norm(trial: Trial) -> Failure | None:
     """Weights are renormalised by exactly the configured epsilon and floor."""

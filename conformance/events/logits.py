@@ -136,12 +136,38 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
     for top_k in (2, 1):
         for case in table_cases(capabilities, ROWS, top_k=top_k):
             if {*case.inputs.arrays()}.isdisjoint(("logits", "gate_delta", "hidden_scale")):
-                yield _in_two_columns(case)
+                steps = -np.arange(case.config.num_experts)
+                yield _in_two_columns(case, 2.0**-12, steps)
 
 
-def _in_two_columns(case: Case) -> Case:
-    """Return ``case`` with the logits 1 - e * 2**-12, as sums that 16-bit inputs can hold."""
-    experts = np.arange(case.config.num_experts)
-    gate = np.stack([np.ones(len(experts)), -experts], axis=1)
-    hidden = np.tile([1.0, 2.0**-12], (case.inputs.num_tokens, 1))
+@event(
+    "close-call",
+    "experts decide whose scores are apart by less than 2^-14 of them, beyond rounding",
+    lambda b: _close(b),
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    """Show it among 512 experts, where a tie-break by id moves scores the most, both ways."""
+    experts = fitting_experts(capabilities, 512)
+    rows = np.full((2, experts), -2.0)
+    rows[0, [0, -1]], rows[1, [0, -1]] = (1.0, 1.0 + 2.0**-16), (1.0 + 2.0**-16, 1.0)
+    yield from table_cases(capabilities, rows, top_k=1)
+    wide = {"dtypes": lambda dtypes: dtypes[:2] == ("float32", "float32")}
+    for case in table_cases(capabilities, np.ones((2, experts)), top_k=1, wants=wide):
+        if {*case.inputs.arrays()}.isdisjoint(("logits", "gate_delta", "hidden_scale")):
+            yield _in_two_columns(case, 2.0**-16, np.eye(experts)[0] + 2 * np.eye(experts)[-1])
+
+
+def _close(bounds: Bounds) -> bool:
+    k, config = bounds.config.top_k, bounds.config
+    if k == config.num_experts or bounds.inputs.expert_table is not None:
+        return False
+    ranked = -np.sort(-bounds.reference.competing[bounds.only_reference], axis=1)
+    last, next_ = ranked[:, k - 1], ranked[:, k]
+    return bool(((last - next_) < 2.0**-14 * np.abs(last)).any())
+
+
+def _in_two_columns(case: Case, rung: float, steps: np.ndarray) -> Case:
+    """Return ``case`` with the logits ``1 + steps * rung``, sums that 16-bit inputs can hold."""
+    gate = np.stack([np.ones(len(steps)), steps], axis=1)
+    hidden = np.tile([1.0, rung], (case.inputs.num_tokens, 1))
     return with_inputs(case, hidden=hidden.astype(np.float32), gate_weight=gate.astype(np.float32))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import product
 
 import numpy as np
 
@@ -10,7 +11,9 @@ from moe_routing.conformance.case import Case
 from moe_routing.conformance.events.registry import EVENTS, ROWS, event
 from moe_routing.conformance.generators.construct import table_cases
 from moe_routing.conformance.judge import Bounds
+from moe_routing.conformance.judge.selection import Bools
 from moe_routing.implementations import Capabilities
+from moe_routing.reference import Renormalize
 
 
 @event(
@@ -91,6 +94,52 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
         yield from table_cases(
             capabilities, [[-40.0, -44.0, -48.0, -60.0]], top_k=top_k, wants=wants
         )
+
+
+def _norms(bounds: Bounds) -> np.ndarray:
+    """Return the norms of the weights at the reference's ids, where only those are right."""
+    order, gathered = bounds.config.renormalize.order, bounds.reference.gathered
+    return ((np.abs(gathered) ** order).sum(axis=1) ** (1.0 / order))[bounds.only_reference]
+
+
+def _norm_is(slug: str, statement: str, test: Callable[[Renormalize, np.ndarray], Bools]) -> None:
+    """Register an event of what is added to the norm, or bounds it below."""
+
+    def occurs(bounds: Bounds) -> bool:
+        rule, hashed = bounds.config.renormalize, bounds.inputs.expert_table is not None
+        return rule is not None and not hashed and bool(test(rule, _norms(bounds)).any())
+
+    @event(slug, statement, occurs)
+    def _(capabilities: Capabilities) -> Iterator[Case]:
+        wants = {
+            "renormalize": lambda rule: rule is not None and test(rule, np.array(1e-30)).any(),
+            "score and weights": lambda pair: pair == ("sigmoid", "scores"),
+        }
+        late = {**wants, "score and weights": lambda pair: pair[1] == "sigmoid_of_selected"}
+        for top_k, wanted in product((2, 1), (wants, late)):
+            for low in (-70.0, -40.0, -16.0):
+                rows = np.array([[0.0, -2.0, -4.0, -8.0]]) + low
+                yield from table_cases(capabilities, rows, top_k=top_k, wants=wanted)
+        softmax = {**wants, "score and weights": lambda pair: pair == ("softmax", "scores")}
+        yield from table_cases(
+            capabilities,
+            [[0.0, -80.0, -82.0, -84.0]],
+            top_k=1,
+            wants={**softmax, "selection_bias": lambda place: place != "none"},
+            selection_bias=[0.0, 2.0, 0.0, 0.0],
+        )
+
+
+_norm_is(
+    "norm-below-floor",
+    "a norm that the renormalisation's floor raises",
+    lambda rule, norms: norms + rule.eps < rule.floor,
+)
+_norm_is(
+    "norm-beside-epsilon",
+    "a norm that the renormalisation's epsilon changes by an eighth or more",
+    lambda rule, norms: (norms / 8 <= rule.eps) & (rule.eps > 0.0),
+)
 
 
 def _scaled(slug: str, statement: str, test: Callable[[float], bool]) -> None:
