@@ -10,10 +10,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from moe_routing.conformance.cli import adapters, check, clauses, diff, known, replay
+from moe_routing.conformance.cli import adapters, check, clauses, diff, explain, known, replay
 from moe_routing.conformance.cli.options import EXIT_CODES, UsageError, complain
 
-COMMANDS = (check, replay, diff, known, clauses, adapters)
+COMMANDS = (check, replay, explain, diff, known, clauses, adapters)
 """The modules of the commands, in the order that ``--help`` lists them."""
 
 

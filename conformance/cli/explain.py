@@ -1,0 +1,46 @@
+"""``moe-routing explain``: draw the routing of a case."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from moe_routing.conformance.cli.gating import whole
+from moe_routing.conformance.cli.options import Commands, UsageError
+
+_DRAWN = 3
+
+
+def add(commands: Commands) -> None:
+    """Add the parser of ``explain``."""
+    explain = commands.add_parser(
+        "explain", help="draw the routing of a case: groups, cut, weights"
+    )
+    explain.add_argument("case", type=Path, metavar="CASE")
+    explain.add_argument(
+        "--token", type=whole, action="append", metavar="N", help="default: the first three"
+    )
+    explain.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Draw the case. Errors: ``CaseError``; ``UsageError`` where there is nothing to draw."""
+    from moe_routing.conformance.case import SharedCase, load_case
+    from moe_routing.conformance.picture import picture
+
+    case, clause = load_case(arguments.case)
+    if isinstance(case, SharedCase):
+        raise UsageError(f"{arguments.case} holds a shared-expert call, which routes nothing")
+    count = case.inputs.num_tokens
+    tokens = arguments.token or list(range(min(count, _DRAWN)))
+    for token in tokens:
+        if token >= count:
+            raise UsageError(f"--token {token} is not there: {arguments.case} has T={count}")
+    print(f"{arguments.case}" + (f", of {clause}" if clause else ""))
+    try:
+        print("\n".join(picture(case, tokens)))
+    except ValueError as error:
+        print(f"nothing to draw, since the reference refuses the call: {error}")
+    if count > len(tokens):
+        print(f"\n{count - len(tokens)} other tokens; --token N draws one")
+    return 0
