@@ -1,0 +1,30 @@
+"""The page of statuses and exit codes is made from the code, and says all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from moe_routing.conformance.cli import COMMANDS
+from moe_routing.conformance.results import BROKEN, GREEN, Status
+from moe_routing.conformance.statuses import EXIT_CODES, MEANINGS, page
+
+PAGE = Path(__file__).parents[1] / "docs" / "statuses.md"
+
+
+@pytest.mark.skipif(not PAGE.parent.is_dir(), reason="the docs are not here")
+def test_the_page_is_current() -> None:
+    words = "run python -m moe_routing.conformance.statuses > docs/statuses.md"
+    assert PAGE.read_text() == page(), words
+
+
+def test_every_status_is_told() -> None:
+    assert set(MEANINGS) == set(get_args(Status))
+    assert set(GREEN) | set(BROKEN) < set(MEANINGS)
+
+
+def test_every_command_is_told() -> None:
+    told = {name for names in EXIT_CODES for name in names.split(", ")}
+    assert told == {command.__name__.rpartition(".")[2] for command in COMMANDS}
