@@ -195,6 +195,18 @@ class TestFiles:
         assert Path("summary.md").read_text() == Path("new/report.markdown").read_text()
         assert re.search(r"^::error file=", capsys.readouterr().out, re.M)
 
+    def test_two_runs_write_the_same_but_for_times(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        written = []
+        for _ in range(2):
+            main(["check", "reference", WRONG, *QUICK, *(f"--{kind}={kind}" for kind in FORMATS)])
+            texts = [Path(kind).read_text() for kind in FORMATS]
+            times = r'(?<=time=")[^"]*|(?<=timestamp=")[^"]*|(?<="seconds": )[\d.]*'
+            written.append([re.sub(times, "", text) for text in texts])
+        assert written[0] == written[1]
+
     @pytest.mark.parametrize(("on", "option"), [("true", "--no-github"), ("", "--github")])
     def test_an_option_outdoes_the_environment(
         self,

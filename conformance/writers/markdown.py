@@ -22,7 +22,7 @@ from moe_routing.conformance.writers.text import (
 LARGEST = 1_000_000
 """The bytes of a text that GitHub still takes as a job summary, with some to spare (1 MiB)."""
 
-_MARKS = re.compile(r"([\\`*_\[\]<>#|~&$:])")
+_MARKS = re.compile(r"([\\`*_\[\]<>#|~&$])")
 
 
 def markdown(run: RunResult) -> str:
@@ -59,7 +59,9 @@ def _matrix(run: RunResult) -> list[str]:
         names = " | ".join(literal(adapter.name) for adapter in run.adapters)
         lines = [f"| clause | {names} |", "|---" * (1 + len(run.adapters)) + "|", *lines, ""]
     where = " everywhere" if len(run.adapters) > 1 else ""
-    return [*lines, *(f"{count} clauses: {name}{where}.\n" for name, count in alike.items())]
+    words = {1: "clause"}
+    counted = (f"{n} {words.get(n, 'clauses')}: {name}{where}.\n" for name, n in alike.items())
+    return [*lines, *counted]
 
 
 def _cell(clause: ClauseResult | None) -> str:
