@@ -18,7 +18,7 @@ import numpy.typing as npt
 from moe_routing.conformance.case import Case
 from moe_routing.conformance.judge import Answer, Bounds, Verdict, judge
 from moe_routing.implementations import Numerics
-from moe_routing.reference import RouterInputs
+from moe_routing.reference import RouterInputs, SharedExpertInputs
 
 _LARGE = 2**16
 """The bytes from which an array is remembered by its digest."""
@@ -40,7 +40,7 @@ class Bench:
     def bounds(self, case: Case, numerics: Numerics) -> Bounds:
         """Return the reference and the bounds of ``case``: one object for equal contents."""
         config, inputs = case.config, case.inputs
-        key = self._once(config, repr), self._once(inputs, _contents), numerics
+        key = self._once(config, repr), self._once(inputs, contents), numerics
         if key not in self._bounds:
             self._bounds[key] = Bounds(config, inputs, numerics)
         return self._bounds[key]
@@ -53,19 +53,19 @@ class Bench:
         ``logits`` as in ``judge``, which tells only routed logits from others. Errors: as
         ``judge``, and again when asked again.
         """
-        key = id(bounds), logits == "routed", _contents(answer)  # a verdict keeps its bounds
+        key = id(bounds), logits == "routed", contents(answer)  # a verdict keeps its bounds
         if key not in self._verdicts:
             self._verdicts[key] = judge(bounds, answer, logits=logits)
         return self._verdicts[key]
 
-    def _once(self, value: object, contents: Callable[[Any], Hashable]) -> Hashable:
+    def _once(self, value: object, read: Callable[[Any], Hashable]) -> Hashable:
         """Read a frozen value's contents once; it is kept, so that its id stays its own."""
         if id(value) not in self._seen:
-            self._seen[id(value)] = value, contents(value)
+            self._seen[id(value)] = value, read(value)
         return self._seen[id(value)][1]
 
 
-def _contents(value: RouterInputs | Answer) -> Hashable:
+def contents(value: RouterInputs | SharedExpertInputs | Answer) -> Hashable:
     """Return what two values of equal contents, and no others, have in common."""
     return tuple(
         (part.dtype.char, part.shape, part.strides, _bits(part))

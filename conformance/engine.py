@@ -13,6 +13,7 @@ from moe_routing.conformance.outcome import evaluate
 from moe_routing.conformance.plan import PROFILES, Plan
 from moe_routing.conformance.results import AdapterResult, ClauseResult
 from moe_routing.conformance.seat import About, CannotRun, Seat, wrapped
+from moe_routing.implementations import Capabilities
 
 __all__ = [
     "PROFILES",
@@ -105,12 +106,22 @@ def adapter_result(
         name=about.name,
         package=about.package,
         version=about.version,
-        numerics=about.numerics,
+        numerics=about.capabilities.numerics.declared(),
         clauses=tuple(results),
+        hints=_hints(results, about.capabilities),
         reference=reference,
         in_spec=len(CLAUSES),
         threads=threads,
     )
+
+
+def _hints(results: list[ClauseResult], capabilities: Capabilities) -> tuple[str, ...]:
+    """Say which known bugs a failing adapter behaves like."""
+    if all(each.status != "fail" for each in results):
+        return ()
+    from moe_routing.conformance.zoo.nearest import nearest
+
+    return tuple(likeness.words for likeness in nearest(results, capabilities))
 
 
 def _unloaded(reference: str, plan: Plan, error: CannotRun) -> AdapterResult:

@@ -24,9 +24,7 @@ _OPTIONAL = ("gate_delta", "gate_bias", "selection_bias", "per_expert_scale", "h
 _VALUES = ("hidden", "gate_weight", "selection_bias", "gate_bias", "gate_delta", "per_expert_scale")
 
 
-def reduce_case(
-    case: Case, still_fails: Callable[[Case], bool], *, budget: int = BUDGET
-) -> Case:
+def reduce_case(case: Case, still_fails: Callable[[Case], bool], *, budget: int = BUDGET) -> Case:
     """Return the smallest case found for which ``still_fails`` holds, as it does for ``case``.
 
     ``still_fails`` is asked ``budget`` times at most.
@@ -86,11 +84,22 @@ def _subsets(count: int) -> Iterator[np.ndarray]:
 
 
 def _experts(case: Case) -> Iterator[Case]:
-    """Drop whole groups, one expert of every group, or experts."""
+    """Drop whole groups, one expert of every group, or experts.
+
+    Experts go alone or, where they may have been selected, each with a slot: at a large K
+    the cut would move, and the failure with it.
+    """
     config, groups = case.config, case.config.groups
     if groups is None:
         for kept in _subsets(config.num_experts):
             yield from _attempt(lambda kept=kept: _with_experts(case, kept, None))
+            fewer = config.top_k - (config.num_experts - len(kept))
+            if 1 <= fewer < min(config.top_k, len(kept)) and case.inputs.expert_table is None:
+                yield from _attempt(
+                    lambda kept=kept, k=fewer: _with_experts(
+                        replace(case, config=replace(config, top_k=k)), kept, None
+                    )
+                )
         return
     grid = np.arange(config.num_experts).reshape(groups.count, -1)
     for kept in _subsets(groups.count):

@@ -68,6 +68,7 @@ def _adapter(result: AdapterResult) -> dict[str, Any]:
         "numerics": result.numerics,
         "threads": result.threads,
         "unloaded": result.unloaded or None,
+        "hints": list(result.hints),
         "summary": result.summary(),
         "cases": dict(sorted(result.drawn().items())),
         "clauses": [_clause(each) for each in result.clauses],

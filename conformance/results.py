@@ -69,7 +69,7 @@ class AdapterResult:
     ``threads`` are those that the backend's framework computes with, where known;
     ``device`` and ``options`` are what the command that repeats a clause has to say.
     ``unloaded`` says why the adapter could not be asked at all; its clauses are then as red
-    as its end was.
+    as its end was. ``hints`` say which known bugs a failing backend behaves like.
     """
 
     name: str
@@ -83,6 +83,7 @@ class AdapterResult:
     device: str = "cpu"
     options: tuple[str, ...] = ()
     unloaded: str = ""
+    hints: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:

@@ -14,7 +14,7 @@ from moe_routing.conformance.clauses import Clause
 from moe_routing.conformance.plan import Plan
 from moe_routing.conformance.replayed import Replayed, replay_case
 from moe_routing.conformance.results import ClauseResult, Status
-from moe_routing.implementations import Adapter, AdapterError, BackendMissing
+from moe_routing.implementations import Adapter, AdapterError, BackendMissing, Capabilities
 
 
 class CannotRun(Exception):
@@ -27,12 +27,12 @@ class CannotRun(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class About:
-    """What heads an adapter's report: its name, what it wraps, what it declares."""
+    """What heads an adapter's report: its name, what it wraps, what it claims and declares."""
 
     name: str
     package: str | None
     version: str | None
-    numerics: list[str]
+    capabilities: Capabilities
 
 
 class Seat(Protocol):
@@ -100,8 +100,12 @@ class InProcess:
 def about(adapter: Adapter) -> About:
     """Return what heads an adapter's report."""
     package, installed = wrapped(adapter)
-    declared = adapter.capabilities().numerics.declared()
-    return About(name=adapter.name, package=package, version=installed, numerics=declared)
+    return About(
+        name=adapter.name,
+        package=package,
+        version=installed,
+        capabilities=adapter.capabilities(),
+    )
 
 
 def wrapped(adapter: Adapter) -> tuple[str | None, str | None]:

@@ -30,6 +30,9 @@ class _Any:
     def __repr__(self) -> str:
         return "ANY"
 
+    def __reduce__(self) -> str:
+        return "ANY"  # claims travel between processes, and ANY stays the one
+
 
 ANY: Final = _Any()
 """Claims every value of an axis."""

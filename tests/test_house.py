@@ -180,9 +180,7 @@ class TestWheel:
         assert not strange, f"the wheel puts {strange} beside {OURS} into site-packages"
         assert not [name for name in wheel if "tests/" in name or "__pycache__" in name]
         unknown = [
-            name
-            for name in wheel - others
-            if not (ROOT / name.removeprefix(f"{OURS}/")).is_file()
+            name for name in wheel - others if not (ROOT / name.removeprefix(f"{OURS}/")).is_file()
         ]
         assert not unknown, f"{unknown} are not in the tree"
 

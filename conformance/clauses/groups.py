@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from moe_routing.conformance.clauses.registry import clause
-from moe_routing.conformance.clauses.relations import take_tokens
+from moe_routing.conformance.clauses.relations import raised, take_tokens
 from moe_routing.conformance.failure import Failure, first_failure, token_failure
 from moe_routing.conformance.generators.construct import with_config
 from moe_routing.conformance.generators.strategies import Focus
@@ -139,7 +139,7 @@ def negative_scores(trial: Trial) -> Failure | None:
 )
 def smaller_than_top(trial: Trial) -> Failure | None:
     """A group with fewer experts than its score sums is scored by those it has."""
-    return first_failure(trial.verdict, "selection", "weights")
+    return raised(trial) or first_failure(trial.verdict, "selection", "weights")
 
 
 @clause(

@@ -98,7 +98,7 @@ def expert_relabel(trial: Trial) -> Failure | None:
     "MUST",
     why="A token alone, in a small batch and in a large one takes other kernels; it must not "
     "take other experts.",
-    bugs=("M03", "M10", "M41", "M53"),
+    bugs=("M03", "M10", "M38", "M41", "M53"),
     events=(
         "clear-winners",
         "batch-above-8",
@@ -226,6 +226,7 @@ def inputs_unchanged(trial: Trial) -> Failure | None:
     "MUST",
     why="Flushing subnormal numbers to 0 is a mode of the thread: left on, it changes every "
     "computation that follows.",
+    bugs=("M61",),
     events=("any-case",),
 )
 def float_mode_unchanged(trial: Trial) -> Failure | None:

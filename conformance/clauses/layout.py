@@ -19,7 +19,7 @@ _INTEGERS = ("int16", "int32", "int64", "uint16", "uint32", "uint64")
     "MUST",
     why="An answer of another shape or kind of number cannot be judged, nor used by a kernel; "
     "where this fails, the other clauses can say little.",
-    bugs=("M52",),
+    bugs=("M38", "M52", "M53", "M55"),
     events=("any-case", "empty-batch", "one-token"),
 )
 def well_formed(trial: Trial) -> Failure | None:
@@ -132,6 +132,7 @@ def flat_pairing(trial: Trial) -> Failure | None:
     "MUST",
     why="Dense probabilities are summed and permuted whole; what lies off the route leaks into "
     "other experts.",
+    bugs=("M52", "M55"),
     layout="RoutingMap",
     events=("any-case",),
 )

@@ -28,7 +28,7 @@ _EXACT_AT_PUBLISHED_SIZES = Focus(
     "MUST",
     why="Logits rounded on the way (a bfloat16 gate, an fp8 one, a reinterpreted buffer) route "
     "near ties elsewhere than the model was trained to; on exact cases nothing excuses it.",
-    bugs=("M10", "M12", "M40", "M52"),
+    bugs=("M10", "M12", "M40", "M52", "M66"),
     events=(
         "exact-logits",
         "fine-logits",
@@ -55,6 +55,7 @@ def match(trial: Trial) -> Failure | None:
     "MUST",
     why="A router that drops or misplaces the adapter's delta on the gate trains one router "
     "and runs another.",
+    bugs=("M04",),
     narrow={"gate_delta": (True,)},
     events=("delta-decides",),
     focus=Focus(recipes=("table", "lattice", "normal")),

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from moe_routing.conformance.case import Case
 from moe_routing.conformance.failure import Failure, first_failure, token_failure
-from moe_routing.conformance.trial import Trial
+from moe_routing.conformance.trial import Raised, Trial
 
 Ids = npt.NDArray[np.int64]
 
@@ -96,3 +96,12 @@ def reverse_experts(case: Case) -> Case:
     if inputs.expert_table is not None:
         changes["expert_table"] = inputs.num_experts - 1 - inputs.expert_table
     return replace(case, inputs=replace(inputs, **changes))
+
+
+def raised(trial: Trial) -> Failure | None:
+    """Return the failure of a call that should have been answered and raised, or None."""
+    try:
+        _ = trial.native
+    except Raised as error:
+        return Failure(stage="layout", summary=str(error))
+    return None

@@ -9,7 +9,7 @@ import numpy as np
 
 from moe_routing.conformance.case import Case
 from moe_routing.conformance.clauses.registry import clause
-from moe_routing.conformance.clauses.relations import take_tokens
+from moe_routing.conformance.clauses.relations import raised, take_tokens
 from moe_routing.conformance.failure import Failure, at, first_failure, show
 from moe_routing.conformance.generators.construct import with_config, with_inputs
 from moe_routing.conformance.generators.strategies import Focus, routing_cases
@@ -25,20 +25,12 @@ from moe_routing.reference.formats import INPUT_FORMATS
     "MUST",
     why="A backend that raises on what it claims stops a training run; where it cannot, it "
     "should not claim.",
-    bugs=("M09", "M38", "M53"),
+    bugs=("M09", "M24", "M38", "M53"),
     events=("any-case", "all-experts-selected", "no-bias", "zero-bias", "one-group"),
 )
 def answers(trial: Trial) -> Failure | None:
     """A claimed call is answered: no exception."""
-    return _raised(trial)
-
-
-def _raised(trial: Trial) -> Failure | None:
-    try:
-        _ = trial.native
-    except Raised as error:
-        return Failure(stage="layout", summary=str(error))
-    return None
+    return raised(trial)
 
 
 @clause(
@@ -52,14 +44,14 @@ def _raised(trial: Trial) -> Failure | None:
 def empty_batch(trial: Trial) -> Failure | None:
     """No tokens give an empty answer of the right shape."""
     empty = trial.of(take_tokens(trial.case, np.zeros(0, np.int64)))
-    return _raised(empty) or first_failure(empty.verdict, "selection", "weights")
+    return raised(empty) or first_failure(empty.verdict, "selection", "weights")
 
 
 @clause(
     "robustness.one-token",
     "MUST",
     why="Decoding routes one token at a time, often through a path of its own.",
-    bugs=("M53",),
+    bugs=("M38", "M53"),
     events=("one-token",),
     focus=Focus(offers={"num_tokens": lambda offered: [1]}),
 )
@@ -86,7 +78,7 @@ def large_logits(trial: Trial) -> Failure | None:
     "MUST",
     why="Where every selected score underflows, a norm without its epsilon divides 0 by 0, and "
     "one NaN token poisons the batch.",
-    bugs=("M20",),
+    bugs=("M20", "M28"),
     events=("underflow", "logits-below-minus-100"),
     focus=Focus(recipes=("underflowing", "wide")),
 )
@@ -125,7 +117,7 @@ def underflow(trial: Trial) -> Failure | None:
 def nan_row(trial: Trial) -> Failure | None:
     """A row of NaN gets distinct ids in range, and the other rows are routed as ever."""
     poisoned = _poison(trial, lambda row, form: np.full_like(row, np.nan))
-    return _raised(poisoned) or first_failure(poisoned.verdict, "selection", "weights")
+    return raised(poisoned) or first_failure(poisoned.verdict, "selection", "weights")
 
 
 @clause(
@@ -190,10 +182,10 @@ def nan_row_apart(trial: Trial) -> Failure | None:
 def infinite_logit(trial: Trial) -> Failure | None:
     """Overflowing logits give distinct ids in range, -inf logits lose, other rows are right."""
     if trial.case.recipe == "constructed" or trial.case.inputs.logits is not None:
-        return _raised(trial) or first_failure(trial.verdict, "selection", "weights")
+        return raised(trial) or first_failure(trial.verdict, "selection", "weights")
     signs = np.where(np.arange(trial.case.inputs.hidden_size) % 2, -1.0, 1.0)
     largest = _poison(trial, lambda row, form: (signs * form).astype(np.float32))
-    return _raised(largest) or first_failure(largest.verdict, "selection", "weights")
+    return raised(largest) or first_failure(largest.verdict, "selection", "weights")
 
 
 def _middle(trial: Trial) -> int:
@@ -259,6 +251,7 @@ def _bad_configs(case: Case) -> dict[str, Case]:
     "robustness.rejects-unclaimed",
     "MUST",
     why="An answer to what it does not do is worse than none: it looks like one.",
+    bugs=("M14",),
     events=("outside-claims",),
     strategy=lambda capabilities: routing_cases(Capabilities(takes=capabilities.takes)),
 )

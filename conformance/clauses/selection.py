@@ -23,7 +23,7 @@ _BIASED = ("gate", "block", "statics")
     "MUST",
     why="The heart of a router. Ties may go either way; everything else that rounding cannot "
     "explain sends tokens to experts that the model did not choose.",
-    bugs=("M04", "M06", "M10", "M11", "M28", "M33", "M35", "M36", "M38"),
+    bugs=("M04", "M06", "M10", "M11", "M12", "M24", "M28", "M33", "M35", "M36", "M38", "M52"),
     events=(
         "tie-at-cut",
         "tie-of-positive-logits",
@@ -75,7 +75,7 @@ def distinct(trial: Trial) -> Failure | None:
     "selection.in-range",
     "MUST",
     why="An id outside [0, E) reads past the experts' weights.",
-    bugs=("M30", "M31", "M44"),
+    bugs=("M28", "M30", "M31", "M44"),
     events=("any-case", "few-finite-bias", *members("winner")),
 )
 def in_range(trial: Trial) -> Failure | None:
@@ -115,7 +115,7 @@ def bias_steers(trial: Trial) -> Failure | None:
     "selection.zero-bias-is-no-bias",
     "MUST",
     why="A fresh checkpoint has a bias of zeros; it must route as if it had none.",
-    bugs=("M07", "M09"),
+    bugs=("M05", "M07"),
     narrow={"selection_bias": _BIASED},
     events=("zero-bias",),
     focus=Focus(biases=("zero",)),

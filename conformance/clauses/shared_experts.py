@@ -38,7 +38,7 @@ def _shared(
     kind="singular",
     gated=False,
     events=("shared-singular",),
-    bugs=("M58", "M59"),
+    bugs=("M58", "M59", "M61"),
 )
 def singular(trial: SharedTrial) -> Failure | None:
     """A shared expert found as shared_expert contributes its whole output, once."""
@@ -51,7 +51,7 @@ def singular(trial: SharedTrial) -> Failure | None:
     kind="plural",
     gated=False,
     events=("shared-plural", "shared-plural-of-two"),
-    bugs=("M58", "M59"),
+    bugs=("M58", "M59", "M61"),
 )
 def plural(trial: SharedTrial) -> Failure | None:
     """Shared experts found as shared_experts contribute their whole output, once."""
@@ -64,7 +64,7 @@ def plural(trial: SharedTrial) -> Failure | None:
     kind="mlp",
     gated=False,
     events=("shared-mlp",),
-    bugs=("M58", "M59"),
+    bugs=("M58", "M59", "M61"),
 )
 def mlp(trial: SharedTrial) -> Failure | None:
     """A shared expert found as shared_mlp contributes its whole output, once."""
@@ -91,7 +91,7 @@ def absent(trial: SharedTrial) -> Failure | None:
     kind="singular",
     gated=True,
     events=("shared-gate-half-open",),
-    bugs=("M57",),
+    bugs=("M57", "M61"),
 )
 def gate_applied_once(trial: SharedTrial) -> Failure | None:
     """A gated shared expert contributes sigmoid(gate x) times its output, once."""

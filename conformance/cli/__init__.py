@@ -10,10 +10,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from moe_routing.conformance.cli import adapters, check, clauses, diff, explain, known, replay
+from moe_routing.conformance.cli import adapters, check, clauses, diff, explain, known, replay, zoo
 from moe_routing.conformance.cli.options import EXIT_CODES, UsageError, complain
 
-COMMANDS = (check, replay, explain, diff, known, clauses, adapters)
+COMMANDS = (check, replay, explain, diff, known, clauses, adapters, zoo)
 """The modules of the commands, in the order that ``--help`` lists them."""
 
 
@@ -60,6 +60,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     from moe_routing.conformance.diff import ReportError
     from moe_routing.conformance.known import KnownError
     from moe_routing.conformance.seat import CannotRun
+    from moe_routing.conformance.zoo.registry import NoSuchResident
     from moe_routing.implementations import AdapterError, BackendMissing
 
     return (
@@ -69,6 +70,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
         CaseError,
         KnownError,
         NoSuchClause,
+        NoSuchResident,
         OSError,
         ReportError,
         UsageError,

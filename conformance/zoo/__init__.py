@@ -4,7 +4,23 @@ The first must all be caught and the second must all pass: together they are the
 the suite (docs/zoo.md). Importing this package registers both.
 """
 
-from moe_routing.conformance.zoo import mutants
-from moe_routing.conformance.zoo.registry import HONEST, MUTANTS, Honest, Mutant
+from moe_routing.conformance.zoo import honest, mutants
+from moe_routing.conformance.zoo.registry import (
+    HONEST,
+    MUTANTS,
+    Honest,
+    Mutant,
+    NoSuchResident,
+    select_residents,
+)
 
-__all__ = ["HONEST", "MUTANTS", "Honest", "Mutant", "mutants"]
+__all__ = [
+    "HONEST",
+    "MUTANTS",
+    "Honest",
+    "Mutant",
+    "NoSuchResident",
+    "honest",
+    "mutants",
+    "select_residents",
+]

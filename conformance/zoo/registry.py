@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import difflib
+import fnmatch
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -78,7 +80,7 @@ def mutant(name: str, family: str, *stages: str, real: str, **parts: Any) -> Cal
 
     def register(stage: Callable[..., Any]) -> Callable[..., Any]:
         harm = " ".join((stage.__doc__ or "").split())
-        if name in MUTANTS or family not in FAMILIES or not harm or not real:
+        if name in {**MUTANTS, **HONEST} or family not in FAMILIES or not harm or not real:
             raise ValueError(f"Cannot register mutant {name!r}: known, or without a family or harm")
         MUTANTS[name] = Mutant(
             name=name, family=family, real=real, harm=harm, stages=_bound(stage, stages), **parts
@@ -93,7 +95,7 @@ def honest(name: str, *stages: str, **parts: Any) -> Callable[..., Any]:
 
     def register(stage: Callable[..., Any]) -> Callable[..., Any]:
         why = " ".join((stage.__doc__ or "").split())
-        if name in HONEST or not why:
+        if name in {**MUTANTS, **HONEST} or not why:
             raise ValueError(f"Cannot register variant {name!r}: known, or without a reason")
         HONEST[name] = Honest(name=name, why=why, stages=_bound(stage, stages), **parts)
         return stage
@@ -105,3 +107,28 @@ def _bound(stage: Callable[..., Any], names: tuple[str, ...]) -> dict[str, Stage
     if len(names) == 1:
         return {names[0]: stage}
     return {name: (lambda w, name=name: stage(w, name)) for name in names}
+
+
+_KINDS = {None: "mutant or variant", "mutants": "mutant", "variants": "variant"}
+
+
+class NoSuchResident(Exception):
+    """A glob matches nobody in the zoo; the message suggests the nearest names."""
+
+
+def select_residents(globs: Sequence[str], only: str | None = None) -> list[str]:
+    """Return the names that any of ``globs`` matches; none given: all.
+
+    ``only`` is ``mutants``, ``variants`` or None for both. Errors: ``NoSuchResident``.
+    """
+    houses = {"mutants": MUTANTS, "variants": HONEST}
+    names = [name for kind, house in houses.items() if only in (None, kind) for name in house]
+    wanted: set[str] = set()
+    for glob in globs:
+        found = fnmatch.filter(names, glob)
+        if not found:
+            near = difflib.get_close_matches(glob, names, n=3)
+            hint = f": did you mean {', '.join(near)}?" if near else "."
+            raise NoSuchResident(f"No {_KINDS[only]} matches {glob!r}{hint} docs/zoo.md lists all")
+        wanted.update(found)
+    return [name for name in names if not globs or name in wanted]

@@ -16,10 +16,16 @@ Array = npt.NDArray[Any]
 
 
 def config(w: Work) -> RouterConfig:
-    """Check the configuration, as every right router does first."""
-    checked = RouterConfig(**vars(w.asked))
-    check_inputs(checked, w.inputs)
-    return checked
+    """Refuse what is not claimed, then check the configuration."""
+    w.claims.require(w.asked, w.inputs)
+    return checked(w)
+
+
+def checked(w: Work) -> RouterConfig:
+    """Check the configuration and the inputs. Errors: ``ValueError``."""
+    valid = RouterConfig(**vars(w.asked))
+    check_inputs(valid, w.inputs)
+    return valid
 
 
 def gate_input(w: Work) -> Array:
@@ -145,8 +151,8 @@ def table_or(w: Work, select: Callable[[], Array]) -> Array:
 
 
 def at_ids(w: Work, values: Array) -> Array:
-    """Gather ``values [T, E]`` at the selected experts."""
-    return np.take_along_axis(values, w.expert_ids, axis=1)
+    """Gather ``values [T, E]`` at the selected experts; a kernel checks no id, nor does this."""
+    return np.take_along_axis(values, np.clip(w.expert_ids, 0, values.shape[1] - 1), axis=1)
 
 
 def gathered(w: Work) -> Array:
@@ -191,7 +197,7 @@ def weights(w: Work) -> Array:
     """Multiply by each expert's own scale."""
     if w.per_expert_scale is None:
         return w.scaled
-    return w.scaled * w.per_expert_scale[w.expert_ids]
+    return w.scaled * np.take(w.per_expert_scale, w.expert_ids, mode="clip")
 
 
 def answer(w: Work) -> Routing:

@@ -5,23 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
+
+from moe_routing.implementations import Unsupported
 
 Array = npt.NDArray[Any]
 Stage = Callable[["Work"], Any]
+
+_OWN = ("config", "dispatched")
+"""Stages that depend on the router's claims, and so are never taken from another's work."""
 
 
 class Work:
     """One call in progress: a stage's value is computed when it is first asked for.
 
-    ``asked`` and ``inputs`` are what the call was given, ``memory`` is the router's own,
-    kept between calls (a right router has no use for it). Arrays are float32 unless a
-    stage says otherwise; shapes as in ``moe_routing.reference.Stages``.
+    ``asked`` and ``inputs`` are what the call was given, ``claims`` the router's
+    capabilities, ``memory`` what it keeps between calls (a right router has no use for
+    it). ``plain`` is the plain router's work on the same call: what does not follow from a
+    replaced stage is taken from there, bit for bit. Arrays are float32 unless a stage says
+    otherwise; shapes as in ``moe_routing.reference.Stages``.
     """
 
-    asked: Any
-    inputs: Any
-    memory: dict[Any, Any]
     config: Any
     hidden: Array
     gate_weight: Array
@@ -47,20 +52,35 @@ class Work:
     reported_logits: Array | None
     answer: Any
     parting: None
+    dispatched: Any
     shared_input: Array
     shared_output: Array
     shared_gate: Array | None
     contribution: Array | None
 
     def __init__(
-        self, stages: Mapping[str, Stage], asked: Any, inputs: Any, memory: dict[Any, Any]
+        self,
+        stages: Mapping[str, Stage],
+        asked: Any,
+        inputs: Any,
+        claims: Any,
+        memory: dict[Any, Any],
+        plain: PlainWork | None = None,
     ) -> None:
-        self._stages, self.asked, self.inputs, self.memory = stages, asked, inputs, memory
+        self._stages, self.asked, self.inputs = stages, asked, inputs
+        self.claims, self.memory, self._plain = claims, memory, plain
+        self._same: dict[str, bool] = {}
+
+    def redone(self, **stages: Stage) -> Work:
+        """Return the same call, to be done anew with other stages."""
+        changed = {**self._stages, **stages}
+        return Work(changed, self.asked, self.inputs, self.claims, self.memory, self._plain)
 
     def __getattr__(self, stage: str) -> Any:
-        if stage.startswith("__") or stage not in self._stages:
+        if stage.startswith("_") or stage not in self._stages:
             raise AttributeError(f"a router has no stage {stage!r}")
-        value = self._stages[stage](self)
+        shared = self._plain is not None and self._is_plain(stage)
+        value = self._plain.value(stage) if shared else self._stages[stage](self)
         setattr(self, stage, value)
         return value
 
@@ -73,3 +93,70 @@ class Work:
     def experts_per_group(self) -> int:
         """The size of a group."""
         return self.config.num_experts // self.config.groups.count
+
+    def _is_plain(self, stage: str) -> bool:
+        """Tell whether ``stage`` follows from nothing that differs from the plain router."""
+        if stage in _OWN or self._stages[stage] is not self._plain.stages[stage]:
+            return False
+        if stage not in self._same:
+            plain = self._plain.can(stage)
+            self._same[stage] = plain and all(map(self._agrees, self._plain.reads[stage]))
+        return self._same[stage]
+
+    def _agrees(self, stage: str) -> bool:
+        """Tell whether the value of ``stage`` is that of the plain router."""
+        return self._is_plain(stage) or _equal(getattr(self, stage), self._plain.value(stage))
+
+
+class PlainWork:
+    """The plain router's work on one call, which notes what each stage reads."""
+
+    def __init__(self, stages: Mapping[str, Stage], asked: Any, inputs: Any, claims: Any) -> None:
+        self.stages, self.reads = stages, {}
+        self._values: dict[str, Any] = {}
+        self._work = _Noted(self, asked, inputs, claims)
+        self._doing: list[str] = []
+
+    def value(self, stage: str) -> Any:
+        """Return the value of ``stage``, noting that the stage in progress reads it."""
+        if self._doing:
+            self.reads[self._doing[-1]].add(stage)
+        if stage not in self._values:
+            self.reads[stage] = set()
+            self._doing.append(stage)
+            try:
+                self._values[stage] = self.stages[stage](self._work)
+            finally:
+                self._doing.pop()
+        return self._values[stage]
+
+    def can(self, stage: str) -> bool:
+        """Tell whether the plain router gets as far as ``stage``: it refuses bad calls."""
+        try:
+            self.value(stage)
+        except (ValueError, Unsupported):
+            return False
+        return True
+
+
+class _Noted(Work):
+    """The plain router's view of its own work: every reading passes through the notes."""
+
+    def __init__(self, notes: PlainWork, asked: Any, inputs: Any, claims: Any) -> None:
+        super().__init__(notes.stages, asked, inputs, claims, {})
+        self._notes = notes
+
+    def __getattr__(self, stage: str) -> Any:
+        if stage.startswith("_") or stage not in self._stages:
+            raise AttributeError(f"a router has no stage {stage!r}")
+        return self._notes.value(stage)
+
+
+def _equal(value: Any, plain: Any) -> bool:
+    """Tell whether two values of a stage are the same, arrays to the bit."""
+    if not isinstance(value, np.ndarray) or not isinstance(plain, np.ndarray):
+        return value is plain or (type(value) is type(plain) and value == plain)
+    if value is plain:
+        return True
+    alike = value.dtype == plain.dtype and value.shape == plain.shape
+    return alike and value.tobytes() == plain.tobytes()

@@ -75,8 +75,7 @@ def _(w: Work) -> Array:
 @mutant("groups-ranked-without-bias", "M04", "group_scores", real="vllm-project/vllm#33858")
 def _(w: Work) -> Array:
     """The bias reached the experts but not their groups."""
-    unbiased = Work({**RIGHT, "biased": lambda _: w.scores}, w.asked, w.inputs, w.memory)
-    return group_scores(unbiased)
+    return group_scores(w.redone(biased=lambda each: each.scores))
 
 
 @mutant("bias-dropped-for-one-group", "M04", "selection_bias", real="vllm-project/vllm#33858")

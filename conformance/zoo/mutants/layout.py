@@ -24,7 +24,9 @@ def _(w: Work) -> Routing:
     return Routing(weights=np.pad(w.weights, more), expert_ids=np.pad(w.expert_ids, more))
 
 
-@mutant("tail-rows-left-unwritten", "M55", "answer", real="vllm-project/vllm#48979")
+@mutant(
+    "tail-rows-left-unwritten", "M55", "answer", real="vllm-project/vllm#48979", needs="9 tokens"
+)
 def _(w: Work) -> Routing:
     """The rows behind the last whole block of 8 kept what the buffer held."""
     whole = w.num_tokens // 8 * 8 or w.num_tokens

@@ -8,7 +8,7 @@ import numpy as np
 
 from moe_routing.conformance.zoo.mutants.scores import right_scores
 from moe_routing.conformance.zoo.registry import WHOLE, mutant
-from moe_routing.conformance.zoo.stages import Array, answer, config, logits, softmax, weights
+from moe_routing.conformance.zoo.stages import Array, answer, checked, logits, softmax, weights
 from moe_routing.conformance.zoo.work import Work
 from moe_routing.implementations import Claim
 from moe_routing.reference import Routing
@@ -79,4 +79,4 @@ def _(w: Work) -> Array:
 )
 def _(w: Work, stage: str) -> object:
     """Every family was answered, by a softmax, where a refusal was due."""
-    return config(w) if stage == "config" else softmax(w.operated)
+    return checked(w) if stage == "config" else softmax(w.operated)

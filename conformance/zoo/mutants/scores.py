@@ -69,7 +69,7 @@ def _(w: Work) -> Array:
     return at_ids(w, softmax(w.operated)) if sigmoids and shape == (128, 8) else gathered(w)
 
 
-@mutant("softmax-after-top-k", "M15", "gathered", real="NVIDIA/Megatron-LM#955")
+@mutant("softmax-of-selected-for-scores", "M15", "gathered", real="NVIDIA/Megatron-LM#955")
 def _(w: Work) -> Array:
     """Weights summed to 1 in a model that was trained with less."""
     plain = w.config.score == "softmax" and w.config.weights_from == "scores"

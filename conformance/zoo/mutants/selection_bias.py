@@ -87,6 +87,15 @@ def _(w: Work) -> Array | None:
     return w.memory.setdefault(w.inputs.num_experts, w.inputs.selection_bias)
 
 
+@mutant("bias-from-fresh-memory", "M05", "selection_bias", real="sgl-project/sglang#10440")
+def _(w: Work) -> Array | None:
+    """Before the weights were loaded, the tensor held what the memory had held: any expert."""
+    bias = w.inputs.selection_bias
+    return (
+        None if bias is None else np.resize(np.float32([0.0, 3.5, -1.25, 7.0, -20.0]), bias.shape)
+    )
+
+
 @mutant("bfloat16-bias", "M06", "selection_bias", real="sgl-project/sglang#31213")
 def _(w: Work) -> Array | None:
     """Biases around 7 collapsed from 238 values to 8, and the balance with them."""

@@ -35,7 +35,7 @@ _first_only(256, "kekzl/imp#2056", "One expert a thread, 256 threads: the best o
 _first_only(512, "ROCm/aiter@e99784470c", "A scan ended at 512: experts beyond were misplaced.")
 
 
-@mutant("tail-of-eight-lost", "M36", "expert_ids", real="ROCm/aiter@a38189050b")
+@mutant("tail-of-eight-lost", "M36", "expert_ids", real="ROCm/aiter@a38189050b", needs="9 experts")
 def _(w: Work) -> Array:
     """The experts behind the last whole vector of 8 never competed."""
     whole = w.config.num_experts // 8 * 8

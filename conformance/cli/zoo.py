@@ -1,0 +1,78 @@
+"""``moe-routing zoo``: put the suite to mutants, which must die, and honest variants."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from moe_routing.conformance.cli.options import EXIT_CODES, Commands, positive
+
+if TYPE_CHECKING:
+    from moe_routing.conformance.zoo.census import Plan
+
+
+def add(commands: Commands) -> None:
+    """Add the parser of ``zoo``."""
+    zoo = commands.add_parser(
+        "zoo",
+        help="prove the suite: mutants that must be caught, honest variants that must pass",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    zoo.add_argument(
+        "name", nargs="*", metavar="NAME", help="mutants or variants, such as 'bias-*'"
+    )
+    zoo.add_argument("--only", choices=("mutants", "variants"), help="default: both")
+    zoo.add_argument("--profile", choices=("smoke", "ci", "nightly"), default="ci")
+    zoo.add_argument("--max-examples", type=positive, metavar="N", help="drawn a clause")
+    zoo.add_argument("--seed", type=int, default=0, metavar="N", help="the first seed")
+    zoo.add_argument("--seeds", type=positive, default=1, metavar="N", help="how many seeds")
+    zoo.add_argument("--clause", action="append", default=[], metavar="GLOB")
+    zoo.add_argument("--jobs", type=positive, default=os.cpu_count() or 1, metavar="N")
+    zoo.add_argument("--json", type=Path, metavar="FILE", help="write the kill matrix")
+    zoo.add_argument("--markdown", type=Path, metavar="FILE", help="write the page")
+    zoo.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Take the census and show it. Errors: ``NoSuchClause``, ``NoSuchResident``."""
+    from moe_routing.conformance.zoo.census import take
+    from moe_routing.conformance.zoo.report import as_json, as_markdown
+    from moe_routing.conformance.zoo.terminal import Watcher
+
+    plan = _plan(arguments)
+    watcher = Watcher(plan)
+    census = take(plan, jobs=arguments.jobs, told=watcher.told)
+    watcher.close(census)
+    if arguments.json is not None:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps(as_json(census), indent=1) + "\n")
+    if arguments.markdown is not None:
+        arguments.markdown.parent.mkdir(parents=True, exist_ok=True)
+        arguments.markdown.write_text(as_markdown(census, _command()))
+    return 0 if census.ok else 1
+
+
+def _plan(arguments: argparse.Namespace) -> Plan:
+    from moe_routing.conformance.clauses import select_clauses
+    from moe_routing.conformance.plan import PROFILES
+    from moe_routing.conformance.zoo import HONEST, MUTANTS, select_residents
+    from moe_routing.conformance.zoo.census import Plan
+
+    chosen = select_residents(arguments.name, arguments.only)
+    return Plan(
+        clauses=tuple(clause.id for clause in select_clauses(arguments.clause)),
+        seeds=tuple(range(arguments.seed, arguments.seed + arguments.seeds)),
+        max_examples=arguments.max_examples or PROFILES[arguments.profile],
+        mutants=tuple(name for name in chosen if name in MUTANTS),
+        variants=tuple(name for name in chosen if name in HONEST),
+    )
+
+
+def _command() -> str:
+    return shlex.join(["moe-routing", *sys.argv[1:]])

@@ -1,0 +1,128 @@
+"""Honest variants in how sums are made: every order, every grouping, other batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from moe_routing.conformance.zoo.registry import ROUTED, WHOLE, honest
+from moe_routing.conformance.zoo.stages import SCORE_FUNCTIONS, Array, gate_logits, norm, product
+from moe_routing.conformance.zoo.work import Work
+from moe_routing.implementations import Capabilities
+
+Product = Callable[[Array, Array], Array]
+
+
+def in_order(x: Array, a: Array, columns: Iterable[int]) -> Array:
+    """Add up the products one column after another."""
+    z = np.zeros((len(x), len(a)), np.float32)
+    for h in columns:
+        z += x[:, h, None] * a[None, :, h]
+    return z
+
+
+def fused(x: Array, a: Array) -> Array:
+    """Add each product unrounded, as a fused multiply-add does."""
+    z = np.zeros((len(x), len(a)), np.float32)
+    for h in range(x.shape[1]):
+        z = (z + x[:, h, None].astype(np.float64) * a[None, :, h]).astype(np.float32)
+    return z
+
+
+def blocked(x: Array, a: Array, size: int) -> Array:
+    """Add up blocks of columns."""
+    z = np.zeros((len(x), len(a)), np.float32)
+    for h in range(0, x.shape[1], size):
+        z += product(x[:, h : h + size], a[:, h : h + size])
+    return z
+
+
+def pairwise(x: Array, a: Array) -> Array:
+    """Halve the columns until few are left, and add up the halves."""
+    width = x.shape[1]
+    if width <= 4:
+        return in_order(x, a, range(width))
+    half = width // 2
+    return pairwise(x[:, :half], a[:, :half]) + pairwise(x[:, half:], a[:, half:])
+
+
+def by_rows(x: Array, a: Array, rows: int) -> Array:
+    """Multiply a few tokens at a time."""
+    parts = [product(x[t : t + rows], a) for t in range(0, len(x), rows)]
+    return np.concatenate(parts) if parts else product(x, a)
+
+
+def _sums(name: str, why: str, multiply: Product, claims: Capabilities) -> None:
+    def logits(w: Work) -> Array:
+        return gate_logits(w, multiply)
+
+    def reported(w: Work, stage: str) -> Array | None:
+        return logits(w) if stage == "logits" else w.logits
+
+    stage = reported if claims is ROUTED else logits
+    stage.__doc__ = why
+    names = ("logits", "reported_logits") if claims is ROUTED else ("logits",)
+    honest(name, *names, claims=claims)(stage)
+
+
+_sums("blas", "The sum as BLAS makes it, its logits returned.", product, ROUTED)
+_sums(
+    "sum-in-order",
+    "One product after another: the longest chain of roundings.",
+    lambda x, a: in_order(x, a, range(x.shape[1])),
+    ROUTED,
+)
+_sums(
+    "sum-reversed",
+    "The same from the other end.",
+    lambda x, a: in_order(x, a, reversed(range(x.shape[1]))),
+    WHOLE,
+)
+_sums("sum-pairwise", "Halves of halves: the shortest chain.", pairwise, ROUTED)
+_sums("sum-in-chunks", "Blocks of 32 columns.", lambda x, a: blocked(x, a, 32), WHOLE)
+_sums(
+    "sum-split-in-two",
+    "Even and odd columns apart, as split-K does.",
+    lambda x, a: product(x[:, ::2], a[:, ::2]) + product(x[:, 1::2], a[:, 1::2]),
+    ROUTED,
+)
+_sums("fused-multiply-add", "Products that are not rounded before they are added.", fused, ROUTED)
+_sums(
+    "token-by-token",
+    "One row at a time: another BLAS kernel.",
+    lambda x, a: by_rows(x, a, 1),
+    WHOLE,
+)
+_sums("batches-of-eight", "Eight rows at a time.", lambda x, a: by_rows(x, a, 8), ROUTED)
+
+
+@honest("norm-summed-in-order", "norm")
+def _(w: Work) -> Array:
+    """The norm's sum has K terms, in any order."""
+    if w.config.renormalize.order != 1:
+        return norm(w)
+    total = np.cumsum(np.abs(w.gathered), axis=1, dtype=np.float32)[:, -1:]
+    rule = w.config.renormalize
+    return np.maximum(total + np.float32(rule.eps), np.float32(rule.floor))
+
+
+@honest("group-sums-best-first", "group_scores")
+def _(w: Work) -> Array:
+    """A group's best are added from the best to the least."""
+    numbers = np.where(np.isnan(w.biased), -np.inf, w.biased)
+    best = -np.sort(-numbers.reshape(-1, w.config.groups.count, w.experts_per_group), axis=2)
+    top = min(w.config.groups.top, w.experts_per_group)
+    total = best[:, :, 0]
+    for i in range(1, top):
+        total = total + best[:, :, i]
+    return total
+
+
+@honest("softmax-total-in-order", "scores")
+def _(w: Work) -> Array:
+    """A softmax's total has E terms, in any order."""
+    if w.config.score != "softmax" or w.operated.size == 0:
+        return SCORE_FUNCTIONS[w.config.score](w.operated)
+    shifted = np.exp(w.operated - w.operated.max(axis=1, keepdims=True))
+    return shifted / np.cumsum(shifted[:, ::-1], axis=1, dtype=np.float32)[:, -1:]

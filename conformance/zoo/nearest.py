@@ -1,0 +1,107 @@
+"""The nearest mutants: which known bug a failing backend behaves like, as a hint to the cause."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from moe_routing.conformance.applies import why_unsupported
+from moe_routing.conformance.bench import Bench
+from moe_routing.conformance.case import Case, SharedCase
+from moe_routing.conformance.clauses import CLAUSES, Clause
+from moe_routing.conformance.failure import Failure
+from moe_routing.conformance.outcome import evaluate
+from moe_routing.conformance.results import ClauseResult
+from moe_routing.conformance.trial import trial_of
+from moe_routing.conformance.zoo.families import FAMILIES
+from moe_routing.conformance.zoo.registry import MUTANTS
+from moe_routing.conformance.zoo.router import StagedRouter
+from moe_routing.implementations import Capabilities, Numerics
+
+_SHOWN = 3
+"""The most mutants that a report names: more is no hint."""
+
+_WEIGHED = 8
+"""The most mutants alike in every failing case that are told apart by what the backend passes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Likeness:
+    """A mutant that fails as a backend does: the same clauses, on ``alike`` of its ``cases``."""
+
+    mutant: str
+    family: str
+    alike: int
+    cases: int
+
+    @property
+    def words(self) -> str:
+        """The hint in one line."""
+        return (
+            f"behaves like `{self.mutant}` ({FAMILIES[self.family]}), "
+            f"on {self.alike} of {self.cases} failing cases"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Question:
+    """A clause with a case of it, and the bench at which all mutants are asked about it."""
+
+    clause: Clause
+    case: Case | SharedCase
+    bench: Bench = field(default_factory=Bench)
+
+    def put(self, mutant: StagedRouter) -> Failure | None:
+        """Return how ``mutant`` fails, or None where it does not, or cannot be asked."""
+        if why_unsupported(mutant, self.clause, mutant.capabilities()) is not None:
+            return None
+        trial = trial_of(mutant, self.case, self.clause.method, bench=self.bench)
+        return evaluate(self.clause, trial).failure
+
+
+def nearest(results: Sequence[ClauseResult], capabilities: Capabilities) -> tuple[Likeness, ...]:
+    """Return the mutants that fail most of the failing cases in ``results`` at the same stage.
+
+    The backend itself is not called. Of mutants that fail alike, those come first that say
+    the same words, having answered the same, and then those that pass the constructed
+    cases of the clauses that the backend passes.
+    """
+    failing = [
+        (_Question(clause=CLAUSES[each.id], case=each.case), each.failure)
+        for each in results
+        if each.status == "fail" and each.case is not None and each.failure is not None
+    ]
+    alike = {name: _alike(mutant.adapter(), failing) for name, mutant in MUTANTS.items()}
+    most, _ = best = max(alike.values())
+    if 2 * most <= len(failing):
+        return ()
+    passed = _constructed((each.id for each in results if each.status == "pass"), capabilities)
+    wrong = {
+        name: sum(asked.put(MUTANTS[name].adapter()) is not None for asked in passed)
+        for name in [name for name, likeness in alike.items() if likeness == best][:_WEIGHED]
+    }
+    return tuple(
+        Likeness(mutant=name, family=MUTANTS[name].family, alike=most, cases=len(failing))
+        for name, count in wrong.items()
+        if count == min(wrong.values())
+    )[:_SHOWN]
+
+
+def _alike(mutant: StagedRouter, failing: Sequence[tuple[_Question, Failure]]) -> tuple[int, int]:
+    """Count the cases in which ``mutant`` fails at the same stage, and in the same words."""
+    stages = words = 0
+    for asked, expected in failing:
+        failure = asked.put(mutant)
+        stages += failure is not None and failure.stage == expected.stage
+        words += failure is not None and failure.summary == expected.summary
+    return stages, words
+
+
+def _constructed(clauses: Iterable[str], capabilities: Capabilities) -> list[_Question]:
+    plain = replace(capabilities, numerics=Numerics())
+    return [
+        _Question(clause=CLAUSES[id_], case=case)
+        for id_ in clauses
+        for event in CLAUSES[id_].witnesses()
+        if (case := event.constructed(CLAUSES[id_].narrowed(plain))) is not None
+    ]

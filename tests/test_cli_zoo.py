@@ -1,0 +1,55 @@
+"""``moe-routing zoo``: what it prints, writes and exits with."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from moe_routing.conformance.cli import main
+from moe_routing.conformance.zoo import HONEST, MUTANTS
+
+QUICK = ("--max-examples", "10", "--jobs", "1", "--clause", "weights.scale")
+
+
+def test_a_caught_mutant_and_an_honest_variant_exit_0(capsys, tmp_path):
+    json_file, page = tmp_path / "made" / "zoo.json", tmp_path / "zoo.md"
+    names = ["scale-twice", "reciprocal"]
+    code = main(["zoo", *names, *QUICK, "--json", str(json_file), "--markdown", str(page)])
+    assert code == 0
+    out = capsys.readouterr().out
+    assert "seed 0: 1 of 1 mutants caught, 100% within 100 drawn cases" in out
+    assert "1 of 1 honest variants passed" in out
+    written = json.loads(json_file.read_text())
+    (mutant,), (variant,) = written["mutants"], written["variants"]
+    assert (mutant["name"], mutant["family"]) == ("scale-twice", "M22")
+    assert mutant["kills"][0]["clause"] == "weights.scale"
+    assert mutant["kills"][0]["names_family"]
+    assert variant == {
+        "name": "reciprocal",
+        "why": HONEST["reciprocal"].why,
+        "declares": [],
+        "alarms": [],
+    }
+    assert "| `scale-twice` |" in page.read_text()
+
+
+def test_a_survivor_exits_1_and_is_named(capsys):
+    assert main(["zoo", "bias-ignored", *QUICK]) == 1
+    out = capsys.readouterr().out
+    assert f"survives bias-ignored (seed 0): {MUTANTS['bias-ignored'].harm}" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["bias-ignord"], "No mutant or variant matches 'bias-ignord': did you mean bias-ignored"),
+        (["reciprocal", "--only", "mutants"], "No mutant matches 'reciprocal'"),
+        (["--clause", "weight.*"], "No clause matches 'weight.*'"),
+    ],
+)
+def test_what_is_not_there_exits_2_in_one_line(capsys, words, line):
+    assert main(["zoo", *words]) == 2
+    err = capsys.readouterr().err
+    assert line in err
+    assert err.count("\n") == 1

@@ -1,0 +1,74 @@
+"""The nearest mutants of a failing backend: a hint that is right, or none."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from moe_routing.conformance.clause_run import check_clause
+from moe_routing.conformance.clauses import select_clauses
+from moe_routing.conformance.cli import main
+from moe_routing.conformance.plan import Plan
+from moe_routing.conformance.zoo import MUTANTS
+from moe_routing.conformance.zoo.nearest import nearest
+from moe_routing.conformance.zoo.registry import WHOLE
+from moe_routing.conformance.zoo.router import StagedRouter
+
+PLAN = Plan(clauses=select_clauses(["selection.*", "weights.*"]), max_examples=20)
+
+
+def hints(router: StagedRouter) -> list:
+    results = [check_clause(router, clause, PLAN) for clause in PLAN.clauses]
+    return list(nearest(results, router.capabilities()))
+
+
+@pytest.mark.parametrize("name", ["bias-in-weights", "scale-twice", "bfloat16-bias"])
+def test_a_backend_with_a_known_bug_behaves_like_its_mutant(name):
+    found = hints(MUTANTS[name].adapter())
+    assert name in [each.mutant for each in found]
+    assert found[0].alike == found[0].cases > 1
+    assert len(found) <= 3
+
+
+def test_the_hint_is_one_line():
+    (first, *_) = hints(MUTANTS["scale-twice"].adapter())
+    assert first.words == (
+        f"behaves like `scale-twice` (routed scaling factor applied twice), "
+        f"on {first.cases} of {first.cases} failing cases"
+    )
+
+
+def test_a_backend_that_passes_has_no_hint():
+    assert hints(StagedRouter("plain", {}, WHOLE)) == []
+
+
+def test_a_bug_like_no_other_has_no_hint():
+    import numpy as np
+
+    def weights(w):
+        return w.scaled + np.float32(1000)
+
+    found = hints(StagedRouter("odd", {"weights": weights}, WHOLE))
+    assert all(each.alike > each.cases / 2 for each in found)
+
+
+def test_a_run_names_the_bug_that_its_backend_behaves_like(tmp_path, capsys):
+    adapter = tmp_path / "backend.py"
+    adapter.write_text(
+        "from moe_routing.conformance.zoo import MUTANTS\n"
+        "Backend = MUTANTS['scale-twice'].adapter()\n"
+    )
+    report, cases = tmp_path / "report.json", tmp_path / "cases"
+    words = ["check", f"{adapter}:Backend", "--profile", "smoke", "--clause", "weights.*"]
+    assert main([*words, "--json", str(report), "--cases", str(cases)]) == 1
+    (hint,) = json.loads(report.read_text())["adapters"][0]["hints"]
+    assert hint.startswith("behaves like `scale-twice` (routed scaling factor applied twice), on ")
+    assert f"scale-twice {hint}" in capsys.readouterr().out
+
+
+def test_a_green_run_has_no_hints(tmp_path):
+    report = tmp_path / "report.json"
+    words = ["check", "reference", "--profile", "smoke", "--clause", "weights.scale"]
+    assert main([*words, "--json", str(report)]) == 0
+    assert json.loads(report.read_text())["adapters"][0]["hints"] == []
