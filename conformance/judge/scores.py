@@ -114,9 +114,9 @@ def softmax_bounds(logits: Interval, form: FloatFormat) -> ScoreBounds:
         numerators.lo.sum(axis=1, keepdims=True), numerators.hi.sum(axis=1, keepdims=True)
     )
     denominator = total.widen(logits.lo.shape[1], u)
+    scores = _own_share(numerators, total, lost, form)
     stored = numerators.widen_nonnegative(division(form), u, tiny * np.maximum(denominator.hi, 1.0))
     numerators = _zero_where(lost, stored)
-    scores = _own_share(numerators, total, lost, form)
     norm = _LOGARITHM * (np.abs(shift) + logarithm) + ELEMENTARY * logarithm
     kept = store * (np.abs(shift) + 2.0 * logarithm)  # the sum's logarithm, then the norm's
     return ScoreBounds(
