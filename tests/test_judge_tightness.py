@@ -2,7 +2,8 @@
 
 A case is one token of known logits. Its most selected weight may err by the stated number of
 units of roundoff, to first order: an error of 0.95 of that is right, one of 1.1 times it is
-wrong, and so is one four times as large, in either direction. So no hole hides in a bound that is wider than its derivation.
+wrong, and so is one four times as large, in either direction. So no hole hides in a bound that
+is wider than its derivation.
 """
 
 from __future__ import annotations
