@@ -17,7 +17,7 @@ from moe_routing.conformance.known import Divergence
 from moe_routing.conformance.outcome import Outcome, evaluate
 from moe_routing.conformance.plan import Plan
 from moe_routing.conformance.reducer import reduce_case
-from moe_routing.conformance.replayed import replay_case
+from moe_routing.conformance.replayed import replay_case, still_breaking
 from moe_routing.conformance.results import ClauseResult, Status
 from moe_routing.conformance.search import draw_cases
 from moe_routing.conformance.trial import SharedTrial, Trial, trial_of
@@ -31,7 +31,7 @@ def check_clause(adapter: Adapter, clause: Clause, plan: Plan) -> ClauseResult:
     Errors: ``BackendMissing``.
     """
     listed = plan.listed(adapter.name, clause)
-    breaks = {each.id: replay_case(adapter, clause, each.witness).broken for each in listed}
+    breaks = still_breaking(listed, lambda case: replay_case(adapter, clause, case))
     result = search_clause(adapter, clause, plan, breaks)
     if result.status != "known":
         return result

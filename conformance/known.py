@@ -1,7 +1,7 @@
 """Known divergences: what a backend is known to do otherwise, why, and where exactly.
 
 A TOML file lists them; each names its clause, a reason, a link, the region of cases it
-covers (``when``), a witness, a case that must still break the clause, and the other
+covers (``when``), witnesses, cases that must still break the clause, and the other
 clauses that it ``affects``. The region is left out of the search in all of them, so that
 a known divergence neither costs time nor hides another one.
 """
@@ -36,7 +36,8 @@ class Divergence:
     ``when`` maps a field of the configuration (``score``, ``groups.fill``), an axis of the
     inputs (``selection_bias``), ``dtype`` or ``tokens`` to the values it covers, and
     ``events`` to events of the case. Without ``when`` the region is every case. ``place``
-    is where it is written, as ``file:line``.
+    is where it is written, as ``file:line``. Several ``witnesses`` serve adapters that claim
+    different things: each adapter is held to those that it claims.
     """
 
     id: str
@@ -44,7 +45,7 @@ class Divergence:
     clause: str
     reason: str
     link: str
-    witness: Case | SharedCase
+    witnesses: tuple[Case | SharedCase, ...]
     affects: tuple[str, ...] = ()
     when: Region = field(default_factory=dict)
     place: str = ""
@@ -56,7 +57,7 @@ class Divergence:
 
     def covers(self, facts: Any, case: Case | SharedCase) -> bool:
         """Tell whether ``case`` lies in the region; ``facts`` as in ``holds``."""
-        return type(case) is type(self.witness) and holds(self.when, facts, case)
+        return type(case) is type(self.witnesses[0]) and holds(self.when, facts, case)
 
 
 def load_known(path: Path) -> list[Divergence]:
@@ -91,8 +92,9 @@ def _divergence(path: Path, number: int, entry: dict[str, Any], place: str) -> D
     affects = tuple(_listed(entry.get("affects", [])))
     _check_clauses(where, entry["clause"], affects)
     try:
-        witness, _ = load_case(path.parent / entry["witness"])
-        check_region(when, witness)
+        witnesses = tuple(_witness(path, where, name) for name in _listed(entry["witness"]))
+        for witness in witnesses:
+            check_region(when, witness)
     except (CaseError, ValueError) as error:
         raise KnownError(f"{where}: {error}") from error
     return Divergence(
@@ -101,7 +103,7 @@ def _divergence(path: Path, number: int, entry: dict[str, Any], place: str) -> D
         clause=entry["clause"],
         reason=entry["reason"],
         link=entry["link"],
-        witness=witness,
+        witnesses=witnesses,
         affects=affects,
         when=when,
         place=place,
@@ -115,7 +117,7 @@ def _check_keys(where: str, entry: dict[str, Any]) -> None:
     unknown = sorted(set(entry) - {*_REQUIRED, *_OPTIONAL})
     if unknown:
         raise KnownError(f"{where}: unknown keys {unknown}; known are {[*_REQUIRED, *_OPTIONAL]}")
-    for name in ("id", "clause", "reason", "link", "witness"):
+    for name in ("id", "clause", "reason", "link"):
         if not isinstance(entry[name], str):
             raise KnownError(f"{where}: {name} is {entry[name]!r}, but should be a string")
     for name in ("adapters", "affects"):
@@ -136,6 +138,12 @@ def _check_clauses(where: str, clause: str, affects: tuple[str, ...]) -> None:
 def _nearest(name: str) -> str:
     near = difflib.get_close_matches(name, CLAUSES, n=1)
     return f"; did you mean {near[0]}?" if near else "; `moe-routing clauses` lists all"
+
+
+def _witness(path: Path, where: str, name: Any) -> Case | SharedCase:
+    if not isinstance(name, str):
+        raise KnownError(f"{where}: witness is {name!r}, but should be a string, or a list of them")
+    return load_case(path.parent / name)[0]
 
 
 def _listed(value: Any) -> list[Any]:

@@ -58,7 +58,8 @@ def _check_id(path: Path, id_: str, known: Sequence[Divergence]) -> None:
 def _check_witness(added: Divergence) -> None:
     """Refuse a region that its own witness is not in; events go unread here."""
     for name, values in added.when.items():
-        if name != "events" and not holds({name: values}, None, added.witness):
+        held = all(holds({name: values}, None, case) for case in added.witnesses)
+        if name != "events" and not held:
             raise KnownError(f"when.{name} = {list(values)} leaves out the case itself")
 
 
@@ -105,9 +106,15 @@ def remove_entries(path: Path, ids: Sequence[str]) -> None:
             end = _end(lines, starts[number], [*starts, len(lines)][number + 1])
             del lines[starts[number] : end]
     path.write_text("".join(lines).rstrip() + "\n" if lines else "")
+    needed = {name for entry in kept for name in _witnesses(entry)}
     for entry in entries:
-        if entry not in kept and all(entry["witness"] != each["witness"] for each in kept):
-            (path.parent / entry["witness"]).unlink(missing_ok=True)
+        for name in set(_witnesses(entry)) - needed:
+            (path.parent / name).unlink(missing_ok=True)
+
+
+def _witnesses(entry: dict[str, Any]) -> list[str]:
+    named = entry["witness"]
+    return named if isinstance(named, list) else [named]
 
 
 def _end(lines: Sequence[str], start: int, end: int) -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from moe_routing.conformance.case import Case, SharedCase
 from moe_routing.conformance.clauses import Clause
+from moe_routing.conformance.known import Divergence
 from moe_routing.conformance.outcome import evaluate, layout_of
 from moe_routing.conformance.results import BROKEN, Status
 from moe_routing.conformance.trial import trial_of
@@ -24,6 +26,21 @@ class Replayed:
     def broken(self) -> bool:
         """Whether the case breaks the clause."""
         return self.status in BROKEN
+
+
+def still_breaking(
+    listed: Iterable[Divergence], replay: Callable[[Case | SharedCase], Replayed]
+) -> dict[str, bool]:
+    """Tell, by their ids, which divergences are still there, from replays of their witnesses.
+
+    An adapter is held to the witnesses that it claims, and has to claim one.
+    """
+    return {each.id: _all_broken([replay(case) for case in each.witnesses]) for each in listed}
+
+
+def _all_broken(replays: Sequence[Replayed]) -> bool:
+    claimed = [each for each in replays if each.status != "unsupported"]
+    return bool(claimed) and all(each.broken for each in claimed)
 
 
 def replay_case(adapter: Adapter, clause: Clause, case: Case | SharedCase) -> Replayed:

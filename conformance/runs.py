@@ -151,7 +151,7 @@ def _keep_cases(result: AdapterResult, folder: Path | None, twins: int) -> Adapt
     """Write the failing cases of an adapter; ``twins`` of its name were checked before it."""
     if folder is None:
         return result
-    name = result.name.replace("/", "_") + (f"-{twins + 1}" if twins else "")
+    name = result.name.replace("/", "_").replace(":", "_") + (f"-{twins + 1}" if twins else "")
     kept = []
     for each in result.clauses:
         if each.case is not None:

@@ -18,8 +18,10 @@ from moe_routing.implementations.protocol import (
 )
 from moe_routing.implementations.registry import (
     AdapterError,
+    expand,
     find_adapter,
     load_adapter,
+    out_of_scope,
     registered,
     shipped_known,
 )
@@ -46,8 +48,10 @@ __all__ = [
     "SharesExperts",
     "TorchInputs",
     "Unsupported",
+    "expand",
     "find_adapter",
     "load_adapter",
+    "out_of_scope",
     "registered",
     "shipped_known",
     "torch_inputs",

@@ -1,8 +1,12 @@
-"""Finding adapters: a registered name, ``module:attr``, ``file.py:attr``, an entry point."""
+"""Finding adapters: a registered name, ``module:attr``, ``file.py:attr``, an entry point.
+
+A name may stand for many adapters: a family's, or a glob such as ``transformers:glm*``.
+"""
 
 from __future__ import annotations
 
 import difflib
+import fnmatch
 import importlib
 import importlib.util
 import inspect
@@ -25,6 +29,13 @@ SHIPPED = {
 }
 """The adapters of this distribution, by name."""
 
+FAMILIES = {"transformers": "moe_routing.implementations.transformers"}
+"""The modules that hold many adapters each, by the name that stands for all of them.
+
+``transformers:qwen3_moe`` is one. A module has ``MEMBERS``, the names of its adapters,
+``OUT_OF_SCOPE``, why there is none for some others, and each adapter as an attribute.
+"""
+
 
 class AdapterError(Exception):
     """An adapter could not be found, imported or built; the message says the mend."""
@@ -33,7 +44,30 @@ class AdapterError(Exception):
 def registered() -> dict[str, str]:
     """Return where each registered adapter lives, by name: shipped, then entry points."""
     found = {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
-    return {**found, **SHIPPED}
+    members = {
+        f"{family}:{name}": f"{module}:{name}"
+        for family, module in FAMILIES.items()
+        for name in importlib.import_module(module).MEMBERS
+    }
+    return {**found, **SHIPPED, **members}
+
+
+def out_of_scope() -> dict[str, str]:
+    """Return why there is no adapter for some routers of a family, by the name it would have."""
+    return {
+        f"{family}:{name}": reason
+        for family, module in FAMILIES.items()
+        for name, reason in importlib.import_module(module).OUT_OF_SCOPE.items()
+    }
+
+
+def expand(reference: str) -> list[str]:
+    """Return the references that ``reference`` stands for: a family's members, a glob's matches.
+
+    Anything else stands for itself, whether or not there is such an adapter.
+    """
+    pattern = f"{reference}:*" if reference in FAMILIES else reference
+    return fnmatch.filter(registered(), pattern) or [reference]
 
 
 def shipped_known() -> list[Path]:
@@ -65,7 +99,11 @@ def find_adapter(reference: str) -> tuple[str, str]:
 
     Errors: ``AdapterError`` for a name that is not registered, or a file that is not there.
     """
-    target = registered().get(reference, reference)
+    known = registered()
+    family, _, member = reference.partition(":")
+    if family in FAMILIES and reference not in known:
+        raise AdapterError(_no_member(family, member))
+    target = known.get(reference, reference)
     location, colon, attribute = target.rpartition(":")
     if not colon or not location or not attribute:
         raise AdapterError(_unknown(reference))
@@ -74,8 +112,19 @@ def find_adapter(reference: str) -> tuple[str, str]:
     return location, attribute
 
 
+def _no_member(family: str, name: str) -> str:
+    module, reference = importlib.import_module(FAMILIES[family]), f"{family}:{name}"
+    if name in module.OUT_OF_SCOPE:
+        return f"{reference} is out of scope: {module.OUT_OF_SCOPE[name]}"
+    near = difflib.get_close_matches(name, module.MEMBERS, n=3) or module.MEMBERS[:3]
+    return (
+        f"Unknown adapter {reference!r}: {family} stands for {len(module.MEMBERS)} adapters, "
+        f"{', '.join(f'{family}:{each}' for each in near)} among them"
+    )
+
+
 def _unknown(reference: str) -> str:
-    known = sorted(registered())
+    known = sorted({name.partition(":")[0] for name in registered()})
     near = difflib.get_close_matches(reference, known, n=1)
     hint = f": did you mean {near[0]}?" if near else "."
     return (

@@ -133,6 +133,7 @@ NEAR: dict[str, Case | SharedCase] = {
     "zero-bias": biased(ROWS, [0.0, 0.0, 0.0, 0.25]),
     "bias-would-show-in-weights": biased(*STEERED, top_k=1, renormalize=Renormalize()),
     "fine-bias-beside-16-bits": biased([[0.0] * 4], [1.0, 1 + 2**-10, 1 + 2**-9, 1.0], 1),
+    "rounded-bias": biased([[0.0, 2.0**-9]], [7.0 + 3 * 2.0**-11, 7.0], 1),  # in float32
     "scores-below-minus-1-win": biased(ROWS, [-3.0, -3.0, 0.0, 0.0]),
     "masked-bias": biased(ROWS, [NEVER, NEVER, NEVER, 0.0]),
     "few-finite-bias": biased(ROWS, [NEVER, NEVER, 0.0, 0.0]),

@@ -204,7 +204,7 @@ class TestAKnownCrash:
             clause=MANY,
             reason="it crashes",
             link="https://example.org",
-            witness=Case(config=crash, inputs=inputs),
+            witnesses=(Case(config=crash, inputs=inputs),),
         )
         plan = Plan(clauses=select_clauses([MANY]), max_examples=2, known=[entry])
         seats = {name: partial(Isolated, f"{HOSTILE}:{name}", plan, tries=3)}

@@ -68,7 +68,7 @@ class TestFile:
         assert known.adapters == ("made-up",)
         assert known.affects == ("groups.*",)
         assert known.when == {"score": ("sigmoid",), "tokens": (1, 2)}
-        assert known.witness.config.score == "sigmoid"
+        assert known.witnesses[0].config.score == "sigmoid"
 
     def test_an_empty_file_lists_nothing(self, tmp_path: Path) -> None:
         (tmp_path / "known.toml").write_text("# nothing yet\n")

@@ -208,7 +208,7 @@ class TestWidth:
             clause="weights.match",
             reason="r",
             link="l",
-            witness=biased(),
+            witnesses=(biased(),),
             when=when,
             place="known.toml:1",
         )
@@ -244,7 +244,7 @@ def test_a_clause_of_which_nothing_is_left_to_ask_is_no_pass() -> None:
         clause="weights.unbiased",
         reason="r",
         link="l",
-        witness=biased(),
+        witnesses=(biased(),),
         affects=("weights.*",),
     )
     clause = CLAUSES["weights.sum"]

@@ -3,79 +3,109 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from moe_routing.conformance import Case, Divergence, Plan, load_known, save_case, select_clauses
+from moe_routing.conformance import Case, Divergence, Plan, load_known, select_clauses
 from moe_routing.conformance.case import SharedCase
+from moe_routing.conformance.clause_run import check_clause
 from moe_routing.conformance.clauses import CLAUSES
-from moe_routing.conformance.cli import main
-from moe_routing.conformance.engine import check_clause
 from moe_routing.conformance.judge import Bounds
-from moe_routing.implementations import Capabilities, load_adapter, shipped_known
+from moe_routing.conformance.outcome import evaluate
+from moe_routing.conformance.trial import trial_of
+from moe_routing.implementations import Adapter, Capabilities, expand, load_adapter, shipped_known
 
-needs_axolotl = pytest.mark.skipif(
-    not all(importlib.util.find_spec(name) for name in ("axolotl", "torch", "triton")),
-    reason="axolotl, torch or triton is not installed",
+LISTS = {path.stem: load_known(path) for path in shipped_known()}
+SHIPPED = [entry for entries in LISTS.values() for entry in entries]
+WHOLE = ("reference", "torch")
+BACKENDS = {"axolotl": ("scattermoe", "sonicmoe"), "transformers": tuple(expand("transformers"))}
+"""The adapters that each list is about."""
+NEEDS = {"axolotl": ("axolotl", "torch", "triton"), "transformers": ("transformers", "torch")}
+"""The packages that they run."""
+
+every_entry = pytest.mark.parametrize(
+    ("stem", "known"),
+    [(stem, entry) for stem, entries in LISTS.items() for entry in entries],
+    ids=lambda value: value.id if isinstance(value, Divergence) else value,
 )
 
-SHIPPED = [entry for path in shipped_known() for entry in load_known(path)]
-ADAPTERS = ("reference", "torch", "scattermoe", "sonicmoe")
+
+def need(stem: str) -> None:
+    missing = [name for name in NEEDS[stem] if importlib.util.find_spec(name) is None]
+    if missing:
+        pytest.skip(f"{', '.join(missing)} not installed")
 
 
-def breaks(known: Divergence, name: str, folder: Path) -> bool:
-    path = folder / "witness.json"
-    save_case(known.witness, path, clause=known.clause)
-    code = main(["replay", str(path), name])
-    assert code in (0, 1), f"{name} cannot run"
-    return code == 1
+@cache
+def adapter(name: str) -> Adapter:
+    return load_adapter(name)
+
+
+def claimed(known: Divergence, name: str) -> Iterator[Case | SharedCase]:
+    """The witnesses that an adapter claims, and can be called with."""
+    if not hasattr(adapter(name), CLAUSES[known.clause].method):
+        return
+    for case in known.witnesses:
+        shared = isinstance(case, SharedCase)
+        if shared or adapter(name).capabilities().admits(case.config, case.inputs):
+            yield case
+
+
+def breaks(known: Divergence, name: str, case: Case | SharedCase) -> bool:
+    clause = CLAUSES[known.clause]
+    return evaluate(clause, trial_of(adapter(name), case, clause.method)).broken
 
 
 class TestShippedLists:
     def test_there_are_some_and_their_ids_differ(self) -> None:
-        ids = [known.id for known in SHIPPED]
-        assert ids
-        assert len(set(ids)) == len(ids), ids
+        assert set(LISTS) == set(BACKENDS)
+        for entries in LISTS.values():
+            ids = [known.id for known in entries]
+            assert ids
+            assert len(set(ids)) == len(ids), ids
 
-    @pytest.mark.parametrize("known", SHIPPED, ids=lambda known: known.id)
-    def test_an_entry_is_about_its_own_witness(self, known: Divergence) -> None:
-        assert set(known.adapters) <= set(ADAPTERS), "adapters that nobody ships"
+    @every_entry
+    def test_an_entry_is_about_its_own_witnesses(self, stem: str, known: Divergence) -> None:
+        assert set(known.adapters) <= set(BACKENDS[stem]), "adapters that nobody ships"
         assert known.link.startswith("https://")
         assert all(select_clauses([glob]) for glob in known.affects)
-        bounds = None
-        if isinstance(known.witness, Case):
-            config, inputs = known.witness.config, known.witness.inputs
-            bounds = Bounds(config, inputs, Capabilities().numerics)
-            for name in known.adapters:
-                claimed = load_adapter(name).capabilities().admits(config, inputs)
-                assert claimed, f"{name} does not claim the witness"
-        assert known.covers(bounds, known.witness), "the witness lies outside the region"
-
-    @needs_axolotl
-    @pytest.mark.parametrize("known", SHIPPED, ids=lambda known: known.id)
-    def test_a_witness_breaks_where_it_is_listed_and_nowhere_else(
-        self, known: Divergence, tmp_path: Path
-    ) -> None:
         for name in known.adapters:
-            assert breaks(known, name, tmp_path), f"{known.id} is gone from {name}: remove it"
-        others = [name for name in ADAPTERS if name not in known.adapters]
-        for name in others:
-            adapter, method = load_adapter(name), CLAUSES[known.clause].method
-            claimed = hasattr(adapter, method) and (
-                isinstance(known.witness, SharedCase)
-                or adapter.capabilities().admits(known.witness.config, known.witness.inputs)
-            )
-            also = claimed and breaks(known, name, tmp_path)
-            assert not also, f"{name} does it as well: list it"
+            assert list(claimed(known, name)), f"{name} claims no witness"
+        for case in known.witnesses:
+            bounds = None
+            if isinstance(case, Case):
+                bounds = Bounds(case.config, case.inputs, Capabilities().numerics)
+            assert known.covers(bounds, case), "a witness lies outside the region"
+            users = [name for name in known.adapters if case in claimed(known, name)]
+            assert users, "a witness that no listed adapter claims"
 
-    @needs_axolotl
-    @pytest.mark.parametrize("name", ["scattermoe", "sonicmoe"])
+    @every_entry
+    def test_an_entry_has_its_story(self, stem: str, known: Divergence) -> None:
+        findings = Path(__file__).parents[1] / "docs" / "findings.md"
+        if not findings.is_file():
+            pytest.skip("the documentation is not here")
+        assert f"\n## {known.id}\n\n- Clause: `{known.clause}`" in findings.read_text()
+
+    @every_entry
+    def test_a_witness_breaks_where_it_is_listed_and_nowhere_else(
+        self, stem: str, known: Divergence
+    ) -> None:
+        need(stem)
+        for name in (*BACKENDS[stem], *WHOLE):
+            for case in claimed(known, name):
+                broken, listed = breaks(known, name, case), name in known.adapters
+                assert broken or not listed, f"{known.id} is gone from {name}: remove it"
+                assert listed or not broken, f"{name} does it as well: list it"
+
+    @pytest.mark.parametrize("name", BACKENDS["axolotl"])
     def test_the_lists_make_their_clauses_known(self, name: str) -> None:
-        adapter = load_adapter(name)
-        for id_ in sorted({known.clause for known in SHIPPED}):
+        need("axolotl")
+        for id_ in sorted({known.clause for known in LISTS["axolotl"]}):
             plan = Plan(clauses=[CLAUSES[id_]], max_examples=3, known=SHIPPED)
-            result = check_clause(adapter, CLAUSES[id_], plan)
+            result = check_clause(adapter(name), CLAUSES[id_], plan)
             listed = any(known.clause == id_ and name in known.adapters for known in SHIPPED)
             wanted = ("known",) if listed else ("pass", "unsupported")
             assert result.status in wanted, f"{id_}: {result.status} {result.message}"

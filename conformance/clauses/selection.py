@@ -96,6 +96,7 @@ def in_range(trial: Trial) -> Failure | None:
         "bias-decides",
         "fine-bias",
         "fine-bias-beside-16-bits",
+        "rounded-bias",
         "offset-bias",
         "negative-scores-win",
         "scores-below-minus-1-win",

@@ -32,7 +32,7 @@ def add(commands: Commands) -> None:
         "adapter",
         nargs="+",
         metavar="ADAPTER",
-        help="a registered name, package.module:attribute or path/to/file.py:attribute",
+        help="a registered name or glob, package.module:attribute or path/to/file.py:attribute",
     )
     gating.add_options(check)
     check.add_argument("--clause", action="append", default=[], metavar="GLOB")
@@ -67,10 +67,11 @@ def run(arguments: argparse.Namespace) -> int:
         outputs.paths(arguments),
         gating.baseline(arguments),
     )
-    terminal = Terminal(several=len(arguments.adapter) > 1)
+    opened = seats(arguments.adapter, plan, arguments, jobs=arguments.jobs)
+    terminal = Terminal(several=len(opened) > 1)
     with stopped_like_interrupted():
         result = check(
-            seats(arguments.adapter, plan, arguments, jobs=arguments.jobs),
+            opened,
             plan,
             profile=arguments.profile,
             min_cases=gating.min_cases(arguments, plan),

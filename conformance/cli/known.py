@@ -115,10 +115,17 @@ def run_prune(arguments: argparse.Namespace) -> int:
 def _fixed(entry: Divergence, seats_: dict[str, Seat]) -> bool:
     """Tell whether an entry is fixed everywhere; say where it is in some places only."""
     from moe_routing.conformance.clauses import CLAUSES
+    from moe_routing.conformance.replayed import still_breaking
 
     asked = [name for name in entry.adapters if name in seats_]
     clause = CLAUSES[entry.clause]
-    right = [name for name in asked if not seats_[name].replay(clause, entry.witness).broken]
+    right = [
+        name
+        for name in asked
+        if not still_breaking([entry], lambda case, s=seats_[name]: s.replay(clause, case))[
+            entry.id
+        ]
+    ]
     if right and len(right) < len(entry.adapters):
         print(f"{entry.place}: {entry.id} is fixed on {', '.join(right)}: take it out of adapters")
     return bool(right) and len(right) == len(entry.adapters)

@@ -49,22 +49,26 @@ def amount(text: str) -> float:
 def seats(
     references: Sequence[str], plan: Plan, arguments: argparse.Namespace, *, jobs: int = 1
 ) -> dict[str, Callable[[], Seat]]:
-    """Return what opens a seat for each adapter. Errors: ``AdapterError`` for unknown ones."""
+    """Return what opens a seat for each adapter; families and globs name many.
+
+    Errors: ``AdapterError`` for unknown ones.
+    """
     from moe_routing.conformance.isolation import Isolated, Watch
     from moe_routing.conformance.isolation.watch import available_memory
     from moe_routing.conformance.seat import InProcess
-    from moe_routing.implementations import find_adapter, load_adapter
+    from moe_routing.implementations import expand, find_adapter, load_adapter
 
     device = arguments.device
-    for reference in references:
+    named = [name for reference in references for name in expand(reference)]
+    for reference in named:
         find_adapter(reference)
     if arguments.no_isolate:
         return {
             each: partial(InProcess, partial(load_adapter, each, device=device), plan)
-            for each in references
+            for each in named
         }
     free = available_memory()
     given = None if arguments.memory is None else int(arguments.memory * 2**30)
     memory = given or (None if free is None else free // jobs)
     watch = Watch(call_seconds=arguments.timeout, memory=memory)
-    return {each: partial(Isolated, each, plan, device=device, watch=watch) for each in references}
+    return {each: partial(Isolated, each, plan, device=device, watch=watch) for each in named}

@@ -12,6 +12,7 @@ from moe_routing.conformance.generators.construct import table_cases
 from moe_routing.conformance.judge import Bounds
 from moe_routing.implementations import Capabilities
 from moe_routing.reference import weights
+from moe_routing.reference.formats import INPUT_FORMATS
 from moe_routing.reference.groups import kept_experts
 from moe_routing.reference.selection import top_k as best_experts
 
@@ -163,6 +164,23 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
 )
 def _(capabilities: Capabilities) -> Iterator[Case]:
     yield from EVENTS["fine-bias"].cases(capabilities)
+
+
+@event(
+    "rounded-bias",
+    "a selection bias that the dtype of the inputs cannot hold",
+    lambda b: (
+        b.inputs.selection_bias is not None
+        and b.inputs.num_tokens > 0
+        and not INPUT_FORMATS[b.inputs.dtype].represents(b.inputs.selection_bias).all()
+    ),
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    bias = [7.0 + 3 * 2.0**-11, 7.0]  # one number in 16 bits, and then the second expert wins
+    yield from table_cases(capabilities, [[0.0, 2.0**-9]], top_k=1, selection_bias=bias)
+    yield from table_cases(
+        capabilities, [[0.0, 2.0**-9] * 2], top_k=2, selection_bias=[*bias, 0.0, 0.0]
+    )
 
 
 @event(

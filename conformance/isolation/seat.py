@@ -16,7 +16,7 @@ from moe_routing.conformance.isolation.watch import Watch
 from moe_routing.conformance.known import Divergence
 from moe_routing.conformance.plan import Plan
 from moe_routing.conformance.reducer import reduce_case
-from moe_routing.conformance.replayed import Replayed
+from moe_routing.conformance.replayed import Replayed, still_breaking
 from moe_routing.conformance.results import ClauseResult
 from moe_routing.conformance.seat import About, CannotRun
 from moe_routing.conformance.width import Width
@@ -54,7 +54,7 @@ class Isolated:
     def check(self, clause: Clause) -> ClauseResult:
         """Check one clause; a worker that ends in it is the verdict ``crash`` or ``timeout``."""
         listed = self._plan.listed(self.about().name, clause)
-        breaks = {each.id: self.replay(clause, each.witness).broken for each in listed}
+        breaks = still_breaking(listed, lambda case: self.replay(clause, case))
         try:
             checked: Checked = self._ask("check", clause.id, breaks)
         except Ended as ended:

@@ -1,0 +1,17 @@
+"""The routers of the transformers package, one adapter each; what differs is a table.
+
+Each adapter is an attribute of this module, by the name of its row: a function that makes it.
+"""
+
+from functools import partial
+
+from moe_routing.implementations.transformers.adapter import TransformersRouter
+from moe_routing.implementations.transformers.table import MEMBERS, OUT_OF_SCOPE, ROWS
+
+__all__ = ["MEMBERS", "OUT_OF_SCOPE", "TransformersRouter"]
+
+
+def __getattr__(name: str) -> partial[TransformersRouter]:
+    if name not in ROWS:
+        raise AttributeError(f"there is no row {name!r}")
+    return partial(TransformersRouter, ROWS[name])
