@@ -75,6 +75,19 @@ def test_markdown_and_the_page_say_it(case: tuple[RunResult, str | None]) -> Non
     assert f'<header data-color="{"red" if run.exit_code else "green"}">' in html_page(run)
 
 
+def test_github_is_only_warned_of_what_a_baseline_excuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = ["check", f"{WRONG}:BiasedWeights", "--clause=weights.unbiased", "--max-examples=3"]
+    assert main([*asked, "--json=before.json", "--github"]) == 1
+    assert "\n::error file=" in capsys.readouterr().out
+    assert main([*asked, "--baseline=before.json", "--github"]) == 0
+    out = capsys.readouterr().out
+    assert "\n::warning file=" in out
+    assert "::error" not in out
+
+
 class TestReproduce:
     def test_asks_a_clause_without_a_case_as_it_was_asked(self) -> None:
         options = ("--known=a list.toml", "--profile=smoke", "--seed=5")
@@ -93,7 +106,7 @@ class TestReproduce:
         monkeypatch.chdir(tmp_path)
         seen: list[RunResult] = []
         monkeypatch.setattr(
-            "moe_routing.conformance.cli.outputs.write", lambda run, *rest: seen.append(run)
+            "moe_routing.conformance.cli.outputs.write", lambda run, files: seen.append(run)
         )
         settings = ["--profile=smoke", "--seed=5", "--max-examples=4"]
         main(["check", f"{WRONG}:BiasedWeights", "--clause=weights.unbiased", *settings])

@@ -83,9 +83,11 @@ def run(arguments: argparse.Namespace) -> int:
             writers=[terminal],
         )
     terminal.close(result)
-    outputs.write(result, files, arguments.github)
+    outputs.write(result, files)
     clauses = {clause.id for clause in plan.clauses} if arguments.clause else None
-    return gating.exit_code(result, before, clauses)
+    code = gating.exit_code(result, before, clauses)
+    outputs.tell_github(result, arguments.github, red=code != 0)
+    return code
 
 
 @contextmanager

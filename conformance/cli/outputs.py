@@ -39,12 +39,20 @@ def paths(arguments: argparse.Namespace) -> dict[str, Path]:
     return asked
 
 
-def write(run: RunResult, files: dict[str, Path], github: bool | None) -> None:
-    """Write the files, and what GitHub reads where ``github`` or its workflow wants it."""
+def write(run: RunResult, files: dict[str, Path]) -> None:
+    """Write the files."""
     from moe_routing.conformance.writers.files import write_files
-    from moe_routing.conformance.writers.github import annotations, on_github, write_summary
 
     write_files(run, files)
-    if on_github() if github is None else github:
+
+
+def tell_github(run: RunResult, wanted: bool | None, *, red: bool) -> None:
+    """Annotate and write the job summary, where ``wanted`` or, if None, in a workflow of GitHub.
+
+    What a baseline excuses is no error (``red`` is False) but a warning.
+    """
+    from moe_routing.conformance.writers.github import annotations, on_github, write_summary
+
+    if on_github() if wanted is None else wanted:
         write_summary(run)
-        print("\n".join(annotations(run)))
+        print("\n".join(annotations(run, level="error" if red else "warning")))

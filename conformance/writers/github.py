@@ -11,7 +11,7 @@ from moe_routing.conformance.writers.markdown import markdown
 from moe_routing.conformance.writers.text import broken, complaints, printable, told
 
 MOST = 10
-"""The errors of one step that GitHub shows; it drops what comes after."""
+"""The annotations of a kind that GitHub shows of one step; it drops what comes after."""
 
 
 def on_github() -> bool:
@@ -27,22 +27,25 @@ def write_summary(run: RunResult) -> None:
             summary.write(markdown(run))
 
 
-def annotations(run: RunResult) -> list[str]:
-    """Return a workflow command for all that is wrong, the last one counting those left out."""
-    lines = [f"::error title=moe-routing::{_escaped(words)}" for _, words in complaints(run)]
-    lines += [line for adapter in run.adapters for line in _of(adapter)]
+def annotations(run: RunResult, *, level: str = "error") -> list[str]:
+    """Return a workflow command for all that is wrong, the last one counting those left out.
+
+    ``level`` is ``error`` or ``warning``.
+    """
+    lines = [f"::{level} title=moe-routing::{_escaped(words)}" for _, words in complaints(run)]
+    lines += [line for adapter in run.adapters for line in _of(adapter, level)]
     if len(lines) <= MOST:
         return lines
     left_out = f"{len(lines) - MOST + 1} more broken clauses; see the job summary"
-    return [*lines[: MOST - 1], f"::error title=moe-routing::{left_out}"]
+    return [*lines[: MOST - 1], f"::{level} title=moe-routing::{left_out}"]
 
 
-def _of(adapter: AdapterResult) -> Iterator[str]:
+def _of(adapter: AdapterResult, level: str) -> Iterator[str]:
     path = adapter.reference.rpartition(":")[0]
     file = f"file={_property(path)}," if path.endswith(".py") else ""
     for clause in broken(adapter):
         title = _property(f"{clause.status} {adapter.name} {clause.id}")
-        yield f"::error {file}title={title}::{_data(adapter, clause)}"
+        yield f"::{level} {file}title={title}::{_data(adapter, clause)}"
 
 
 def _data(adapter: AdapterResult, clause: ClauseResult) -> str:
