@@ -20,7 +20,7 @@ from moe_routing.conformance.judge.scores import (
 )
 from moe_routing.implementations import Numerics
 from moe_routing.reference import RouterConfig
-from moe_routing.reference.formats import FLOAT32, INPUT_FORMATS
+from moe_routing.reference.formats import FLOAT32, INPUT_FORMATS, FloatFormat
 
 torch = pytest.importorskip("torch")
 
@@ -88,11 +88,30 @@ def test_a_softmax_stored_in_sixteen_bits_at_every_step_is_within_its_bounds(dty
         z = form.round(spread_rows(int(width), shift, experts))
         bound = softmax_bounds(Interval.point(z), form).scores
         e = form.round(np.exp(form.round(z - z.max(axis=1, keepdims=True))))
-        total = np.zeros(len(z))
-        for column in e.T:
-            total = form.round(total + column)
-        for got in (form.round(e / total[:, None]), form.round(e * form.round(1 / total)[:, None])):
-            assert bound.contains(got).all(), f"{dtype} softmax of {experts} experts is refused"
+        for total in (form.round(e.sum(axis=1, keepdims=True)), tree_sum(e, form)):
+            for got in (form.round(e / total), form.round(e * form.round(1 / total))):
+                assert bound.contains(got).all(), f"{dtype} softmax of {experts} experts"
+
+
+def tree_sum(e: Array, form: FloatFormat) -> Array:
+    """Sum rows ``[T, E]``, E a power of two, in halves that are each stored."""
+    while e.shape[1] > 1:
+        half = e.shape[1] // 2
+        e = form.round(e[:, :half] + e[:, half:])
+    return e
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_softmax_over_many_experts_in_sixteen_bits_misses_none_of_them(dtype: str) -> None:
+    # counted as one addition after another, 256 roundings of bfloat16 hide half of the total
+    form = INPUT_FORMATS[dtype]
+    z = form.round(np.random.default_rng(14).normal(size=(20, 256)))
+    bound = softmax_bounds(Interval.point(z), form).scores
+    whole = torch.softmax(torch.tensor(z).to(getattr(torch, dtype)), dim=1).double().numpy()
+    assert bound.contains(whole).all(), "torch's own softmax"
+    for missing in (128, 85):
+        lost = np.exp(z) / np.exp(z[:, missing:]).sum(axis=1, keepdims=True)
+        assert not bound.contains(lost).any(), f"a total without {missing} of the experts"
 
 
 def test_minus_infinity_scores_zero_and_rows_of_it_raise_nothing() -> None:
@@ -133,6 +152,16 @@ def test_an_expert_index_packed_into_the_score_is_right_only_where_declared() ->
     assert refused.mean() > 0.5, f"undeclared, and refused for only {refused.sum()} of 200"
     honest = top_mask(bits.astype(np.float64), 8)
     assert may_select(competing(z), honest, None, FLOAT32).all(), "unpacked scores are refused"
+
+
+def test_a_bias_of_zeros_hides_no_more_than_none() -> None:
+    z = np.full((1, 512), 1.0)
+    z[0, 1] += 2.0**-18
+    for bias in (None, np.zeros(512, np.float32), np.full(512, 7.0, np.float32)):
+        bounds = softmax_bounds(Interval.point(z), FLOAT32)
+        bound = competing_bounds(bounds, bias, FLOAT32, PLAIN)
+        said = may_select(bound, np.arange(512)[None] == 0, None, FLOAT32)
+        assert said.all() == (bias is not None and bias.any()), f"the lesser one with {bias}"
 
 
 def test_quotients_would_hide_what_the_numerators_show() -> None:

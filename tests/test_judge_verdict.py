@@ -148,3 +148,13 @@ def test_hash_routing_refuses_repeated_experts_that_the_table_does_not_repeat(
 def test_hash_routing_refuses_the_wrong_repetition() -> None:
     config, inputs = hashed([0, 0, 1])
     assert not verdict_on(config, inputs, [[0, 1, 1]]).right, "expert 1 twice for expert 0 twice"
+
+
+def test_a_table_holds_for_tokens_that_have_no_scores() -> None:
+    config, table = router(4, 2), np.array([[3, 1], [0, 0]])
+    nothing = np.full((2, 4), np.nan)
+    inputs = from_logits(nothing, expert_table=table, token_ids=np.arange(2))
+    assert not Bounds(config, inputs, PLAIN).judged.any(), "a NaN row is judged"
+    for ids, right in (([[3, 1], [0, 0]], [True, True]), ([[3, 2], [0, 1]], [False, False])):
+        verdict = verdict_on(config, inputs, ids, nothing[:, :2])
+        assert verdict.selection.tolist() == right, f"ids {ids} for the rows {table.tolist()}"

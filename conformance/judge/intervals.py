@@ -43,6 +43,16 @@ def division(form: FloatFormat) -> int:
     return _DIVISION_16 if store_unit(form) else DIVISION
 
 
+def additions(count: int, form: FloatFormat) -> int:
+    """Return the units of roundoff in a sum of ``count`` numbers over the experts.
+
+    In float32 any order of summation. In 16 bits a sum in float32 that is stored once, as
+    eager code has it, or a tree of stored sums; no kernel adds hundreds of experts one after
+    the other in 16 bits.
+    """
+    return count if form.precision >= FLOAT32.precision else (count - 1).bit_length() + 1
+
+
 def store_unit(form: FloatFormat) -> float:
     """Return the unit roundoff of a store in less than float32: 0 for float32 itself."""
     return form.unit_roundoff if form.precision < FLOAT32.precision else 0.0

@@ -11,6 +11,7 @@ from moe_routing.conformance.judge.intervals import (
     ELEMENTARY,
     ROUNDING,
     Interval,
+    additions,
     division,
     elementary,
     store_unit,
@@ -113,7 +114,7 @@ def softmax_bounds(logits: Interval, form: FloatFormat) -> ScoreBounds:
     total = Interval(
         numerators.lo.sum(axis=1, keepdims=True), numerators.hi.sum(axis=1, keepdims=True)
     )
-    denominator = total.widen(logits.lo.shape[1], u)
+    denominator = total.widen(additions(logits.lo.shape[1], form), u)
     scores = _own_share(numerators, total, lost, form)
     stored = numerators.widen_nonnegative(division(form), u, tiny * np.maximum(denominator.hi, 1.0))
     numerators = _zero_where(lost, stored)
@@ -149,7 +150,7 @@ def _own_share(
         lo = numerators.lo / (numerators.lo + np.maximum(total.hi - numerators.hi, 0.0))
         hi = numerators.hi / (numerators.hi + np.maximum(total.lo - numerators.lo, 0.0))
     quotient = Interval(np.fmax(lo, 0.0, out=lo), np.fmin(hi, 1.0, out=hi))  # NaN to 0 and to 1
-    roundings = numerators.lo.shape[1] + division(form)
+    roundings = additions(numerators.lo.shape[1], form) + division(form)
     summed = quotient.widen_nonnegative(roundings, form.unit_roundoff, underflow(form))
     return summed if lost is None else _zero_where(lost & (total.lo > 0.0), summed)
 
@@ -197,10 +198,10 @@ def competing_bounds(
     """Return the intervals that compete in selection, ``[T, E]``.
 
     Without a bias the numerators do: the denominator is common, and judging on quotients
-    would hide what its rounding hides. The bias is float32, so their sum is float32 or
-    better: one monotone rounding.
+    would hide what its rounding hides; and adding zeros rounds nothing. The bias is float32,
+    so their sum is float32 or better: one monotone rounding.
     """
-    if selection_bias is None:
+    if selection_bias is None or not selection_bias.any():
         competing = bounds.numerators
     else:
         competing = bounds.scores.plus(selection_bias.astype(np.float64)).stored(FLOAT32)

@@ -177,7 +177,9 @@ def _judge(bounds: Bounds, answer: Answer, routed: bool) -> Verdict:
     distinct, in_range = distinct_in_range(answer.expert_ids, config.num_experts)
     if bounds.inputs.expert_table is not None:
         distinct = np.ones(len(distinct), dtype=bool)  # a table may repeat an expert
-    selection = ~judged | _selection(bounds, later, answer.expert_ids) | ~(distinct & in_range)
+    selection = _selection(bounds, later, answer.expert_ids) | ~(distinct & in_range)
+    if bounds.inputs.expert_table is None:
+        selection |= ~judged  # a table asks no scores, so a token without any still has its row
     valid, ids = np.ones(answer.expert_ids.shape, dtype=bool), answer.expert_ids
     if not in_range.all():
         valid = (ids >= 0) & (ids < config.num_experts)
