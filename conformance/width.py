@@ -99,7 +99,7 @@ def _common(
     for name in (name for name in names if name not in divergence.when):
         values = {_shown(name, case) for case in wrong}
         if len(values) == 1 and any(_shown(name, case) not in values for case in right):
-            return f"all that break have {name} = {values.pop()}"
+            return f"the {len(wrong)} that break share {name} = {values.pop()}"
     return ""
 
 

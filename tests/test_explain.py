@@ -33,13 +33,14 @@ def drawn(asked: Case, *tokens: int) -> list[str]:
 def above_and_below(lines: list[str], rule: str) -> tuple[list[int], list[int]]:
     """The first numbers of the rows above and below a cut."""
     (cut,) = [i for i, line in enumerate(lines) if line.strip().startswith(f"--- {rule}")]
-    table = max(
-        i for i, line in enumerate(lines[:cut]) if line.split()[:1] in (["expert"], ["group"])
-    )
+    heads = [i for i, line in enumerate(lines[:cut]) if line.split()[:1] in (["expert"], ["group"])]
     rows = [line.replace("*", " ").split() for line in lines]
     end = next((i for i in range(cut, len(rows)) if not rows[i]), len(rows))
-    numbers = lambda part: [int(row[0]) for row in part if row[0].isdecimal() and "more" not in row]  # noqa: E731
-    return numbers(rows[table + 1 : cut]), numbers(rows[cut + 1 : end])
+    return _numbers(rows[heads[-1] + 1 : cut]), _numbers(rows[cut + 1 : end])
+
+
+def _numbers(rows: list[list[str]]) -> list[int]:
+    return [int(row[0]) for row in rows if row[0].isdecimal() and "more," not in row]
 
 
 def test_the_selected_experts_stand_above_the_cut_best_first() -> None:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice, takewhile
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -27,6 +28,7 @@ _FRAME = re.compile(r'^  File "(.+)", line (\d+),? in (\S+)$', re.MULTILINE)
 _FRAMES = 4
 _FAULT = "(most recent call first):"
 _TAIL = 2**16
+_SUITE = str(Path(__file__).parents[1])
 
 
 class Ended(Exception):
@@ -174,9 +176,13 @@ def _where(log: bytes) -> tuple[str, ...]:
     """Return where the worker ended, innermost first: as the fault handler or Python wrote it."""
     text = log.decode(errors="replace")
     if _FAULT in text:
-        frames_ = _FRAME.findall(text.rpartition(_FAULT)[2])
-        return tuple(f"{path}:{line} in {name}" for path, line, name in frames_[:_FRAMES])
+        return _outside(_FRAME.findall(text.rpartition(_FAULT)[2]))
     _, raised, trace = text.rpartition("Traceback (most recent call last):\n")
-    frames_ = _FRAME.findall(trace)[::-1]
     last = trace.strip().splitlines()[-1:] if raised else []
-    return (*last, *(f"{path}:{line} in {name}" for path, line, name in frames_[:_FRAMES]))
+    return (*last, *_outside(_FRAME.findall(trace)[::-1]))
+
+
+def _outside(frames_: list[tuple[str, str, str]]) -> tuple[str, ...]:
+    """Word the innermost frames, down to the first of the suite's own."""
+    backend = takewhile(lambda frame: not frame[0].startswith(_SUITE), frames_)
+    return tuple(f"{path}:{line} in {name}" for path, line, name in islice(backend, _FRAMES))
