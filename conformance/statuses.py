@@ -43,6 +43,11 @@ EXIT_CODES = {
         1: f"a change of kind {', '.join(RED[:-1])} or {RED[-1]}, or the new report is partial",
         2: "the reports cannot be read, or not be compared",
     },
+    "zoo": {
+        0: "every mutant was caught where it should be, and every honest variant passes",
+        1: "a mutant lived, or a variant did not pass",
+        2: "it could not run",
+    },
     "explain, known, clauses, adapters": {
         0: "it is done",
         2: "it could not be done; `known add` also where the case does not fail",
