@@ -76,6 +76,7 @@ def test_infinite_hidden_states_are_judged_for_ids_only() -> None:
     ("axes", "logits", "dtype"),
     [
         ({"logit_multiplier": 2.0}, [3e38, 1.0, 0.0, 1.0], "float32"),
+        ({}, [3e38, 1.0, 0.0, 1.0], "float32"),  # exp2 of 3e38 log2(e)
         ({"scores_dtype": "input", "logit_multiplier": 3.0}, [3e4, 0.0, 1.0, 2.0], "float16"),
         ({"score": "identity", "groups": Groups(count=2, kept=1)}, [2e38, 2e38, 0, 1], "float32"),
         ({"selection_bias": [3e38, 0, 0, 0], "score": "identity"}, [3e38, 1, 2, 3], "float32"),

@@ -12,6 +12,9 @@ from moe_routing.reference import RouterConfig, RouterInputs, Stages
 from moe_routing.reference.formats import FLOAT32, Floats
 
 
+_LOG2_E = float(np.log2(np.e))
+
+
 def judged_tokens(
     config: RouterConfig, inputs: RouterInputs, logits: LogitBounds, reference: Stages
 ) -> Bools:
@@ -41,14 +44,17 @@ def _leaves_range(
 ) -> Bools:
     """Tell where the logit op, the sum with the bias or that of a group may be infinite.
 
-    A softcap saturates, so that what overflows before it does no harm.
+    A softcap saturates, so that what overflows before it does no harm. The unit that
+    computes a softmax may take powers of two, of logits times log2(e).
     """
     form = format_of(config.scores_dtype, inputs)
     operated = operated_bounds(config, logits.permitted, form)
     summed = form if inputs.selection_bias is None else FLOAT32
     top = 1 if config.groups is None else min(config.groups.top, config.experts_per_group)
     sums = top * _magnitude(Interval.point(reference.biased)) * (1.0 + top * summed.unit_roundoff)
-    return (_magnitude(operated) > form.largest) | (sums > summed.largest)
+    softmax = config.score == "softmax" or config.weights_from == "softmax_of_selected"
+    exponent = _LOG2_E if softmax else 1.0
+    return (_magnitude(operated) * exponent > form.largest) | (sums > summed.largest)
 
 
 def _magnitude(bounds: Interval) -> Floats:
