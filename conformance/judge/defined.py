@@ -11,7 +11,6 @@ from moe_routing.conformance.judge.selection import Bools
 from moe_routing.reference import RouterConfig, RouterInputs, Stages
 from moe_routing.reference.formats import FLOAT32, Floats
 
-
 _LOG2_E = float(np.log2(np.e))
 
 

@@ -67,12 +67,6 @@ def _(w: Work) -> Array:
     return table_or(w, lambda: np.sort(expert_ids(w), axis=1))
 
 
-@honest("slots-worst-first", "expert_ids")
-def _(w: Work) -> Array:
-    """Nor is the best expert's slot the first."""
-    return table_or(w, lambda: np.ascontiguousarray(expert_ids(w)[:, ::-1]))
-
-
 @honest("least-finite-for-infinity", "competing")
 def _(w: Work) -> Array:
     """The most negative finite number masks as well, where no score can reach it."""

@@ -31,16 +31,9 @@ _ARRAYS = (
 )
 
 
-@honest("float64-inside", *_ARRAYS)
+@honest("float64-inside", *_ARRAYS, "reported_logits", claims=ROUTED)
 def _(w: Work, stage: str) -> Array | None:
-    """More precision than asked for is always right."""
-    value = RIGHT[stage](w)
-    return None if value is None else value.astype(np.float64)
-
-
-@honest("float64-inside-returned", *_ARRAYS, "reported_logits", claims=ROUTED)
-def _(w: Work, stage: str) -> Array | None:
-    """The same, with its logits."""
+    """More precision than asked for is always right, also in the logits returned."""
     if stage == "reported_logits":
         return w.logits
     value = RIGHT[stage](w)
@@ -62,15 +55,9 @@ def least_logits(w: Work) -> Array:
     return stored(w, w.config.logits_dtype, rounded)
 
 
-@honest("logits-in-the-input-dtype", "logits")
-def _(w: Work) -> Array:
-    """Logits may be stored in the dtype of the inputs where logits_dtype says so."""
-    return least_logits(w)
-
-
-@honest("logits-in-the-input-dtype-returned", "logits", "reported_logits", claims=ROUTED)
+@honest("logits-in-the-input-dtype", "logits", "reported_logits", claims=ROUTED)
 def _(w: Work, stage: str) -> Array:
-    """The same, with the logits returned."""
+    """Logits may be stored in the dtype of the inputs where logits_dtype says so."""
     return least_logits(w) if stage == "logits" else w.logits
 
 
@@ -90,26 +77,14 @@ def least_scores(w: Work) -> Array:
     return least(RIGHT["scores"](w))
 
 
-@honest("scores-in-the-input-dtype", "scores")
-def _(w: Work) -> Array:
-    """Scores may be computed in the dtype of the inputs where scores_dtype says so."""
-    return least_scores(w)
-
-
-@honest("weights-in-the-input-dtype", "weights")
-def _(w: Work) -> Array:
-    """Weights may be stored in the dtype of the inputs where weights_dtype says so."""
-    least = stored(w, w.config.weights_dtype, weights(w))
-    narrow = w.config.weights_dtype == "input" and w.inputs.dtype == "float16"
-    return least.astype(np.float16) if narrow else least
-
-
 @honest("least-precise-throughout", "logits", "scores", "weights")
 def _(w: Work, stage: str) -> Array:
     """Everything at once as coarse as permitted."""
-    if stage == "weights":
-        return stored(w, w.config.weights_dtype, weights(w))
-    return least_logits(w) if stage == "logits" else least_scores(w)
+    if stage != "weights":
+        return least_logits(w) if stage == "logits" else least_scores(w)
+    least = stored(w, w.config.weights_dtype, weights(w))
+    narrow = w.config.weights_dtype == "input" and w.inputs.dtype == "float16"
+    return least.astype(np.float16) if narrow else least
 
 
 def to_tf32(values: Array) -> Array:
@@ -136,17 +111,9 @@ def _(w: Work) -> Array:
     return gate_logits(w, tf32_product) if permitted else logits(w)
 
 
-@honest("reciprocal", "renormalized")
-def _(w: Work) -> Array:
-    """A product with the reciprocal of the norm differs in the last bits (hipfire pull 164)."""
-    if w.config.renormalize is None:
-        return w.gathered
-    return np.where(w.norm >= 4 * TINY, w.gathered * (1 / w.norm), renormalized(w))
-
-
 @honest("one-ulp-reciprocal", "renormalized")
 def _(w: Work) -> Array:
-    """A reciprocal that errs by a whole unit in the last place, as GPUs' do."""
+    """A product with a reciprocal that is a whole unit in the last place off, as on GPUs."""
     if w.config.renormalize is None:
         return w.gathered
     off = np.nextafter(1 / w.norm, np.float32(np.inf))

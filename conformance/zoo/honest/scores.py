@@ -11,7 +11,6 @@ from moe_routing.conformance.zoo.stages import (
     SCORE_FUNCTIONS,
     Array,
     at_ids,
-    gathered,
     renormalized,
     softmax,
 )
@@ -23,14 +22,6 @@ LOG2E = np.float32(np.log2(np.e))
 
 
 def exp2_softmax(z: Array) -> Array:
-    """A softmax of powers of two: the unit of GPUs computes exp2."""
-    if z.size == 0:
-        return z
-    shifted = np.exp2((z - z.max(axis=1, keepdims=True)) * LOG2E)
-    return shifted / shifted.sum(axis=1, keepdims=True)
-
-
-def exp2_softmax_scaled_first(z: Array) -> Array:
     """A softmax of powers of two whose logits are scaled before they are shifted."""
     if z.size == 0:
         return z
@@ -69,12 +60,11 @@ def _score(name: str, score: str, compute: Callable[[Array], Array], why: str, *
     honest(name, "scores", **parts)(scores)
 
 
-_score("exp2-softmax", "softmax", exp2_softmax, "exp2 of the scaled difference.")
 _score(
-    "exp2-softmax-scaled-first",
+    "exp2-softmax",
     "softmax",
-    exp2_softmax_scaled_first,
-    "exp2 of the difference of scaled logits: the scaling rounds once more.",
+    exp2_softmax,
+    "exp2 of the difference of scaled logits: the scaling rounds them once more.",
 )
 _score("logsumexp-softmax", "softmax", logsumexp_softmax, "The total is kept as its logarithm.")
 _score("online-softmax", "softmax", online_softmax, "One pass, rescaled as the maximum grows.")
@@ -111,18 +101,6 @@ def _renormalised_softmax(w: Work) -> bool:
 def _(w: Work) -> Array:
     """A renormalised softmax is the softmax of the selected logits (litgpt issue 2013)."""
     return softmax(at_ids(w, w.operated)) if _renormalised_softmax(w) else renormalized(w)
-
-
-@honest("softmax-before-top-k", "gathered")
-def _(w: Work) -> Array:
-    """The softmax of the selected logits is a renormalised softmax, where none underflows."""
-    if w.config.weights_from != "softmax_of_selected":
-        return gathered(w)
-    selected = at_ids(w, w.operated)
-    best = w.operated.max(axis=1, keepdims=True)
-    near = (best - selected.max(axis=1, keepdims=True)) < 40
-    whole = at_ids(w, softmax(w.operated))
-    return np.where(near, whole / whole.sum(axis=1, keepdims=True), softmax(selected))
 
 
 @honest("numerators-renormalised", "renormalized")

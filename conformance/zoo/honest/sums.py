@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from moe_routing.conformance.zoo.registry import ROUTED, WHOLE, honest
-from moe_routing.conformance.zoo.stages import SCORE_FUNCTIONS, Array, gate_logits, norm, product
+from moe_routing.conformance.zoo.stages import Array, gate_logits, product
 from moe_routing.conformance.zoo.work import Work
 from moe_routing.implementations import Capabilities
 
@@ -66,7 +66,6 @@ def _sums(name: str, why: str, multiply: Product, claims: Capabilities) -> None:
     honest(name, *names, claims=claims)(stage)
 
 
-_sums("blas", "The sum as BLAS makes it, its logits returned.", product, ROUTED)
 _sums(
     "sum-in-order",
     "One product after another: the longest chain of roundings.",
@@ -81,12 +80,6 @@ _sums(
 )
 _sums("sum-pairwise", "Halves of halves: the shortest chain.", pairwise, ROUTED)
 _sums("sum-in-chunks", "Blocks of 32 columns.", lambda x, a: blocked(x, a, 32), WHOLE)
-_sums(
-    "sum-split-in-two",
-    "Even and odd columns apart, as split-K does.",
-    lambda x, a: product(x[:, ::2], a[:, ::2]) + product(x[:, 1::2], a[:, 1::2]),
-    ROUTED,
-)
 _sums("fused-multiply-add", "Products that are not rounded before they are added.", fused, ROUTED)
 _sums(
     "token-by-token",
@@ -95,16 +88,6 @@ _sums(
     WHOLE,
 )
 _sums("batches-of-eight", "Eight rows at a time.", lambda x, a: by_rows(x, a, 8), ROUTED)
-
-
-@honest("norm-summed-in-order", "norm")
-def _(w: Work) -> Array:
-    """The norm's sum has K terms, in any order."""
-    if w.config.renormalize.order != 1:
-        return norm(w)
-    total = np.cumsum(np.abs(w.gathered), axis=1, dtype=np.float32)[:, -1:]
-    rule = w.config.renormalize
-    return np.maximum(total + np.float32(rule.eps), np.float32(rule.floor))
 
 
 @honest("group-sums-best-first", "group_scores")
@@ -117,12 +100,3 @@ def _(w: Work) -> Array:
     for i in range(1, top):
         total = total + best[:, :, i]
     return total
-
-
-@honest("softmax-total-in-order", "scores")
-def _(w: Work) -> Array:
-    """A softmax's total has E terms, in any order."""
-    if w.config.score != "softmax" or w.operated.size == 0:
-        return SCORE_FUNCTIONS[w.config.score](w.operated)
-    shifted = np.exp(w.operated - w.operated.max(axis=1, keepdims=True))
-    return shifted / np.cumsum(shifted[:, ::-1], axis=1, dtype=np.float32)[:, -1:]
