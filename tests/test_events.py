@@ -162,6 +162,7 @@ NEAR: dict[str, Case | SharedCase] = {
     "routes-above-65535": call(ladder(21_845, 4), 3),
     "tokens-equal-experts": call(ROWS),
     "one-selected": call([[1.0]], 1),
+    "several-selected": call(ROWS, 1),
     "all-experts-selected": call(ROWS, 3),
     "all-but-one-selected": call(ROWS, 2),
     "odd-top-k": call(ladder(2, 8), 4),

@@ -125,6 +125,14 @@ def test_minus_infinity_scores_zero_and_rows_of_it_raise_nothing() -> None:
 # --- what competes --------------------------------------------------------------------------
 
 
+def test_a_huge_logit_in_sixteen_bits_leaves_a_lost_expert_at_zero() -> None:
+    form = INPUT_FORMATS["bfloat16"]  # 2**-9 of 262,144 is beyond every exponential
+    bounds = softmax_bounds(Interval.point([[-np.inf, 262144.0]]), form)
+    assert bounds.scores.lo[0, 0] == bounds.scores.hi[0, 0] == 0.0, "0 times a large factor is 0"
+    assert bounds.scores.contains(np.array([[0.0, 1.0]])).all(), "the only expert has it all"
+    assert not np.isnan(bounds.denominator.hi).any(), "a bound is no number"
+
+
 def competing(z: Array, numerics: Numerics = PLAIN, bias: Array | None = None) -> Interval:
     score = "softmax" if bias is None else "sigmoid"
     config = RouterConfig(num_experts=z.shape[1], top_k=1, score=score)

@@ -106,6 +106,7 @@ def _selects(
 
 
 _selects("one-selected", "K is 1, of several experts", ((1, 4),), lambda k, e: k == 1 < e)
+_selects("several-selected", "K is above 1", ((2, 4),), lambda k, e: k > 1)
 _selects("all-experts-selected", "K equals E", ((4, 4), (8, 8)), lambda k, e: k == e > 1)
 _selects("all-but-one-selected", "K is E - 1", ((3, 4), (7, 8)), lambda k, e: 1 < k == e - 1)
 _selects(

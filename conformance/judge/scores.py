@@ -135,8 +135,8 @@ def _cast(logits: Interval, form: FloatFormat) -> Interval:
 
 
 def _exponent_off(values: Interval, slack: Floats) -> Interval:
-    """Allow an absolute error of ``slack`` in the exponent of ``values``."""
-    return Interval(values.lo * np.exp(-slack), values.hi * np.exp(slack))
+    """Allow an absolute error of ``slack`` in the exponent of ``values``; 0 stays 0."""
+    return Interval(values.lo * np.exp(-slack), values.hi * _exp(slack))
 
 
 def _own_share(
