@@ -25,7 +25,7 @@ from moe_routing.conformance.generators.strategies import (
 )
 from moe_routing.implementations import Capabilities
 
-CASES = 2000
+CASES = 4000
 """The cases drawn from the whole specification."""
 
 CASES_A_CLAUSE = 100
