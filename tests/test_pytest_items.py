@@ -66,7 +66,7 @@ OUTCOMES = {
     "test_doubling[selection.in-range]": "passed",
     "test_doubling[groups.kept-only]": "skipped",
     "test_listed[weights.match]": "xfailed",
-    "test_listed[weights.unbiased]": "passed",
+    "test_listed[weights.unbiased]": "xfailed",
     "TestGrouped::test_in_a_class[layout.dtypes]": "passed",
 }
 
