@@ -222,15 +222,14 @@ class _ClauseRun:
                 ),
             )
             return "fail", {"message": failure.summary, "failure": failure, "case": case}
-        if isinstance(case, Case):
-            case = reduce_case(case, lambda smaller: self._fails_alike(smaller, outcome))
-            outcome = self._evaluate(self._trial(case), count=False)
+        case = reduce_case(case, lambda smaller: self._fails_alike(smaller, outcome))
+        outcome = self._evaluate(self._trial(case), count=False)
         if outcome.failure is None:
             return "error", {"message": outcome.error or "not repeatable", "case": case}
         summary = outcome.failure.summary
         return "fail", {"message": summary, "failure": outcome.failure, "case": case}
 
-    def _fails_alike(self, case: Case, outcome: Outcome) -> bool:
+    def _fails_alike(self, case: Case | SharedCase, outcome: Outcome) -> bool:
         trial = self._trial(case)
         if not self._in_scope(case) or self._is_known(trial):
             return False

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
+from typing import TypeVar
 
 import numpy as np
 
-from moe_routing.conformance.case import Case
+from moe_routing.conformance.case import Case, SharedCase
 from moe_routing.conformance.clauses.relations import take_tokens
 from moe_routing.reference import Groups, RouterConfig, RouterInputs
 from moe_routing.reference.formats import INPUT_FORMATS
@@ -24,7 +25,12 @@ _OPTIONAL = ("gate_delta", "gate_bias", "selection_bias", "per_expert_scale", "h
 _VALUES = ("hidden", "gate_weight", "selection_bias", "gate_bias", "gate_delta", "per_expert_scale")
 
 
-def reduce_case(case: Case, still_fails: Callable[[Case], bool], *, budget: int = BUDGET) -> Case:
+AnyCase = TypeVar("AnyCase", Case, SharedCase)
+
+
+def reduce_case(
+    case: AnyCase, still_fails: Callable[[AnyCase], bool], *, budget: int = BUDGET
+) -> AnyCase:
     """Return the smallest case found for which ``still_fails`` holds, as it does for ``case``.
 
     ``still_fails`` is asked ``budget`` times at most.
@@ -33,11 +39,11 @@ def reduce_case(case: Case, still_fails: Callable[[Case], bool], *, budget: int 
     progress = True
     while progress and calls < budget:
         progress = False
-        for proposals in (_tokens, _experts, _top_k, _hidden, _config, _arrays, _numbers):
+        for proposals in _SHARED_PASSES if isinstance(case, SharedCase) else _PASSES:
             found = True
             while found and calls < budget:
                 found = False
-                for smaller in _valid(proposals(case)):
+                for smaller in proposals(case):
                     calls += 1
                     if still_fails(smaller):
                         case, found, progress = smaller, True, True
@@ -45,15 +51,6 @@ def reduce_case(case: Case, still_fails: Callable[[Case], bool], *, budget: int 
                     if calls >= budget:
                         break
     return case
-
-
-def _valid(proposals: Iterator[Case]) -> Iterator[Case]:
-    """Pass over proposals that no configuration or inputs can be made of."""
-    while True:
-        try:
-            yield next(proposals)
-        except StopIteration:
-            return
 
 
 def _attempt(make: Callable[[], Case]) -> Iterator[Case]:
@@ -223,3 +220,25 @@ def _numbers(case: Case) -> Iterator[Case]:
 
 def _equal(a: np.ndarray, b: np.ndarray) -> bool:
     return bool(np.array_equal(a, b, equal_nan=True))
+
+
+def _shared_rows(case: SharedCase) -> Iterator[SharedCase]:
+    """Keep fewer tokens."""
+    for kept in _subsets(len(case.inputs.hidden)):
+        yield replace(case, inputs=replace(case.inputs, hidden=case.inputs.hidden[kept]))
+
+
+def _shared_columns(case: SharedCase) -> Iterator[SharedCase]:
+    """Keep fewer rows of the MLP, then fewer hidden columns."""
+    inputs = case.inputs
+    for kept in _subsets(len(inputs.up_proj)):
+        fewer = {"gate_proj": inputs.gate_proj[kept], "up_proj": inputs.up_proj[kept]}
+        yield replace(case, inputs=replace(inputs, **fewer, down_proj=inputs.down_proj[:, kept]))
+    for kept in _subsets(inputs.hidden.shape[1]):
+        wide = ("hidden", "gate_proj", "up_proj", "gate")
+        fewer = {n: array[:, kept] for n, array in inputs.arrays().items() if n in wide}
+        yield replace(case, inputs=replace(inputs, **fewer, down_proj=inputs.down_proj[kept]))
+
+
+_PASSES = (_tokens, _experts, _top_k, _hidden, _config, _arrays, _numbers)
+_SHARED_PASSES = (_shared_rows, _shared_columns)

@@ -10,6 +10,7 @@ import pytest
 
 from moe_routing.conformance import Case
 from moe_routing.conformance.case import case_to_json
+from moe_routing.conformance.generators.shared import make_shared_case
 from moe_routing.conformance.reducer import BUDGET, reduce_case
 from moe_routing.reference import (
     Groups,
@@ -135,3 +136,14 @@ class TestReducer:
             return smaller.inputs.hidden_scale is not None
 
         reduce_case(replace(case, config=config, inputs=inputs), fails)
+
+
+def test_a_shared_expert_call_shrinks_to_what_fails() -> None:
+    case = make_shared_case(
+        kind="singular", gated=True, dtype="float32", tokens=17, hidden=33, width=16, seed=3
+    )
+    assert reduce_case(case, lambda smaller: True).size == "T=1 H=1 I=1"
+    marked = case.inputs.hidden[5, 7]
+    small = reduce_case(case, lambda smaller: bool((smaller.inputs.hidden == marked).any()))
+    assert small.size.startswith("T=1 "), "one token has the value that fails"
+    assert small.config == case.config

@@ -44,18 +44,17 @@ def smallest(kill: Kill) -> Smallest:
 
 
 def _reduced(kill: Kill) -> Case | SharedCase:
-    if not isinstance(kill.case, Case):
-        return kill.case
     clause, mutant = CLAUSES[kill.clause], MUTANTS[kill.mutant].adapter()
     narrowed = clause.narrowed(mutant.capabilities())
 
-    def outcome(case: Case):
+    def outcome(case: Case | SharedCase) -> tuple[bool, str | None]:
         return evaluate(clause, trial_of(mutant, case, clause.method, bench=Bench())).kind
 
     wanted = outcome(kill.case)
 
-    def fails_alike(case: Case) -> bool:
-        in_scope = clause.strategy is not None or narrowed.admits(case.config, case.inputs)
+    def fails_alike(case: Case | SharedCase) -> bool:
+        shared = isinstance(case, SharedCase) or clause.strategy is not None
+        in_scope = shared or narrowed.admits(case.config, case.inputs)
         return in_scope and outcome(case) == wanted
 
     return reduce_case(kill.case, fails_alike)
