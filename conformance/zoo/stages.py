@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from moe_routing.conformance.zoo.functions import SCORE_FUNCTIONS, sigmoid, softmax
+from moe_routing.conformance.zoo.shared_stages import SHARED
 from moe_routing.conformance.zoo.work import Stage, Work
 from moe_routing.reference import RouterConfig, Routing, check_inputs, dispatched_config
 from moe_routing.reference.selection import top_k
@@ -62,34 +64,6 @@ def operated(w: Work) -> Array:
     if w.config.logit_multiplier != 1.0:
         z = z * np.float32(w.config.logit_multiplier)
     return z if cap is None else np.tanh(z / np.float32(cap)) * np.float32(cap)
-
-
-def softmax(z: Array, axis: int = -1) -> Array:
-    """Subtract the maximum, exponentiate, divide by the sum."""
-    if z.size == 0:
-        return z
-    shifted = np.exp(z - z.max(axis=axis, keepdims=True))
-    return shifted / shifted.sum(axis=axis, keepdims=True)
-
-
-def sigmoid(z: Array) -> Array:
-    """Return ``1 / (1 + exp(-z))`` without overflow."""
-    small = np.exp(-np.abs(z))
-    return np.where(z >= 0, np.float32(1), small) / (1 + small)
-
-
-def sqrtsoftplus(z: Array) -> Array:
-    """Return ``sqrt(log(1 + exp(z)))``."""
-    return np.sqrt(np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z))))
-
-
-SCORE_FUNCTIONS: dict[str, Callable[[Array], Array]] = {
-    "softmax": softmax,
-    "sigmoid": sigmoid,
-    "sqrtsoftplus": sqrtsoftplus,
-    "identity": lambda z: z,
-}
-"""The score functions in float32, by the names of ``RouterConfig.score``."""
 
 
 def biased(w: Work) -> Array:
@@ -205,24 +179,6 @@ def answer(w: Work) -> Routing:
     return Routing(weights=w.weights, expert_ids=w.expert_ids, logits=w.reported_logits)
 
 
-def shared_output(w: Work) -> Array:
-    """Compute the shared expert's MLP."""
-    gate, up = w.shared_input @ w.inputs.gate_proj.T, w.shared_input @ w.inputs.up_proj.T
-    return (gate * sigmoid(gate) * up) @ w.inputs.down_proj.T
-
-
-def shared_gate(w: Work) -> Array | None:
-    """Return the shared expert's gate, ``[T, 1]``, or None."""
-    return sigmoid(w.inputs.hidden @ w.inputs.gate.T) if w.asked.gated else None
-
-
-def contribution(w: Work) -> Array | None:
-    """Gate the shared expert's output; None where there is no shared expert."""
-    if w.asked.kind == "none":
-        return None
-    return w.shared_output if w.shared_gate is None else w.shared_output * w.shared_gate
-
-
 RIGHT: dict[str, Stage] = {
     "config": config,
     "dispatched": lambda w: dispatched_config(w.asked, w.inputs),
@@ -250,9 +206,6 @@ RIGHT: dict[str, Stage] = {
     "reported_logits": lambda w: None,
     "answer": answer,
     "parting": lambda w: None,
-    "shared_input": lambda w: w.inputs.hidden,
-    "shared_output": shared_output,
-    "shared_gate": shared_gate,
-    "contribution": contribution,
+    **SHARED,
 }
 """Every stage of a right router, by name."""

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from moe_routing.conformance.zoo.functions import softmax
 from moe_routing.conformance.zoo.mutants.scores import right_scores
 from moe_routing.conformance.zoo.registry import WHOLE, mutant
-from moe_routing.conformance.zoo.stages import Array, answer, checked, logits, softmax, weights
+from moe_routing.conformance.zoo.stages import Array, answer, checked, logits, weights
 from moe_routing.conformance.zoo.work import Work
 from moe_routing.implementations import Claim
 from moe_routing.reference import Routing

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from moe_routing.conformance.zoo.functions import SCORE_FUNCTIONS
 from moe_routing.conformance.zoo.memory import as_rows, reinterpreted
 from moe_routing.conformance.zoo.mutants.logits import to_bfloat16
 from moe_routing.conformance.zoo.registry import mutant
-from moe_routing.conformance.zoo.stages import RIGHT, SCORE_FUNCTIONS, Array, biased
+from moe_routing.conformance.zoo.stages import RIGHT, Array, biased
 from moe_routing.conformance.zoo.work import Work
 from moe_routing.reference.formats import INPUT_FORMATS
 

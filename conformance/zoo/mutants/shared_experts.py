@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from moe_routing.conformance.zoo.registry import mutant
-from moe_routing.conformance.zoo.stages import Array, contribution, shared_output
+from moe_routing.conformance.zoo.shared_stages import contribution, shared_output
+from moe_routing.conformance.zoo.stages import Array
 from moe_routing.conformance.zoo.work import Work
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from moe_routing.conformance.zoo.functions import sigmoid
 from moe_routing.conformance.zoo.mutants.logits import to_bfloat16
 from moe_routing.conformance.zoo.registry import mutant
 from moe_routing.conformance.zoo.stages import (
@@ -14,7 +15,6 @@ from moe_routing.conformance.zoo.stages import (
     norm_of,
     renormalized,
     scaled,
-    sigmoid,
     weights,
 )
 from moe_routing.conformance.zoo.work import Work
