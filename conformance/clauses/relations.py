@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from moe_routing.conformance.case import Case
 from moe_routing.conformance.failure import Failure, first_failure, token_failure
+from moe_routing.conformance.generators.construct import with_inputs
 from moe_routing.conformance.trial import Raised, Trial
+from moe_routing.reference.formats import INPUT_FORMATS
 
 Ids = npt.NDArray[np.int64]
 
@@ -105,3 +108,23 @@ def raised(trial: Trial) -> Failure | None:
     except Raised as error:
         return Failure(stage="layout", summary=str(error))
     return None
+
+
+def middle(trial: Trial) -> int:
+    """Return the row that is poisoned."""
+    return trial.case.inputs.num_tokens // 2
+
+
+def poisoned(trial: Trial, value: Callable[[np.ndarray, float], np.ndarray]) -> Trial:
+    """Return the trial with the middle row replaced; without a row, the trial itself."""
+    inputs = trial.case.inputs
+    if inputs.num_tokens == 0:
+        return trial
+    hidden = np.array(inputs.hidden)
+    largest = INPUT_FORMATS[inputs.dtype].largest
+    hidden[middle(trial)] = value(hidden[middle(trial)], largest)
+    changes: dict[str, Any] = {"hidden": hidden}
+    if inputs.logits is not None:
+        changes["logits"] = np.array(inputs.logits)
+        changes["logits"][middle(trial)] = hidden[middle(trial)]
+    return trial.of(with_inputs(trial.case, **changes))

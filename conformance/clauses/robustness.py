@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
-from moe_routing.conformance.case import Case
 from moe_routing.conformance.clauses.registry import clause
-from moe_routing.conformance.clauses.relations import raised, take_tokens
+from moe_routing.conformance.clauses.relations import middle, poisoned, raised, take_tokens
 from moe_routing.conformance.failure import Failure, at, first_failure, show
-from moe_routing.conformance.generators.construct import with_config, with_inputs
+from moe_routing.conformance.generators.nonsense import bad_configs
 from moe_routing.conformance.generators.strategies import Focus, routing_cases
 from moe_routing.conformance.judge.logits import format_of
 from moe_routing.conformance.trial import Raised, Trial
 from moe_routing.implementations import Capabilities, Unsupported
-from moe_routing.reference import Groups
-from moe_routing.reference.formats import INPUT_FORMATS
 
 
 @clause(
@@ -116,8 +110,8 @@ def underflow(trial: Trial) -> Failure | None:
 )
 def nan_row(trial: Trial) -> Failure | None:
     """A row of NaN gets distinct ids in range, and the other rows are routed as ever."""
-    poisoned = _poison(trial, lambda row, form: np.full_like(row, np.nan))
-    return raised(poisoned) or first_failure(poisoned.verdict, "selection", "weights")
+    beside = poisoned(trial, lambda row, form: np.full_like(row, np.nan))
+    return raised(beside) or first_failure(beside.verdict, "selection", "weights")
 
 
 @clause(
@@ -132,13 +126,13 @@ def nan_row_apart(trial: Trial) -> Failure | None:
     """Rows beside a row of NaN get the bits of a call of the same shape without it."""
     if trial.case.inputs.num_tokens == 0:
         return None
-    zeroed = _poison(trial, lambda row, form: np.zeros_like(row))
-    poisoned = _poison(trial, lambda row, form: np.full_like(row, np.nan))
+    zeroed = poisoned(trial, lambda row, form: np.zeros_like(row))
+    with_nan = poisoned(trial, lambda row, form: np.full_like(row, np.nan))
     good = np.ones(trial.case.inputs.num_tokens, dtype=bool)
-    good[_middle(trial)] = False
+    good[middle(trial)] = False
     for name in ("expert_ids", "weights"):
         clean = getattr(zeroed.received.answer, name)[good]
-        beside = getattr(poisoned.received.answer, name)[good]
+        beside = getattr(with_nan.received.answer, name)[good]
         nan_before = np.isnan(trial.case.inputs.hidden).any(axis=1)[good]
         same = (clean == beside) | ((clean != clean) & (beside != beside))
         same[nan_before] = True
@@ -184,27 +178,8 @@ def infinite_logit(trial: Trial) -> Failure | None:
     if trial.case.recipe == "constructed" or trial.case.inputs.logits is not None:
         return raised(trial) or first_failure(trial.verdict, "selection", "weights")
     signs = np.where(np.arange(trial.case.inputs.hidden_size) % 2, -1.0, 1.0)
-    largest = _poison(trial, lambda row, form: (signs * form).astype(np.float32))
+    largest = poisoned(trial, lambda row, form: (signs * form).astype(np.float32))
     return raised(largest) or first_failure(largest.verdict, "selection", "weights")
-
-
-def _middle(trial: Trial) -> int:
-    return trial.case.inputs.num_tokens // 2
-
-
-def _poison(trial: Trial, value: Callable[[np.ndarray, float], np.ndarray]) -> Trial:
-    """Return the trial with the middle row replaced; without a row, the trial itself."""
-    inputs = trial.case.inputs
-    if inputs.num_tokens == 0:
-        return trial
-    hidden = np.array(inputs.hidden)
-    largest = INPUT_FORMATS[inputs.dtype].largest
-    hidden[_middle(trial)] = value(hidden[_middle(trial)], largest)
-    changes: dict[str, Any] = {"hidden": hidden}
-    if inputs.logits is not None:
-        changes["logits"] = np.array(inputs.logits)
-        changes["logits"][_middle(trial)] = hidden[_middle(trial)]
-    return trial.of(with_inputs(trial.case, **changes))
 
 
 @clause(
@@ -220,7 +195,7 @@ def rejects_bad_config(trial: Trial) -> Failure | None:
     """A configuration without a right answer is rejected with an exception."""
     if trial.case.inputs.num_tokens == 0:
         return None
-    for words, case in _bad_configs(trial.case).items():
+    for words, case in bad_configs(trial.case).items():
         try:
             answer = trial.of(case).native
         except Raised:
@@ -230,21 +205,6 @@ def rejects_bad_config(trial: Trial) -> Failure | None:
             summary=f"{words} was answered ({type(answer).__name__}), but should be rejected",
         )
     return None
-
-
-def _bad_configs(case: Case) -> dict[str, Case]:
-    config, experts = case.config, case.config.num_experts
-    bad = {f"top_k={experts + 1} > num_experts={experts}": {"top_k": experts + 1}}
-    groups = config.groups
-    if groups is not None and groups.kept < groups.count:
-        left = groups.kept * config.experts_per_group
-        bad[f"top_k={left + 1} > {left} experts left by {groups}"] = {"top_k": left + 1}
-    if groups is not None:
-        more = object.__new__(Groups)
-        for name, value in {**vars(groups), "kept": groups.count + 1}.items():
-            object.__setattr__(more, name, value)
-        bad[f"Groups.kept={more.kept} > Groups.count={more.count}"] = {"groups": more}
-    return {words: with_config(case, **changes) for words, changes in bad.items()}
 
 
 @clause(

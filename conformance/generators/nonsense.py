@@ -1,0 +1,23 @@
+"""Nonsense: configurations without a right answer, to ask whether a backend rejects them."""
+
+from __future__ import annotations
+
+from moe_routing.conformance.case import Case
+from moe_routing.conformance.generators.construct import with_config
+from moe_routing.reference import Groups
+
+
+def bad_configs(case: Case) -> dict[str, Case]:
+    """Return ``case`` with configurations that have no right answer, by what is wrong in words."""
+    config, experts = case.config, case.config.num_experts
+    bad = {f"top_k={experts + 1} > num_experts={experts}": {"top_k": experts + 1}}
+    groups = config.groups
+    if groups is not None and groups.kept < groups.count:
+        left = groups.kept * config.experts_per_group
+        bad[f"top_k={left + 1} > {left} experts left by {groups}"] = {"top_k": left + 1}
+    if groups is not None:
+        more = object.__new__(Groups)
+        for name, value in {**vars(groups), "kept": groups.count + 1}.items():
+            object.__setattr__(more, name, value)
+        bad[f"Groups.kept={more.kept} > Groups.count={more.count}"] = {"groups": more}
+    return {words: with_config(case, **changes) for words, changes in bad.items()}
