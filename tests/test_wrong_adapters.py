@@ -210,7 +210,7 @@ def test_a_bad_answer_fails_with_what_it_is_and_what_it_should_be(
         ("SharesNone", "fail", "returned None, but there is a shared expert"),
         ("SharesTwice", "fail", "but should be in"),
         ("SharesNan", "fail", "=nan, but should be in"),
-        ("SharesRow", "error", "shared_experts has shape (1, 4), but should be (2, 4)"),
+        ("SharesRow", "error", "shared_experts has shape (1, 1), but should be (2, 1)"),
         ("SharesDict", "error", "shared_experts"),
         ("SharesText", "error", "shared_experts"),
         ("SharesComplex", "error", "shared_experts"),
