@@ -1,34 +1,97 @@
-"""``moe-routing adapters``: list the registered adapters."""
+"""``moe-routing adapters``: list the registered adapters, or write their table."""
 
 from __future__ import annotations
 
 import argparse
+import fnmatch
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-from moe_routing.conformance.cli.options import Commands
+from moe_routing.conformance.cli.options import Commands, UsageError
 
 
 def add(commands: Commands) -> None:
     """Add the parser of ``adapters``."""
     listing = commands.add_parser("adapters", help="list the registered adapters")
+    listing.add_argument("glob", nargs="*", metavar="GLOB", help="names, such as 'my-*'")
+    listing.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="write the table with what each claims"
+    )
+    listing.add_argument(
+        "--report",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a JSON report, for the conformance in the table",
+    )
     listing.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """List every registered adapter, what it wraps, and whether that is installed."""
+    """List the adapters, what each wraps and whether that is installed, and what has none."""
+    from moe_routing.conformance.diff import load_report
+    from moe_routing.implementations import out_of_scope, registered
+
+    if arguments.report and arguments.markdown is None:
+        raise UsageError("--report fills the table that --markdown writes: give both")
+    names = _matching(registered(), arguments.glob)
+    unserved = {name: out_of_scope()[name] for name in _matching(out_of_scope(), arguments.glob)}
+    if arguments.glob and not names and not unserved:
+        raise UsageError(f"No adapter matches {', '.join(arguments.glob)}")
+    if arguments.markdown is None:
+        _print(names, unserved)
+    else:
+        reports = [load_report(path) for path in arguments.report]
+        _write(arguments.markdown, names, reports, unserved)
+    return 0
+
+
+def _matching(names: Mapping[str, str], globs: Sequence[str]) -> list[str]:
+    return [n for n in names if not globs or any(fnmatch.fnmatch(n, glob) for glob in globs)]
+
+
+def _print(names: Sequence[str], unserved: Mapping[str, str]) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     from moe_routing.conformance.seat import wrapped
     from moe_routing.conformance.writers.terminal import plain_console
     from moe_routing.implementations import AdapterError, load_adapter, registered
 
-    table = Table(box=None)
+    console, table = plain_console(), Table(box=None)
     for name in ("adapter", "wraps", "installed", "where"):
         table.add_column(name, no_wrap=True)
-    for name, where in sorted(registered().items()):
+    for name in sorted(names):
         try:
             package, version = wrapped(load_adapter(name))
-            table.add_row(name, package or "", version or "no", where)
+            table.add_row(name, package or "", version or "no", registered()[name])
         except AdapterError as error:
             table.add_row(name, "", "broken", str(error))
-    plain_console().print(table)
-    return 0
+    if names:
+        console.print(table)
+    if unserved:
+        console.print("\nout of scope:")
+    for name, reason in unserved.items():
+        console.print(f"  {escape(name)}: {escape(reason)}")
+
+
+def _write(
+    path: Path,
+    names: Sequence[str],
+    reports: Sequence[Mapping[str, Any]],
+    unserved: Mapping[str, str],
+) -> None:
+    from moe_routing.conformance.seat import wrapped
+    from moe_routing.conformance.writers.backends import Backend, backends_table
+    from moe_routing.implementations import load_adapter
+
+    backends = []
+    for name in names:
+        adapter = load_adapter(name)
+        package, version = wrapped(adapter)
+        wraps = " ".join(filter(None, (package, version)))
+        backends.append(Backend(name=name, wraps=wraps, capabilities=adapter.capabilities()))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(backends_table(backends, reports, unserved), encoding="utf-8")

@@ -1,0 +1,159 @@
+"""The table of backends, as Markdown: what each claims, in words, and how it conforms."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from moe_routing.implementations import ANY, Capabilities, Claim, GroupRule
+from moe_routing.reference import Renormalize
+
+_STATUSES = ("pass", "known", "unsupported")
+_SCORES = {
+    ("identity", "softmax_of_selected"): "softmax of the selected logits",
+    ("identity", "sigmoid_of_selected"): "sigmoid of the selected logits",
+}
+_PARTS = {
+    "logit_softcap": "soft cap",
+    "logit_multiplier": "logit multiplier",
+    "input_norm": "input norm",
+    "gate_bias": "linear bias",
+    "gate_delta": "LoRA delta",
+    "per_expert_scale": "scales of experts",
+    "expert_table": "expert table",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backend:
+    """A row of the table: an adapter, what it wraps, and what it claims."""
+
+    name: str
+    wraps: str
+    capabilities: Capabilities
+
+
+def backends_table(
+    backends: Sequence[Backend],
+    reports: Sequence[Mapping[str, Any]],
+    unserved: Mapping[str, str],
+) -> str:
+    """Return the page: a row a backend, with its conformance where a report has it."""
+    found = {each["name"]: each for report in reports for each in report["adapters"]}
+    lines = [*_HEAD, "", *_made_by(reports), "| adapter | wraps | claims | conformance |"]
+    lines.append("|---|---|---|---|")
+    for each in backends:
+        conformance = _conformance(found[each.name]) if each.name in found else ""
+        claims = capabilities_in_words(each.capabilities)
+        lines.append(f"| `{each.name}` | {each.wraps} | {claims} | {conformance} |")
+    lines += ["", "## Out of scope", "", "Routers that the pipeline cannot express:", ""]
+    lines += [f"- `{name}`: {reason}" for name, reason in unserved.items()]
+    return "\n".join(lines) + "\n"
+
+
+_HEAD = (
+    "# Backends",
+    "",
+    "Made by `moe-routing adapters --markdown docs/backends.md --report report.json`, from the",
+    "report of `moe-routing check ... --json report.json`; do not edit it by hand. Claims are what",
+    "an adapter says that it does ([adapters.md](adapters.md#claims)); conformance counts the",
+    "clauses by status, and names the [known divergences](findings.md).",
+)
+
+
+def _made_by(reports: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say what the reports were run with."""
+    lines = []
+    for each in reports:
+        versions = each["environment"]["packages"]
+        with_ = ", ".join(f"{name} {versions[name]}" for name in ("torch",) if name in versions)
+        lines.append(
+            f"Checked with suite {each['suite_version']}, profile `{each['profile']}` "
+            f"({each['max_examples']} examples a clause), seed {each['seed']}, {with_}."
+        )
+    return [*dict.fromkeys(lines), ""] if lines else []
+
+
+def _conformance(adapter: Mapping[str, Any]) -> str:
+    counts = dict.fromkeys(_STATUSES, 0)
+    known: dict[str, None] = {}
+    for clause in adapter["clauses"]:
+        counts[clause["status"]] = counts.get(clause["status"], 0) + 1
+        if clause["status"] == "known":
+            known |= dict.fromkeys(clause["message"].split("; "))
+    words = ", ".join(
+        f"{count} {status}" for status, count in counts.items() if count and status != "unsupported"
+    )
+    links = ", ".join(f"[{each}](findings.md#{each})" for each in known)
+    return f"{words}: {links}" if links else words
+
+
+def capabilities_in_words(capabilities: Capabilities) -> str:
+    """Return what is claimed as a phrase, one a claim; what they share is not repeated."""
+    if Claim() in capabilities.claims:
+        return "the whole specification"
+    phrases = dict.fromkeys(claim_in_words(claim) for claim in capabilities.claims)
+    limit = capabilities.limits.max_top_k
+    return "; or ".join(phrases) + (f"; K at most {limit}" if limit else "")
+
+
+def claim_in_words(claim: Claim) -> str:
+    """Return one claim as a phrase: score, bias, groups, weights, parts, precision."""
+    parts = [_score(claim), *_bias(claim), *_groups(claim), *_weights(claim)]
+    for axis, words in _PARTS.items():
+        permitted = getattr(claim, axis)
+        if True in permitted:
+            parts.append(words if False not in permitted else f"{words} or none")
+    return ", ".join([*parts, *_precision(claim)])
+
+
+def _score(claim: Claim) -> str:
+    names = []
+    for score in claim.score:
+        for source in claim.weights_from:
+            plain = "masked " + score if source == "masked_scores" else score
+            names.append(_SCORES.get((score, source), plain))
+    return " or ".join(dict.fromkeys(names))
+
+
+def _bias(claim: Claim) -> list[str]:
+    places = [place for place in claim.selection_bias if place != "none"]
+    return [f"bias on the {' or '.join(places)}"] if places else []
+
+
+def _groups(claim: Claim) -> list[str]:
+    rules = [rule for rule in claim.groups if isinstance(rule, GroupRule)]
+    words = [f"groups {_rule(rule)}" for rule in rules]
+    return [" or ".join(words + ["none"] * (None in claim.groups))] if words else []
+
+
+def _rule(rule: GroupRule) -> str:
+    top = "any" if rule.top is ANY else "/".join(map(str, rule.top))
+    fills = "/".join("-inf" if math.isinf(fill) else str(fill) for fill in rule.fill)
+    return f"(best {top}, fill {fills})"
+
+
+def _weights(claim: Claim) -> list[str]:
+    rules = ["any norm"] if claim.renormalize is ANY else map(_norm, claim.renormalize)
+    words = [" or ".join(rules).replace(" or not renormalised", " or not")]
+    if all(source == "softmax_of_selected" for source in claim.weights_from):
+        words = []  # they sum to 1 whatever the norm
+    scaled = claim.scale is ANY or tuple(claim.scale) != (1.0,)
+    return [*words, *(["scaled"] if scaled else [])]
+
+
+def _norm(rule: Renormalize | None) -> str:
+    if rule is None:
+        return "not renormalised"
+    order = "" if rule.order == 1.0 else f" by the {rule.order:g}-norm"
+    eps = f" + {rule.eps:g}" if rule.eps else ""
+    floor = f", at least {rule.floor:g}" if rule.floor else ""
+    return f"renormalised{order}{eps}{floor}"
+
+
+def _precision(claim: Claim) -> list[str]:
+    stages = ("logits", "scores", "weights")
+    narrow = [each for each in stages if getattr(claim, f"{each}_dtype") == ("input",)]
+    return [f"{' and '.join(narrow)} in the input's dtype"] if narrow else []
