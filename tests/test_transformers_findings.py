@@ -30,6 +30,7 @@ SUM, SUM_EPS = Renormalize(), Renormalize(eps=1e-20)
 NATIVE = {"logits_dtype": "input", "scores_dtype": "input", "weights_dtype": "input"}
 MINIMAX = {"score": "sigmoid", "renormalize": SUM, "logits_dtype": "input"}
 BIASED = {"selection_bias": np.zeros(4, np.float32)}
+LATE = {"weights_from": "softmax_of_selected"}
 V3 = {"score": "sigmoid", "renormalize": SUM_EPS}
 ONE_OF_TWO = Groups(count=2, kept=1)
 ONE_OF_TWO_ZERO = Groups(count=2, kept=1, fill=0.0)
@@ -153,6 +154,18 @@ def test_a_norm_without_an_epsilon_answers_nan_where_every_score_underflows(
     found = trial(name, [[logit]], RouterConfig(num_experts=1, top_k=1, **fields))
     assert np.isnan(found.received.answer.weights).all()
     assert found.verdict.weights.all()
+
+
+@pytest.mark.parametrize("name", ["gpt_oss", "openai_privacy_filter"])
+def test_a_router_weighs_over_the_sequence_unless_it_is_flattened(name: str) -> None:
+    config = RouterConfig(num_experts=1, top_k=1, score="identity", **LATE)
+    inputs = RouterInputs(hidden=np.zeros((2, 1)), gate_weight=np.zeros((1, 1)))
+    block = build_block(ROWS[name], config, inputs, "cpu")
+    for tensor in state_of(block).values():
+        tensor.data.zero_()
+    with torch.no_grad():
+        assert block.router(torch.zeros(1, 2, 1))[1].flatten().tolist() == [0.5, 0.5]
+        assert block.router(torch.zeros(2, 1))[1].flatten().tolist() == [1.0, 1.0]
 
 
 # Out of scope.
