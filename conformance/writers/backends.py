@@ -42,10 +42,13 @@ def backends_table(
 ) -> str:
     """Return the page: a row a backend, with its conformance where a report has it."""
     found = {each["name"]: each for report in reports for each in report["adapters"]}
+    profiles = {e["name"]: report["profile"] for report in reports for e in report["adapters"]}
+    several = len(set(profiles.values())) > 1
     lines = [*_HEAD, "", *_made_by(reports), "| adapter | wraps | claims | conformance |"]
     lines.append("|---|---|---|---|")
     for each in backends:
         conformance = _conformance(found[each.name]) if each.name in found else ""
+        conformance += f" ({profiles[each.name]})" if conformance and several else ""
         claims = capabilities_in_words(each.capabilities)
         lines.append(f"| `{each.name}` | {each.wraps} | {claims} | {conformance} |")
     lines += ["", "## Out of scope", "", "Routers that the pipeline cannot express:", ""]
