@@ -59,12 +59,13 @@ def test_a_run_names_the_bug_that_its_backend_behaves_like(tmp_path, capsys):
         "from moe_routing.conformance.zoo import MUTANTS\n"
         "Backend = MUTANTS['scale-twice'].adapter()\n"
     )
-    report, cases = tmp_path / "report.json", tmp_path / "cases"
+    report, cases, page = tmp_path / "report.json", tmp_path / "cases", tmp_path / "page.html"
     words = ["check", f"{adapter}:Backend", "--profile", "smoke", "--clause", "weights.*"]
-    assert main([*words, "--json", str(report), "--cases", str(cases)]) == 1
+    assert main([*words, "--json", str(report), "--cases", str(cases), "--html", str(page)]) == 1
     (hint,) = json.loads(report.read_text())["adapters"][0]["hints"]
     assert hint.startswith("behaves like `scale-twice` (routed scaling factor applied twice), on ")
     assert f"scale-twice {hint}" in capsys.readouterr().out
+    assert "behaves like `scale-twice`" in page.read_text()
 
 
 def test_a_green_run_has_no_hints(tmp_path):

@@ -76,8 +76,6 @@ class Terminal:
             self.console.print(_table(result))
         for each in broken(result):
             self._story(result, each)
-        for hint in result.hints:
-            self.console.print(f"\n{literal(result.name)} {literal(hint)}")
         self._known(result)
 
     def close(self, result: RunResult) -> None:

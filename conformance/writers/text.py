@@ -66,8 +66,9 @@ def counts(adapter: AdapterResult) -> str:
 def notes(run: RunResult) -> list[str]:
     """Return what is to be said of the run as a whole, a line each."""
     again = f"seed {run.seed}: repeat this run with --profile nightly --seed {run.seed}"
+    alike = [f"{printable(each.name)} {hint}" for each in run.adapters for hint in each.hints]
     words = [words for _, words in _too_few(run) + _whole(run)]
-    return [again] * (run.profile == "nightly") + words
+    return [*alike, *[again] * (run.profile == "nightly"), *words]
 
 
 Complaint = tuple[AdapterResult | None, str]
