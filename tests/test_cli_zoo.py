@@ -14,7 +14,7 @@ QUICK = ("--max-examples", "10", "--jobs", "1", "--clause", "weights.scale")
 
 def test_a_caught_mutant_and_an_honest_variant_exit_0(capsys, tmp_path):
     json_file, page = tmp_path / "made" / "zoo.json", tmp_path / "zoo.md"
-    names = ["scale-twice", "reciprocal"]
+    names = ["scale-twice", "one-ulp-reciprocal"]
     code = main(["zoo", *names, *QUICK, "--json", str(json_file), "--markdown", str(page)])
     assert code == 0
     out = capsys.readouterr().out
@@ -26,8 +26,8 @@ def test_a_caught_mutant_and_an_honest_variant_exit_0(capsys, tmp_path):
     assert mutant["kills"][0]["clause"] == "weights.scale"
     assert mutant["kills"][0]["names_family"]
     assert variant == {
-        "name": "reciprocal",
-        "why": HONEST["reciprocal"].why,
+        "name": "one-ulp-reciprocal",
+        "why": HONEST["one-ulp-reciprocal"].why,
         "declares": [],
         "alarms": [],
     }
@@ -44,7 +44,7 @@ def test_a_survivor_exits_1_and_is_named(capsys):
     ("words", "line"),
     [
         (["bias-ignord"], "No mutant or variant matches 'bias-ignord': did you mean bias-ignored"),
-        (["reciprocal", "--only", "mutants"], "No mutant matches 'reciprocal'"),
+        (["one-ulp-reciprocal", "--only", "mutants"], "No mutant matches 'one-ulp-reciprocal'"),
         (["--clause", "weight.*"], "No clause matches 'weight.*'"),
     ],
 )
