@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from moe_routing.conformance.applies import why_unsupported
 from moe_routing.conformance.bench import Bench
@@ -64,7 +65,7 @@ def nearest(results: Sequence[ClauseResult], capabilities: Capabilities) -> tupl
 
     The backend itself is not called. Of mutants that fail alike, those come first that say
     the same words, having answered the same, and then those that pass the constructed
-    cases of the clauses that the backend passes.
+    cases that the backend passes.
     """
     failing = [
         (_Question(clause=CLAUSES[each.id], case=each.case), each.failure)
@@ -75,16 +76,13 @@ def nearest(results: Sequence[ClauseResult], capabilities: Capabilities) -> tupl
     most, _ = best = max(alike.values())
     if 2 * most <= len(failing):
         return ()
-    passed = _constructed((each.id for each in results if each.status == "pass"), capabilities)
-    wrong = {
-        name: sum(asked.put(MUTANTS[name].adapter()) is not None for asked in passed)
-        for name in [name for name, likeness in alike.items() if likeness == best][:_WEIGHED]
-    }
+    names = [name for name, likeness in alike.items() if likeness == best]
+    names = _least_wrong(names, _constructed(results, capabilities, "fail"))
+    names = _least_wrong(names[:_WEIGHED], _constructed(results, capabilities, "pass"))
     return tuple(
         Likeness(mutant=name, family=MUTANTS[name].family, alike=most, cases=len(failing))
-        for name, count in wrong.items()
-        if count == min(wrong.values())
-    )[:_SHOWN]
+        for name in names[:_SHOWN]
+    )
 
 
 def _alike(mutant: StagedRouter, failing: Sequence[tuple[_Question, Failure]]) -> tuple[int, int]:
@@ -97,11 +95,33 @@ def _alike(mutant: StagedRouter, failing: Sequence[tuple[_Question, Failure]]) -
     return stages, words
 
 
-def _constructed(clauses: Iterable[str], capabilities: Capabilities) -> list[_Question]:
+def _least_wrong(names: Sequence[str], passed: Sequence[_Question]) -> list[str]:
+    """Return the mutants that fail the fewest of the cases that the backend passes."""
+    wrong = {
+        name: sum(asked.put(MUTANTS[name].adapter()) is not None for asked in passed)
+        for name in names
+    }
+    return [name for name in names if wrong[name] == min(wrong.values())]
+
+
+def _constructed(
+    results: Sequence[ClauseResult], capabilities: Capabilities, status: str
+) -> list[_Question]:
+    """Return the constructed cases that the backend passed in the clauses of ``status``."""
     plain = replace(capabilities, numerics=Numerics())
     return [
-        _Question(clause=CLAUSES[id_], case=case)
-        for id_ in clauses
-        for event in CLAUSES[id_].witnesses()
-        if (case := event.constructed(CLAUSES[id_].narrowed(plain))) is not None
+        _Question(clause=CLAUSES[each.id], case=case)
+        for each in results
+        if each.status == status
+        for case in _passed_cases(each, plain)
     ]
+
+
+def _passed_cases(result: ClauseResult, capabilities: Capabilities) -> list[Case | SharedCase]:
+    """Return a clause's constructed cases, up to the one that failed where no drawn one did."""
+    clause = CLAUSES[result.id]
+    narrowed = clause.narrowed(capabilities)
+    made = (event.constructed(narrowed) for event in clause.witnesses())
+    failed = result.status == "fail" and result.examples == 0
+    passed = max(0, result.constructed - failed)
+    return list(islice((case for case in made if case is not None), passed))
