@@ -77,7 +77,7 @@ def as_markdown(census: Census, command: str) -> str:
     return (
         "\n\n".join(
             [
-                "# The zoo",
+                f"# The zoo: {' and '.join(_kinds(census))}",
                 _INTRODUCTION,
                 f"Made by `{command}`:",
                 _figures(census),
@@ -96,6 +96,11 @@ made-up routers. A **mutant** is a right router with exactly one bug that really
 after it: each must be caught, by a clause that names the bug's family. An **honest variant**
 differs from the plain router only as the specification permits, or as it declares: each must pass
 every clause. [How to read and repeat this](zoo-how-to.md)."""
+
+
+def _kinds(census: Census) -> list[str]:
+    kinds = {"mutants": census.plan.mutants, "honest variants": census.plan.variants}
+    return [words for words, names in kinds.items() if names]
 
 
 def _figures(census: Census) -> str:
