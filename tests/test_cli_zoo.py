@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from moe_routing.conformance.cli import main
 from moe_routing.conformance.zoo import HONEST, MUTANTS
 
+DOCS = Path(__file__).parents[1] / "docs"
 QUICK = ("--max-examples", "10", "--jobs", "1", "--clause", "weights.scale")
 
 
@@ -53,3 +55,11 @@ def test_what_is_not_there_exits_2_in_one_line(capsys, words, line):
     err = capsys.readouterr().err
     assert line in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("page", "house"), [("zoo.md", MUTANTS), ("zoo-variants.md", HONEST)])
+def test_the_pages_list_all_who_live_here(page, house):
+    text = (DOCS / page).read_text()
+    for name in house:
+        assert f"| `{name}` |" in text, f"docs/{page} is older than {name}: make it anew"
+    assert "**survives**" not in text
