@@ -172,6 +172,7 @@ NEAR: dict[str, Case | SharedCase] = {
     "published-width": call(favouring_last(128), 4),
     # Groups.
     "group-excludes-better": grouped([[2.0, 1.75, 1.5, 1.25, 0.0, 0.0, 0.0, 0.0]], 2, 1),
+    "sum-and-max-disagree": grouped([[2.5, -6.0, 2.0, 1.9375, 0.0, 0.0, 0.0, 0.0]], 4, 1),
     "max-and-sum-disagree": grouped([[2.5, 2.0, 1.0, 0.5, 0.0, 0.0, 0.0, 0.0]], 4, 1),
     "kept-score-below-fill": grouped(ladder(1, 8), 4, 1, arrays={"selection_bias": [0.5] * 8}),
     "group-smaller-than-top": grouped(ROWS, 2, 1, top=2),

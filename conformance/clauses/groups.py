@@ -29,6 +29,7 @@ _GROUPED = {"groups": (True,), "expert_table": (False,)}
     events=(
         "group-excludes-better",
         "max-and-sum-disagree",
+        "sum-and-max-disagree",
         "one-group-kept",
         "two-groups",
         "eight-groups",

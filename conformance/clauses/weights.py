@@ -23,7 +23,7 @@ from moe_routing.reference.formats import FORMATS
     "MUST",
     why="Wrong weights at right ids mix the experts wrongly; each is judged at the backend's "
     "own ids, so no token is ever skipped.",
-    bugs=("M01", "M13", "M14", "M15", "M16", "M18", "M20", "M21", "M22", "M52"),
+    bugs=("M01", "M10", "M13", "M14", "M15", "M16", "M18", "M20", "M21", "M22", "M52"),
     events=(
         "weights-apart",
         "renormalized",

@@ -53,12 +53,30 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
     yield from table_cases(capabilities, _SUM_WINS, top_k=1, groups=(4, 1))
 
 
-def _best_group_differs(bounds: Bounds) -> bool:
+@event(
+    "sum-and-max-disagree",
+    "groups ranked by their best expert, and another has the best two",
+    lambda b: (
+        b.config.groups is not None
+        and b.config.groups.top == 1
+        and b.config.experts_per_group > 1
+        and _best_group_differs(b, of=2)
+    ),
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    for top_k in (2, 1):
+        yield from table_cases(
+            capabilities, _SUM_WINS, top_k=top_k, groups=(4, 1), wants={"groups.top": 1}
+        )
+
+
+def _best_group_differs(bounds: Bounds, of: int = 1) -> bool:
+    """Tell whether the group with the greatest sum of its best ``of`` is not kept."""
     groups, biased = bounds.config.groups, bounds.reference.biased[bounds.only_reference]
     if groups.kept == groups.count:
         return False
     grouped = (len(biased), groups.count, bounds.config.experts_per_group)
-    best = biased.reshape(grouped).max(axis=2)
+    best = np.sort(biased.reshape(grouped), axis=2)[:, :, -of:].sum(axis=2)
     kept = bounds.reference.kept[bounds.only_reference][:, :: bounds.config.experts_per_group]
     return bool((~np.take_along_axis(kept, best.argmax(axis=1)[:, None], axis=1)).any())
 
