@@ -48,7 +48,7 @@ EXIT_CODES = {
         1: "a mutant lived, or a variant did not pass",
         2: "it could not run",
     },
-    "explain, known, clauses, adapters": {
+    "explain, known, clauses, adapters, new-adapter": {
         0: "it is done",
         2: "it could not be done; `known add` also where the case does not fail",
     },

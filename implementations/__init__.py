@@ -1,14 +1,12 @@
 """Implementations: the adapter protocol, and the adapters of real routing backends."""
 
 from moe_routing.implementations.capabilities import (
-    ANY,
     Capabilities,
-    Claim,
-    GroupRule,
     Limits,
     Numerics,
     Unsupported,
 )
+from moe_routing.implementations.claims import ANY, Claim, GroupRule
 from moe_routing.implementations.layouts import FlatRouting, RoutingMap
 from moe_routing.implementations.protocol import (
     Adapter,

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from moe_routing.implementations.capabilities import ANY, Claim, GroupRule
+from moe_routing.implementations.claims import ANY, Claim, GroupRule
 from moe_routing.implementations.eager import swiglu
 from moe_routing.implementations.protocol import BackendMissing
 from moe_routing.implementations.tensors import TorchInputs, torch_shared_inputs
@@ -57,18 +57,8 @@ def sonicmoe_patch() -> ModuleType:
 
 
 def plain_claim(**axes: Any) -> Claim:
-    """Return the claim of a softmax router that renormalises, with ``axes`` in their place."""
-    absent = ("logit_softcap", "logit_multiplier", "input_norm", "gate_bias")
-    defaults: dict[str, Any] = {
-        **dict.fromkeys((*absent, "per_expert_scale", "expert_table"), (False,)),
-        "score": ("softmax",),
-        "weights_from": ("scores",),
-        "groups": (None,),
-        "selection_bias": ("none",),
-        "renormalize": (Renormalize(),),
-        "scale": (1.0,),
-    }
-    return Claim(**{**defaults, **axes})
+    """Return the claim of a renormalising softmax router that LoRA may adapt, with ``axes``."""
+    return Claim.plain(**{"renormalize": (Renormalize(),), "gate_delta": (False, True), **axes})
 
 
 def sigmoid_claims(name: str) -> tuple[Claim, Claim]:

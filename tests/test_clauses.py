@@ -16,7 +16,7 @@ from moe_routing.conformance.engine import check_clause
 from moe_routing.conformance.events import EVENTS
 from moe_routing.conformance.generators.recipes import BIASES, RECIPES
 from moe_routing.implementations import Capabilities, load_adapter
-from moe_routing.implementations.capabilities import Claim
+from moe_routing.implementations.claims import Claim
 
 ROOT = Path(__file__).parents[1]
 SPEC = ROOT / "docs" / "spec"

@@ -78,7 +78,7 @@ MAY_IMPORT = {
     "implementations": (f"{OURS}.reference", f"{OURS}.implementations"),
     "conformance": tuple(f"{OURS}.{folder}" for folder in FOLDERS),
 }
-PROTOCOL = ("capabilities", "layouts", "protocol", "registry", "tensors")
+PROTOCOL = ("capabilities", "claims", "layouts", "protocol", "registry", "tensors")
 FRAMEWORKS = ("torch", "triton", "hypothesis", "pytest")
 
 
@@ -163,7 +163,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 class TestWheel:
     def test_holds_every_module_and_data_file_of_the_three_folders(self, wheel: set[str]) -> None:
-        kept = {".py", ".toml", ".json", ".typed", ".css", ".js"}
+        kept = {".py", ".toml", ".json", ".typed", ".css", ".js", ".yml"}
         tree = {
             f"{OURS}/{name_of(path)}"
             for folder in FOLDERS

@@ -10,10 +10,20 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from moe_routing.conformance.cli import adapters, check, clauses, diff, explain, known, replay, zoo
+from moe_routing.conformance.cli import (
+    adapters,
+    check,
+    clauses,
+    diff,
+    explain,
+    known,
+    new_adapter,
+    replay,
+    zoo,
+)
 from moe_routing.conformance.cli.options import EXIT_CODES, UsageError, complain
 
-COMMANDS = (check, replay, explain, diff, known, clauses, adapters, zoo)
+COMMANDS = (check, replay, explain, diff, known, clauses, adapters, new_adapter, zoo)
 """The modules of the commands, in the order that ``--help`` lists them."""
 
 
@@ -59,6 +69,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     from moe_routing.conformance.clauses.registry import NoSuchClause
     from moe_routing.conformance.diff import ReportError
     from moe_routing.conformance.known import KnownError
+    from moe_routing.conformance.scaffold import ScaffoldError
     from moe_routing.conformance.seat import CannotRun
     from moe_routing.conformance.zoo.registry import NoSuchResident
     from moe_routing.implementations import AdapterError, BackendMissing
@@ -73,5 +84,6 @@ def _expected_errors() -> tuple[type[Exception], ...]:
         NoSuchResident,
         OSError,
         ReportError,
+        ScaffoldError,
         UsageError,
     )

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from moe_routing.implementations.capabilities import Capabilities, Claim, GroupRule, Limits
+from moe_routing.implementations.capabilities import Capabilities, Limits
+from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.reference import Preset, preset
 
 _OPTIONAL = ("gate_bias", "per_expert_scale")

@@ -1,0 +1,49 @@
+"""``moe-routing new-adapter``: write what a repository needs to check a router of its own."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+
+from moe_routing.conformance.cli.options import Commands
+
+_EPILOG = """\
+writes a working adapter around a small router that you replace by yours, its tests, an
+empty list of known divergences, and a GitHub job that checks it. A file that is there
+already is never touched.
+"""
+
+
+def add(commands: Commands) -> None:
+    """Add the parser of ``new-adapter``."""
+    new = commands.add_parser(
+        "new-adapter",
+        help="write an adapter, its tests and a CI job",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    new.add_argument("name", metavar="NAME", help="what reports call it, such as my-router")
+    new.add_argument(
+        "--directory",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="the top folder of your repository; default: this one",
+    )
+    new.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the files, and say what to do next. Errors: ``ScaffoldError``, ``OSError``."""
+    from moe_routing.conformance.scaffold import names_for, write_adapter
+
+    names, folder = names_for(arguments.name), arguments.directory
+    for path in write_adapter(names, folder):
+        print(f"wrote {path}")
+    print("\nNext, put your router in the place that the adapter marks. Until then it is green:\n")
+    if folder != Path():
+        print(f"  cd {shlex.quote(str(folder))}")
+    print(f"  moe-routing check {names.reference} --known known/{names.name}.toml")
+    print(f"  python -m pytest test_{names.module}.py")
+    return 0

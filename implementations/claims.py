@@ -1,0 +1,174 @@
+"""Claims: which configurations a backend answers, as products of axis values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from moe_routing.reference import Groups, Renormalize, RouterConfig, RouterInputs
+from moe_routing.reference.config import LEAST_PRECISE, SCORES, WEIGHTS_FROM
+from moe_routing.reference.inputs import BIAS_ON
+
+SELECTION_BIAS = ("none", *BIAS_ON)
+_EITHER = (False, True)
+
+
+class _Any:
+    """Every value that the specification permits."""
+
+    def __contains__(self, value: object) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        return "ANY"
+
+    def __reduce__(self) -> str:
+        return "ANY"  # claims travel between processes, and ANY stays the one
+
+
+ANY: Final = _Any()
+"""Claims every value of an axis."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupRule:
+    """The group settings that a claim covers: any count and any number kept, this rule.
+
+    ``top`` lists the supported ``Groups.top`` values (``ANY``: all), ``fill`` the fills.
+    """
+
+    top: tuple[int, ...] | _Any = ANY
+    fill: tuple[float, ...] = (-math.inf, 0.0)
+
+    def covers(self, groups: Groups) -> bool:
+        """Tell whether ``groups`` follow this rule."""
+        return groups.top in self.top and groups.fill in self.fill
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A product of axis values: a configuration is claimed where every axis holds.
+
+    Each axis lists its permitted values; the defaults permit all, those of ``Claim.plain``
+    the plain router. The boolean axes say whether the part may be absent (False), present
+    (True) or either. ``name`` is for the adapter, to tell its claims apart. Several claims
+    together describe a backend whose functions are sparse tuples of the axes.
+    """
+
+    name: str = ""
+    score: tuple[str, ...] = SCORES
+    weights_from: tuple[str, ...] = WEIGHTS_FROM
+    groups: tuple[GroupRule | None, ...] = (None, GroupRule())
+    renormalize: tuple[Renormalize | None, ...] | _Any = ANY
+    scale: tuple[float, ...] | _Any = ANY
+    logit_softcap: tuple[bool, ...] = _EITHER
+    logit_multiplier: tuple[bool, ...] = _EITHER
+    logits_dtype: tuple[str, ...] = LEAST_PRECISE
+    scores_dtype: tuple[str, ...] = LEAST_PRECISE
+    weights_dtype: tuple[str, ...] = LEAST_PRECISE
+    input_norm: tuple[bool, ...] = _EITHER
+    selection_bias: tuple[str, ...] = SELECTION_BIAS
+    gate_bias: tuple[bool, ...] = _EITHER
+    gate_delta: tuple[bool, ...] = _EITHER
+    per_expert_scale: tuple[bool, ...] = _EITHER
+    expert_table: tuple[bool, ...] = _EITHER
+
+    def __post_init__(self) -> None:
+        for axis, permitted in vars(self).items():
+            if axis != "name" and not isinstance(permitted, (tuple, _Any)):
+                raise ValueError(
+                    f"Expected Claim.{axis} to be a tuple of permitted values but got "
+                    f"{permitted!r}: write ({permitted!r},)"
+                )
+
+    @classmethod
+    def plain(cls, **axes: Any) -> Claim:
+        """Return the claim of the plain softmax router, with ``axes`` in their place.
+
+        What is not named is absent: no groups, no bias, no renormalisation, no scale. Of an
+        axis that a later version adds, the plain value is claimed.
+        """
+        parts = {axis: (False,) for axis, permitted in vars(cls()).items() if permitted == _EITHER}
+        plain = {
+            "score": ("softmax",),
+            "weights_from": ("scores",),
+            "groups": (None,),
+            "renormalize": (None,),
+            "scale": (1.0,),
+            "selection_bias": ("none",),
+        }
+        return cls(**{**parts, **plain, **axes})
+
+    def refusals(
+        self, config: RouterConfig, inputs: RouterInputs, takes: str = "hidden"
+    ) -> list[str]:
+        """Return what this claim lacks for the call, one phrase an axis; empty: claimed.
+
+        The parts of the gate are nothing to a backend that ``takes`` logits.
+        """
+        values = {axis: read(config) for axis, read in CONFIG_AXES.items()}
+        values |= {axis: read(inputs) for axis, read in INPUT_AXES.items()}
+        if takes == "logits":
+            values = {axis: value for axis, value in values.items() if axis not in GATE_AXES}
+        return [
+            f"{axis}={value!r}"
+            for axis, value in values.items()
+            if not _holds(getattr(self, axis), value)
+        ]
+
+    def narrowed(self, axes: dict[str, tuple[Any, ...]]) -> Claim | None:
+        """Return this claim with only what it permits of ``axes``, or None where that is nothing.
+
+        Each axis lists the values wanted; ``groups=(True,)`` stands for any rule.
+        """
+        kept = {}
+        for axis, wanted in axes.items():
+            permitted = getattr(self, axis)
+            if axis == "groups":
+                kept[axis] = tuple(rule for rule in permitted if (rule is not None) in wanted)
+            elif permitted is ANY:
+                kept[axis] = wanted
+            else:
+                kept[axis] = tuple(value for value in permitted if value in wanted)
+        return replace(self, **kept) if all(kept.values()) else None
+
+    def covers(self, config: RouterConfig) -> bool:
+        """Tell whether the claim holds for ``config``, whatever the inputs are."""
+        return all(_holds(getattr(self, axis), read(config)) for axis, read in CONFIG_AXES.items())
+
+
+CONFIG_AXES: dict[str, Callable[[RouterConfig], Any]] = {
+    "score": lambda c: c.score,
+    "weights_from": lambda c: c.weights_from,
+    "groups": lambda c: c.groups,
+    "renormalize": lambda c: c.renormalize,
+    "scale": lambda c: c.scale,
+    "logit_softcap": lambda c: c.logit_softcap is not None,
+    "logit_multiplier": lambda c: c.logit_multiplier != 1.0,
+    "logits_dtype": lambda c: c.logits_dtype,
+    "scores_dtype": lambda c: c.scores_dtype,
+    "weights_dtype": lambda c: c.weights_dtype,
+    "input_norm": lambda c: c.input_norm is not None,
+}
+"""How each axis that is part of the configuration is read off it."""
+
+INPUT_AXES: dict[str, Callable[[RouterInputs], Any]] = {
+    "selection_bias": lambda i: "none" if i.selection_bias is None else i.selection_bias_on,
+    "gate_bias": lambda i: i.gate_bias is not None,
+    "gate_delta": lambda i: i.gate_delta is not None,
+    "per_expert_scale": lambda i: i.per_expert_scale is not None,
+    "expert_table": lambda i: i.expert_table is not None,
+}
+"""How each axis that is part of the inputs is read off them."""
+
+GATE_AXES = ("gate_bias", "gate_delta")
+"""The axes about what makes the logits."""
+
+
+def _holds(permitted: Iterable[Any] | _Any, value: object) -> bool:
+    if isinstance(value, Groups):
+        rules = (GroupRule(),) if isinstance(permitted, _Any) else permitted
+        return any(isinstance(rule, GroupRule) and rule.covers(value) for rule in rules)
+    return value in permitted

@@ -1,0 +1,119 @@
+"""Claims: the plain one, and what logits that are given leave out of account."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from moe_routing.conformance.cli import main
+from moe_routing.implementations import ANY, Capabilities, Claim, Unsupported
+from moe_routing.reference import Groups, Renormalize, RouterConfig, RouterInputs
+
+PLAIN = RouterConfig(num_experts=4, top_k=2)
+INPUTS = RouterInputs(hidden=np.zeros((3, 2)), gate_weight=np.ones((4, 2)))
+
+
+class TestPlain:
+    def test_claims_the_default_configuration(self) -> None:
+        assert Claim.plain().refusals(PLAIN, INPUTS) == []
+
+    @pytest.mark.parametrize(
+        ("changes", "refusal"),
+        [
+            ({"score": "sigmoid"}, "score='sigmoid'"),
+            ({"weights_from": "softmax_of_selected"}, "weights_from='softmax_of_selected'"),
+            ({"groups": Groups(count=2, kept=1)}, "groups=Groups(count=2, kept=1, top=2"),
+            ({"renormalize": Renormalize()}, "renormalize=Renormalize(eps=0.0"),
+            ({"scale": 2.5}, "scale=2.5"),
+            ({"logit_softcap": 30.0}, "logit_softcap=True"),
+            ({"logit_multiplier": 0.5}, "logit_multiplier=True"),
+        ],
+    )
+    def test_claims_nothing_that_is_not_named(self, changes: dict, refusal: str) -> None:
+        config = RouterConfig(**{**vars(PLAIN), **changes})
+        (found,) = Claim.plain().refusals(config, INPUTS)
+        assert found.startswith(refusal)
+
+    def test_claims_no_part_of_the_inputs_that_is_not_named(self) -> None:
+        parts = {
+            "gate_bias": np.zeros(4),
+            "selection_bias": np.zeros(4),
+            "per_expert_scale": np.ones(4),
+            "gate_delta": np.zeros((4, 2)),
+        }
+        full = RouterInputs(hidden=INPUTS.hidden, gate_weight=INPUTS.gate_weight, **parts)
+        refusals = Claim.plain().refusals(PLAIN, full)
+        assert {refusal.partition("=")[0] for refusal in refusals} == set(parts)
+
+    def test_claims_what_is_named(self) -> None:
+        claim = Claim.plain(name="mine", score=("sigmoid",), scale=ANY, gate_bias=(False, True))
+        assert (claim.name, claim.score, claim.gate_bias) == ("mine", ("sigmoid",), (False, True))
+        config = RouterConfig(num_experts=4, top_k=2, score="sigmoid", scale=7.0)
+        assert claim.refusals(config, INPUTS) == []
+
+    def test_leaves_no_axis_but_precision_open(self) -> None:
+        plain, whole = Claim.plain(), Claim()
+        opened = {f.name for f in fields(Claim) if getattr(plain, f.name) == getattr(whole, f.name)}
+        assert opened == {"name", "logits_dtype", "scores_dtype", "weights_dtype"}
+
+    def test_refuses_an_axis_that_is_not_there(self) -> None:
+        with pytest.raises(TypeError, match="softcap"):
+            Claim.plain(softcap=(True,))
+
+
+MASKED = RouterInputs.from_logits([[0.0, -np.inf, 1.0, 2.0]])
+TAKES_LOGITS = """
+from moe_routing.implementations import Capabilities, Claim, torch_inputs
+from moe_routing.reference import Routing
+
+class Softmax:
+    name = "softmax"
+    def capabilities(self):
+        return Capabilities(claims=(Claim.plain(),), takes="logits")
+    def route(self, config, inputs):
+        self.capabilities().require(config, inputs)
+        scores = torch_inputs(inputs).logits.float().softmax(-1)
+        weights, expert_ids = scores.topk(config.top_k)
+        return Routing(weights=weights, expert_ids=expert_ids)
+"""
+
+
+class TestOfLogits:
+    def test_a_bias_that_only_carries_an_infinity_is_no_part_of_given_logits(self) -> None:
+        assert MASKED.gate_bias is not None, "that is how hidden states carry it"
+        claims = (Claim.plain(),)
+        assert Capabilities(claims=claims, takes="logits").admits(PLAIN, MASKED)
+        assert not Capabilities(claims=claims).admits(PLAIN, MASKED)
+
+    def test_hidden_states_are_refused(self) -> None:
+        with pytest.raises(Unsupported, match=r"not claimed: hidden states \(takes logits\)"):
+            Capabilities(takes="logits").require(PLAIN, INPUTS)
+
+    def test_an_adapter_of_twelve_lines_passes_and_is_asked_about_masked_experts(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pytest.importorskip("torch")
+        monkeypatch.chdir(tmp_path)
+        assert len([line for line in TAKES_LOGITS.splitlines() if line]) <= 12
+        Path("gate.py").write_text(TAKES_LOGITS)
+        check = ["check", "gate.py:Softmax", "--profile=smoke"]
+        assert main([*check, "--json=report.json"]) == 0
+        (adapter,) = json.loads(Path("report.json").read_text())["adapters"]
+        found = {each["id"]: each for each in adapter["clauses"]}
+        masked = found["robustness.infinite-logit"]
+        assert masked["status"] == "pass"
+        assert masked["events"]["lost-expert"] == "witnessed", masked["events"]
+        assert sum(each["status"] == "pass" for each in found.values()) >= 25
+
+    def test_one_broken_character_fails_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pytest.importorskip("torch")
+        monkeypatch.chdir(tmp_path)
+        Path("gate.py").write_text(TAKES_LOGITS.replace("softmax(-1)", "softmax(-2)"))
+        check = ["check", "gate.py:Softmax", "--profile=smoke", "--clause=weights.match"]
+        assert main(check) == 1
