@@ -27,4 +27,4 @@ def test_every_status_is_told() -> None:
 
 def test_every_command_is_told() -> None:
     told = {name for names in EXIT_CODES for name in names.split(", ")}
-    assert told == {command.__name__.rpartition(".")[2] for command in COMMANDS}
+    assert told == {command.__name__.rpartition(".")[2].replace("_", "-") for command in COMMANDS}
