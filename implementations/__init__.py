@@ -12,6 +12,7 @@ from moe_routing.implementations.protocol import (
     Adapter,
     BackendMissing,
     Dispatches,
+    Prepares,
     SharesExperts,
 )
 from moe_routing.implementations.registry import (
@@ -42,6 +43,7 @@ __all__ = [
     "GroupRule",
     "Limits",
     "Numerics",
+    "Prepares",
     "RoutingMap",
     "SharesExperts",
     "TorchInputs",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from moe_routing.implementations.capabilities import Capabilities
@@ -38,12 +39,16 @@ class TorchAdapter:
 
     def route(self, config: RouterConfig, inputs: RouterInputs) -> Routing:
         """Route in PyTorch. Errors: ``ValueError`` for a bad configuration."""
+        return self.prepare(config, inputs)()
+
+    def prepare(self, config: RouterConfig, inputs: RouterInputs) -> Callable[[], Routing]:
+        """Make the tensors of a call. Errors: as ``route``."""
         import torch
 
         config = RouterConfig(**vars(config))
         check_inputs(config, inputs)
-        with torch.no_grad():
-            return _route(config, torch_inputs(inputs, self.device))
+        given = torch_inputs(inputs, self.device)
+        return torch.no_grad()(lambda: _route(config, given))
 
     def dispatch(self, config: RouterConfig, inputs: RouterInputs) -> Routing:
         """Route with sigmoid where there is a selection bias and with softmax where not."""

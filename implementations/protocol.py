@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 from moe_routing.implementations.capabilities import Capabilities
@@ -39,6 +40,20 @@ class Adapter(Protocol):
         self, config: RouterConfig, inputs: RouterInputs
     ) -> Routing | FlatRouting | RoutingMap:
         """Route ``inputs`` and return the backend's native arrays, unconverted."""
+        ...
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """A backend whose call can be made ready: ``route(...)`` is ``prepare(...)()``."""
+
+    def prepare(
+        self, config: RouterConfig, inputs: RouterInputs
+    ) -> Callable[[], Routing | FlatRouting | RoutingMap]:
+        """Check the call, lay its inputs on the device, and return what then routes them.
+
+        It may be called again and again: benchmarks time that alone. Errors: as ``route``.
+        """
         ...
 
 

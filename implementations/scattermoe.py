@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from moe_routing.implementations._axolotl import (
@@ -54,6 +55,10 @@ class ScatterMoeAdapter:
 
     def route(self, config: RouterConfig, inputs: RouterInputs) -> Routing:
         """Call the function that the score names. Errors: ``Unsupported``, ``BackendMissing``."""
+        return self.prepare(config, inputs)()
+
+    def prepare(self, config: RouterConfig, inputs: RouterInputs) -> Callable[[], Routing]:
+        """Make the block of a call. Errors: as ``route``."""
         claim = self.capabilities().require(config, inputs)
         return self._call(f"_{claim.name}_topk_route", claim.name, config, inputs)
 
@@ -62,7 +67,7 @@ class ScatterMoeAdapter:
         score = "softmax" if inputs.selection_bias is None else "sigmoid"
         meant = RouterConfig.unchecked(**{**vars(config), "score": score})
         claim = self.capabilities().require(meant, inputs)
-        return self._call("_route", claim.name, config, inputs)
+        return self._call("_route", claim.name, config, inputs)()
 
     def shared_experts(
         self, config: SharedExpertConfig, inputs: SharedExpertInputs
@@ -78,16 +83,20 @@ class ScatterMoeAdapter:
 
     def _call(
         self, function: str, family: str, config: RouterConfig, inputs: RouterInputs
-    ) -> Routing:
+    ) -> Callable[[], Routing]:
         layers = kernel_module("scattermoe_lora", "layers")
         import torch
 
         given = torch_inputs(inputs, self.device)
-        with torch.no_grad():
-            block = moe_block(inputs, given, **_attributes(family, config))
+        block = moe_block(inputs, given, **_attributes(family, config))
+
+        @torch.no_grad()
+        def routed() -> Routing:
             gate, weight, delta = layers._unwrap_gate_lora(block.gate)
             answer = getattr(layers, function)(block, gate, given.hidden, weight, delta)
-        return Routing(weights=answer[0], expert_ids=answer[1])
+            return Routing(weights=answer[0], expert_ids=answer[1])
+
+        return routed
 
 
 def _attributes(family: str, config: RouterConfig) -> dict[str, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -82,21 +83,29 @@ class SonicMoeAdapter:
 
     def route(self, config: RouterConfig, inputs: RouterInputs) -> FlatRouting:
         """Call the claim's function. Errors: ``Unsupported``, ``BackendMissing``."""
+        return self.prepare(config, inputs)()
+
+    def prepare(self, config: RouterConfig, inputs: RouterInputs) -> Callable[[], FlatRouting]:
+        """Make the block of a call. Errors: as ``route``."""
         function = self.capabilities().require(config, inputs).name
         routing = kernel_module("sonicmoe", "routing")
         import torch
 
         given = torch_inputs(inputs, self.device)
-        with torch.no_grad():
-            block = _block(function, config, inputs, given)
+        block = _block(function, config, inputs, given)
+
+        @torch.no_grad()
+        def routed() -> FlatRouting:
             scores, tokens, experts, logits = getattr(routing, function)(given.hidden, block)
-        return FlatRouting(
-            scores=scores,
-            token_indices=tokens,
-            expert_indices=experts,
-            num_tokens=inputs.num_tokens,
-            logits=logits,
-        )
+            return FlatRouting(
+                scores=scores,
+                token_indices=tokens,
+                expert_indices=experts,
+                num_tokens=inputs.num_tokens,
+                logits=logits,
+            )
+
+        return routed
 
     def shared_experts(
         self, config: SharedExpertConfig, inputs: SharedExpertInputs

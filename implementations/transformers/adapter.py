@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from moe_routing.implementations.capabilities import Capabilities
-from moe_routing.implementations.tensors import torch_inputs
+from moe_routing.implementations.tensors import TorchInputs, torch_inputs
 from moe_routing.implementations.transformers.blocks import build_block, fill_block, run_block
 from moe_routing.implementations.transformers.reading import READERS
 from moe_routing.implementations.transformers.rows import Row
@@ -26,6 +29,10 @@ class TransformersRouter:
 
     def route(self, config: RouterConfig, inputs: RouterInputs) -> Routing:
         """Run the block. Errors: ``Unsupported``, ``BackendMissing``."""
+        return self.prepare(config, inputs)()
+
+    def prepare(self, config: RouterConfig, inputs: RouterInputs) -> Callable[[], Routing]:
+        """Build and fill the block. Errors: as ``route``."""
         self.capabilities().require(config, inputs)
         block = build_block(self._row, config, inputs, self.device)
         import torch
@@ -33,7 +40,10 @@ class TransformersRouter:
         given = torch_inputs(inputs, self.device)
         with torch.no_grad():
             fill_block(self._row, block, given)
-            returned, heard = run_block(self._row, block, given)
+        return torch.no_grad()(lambda: self._run(block, config, given))
+
+    def _run(self, block: Any, config: RouterConfig, given: TorchInputs) -> Routing:
+        returned, heard = run_block(self._row, block, given)
         answer = READERS[self._row.reads](config, returned, heard)
         if self._row.logits == "none":
             return Routing(weights=answer.weights, expert_ids=answer.expert_ids)

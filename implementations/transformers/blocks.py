@@ -74,12 +74,12 @@ def run_block(row: Row, block: Any, given: TorchInputs) -> tuple[Any, tuple[Any,
     The first is what the router returned, the second what the block handed to its experts.
     """
     router, returned = block.get_submodule(row.router), []
-    router.register_forward_hook(lambda module, arguments, output: returned.append(output))
-    if row.calls == "router":
-        router(given.hidden)
-        return returned[0], ()
-    token_ids = {} if given.token_ids is None else {"input_ids": given.token_ids[None]}
-    block(given.hidden[None], **token_ids)
+    with router.register_forward_hook(lambda module, given_, output: returned.append(output)):
+        if row.calls == "router":
+            router(given.hidden)
+            return returned[0], ()
+        token_ids = {} if given.token_ids is None else {"input_ids": given.token_ids[None]}
+        block(given.hidden[None], **token_ids)
     return returned[0], block.experts.heard
 
 
