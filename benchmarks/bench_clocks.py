@@ -1,0 +1,89 @@
+"""Clocks: the processor's, the device's, and what either can copy in a second."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import cache
+from itertools import cycle
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+COPIED = 2**28
+"""The bytes of the array whose copy measures the bandwidth: beyond every cache."""
+
+_SECONDS = 0.5  # what the timed calls of a row may take
+_ROUND = 0.002  # what a round takes at least, so that a device is never waiting for it
+
+Benchmark = Any  # pytest-benchmark's fixture
+
+
+_readings: list[Any] = []  # the last event and the seconds up to it
+
+
+def device_time() -> float:
+    """Return the seconds since the first reading, by the device's events; waits for it.
+
+    Adds up the events' distances, since each is a float32 of milliseconds: what lies between
+    two readings is exact however long ago the first one was.
+    """
+    import torch
+
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    event.synchronize()
+    last, seconds = _readings or (event, 0.0)
+    _readings[:] = event, seconds + last.elapsed_time(event) / 1e3
+    return _readings[1]
+
+
+def clock_of(device: str) -> Callable[[], float]:
+    """Return the clock that tells what a call costs on ``device``."""
+    return device_time if device == "cuda" else time.process_time
+
+
+def time_calls(benchmark: Benchmark, calls: Sequence[Callable[[], Any]], device: str) -> None:
+    """Time ``calls`` in turn, after each has run once; a round is one or more of them."""
+    clock = clock_of(device)
+    for call in calls:
+        call()
+    began = clock()
+    calls[0]()
+    took = max(clock() - began, 1e-6)
+    iterations = max(1, int(_ROUND / took))
+    rounds = min(max(5, int(_SECONDS / took / iterations)), 100)
+    turns = cycle(calls)
+    benchmark.pedantic(lambda: next(turns)(), rounds=rounds, iterations=iterations)
+
+
+@cache
+def copy_bandwidth(device: str) -> float:
+    """Return the bytes a second that a large copy reads and writes on ``device``."""
+    copy = _device_copy() if device == "cuda" else _copy()
+    clock, times = clock_of(device), []
+    for _ in range(7):
+        began = clock()
+        copy()
+        times.append(clock() - began)
+    return 2 * COPIED / median(times[2:])
+
+
+def _copy() -> Callable[[], Any]:
+    source = np.ones(COPIED, np.uint8)
+    target = np.empty_like(source)
+    return lambda: np.copyto(target, source)
+
+
+def _device_copy() -> Callable[[], Any]:
+    import torch
+
+    source = torch.ones(COPIED, dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+    return lambda: target.copy_(source)
+
+
+def place(benchmark: Benchmark, table: str, row: str, column: str) -> None:
+    """Say where the page shows a measurement."""
+    benchmark.extra_info |= {"table": table, "row": row, "column": column}

@@ -1,0 +1,113 @@
+"""The page of performance: what a run measured, as a small JSON file and as Markdown tables.
+
+``python benchmarks/bench_page.py docs`` writes the tables of the JSON files in a folder anew.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+PAGE = "performance.md"
+
+_MILLION = 1e6
+
+
+def measured(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return what is kept of pytest-benchmark's JSON: the machine, and a row a measurement."""
+    rows = [
+        {
+            **each["extra_info"],
+            "median_ms": _rounded(each["stats"]["median"] * 1e3),
+            "iqr_ms": _rounded(each["stats"]["iqr"] * 1e3),
+            "rounds": each["stats"]["rounds"],
+        }
+        for each in raw["benchmarks"]
+    ]
+    return {"environment": raw["environment"], "rows": rows}
+
+
+def tables(found: dict[str, Any]) -> str:
+    """Return the tables of a run as Markdown, under a line that says where it was made."""
+    titles = dict.fromkeys(each["table"] for each in found["rows"])
+    parts = [_made_on(found["environment"])]
+    for title in titles:
+        rows = [each for each in found["rows"] if each["table"] == title]
+        parts.append(f"### {title}\n\n{_table(rows)}")
+    return "\n\n".join(parts)
+
+
+def write_page(folder: Path) -> None:
+    """Put the tables of every ``performance*.json`` in ``folder`` into its page, each in its place.
+
+    A file's place is between two comments that name it; one without a place gets it at the end.
+    """
+    page = folder / PAGE
+    text = page.read_text(encoding="utf-8") if page.exists() else "# Performance\n"
+    for file in sorted(folder.glob("performance*.json")):
+        text = with_tables(text, file.name, json.loads(file.read_text(encoding="utf-8")))
+    page.write_text(text, encoding="utf-8")
+
+
+def with_tables(text: str, name: str, found: dict[str, Any]) -> str:
+    """Return the page with the tables of the file ``name`` in their place."""
+    begin, end = f"<!-- tables of {name} -->", f"<!-- end of {name} -->"
+    if begin not in text:
+        text = f"{text.rstrip()}\n\n{begin}\n{end}\n"
+    inside = f"{begin}\n\n{tables(found)}\n\n{end}"
+    return re.sub(f"{re.escape(begin)}.*{re.escape(end)}", lambda _: inside, text, flags=re.S)
+
+
+def _made_on(machine: dict[str, Any]) -> str:
+    packages = ", ".join(f"{name} {found}" for name, found in machine["packages"].items())
+    device = "" if machine["device"] == "cpu" else f"{machine['device']}; "
+    threads = machine["threads"] or "the usual number of"
+    return (
+        f"Made on {device}{machine['cpu']}, {machine['cpus']} cores, {threads} thread(s), a load "
+        f"of {machine['load']}; suite {machine['suite']}, Python {machine['python']}, {packages}."
+    )
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    columns = list(dict.fromkeys(each["column"] for each in rows))
+    cells: dict[str, dict[str, str]] = {}
+    for each in rows:
+        for name, cell in _cells(each):
+            cells.setdefault(name, {})[each["column"]] = cell
+    lines = [f"| | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
+    for name, found in cells.items():
+        lines.append(f"| {name} | {' | '.join(found.get(each, '') for each in columns)} |")
+    return "\n".join(lines)
+
+
+def _cells(row: dict[str, Any]) -> Iterable[tuple[str, str]]:
+    """Yield what a measurement says: its time, its rate where it has one, or its parts."""
+    if "parts" in row:
+        yield from ((part, f"{share:.0%}") for part, share in row["parts"].items())
+        yield row["row"], f"{row['median_ms'] / 1e3:.3g} s"
+        return
+    words = f"{_three_digits(row['median_ms'])} ms"
+    if "least_bytes" in row:
+        least_ms = row["least_bytes"] / row["copy_bandwidth"] * 1e3
+        words += f" ({least_ms / row['median_ms']:.1%})" + "*" * row["whole_call"]
+    yield row["row"], words
+    if "token_routings" in row:
+        rate = row["token_routings"] / row["median_ms"] * 1e3 / _MILLION
+        yield f"{row['row']}, million token-routings a second", f"{rate:.2f}"
+
+
+def _three_digits(value: float) -> str:
+    """Return a number with three significant digits, never as a power of ten."""
+    return f"{value:.0f}" if value >= 100.0 else f"{value:#.3g}"
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+if __name__ == "__main__":
+    write_page(Path(sys.argv[1]))
