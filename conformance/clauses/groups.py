@@ -151,12 +151,14 @@ def smaller_than_top(trial: Trial) -> Failure | None:
     bugs=("M36", "M52"),
     narrow=_GROUPED,
     events=("group-excludes-better",),
-    focus=Focus(offers={"num_experts": lambda offered: [n for n in offered if 3 <= n <= 64]}),
+    focus=Focus(
+        offers={"num_experts": lambda offered: [n for n in offered if n <= 64 and _ragged(n)]}
+    ),
 )
 def ragged_rejected(trial: Trial) -> Failure | None:
     """A group count that does not divide E is rejected, whatever T is."""
     groups, experts = trial.case.config.groups, trial.case.config.num_experts
-    counts = [n for n in range(2, experts // 2 + 1) if experts % n and experts // n >= 2]
+    counts = _ragged(experts)
     if groups is None or not counts or trial.case.inputs.num_tokens == 0:
         return None
     ragged = Groups(count=counts[0], kept=1, top=groups.top, fill=groups.fill)
@@ -176,3 +178,8 @@ def ragged_rejected(trial: Trial) -> Failure | None:
             ),
         )
     return None
+
+
+def _ragged(num_experts: int) -> list[int]:
+    """Return the group counts that leave several experts a group, and some over."""
+    return [n for n in range(2, num_experts // 2 + 1) if num_experts % n]

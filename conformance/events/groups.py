@@ -82,26 +82,30 @@ def _best_group_differs(bounds: Bounds, of: int = 1) -> bool:
 
 
 def _below_fill(bounds: Bounds) -> bool:
-    """Tell whether a fill of 0.0 may win: the kept groups may hold fewer than K scores above 0.
+    """Tell whether a fill of 0.0 may win: it may outdo a finite score that belongs to the K best.
 
-    Where near ties leave the kept groups open, the worst of the possible ones count.
+    So the kept groups may hold fewer than K scores above 0, and another that is finite: where
+    all others are -inf, they tie with what is left out, and any of those may be chosen. Where
+    near ties leave the kept groups open, the worst of the possible ones count.
     """
     groups, later = bounds.config.groups, bounds.from_reference
     if groups is None or groups.kept == groups.count:
         return False
     grouped = (len(bounds.judged), groups.count, bounds.config.experts_per_group)
     above = (later.competing.lo > 0.0).reshape(grouped).sum(axis=2)
+    finite = (later.competing.lo <= 0.0) & (later.competing.hi > -np.inf)
     certain, _ = certain_groups(later.competing, groups, later.group_format)
     possible = possible_groups(later.competing, groups, later.group_format)
     cost = np.where(certain, -1, np.where(possible, above, bounds.config.num_experts))
     kept = np.argsort(cost, axis=1, kind="stable")[:, : groups.kept]
     least = np.take_along_axis(above, kept, axis=1).sum(axis=1)
-    return bool(((least < bounds.config.top_k) & bounds.judged).any())
+    outdone = (finite.reshape(grouped).any(axis=2) & possible).any(axis=1)
+    return bool(((least < bounds.config.top_k) & outdone & bounds.judged).any())
 
 
 @event(
     "kept-score-below-fill",
-    "the kept groups may hold fewer than K biased scores above 0",
+    "the kept groups may hold fewer than K biased scores above 0, and others that are finite",
     _below_fill,
 )
 def _(capabilities: Capabilities) -> Iterator[Case]:
