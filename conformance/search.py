@@ -47,7 +47,7 @@ def draw_cases(
         if enough(case):
             raise _Enough
 
-    with _no_constants_of_source_files():
+    with steady_draws():
         try:
             draw()
         except _Enough:
@@ -55,10 +55,10 @@ def draw_cases(
 
 
 @contextmanager
-def _no_constants_of_source_files() -> Iterator[None]:
-    """Keep Hypothesis from drawing the constants of whatever source happens to be imported.
+def steady_draws() -> Iterator[None]:
+    """Keep what is drawn within from hanging on the constants of whatever source is imported.
 
-    It tries them, from version 6.131 on, so that a stream would depend on the modules that
+    Hypothesis tries them, from version 6.131 on, so that a stream would depend on the modules that
     a process has imported so far: on an edit, on the clauses before, on the worker.
     """
     provider = getattr(providers, "HypothesisProvider", None)

@@ -27,6 +27,7 @@ from moe_routing.conformance import (
 from moe_routing.conformance.case import SharedCase
 from moe_routing.conformance.generators.published import published_widths
 from moe_routing.conformance.generators.recipes import RECIPES
+from moe_routing.conformance.search import steady_draws
 from moe_routing.implementations import Capabilities, Claim, GroupRule, Limits, load_adapter
 from moe_routing.reference import RouterConfig, check_inputs, stages
 
@@ -86,7 +87,8 @@ def drawn(
     def search(value: Any) -> None:
         ask(value)
 
-    search()
+    with steady_draws():
+        search()
 
 
 @pytest.mark.parametrize("capabilities", CLAIMED)
