@@ -189,7 +189,8 @@ class _ClauseRun:
         self.drawn.update({f"recipe:{case.recipe}": 1, f"dtype:{case.inputs.dtype}": 1})
         outcome = self._evaluate(trial)
         if outcome.broken:
-            self.found = case, outcome
+            own = outcome.failure.case if outcome.failure else None
+            self.found = own or case, outcome
 
     def _evaluate(self, trial: Trial | SharedTrial, *, count: bool = True) -> Outcome:
         outcome = evaluate(self.clause, trial)
@@ -222,7 +223,7 @@ class _ClauseRun:
                 ),
             )
             return "fail", {"message": failure.summary, "failure": failure, "case": case}
-        case = reduce_case(case, lambda smaller: self._fails_alike(smaller, outcome))
+        case = reduce_case(case, lambda smaller: self._fails_alike(smaller, again))
         outcome = self._evaluate(self._trial(case), count=False)
         if outcome.failure is None:
             return "error", {"message": outcome.error or "not repeatable", "case": case}

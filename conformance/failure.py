@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from moe_routing.conformance import story
+from moe_routing.conformance.case import Case
 from moe_routing.conformance.judge import Interval, Verdict
 from moe_routing.conformance.story import show
 from moe_routing.conformance.token_view import TokenView, token_view
@@ -20,7 +21,8 @@ class Failure:
     """One broken clause on one case: the stage, the first differing token, the story.
 
     ``summary`` is one line, ``details`` the stage-by-stage lines beneath it, ``view`` the
-    same token as values, for those who draw it.
+    same token as values, for those who draw it. ``case`` is the call that went wrong, where
+    that is not the one that the clause was given but one that breaks the clause by itself.
     """
 
     stage: str
@@ -28,6 +30,7 @@ class Failure:
     token: int | None = None
     details: tuple[str, ...] = ()
     view: TokenView | None = None
+    case: Case | None = None
 
 
 def first_failure(verdict: Verdict, *stages: str) -> Failure | None:

@@ -21,9 +21,10 @@ class Outcome:
     error: str | None = None
 
     @property
-    def kind(self) -> tuple[bool, str | None]:
+    def kind(self) -> tuple[bool, str | None, bool]:
         """What must stay the same while a failing case is made smaller."""
-        return self.error is None, self.failure.stage if self.failure else None
+        failure = self.failure
+        return self.error is None, failure and failure.stage, bool(failure and failure.case)
 
     @property
     def broken(self) -> bool:

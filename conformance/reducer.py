@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from moe_routing.conformance.case import Case, SharedCase
-from moe_routing.conformance.clauses.relations import take_tokens
+from moe_routing.conformance.generators.construct import take_tokens
 from moe_routing.reference import Groups, RouterConfig, RouterInputs
 from moe_routing.reference.formats import INPUT_FORMATS
 

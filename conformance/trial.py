@@ -117,6 +117,10 @@ class Trial:
         """Tell whether the backend claims ``case``."""
         return self.capabilities.admits(case.config, case.inputs)
 
+    def excuses(self, case: Case) -> bool:
+        """Tell whether a known divergence covers ``case``."""
+        return self.is_known(Trial(self.adapter, case, self.method, self.is_known, self.bench))
+
     def of(self, case: Case) -> Trial:
         """Return the trial of another case with the same backend and method.
 

@@ -94,12 +94,15 @@ class Capabilities:
     def require(self, config: RouterConfig, inputs: RouterInputs) -> Claim:
         """Return the first claim that covers the call. Errors: ``Unsupported``, saying why not."""
         outside = self._outside(config, inputs)
-        lacking = [(each.refusals(config, inputs, self.takes), each) for each in self.claims]
-        for refusals, claim in lacking:
-            if not refusals and not outside:
-                return claim
-        nearest = min((refusals for refusals, _ in lacking), key=len, default=["any claim"])
-        raise Unsupported(f"not claimed: {', '.join(outside or nearest)}")
+        nearest, refusals = self.nearest(config, inputs)
+        if nearest is None or outside or refusals:
+            raise Unsupported(f"not claimed: {', '.join(outside or refusals)}")
+        return nearest
+
+    def nearest(self, config: RouterConfig, inputs: RouterInputs) -> tuple[Claim | None, list[str]]:
+        """Return the claim that lacks least for the call, and what it lacks; sizes are apart."""
+        lacking = [(each, each.refusals(config, inputs, self.takes)) for each in self.claims]
+        return min(lacking, key=lambda pair: len(pair[1]), default=(None, ["any claim"]))
 
     def admits(self, config: RouterConfig, inputs: RouterInputs) -> bool:
         """Tell whether the call is claimed."""

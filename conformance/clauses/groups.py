@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from moe_routing.conformance.clauses.registry import clause
-from moe_routing.conformance.clauses.relations import raised, take_tokens
+from moe_routing.conformance.clauses.relations import raised
 from moe_routing.conformance.failure import Failure, first_failure, token_failure
-from moe_routing.conformance.generators.construct import with_config
+from moe_routing.conformance.generators.construct import take_tokens, with_config
 from moe_routing.conformance.generators.strategies import Focus
 from moe_routing.conformance.judge import Bounds
 from moe_routing.conformance.judge.selection import possible_groups

@@ -75,17 +75,6 @@ def agree(
     )
 
 
-def take_tokens(case: Case, tokens: npt.NDArray[np.int64]) -> Case:
-    """Return ``case`` with only these rows, in this order."""
-    inputs = case.inputs
-    changes = {
-        name: getattr(inputs, name)[tokens]
-        for name in ("hidden", "token_ids", "logits")
-        if getattr(inputs, name) is not None
-    }
-    return replace(case, inputs=replace(inputs, **changes))
-
-
 def reverse_experts(case: Case) -> Case:
     """Return ``case`` with expert e renamed to E - 1 - e; groups stay groups."""
     inputs = case.inputs

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import replace
 
+import numpy as np
+from hypothesis import strategies as st
+
+from moe_routing.conformance import claim_story
 from moe_routing.conformance.clauses.registry import clause
-from moe_routing.conformance.clauses.relations import middle, poisoned, raised, take_tokens
+from moe_routing.conformance.clauses.relations import middle, poisoned, raised
 from moe_routing.conformance.failure import Failure, at, first_failure, show
+from moe_routing.conformance.generators.construct import take_tokens
+from moe_routing.conformance.generators.neighbours import neighbours
 from moe_routing.conformance.generators.nonsense import bad_configs
 from moe_routing.conformance.generators.strategies import Focus, routing_cases
 from moe_routing.conformance.judge.logits import format_of
 from moe_routing.conformance.trial import Raised, Trial
-from moe_routing.implementations import Capabilities, Unsupported
+from moe_routing.implementations import Capabilities
 
 
 @clause(
@@ -24,7 +30,8 @@ from moe_routing.implementations import Capabilities, Unsupported
 )
 def answers(trial: Trial) -> Failure | None:
     """A claimed call is answered: no exception."""
-    return raised(trial)
+    failure = raised(trial)
+    return failure and replace(failure, details=claim_story.claimed(trial))
 
 
 @clause(
@@ -213,24 +220,18 @@ def rejects_bad_config(trial: Trial) -> Failure | None:
     why="An answer to what it does not do is worse than none: it looks like one.",
     bugs=("M14",),
     events=("outside-claims",),
-    strategy=lambda capabilities: routing_cases(Capabilities(takes=capabilities.takes)),
+    strategy=lambda capabilities: st.one_of(
+        routing_cases(capabilities), routing_cases(Capabilities(takes=capabilities.takes))
+    ),
 )
 def rejects_unclaimed(trial: Trial) -> Failure | None:
     """A call that the backend does not claim raises Unsupported."""
-    if trial.claims(trial.case):
-        return None
-    words = "an unclaimed call"
-    try:
-        trial.capabilities.require(trial.case.config, trial.case.inputs)
-    except Unsupported as error:
-        words = str(error)
-    try:
-        answer = trial.native
-    except Raised as error:
-        if isinstance(error.__cause__, Unsupported):
-            return None
-        return Failure(stage="layout", summary=f"{words}: {error}, but should raise Unsupported")
-    return Failure(
-        stage="layout",
-        summary=f"{words}: was answered ({type(answer).__name__}), but should raise Unsupported",
-    )
+    if not trial.claims(trial.case):
+        return claim_story.not_refused(trial)
+    few = take_tokens(trial.case, np.arange(min(trial.case.inputs.num_tokens, 3)))
+    for case in neighbours(few, trial.capabilities.limits):
+        if trial.claims(case) or trial.excuses(case):
+            continue
+        if (failure := claim_story.not_refused(trial.of(case))) is not None:
+            return replace(failure, case=case)
+    return None

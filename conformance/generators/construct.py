@@ -207,3 +207,14 @@ def with_config(case: Case, **changes: Any) -> Case:
 def with_inputs(case: Case, **changes: Any) -> Case:
     """Return ``case`` with input arrays replaced. Errors: ``ValueError`` as ``RouterInputs``."""
     return replace(case, inputs=replace(case.inputs, **changes))
+
+
+def take_tokens(case: Case, tokens: npt.NDArray[np.int64]) -> Case:
+    """Return ``case`` with only these rows, in this order."""
+    inputs = case.inputs
+    changes = {
+        name: getattr(inputs, name)[tokens]
+        for name in ("hidden", "token_ids", "logits")
+        if getattr(inputs, name) is not None
+    }
+    return replace(case, inputs=replace(inputs, **changes))
