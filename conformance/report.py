@@ -66,6 +66,7 @@ def _adapter(result: AdapterResult) -> dict[str, Any]:
         "name": result.name,
         "wraps": {"package": result.package, "version": result.version},
         "numerics": result.numerics,
+        "device": result.device,
         "threads": result.threads,
         "unloaded": result.unloaded or None,
         "hints": list(result.hints),

@@ -113,6 +113,17 @@ def test_known_divergences_are_named_and_linked(tmp_path: Path) -> None:
     assert "- `my:other`: it drops tokens\n" in page
 
 
+def test_each_device_has_a_column(tmp_path: Path) -> None:
+    made = json.loads(report(tmp_path).read_text())
+    on_cuda = {**made, "adapters": [{**made["adapters"][0], "device": "cuda"}]}
+    row = Backend(name="reference", wraps="", capabilities=Capabilities())
+    page = backends_table([row], [made, on_cuda], {})
+    assert "| adapter | wraps | claims | conformance | on cuda |" in page
+    assert page.count("| 1 pass | 1 pass |") == 1
+    assert ", on cpu" in page
+    assert ", on cuda" in page
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -40,20 +40,29 @@ def backends_table(
     reports: Sequence[Mapping[str, Any]],
     unserved: Mapping[str, str],
 ) -> str:
-    """Return the page: a row a backend, with its conformance where a report has it."""
-    found = {each["name"]: each for report in reports for each in report["adapters"]}
-    profiles = {e["name"]: report["profile"] for report in reports for e in report["adapters"]}
-    several = len(set(profiles.values())) > 1
-    lines = [*_HEAD, "", *_made_by(reports), "| adapter | wraps | claims | conformance |"]
-    lines.append("|---|---|---|---|")
+    """Return the page: a row a backend, with its conformance on each device that a report has."""
+    several = len({report["profile"] for report in reports}) > 1
+    found: dict[str, dict[str, str]] = {"cpu": {}}
+    for report in reports:
+        profile = f" ({report['profile']})" if several else ""
+        for each in report["adapters"]:
+            device = each.get("device", "cpu")
+            column = found.setdefault(device, {})
+            column[each["name"]] = _conformance(each, links=device == "cpu") + profile
+    heads = ["conformance" if device == "cpu" else f"on {device}" for device in found]
+    lines = [*_HEAD, "", *_made_by(reports), _row("adapter", "wraps", "claims", *heads)]
+    lines.append("|---" * (3 + len(heads)) + "|")
     for each in backends:
-        conformance = _conformance(found[each.name]) if each.name in found else ""
-        conformance += f" ({profiles[each.name]})" if conformance and several else ""
         claims = capabilities_in_words(each.capabilities)
-        lines.append(f"| `{each.name}` | {each.wraps} | {claims} | {conformance} |")
+        cells = [column.get(each.name, "") for column in found.values()]
+        lines.append(_row(f"`{each.name}`", each.wraps, claims, *cells))
     lines += ["", "## Out of scope", "", "Routers that the pipeline cannot express:", ""]
     lines += [f"- `{name}`: {reason}" for name, reason in unserved.items()]
     return "\n".join(lines) + "\n"
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 _HEAD = (
@@ -70,16 +79,18 @@ def _made_by(reports: Sequence[Mapping[str, Any]]) -> list[str]:
     """Say what the reports were run with."""
     lines = []
     for each in reports:
-        versions = each["environment"]["packages"]
-        with_ = ", ".join(f"{name} {versions[name]}" for name in ("torch",) if name in versions)
+        torch = each["environment"]["packages"].get("torch")
+        on = " and ".join(dict.fromkeys(a.get("device", "cpu") for a in each["adapters"]))
         lines.append(
             f"Checked with suite {each['suite_version']}, profile `{each['profile']}` "
-            f"({each['max_examples']} examples a clause), seed {each['seed']}, {with_}."
+            f"({each['max_examples']} examples a clause), seed {each['seed']}, on {on}"
+            + (f" with torch {torch}." if torch else ".")
         )
     return [*dict.fromkeys(lines), ""] if lines else []
 
 
-def _conformance(adapter: Mapping[str, Any]) -> str:
+def _conformance(adapter: Mapping[str, Any], *, links: bool) -> str:
+    """Count the clauses by status, and with ``links`` name what is known."""
     counts = dict.fromkeys(_STATUSES, 0)
     known: dict[str, None] = {}
     for clause in adapter["clauses"]:
@@ -89,8 +100,8 @@ def _conformance(adapter: Mapping[str, Any]) -> str:
     words = ", ".join(
         f"{count} {status}" for status, count in counts.items() if count and status != "unsupported"
     )
-    links = ", ".join(f"[{each}](findings.md#{each})" for each in known)
-    return f"{words}: {links}" if links else words
+    named = ", ".join(f"[{each}](findings.md#{each})" for each in known)
+    return f"{words}: {named}" if links and named else words
 
 
 def capabilities_in_words(capabilities: Capabilities) -> str:
