@@ -282,7 +282,10 @@ def test_an_interrupted_run_leaves_a_report_that_says_so(how: int, jobs: str) ->
     found = read()
     assert found["partial"] is True
     assert found["exit_code"] == 1
-    reference, slow = found["adapters"]
-    assert [each["status"] for each in reference["clauses"]] == ["pass", "pass"]
-    assert [each["id"] for each in slow["clauses"]] in (["weights.unbiased"], [])
+    reference, *slow = found["adapters"]
+    statuses = [each["status"] for each in reference["clauses"]]
+    ended = 2 if jobs == "1" else len(statuses)  # a second job is ahead of the first
+    assert statuses == ["pass"] * ended
+    for each in slow:
+        assert [clause["id"] for clause in each["clauses"]] in (["weights.unbiased"], [])
     assert main(["diff", "report.json", "report.json"]) == 2
