@@ -86,8 +86,11 @@ def _stages(
     operated = gate.logit_op(config, raw)
     scored = scores.SCORE_FUNCTIONS[config.score](operated)
     biased = scored if inputs.selection_bias is None else scored + inputs.selection_bias
-    kept = groups.kept_experts(config.groups, biased)
-    competing = biased if config.groups is None else np.where(kept, biased, config.groups.fill)
+    group_scores, kept, competing = None, np.ones(biased.shape, dtype=bool), biased
+    if config.groups is not None:
+        group_scores = groups.group_scores(config.groups, biased)
+        kept = groups.kept_experts(config.groups, group_scores, config.num_experts)
+        competing = np.where(kept, biased, config.groups.fill)
     ids = _select(config, inputs, competing)
     gathered = weights.gather_weights(config, operated, scored, kept, ids)
     renormalized = weights.renormalize(config.renormalize, gathered)
@@ -97,7 +100,7 @@ def _stages(
         operated=operated,
         scores=scored,
         biased=biased,
-        group_scores=groups.group_scores(config.groups, biased) if config.groups else None,
+        group_scores=group_scores,
         kept=kept,
         competing=competing,
         expert_ids=ids,

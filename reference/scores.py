@@ -16,8 +16,8 @@ def softmax(logits: Floats) -> Floats:
 
 def sigmoid(logits: Floats) -> Floats:
     """Return ``1 / (1 + exp(-z))``, any shape, without overflow on either side."""
-    small = np.exp(-np.abs(logits))
-    return np.where(logits >= 0, 1.0, small) / (1.0 + small)
+    small = np.exp(np.copysign(logits, -1.0))
+    return np.maximum(small, logits >= 0) / (1.0 + small)
 
 
 def sqrtsoftplus(logits: Floats) -> Floats:

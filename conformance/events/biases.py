@@ -13,7 +13,7 @@ from moe_routing.conformance.judge import Bounds
 from moe_routing.implementations import Capabilities
 from moe_routing.reference import weights
 from moe_routing.reference.formats import INPUT_FORMATS
-from moe_routing.reference.groups import kept_experts
+from moe_routing.reference.groups import group_scores, kept_experts
 from moe_routing.reference.selection import top_k as best_experts
 
 
@@ -29,10 +29,10 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
 
 def _unbiased_ids(bounds: Bounds) -> np.ndarray:
     groups, scores = bounds.config.groups, bounds.reference.scores
-    kept = kept_experts(groups, scores)
-    return best_experts(
-        np.where(kept, scores, groups.fill) if groups else scores, bounds.config.top_k
-    )
+    if groups is not None:
+        kept = kept_experts(groups, group_scores(groups, scores), bounds.config.num_experts)
+        scores = np.where(kept, scores, groups.fill)
+    return best_experts(scores, bounds.config.top_k)
 
 
 def _bias_decides(bounds: Bounds) -> bool:
