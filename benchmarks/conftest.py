@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from bench_clocks import clock_of
 
+from moe_routing.conformance.isolation.heap import keep_freed_memory
 from moe_routing.conformance.report import environment, suite_version
 
 
@@ -26,6 +27,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Time by the processor's clock, which other work disturbs less, or the device's."""
     for item in items:
         item.add_marker(pytest.mark.benchmark(timer=clock_of(config.getoption("--device"))))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def heap() -> None:
+    """Keep freed memory, as the workers of a run do."""
+    keep_freed_memory()
 
 
 def pytest_benchmark_update_json(

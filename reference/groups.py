@@ -19,8 +19,9 @@ def group_scores(groups: Groups, biased: Floats) -> Floats:
     size = biased.shape[1] // groups.count
     grouped = np.fmax(biased, -np.inf).reshape(len(biased), groups.count, size)
     top = min(groups.top, size)
-    best: Floats = np.sort(grouped, axis=2)[:, :, -top:].sum(axis=2)
-    return best
+    best = np.sort(grouped, axis=2)[:, :, size - top :]
+    total: Floats = sum(np.moveaxis(best, 2, 0))  # faster than along so short an axis
+    return total
 
 
 def kept_experts(groups: Groups, scores: Floats, num_experts: int) -> npt.NDArray[np.bool_]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -209,3 +212,22 @@ class TestAKnownCrash:
         plan = Plan(clauses=select_clauses([MANY]), max_examples=2, known=[entry])
         seats = {name: partial(Isolated, f"{HOSTILE}:{name}", plan, tries=3)}
         return check(seats, plan).adapters[0].clauses[0].status
+
+
+HELD_PAGES = """
+import resource
+import numpy
+from moe_routing.conformance.isolation.heap import keep_freed_memory
+
+keep_freed_memory()
+for _ in range(2):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    numpy.ones(2**20)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_a_worker_keeps_the_memory_that_it_frees() -> None:
+    done = subprocess.run([sys.executable, "-c", HELD_PAGES], capture_output=True, text=True)
+    assert int(done.stdout) < 64, f"pages made anew: {done.stdout}{done.stderr}"

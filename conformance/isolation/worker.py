@@ -22,6 +22,7 @@ from moe_routing.conformance.clause_run import ask_alone, search_clause
 from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.isolation import state
 from moe_routing.conformance.isolation.frames import Checked, receive, send
+from moe_routing.conformance.isolation.heap import keep_freed_memory
 from moe_routing.conformance.replayed import replay_case
 from moe_routing.conformance.seat import about, torch_threads
 from moe_routing.conformance.width import Width, width
@@ -33,6 +34,7 @@ def main() -> None:
     requests, answers = _own_pipes()
     faulthandler.enable()
     _first_to_go()
+    keep_freed_memory()
     server = _Server(answers)
     for request in _arriving(requests):
         server.serve(*request)

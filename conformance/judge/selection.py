@@ -81,31 +81,33 @@ def possible_groups(competing: Interval, groups: Groups, form: FloatFormat) -> B
 
 
 def group_sums(values: Interval, groups: Groups, form: FloatFormat) -> Interval:
-    """Bound the sum of each group's ``top`` best, ``[T, count]``, with its own rounding."""
+    """Bound the sum of each group's ``top`` best, ``[T, count]``, with its own rounding.
+
+    Each endpoint is widened by the rounding of its own summands: in between a sum rounds by
+    more only as it moves away from the endpoint, and by far less than it moves.
+    """
     top = min(groups.top, values.lo.shape[1] // groups.count)
-    sums = values.each(lambda bound: _top_sum(bound, groups.count, top))
-    if top == 1:
-        return sums
-    if values.lo.min(initial=0.0) >= 0.0 and np.isfinite(values.hi.max(initial=0.0)):
-        sizes = sums
-    else:
-        sizes = values.each(lambda x: _top_sum(np.abs(_finite(x)), groups.count, top))
-    slack = np.expm1((top - 1) * np.log1p(form.unit_roundoff)) * np.maximum(sizes.lo, sizes.hi)
-    return Interval(sums.lo - slack, sums.hi + slack)
+    slack = float(np.expm1((top - 1) * np.log1p(form.unit_roundoff)))
+    low, size = _top_sum(values.lo, groups.count, top)
+    lo, hi = low - slack * size, low + slack * size
+    if values.hi is not values.lo:
+        high, size = _top_sum(values.hi, groups.count, top)
+        hi = high + slack * size
+    return Interval(lo, hi)
 
 
-def _finite(values: Floats) -> Floats:
-    return np.where(np.isfinite(values), values, 0.0)
+def _top_sum(values: Floats, count: int, top: int) -> tuple[Floats, Floats]:
+    """Sum each group's ``top`` best, and the magnitudes of those that are finite.
 
-
-def _top_sum(values: Floats, count: int, top: int) -> Floats:
-    """Sum each group's ``top`` best; a masked expert's -inf wins over a bound of +inf."""
+    A masked expert's -inf wins over a bound of +inf.
+    """
     grouped = values.reshape(len(values), count, values.shape[1] // count)
-    if top == 1:
-        return grouped.max(axis=2)
-    least = grouped.shape[2] - top
-    best = np.partition(grouped, least, axis=2)[:, :, least:]
-    return np.where(best[:, :, 0] == -np.inf, -np.inf, best.sum(axis=2))
+    best = np.moveaxis(np.sort(grouped, axis=2)[:, :, grouped.shape[2] - top :], 2, 0)
+    total, size = sum(best), sum(np.abs(best))  # faster than along so short an axis
+    if np.isfinite(size).all():
+        return total, size
+    size = sum(np.where(np.isfinite(best), np.abs(best), 0.0))
+    return np.where(best[0] == -np.inf, -np.inf, total), size
 
 
 def _nth_best(values: Floats, n: int) -> Floats:
@@ -145,8 +147,9 @@ class _GroupedSelection:
         self.fill = groups.fill
         low = Interval(competing.lo, competing.lo)
         self.outside = group_sums(low, groups, form).lo
-        self.any_chosen = self._grouped(chosen).any(axis=2)
-        self.all_chosen = self._grouped(chosen).all(axis=2)
+        self.size = chosen.shape[1] // groups.count
+        number = self._count(chosen)
+        self.any_chosen, self.all_chosen = number > 0, number == self.size
 
     def possible(self) -> Bools:
         all_inside = _cut(self.values, self.chosen)
@@ -182,7 +185,7 @@ class _GroupedSelection:
         high = np.where(self.chosen, self.values.hi, np.minimum(self.values.hi, limit))
         inside = group_sums(Interval(high, high), self.groups, self.form).hi
         fits = np.where(self.chosen, self.values.hi >= limit, self.values.lo <= limit)
-        may_keep = self._grouped(fits).all(axis=2)
+        may_keep = self._count(~fits) == 0
         may_drop = (~self.any_chosen | (self.fill >= limit)) & (
             self.all_chosen | (self.fill <= limit)
         )
@@ -207,6 +210,8 @@ class _GroupedSelection:
         enough = (may_keep.sum(axis=1) >= kept) & (may_drop.sum(axis=1) >= dropped)
         return (may_keep | may_drop).all(axis=1) & enough & (least <= most)
 
-    def _grouped(self, mask: Bools) -> Bools:
-        count = self.groups.count
-        return mask.reshape(len(mask), count, mask.shape[1] // count)
+    def _count(self, mask: Bools) -> npt.NDArray[np.int64]:
+        """Return how many of each group's experts ``mask [T, E]`` has, ``[T, count]``."""
+        shape = len(mask), self.groups.count
+        number = np.bincount(np.flatnonzero(mask) // self.size, minlength=shape[0] * shape[1])
+        return number.reshape(shape)
