@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -265,3 +266,14 @@ def test_a_check_of_numpy_adapters_does_not_import_torch() -> None:
     argv = ["check", "reference", *QUICK]
     done = subprocess.run([sys.executable, "-c", program, *argv], capture_output=True, text=True)
     assert done.returncode == 0, f"exit {done.returncode} (3: torch was imported) {done.stderr}"
+
+
+@pytest.mark.parametrize("command", ["explain", "clauses"])
+def test_a_reader_that_goes_away_gets_no_words(command: str) -> None:
+    case = [str(DATA / "cases" / "grouped-sigmoid.json")] if command == "explain" else []
+    reader, writer = os.pipe()
+    os.close(reader)
+    argv = [sys.executable, "-m", "moe_routing.conformance.cli", command, *case]
+    with os.fdopen(writer) as closed:
+        done = subprocess.run(argv, stdout=closed, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (1, "")
