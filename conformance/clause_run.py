@@ -137,7 +137,7 @@ class _ClauseRun:
         return "pass", {"message": "; ".join(notes), "divergences": reasons}
 
     def _constructed_cases(self) -> None:
-        for event in self.clause.witnesses():
+        for event in self.clause.witnesses(bulk=self.plan.bulk):
             case = event.constructed(self.narrowed)
             if case is None:
                 self.events.setdefault(event.slug, "unreachable")
@@ -201,7 +201,7 @@ class _ClauseRun:
         return outcome
 
     def _witness(self, trial: Trial | SharedTrial) -> None:
-        for event in self.clause.witnesses():
+        for event in self.clause.witnesses(bulk=self.plan.bulk):
             if self.events.get(event.slug) == "witnessed":
                 continue
             if event.occurs(trial.bounds if isinstance(trial, Trial) else trial.case):

@@ -18,7 +18,8 @@ class Plan:
     """What to run: clauses, examples a clause, the suite seed, and the known divergences.
 
     ``kept`` are cases of earlier runs that are asked before any is drawn; ``seconds`` is
-    what drawing may take for each clause, or None.
+    what drawing may take for each clause, or None. ``bulk`` asks the calls, too, that cost
+    seconds each.
     """
 
     clauses: Sequence[Clause]
@@ -27,6 +28,7 @@ class Plan:
     known: Sequence[Divergence] = ()
     kept: Examples = field(default_factory=dict)
     seconds: float | None = None
+    bulk: bool = False
 
     def touching(self, adapter: str, clause: Clause) -> list[Divergence]:
         """Return the known divergences whose regions are left out of a clause's search."""

@@ -45,6 +45,7 @@ ONLY_CONSTRUCTED = {
     "plus-infinity": _BESIDE,
     "batch-above-50000": _COSTLY,
     "routes-above-65535": _COSTLY,
+    "bulk-of-many-experts": _COSTLY,
     "outside-claims": "nothing is outside the whole specification",
 }
 """The events that no drawn case is meant to meet, and why."""

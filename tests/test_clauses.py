@@ -82,6 +82,7 @@ def test_a_clause_has_events_that_are_registered_and_differ(each: Clause) -> Non
     assert each.events
     assert len(set(each.events)) == len(each.events)
     assert [event.slug for event in each.witnesses()] == list(each.events)
+    assert [event.slug for event in each.witnesses(bulk=True)] == [*each.events, *each.bulk]
 
 
 @ALL
@@ -101,7 +102,7 @@ def test_a_clause_looks_where_there_is_something(each: Clause) -> None:
 
 
 def test_no_event_is_left_without_a_clause_that_needs_it() -> None:
-    needed = {slug for each in CLAUSES.values() for slug in each.events}
+    needed = {slug for each in CLAUSES.values() for slug in (*each.events, *each.bulk)}
     assert needed == set(EVENTS), f"nobody needs {sorted(set(EVENTS) - needed)}"
 
 

@@ -102,7 +102,7 @@ UNREACHABLE: dict[str, set[str]] = {
                     "published:60-experts-top-4"},
     "T to 16": {"batch:17", "batch:45", "batch:63", "batch:256", "batch:257", "batch-above-16",
                 "batch-above-256", "batch-above-2048", "batch-above-50000", "ragged-batch",
-                "ragged-routes", "routes-above-65535"},
+                "ragged-routes", "routes-above-65535", "bulk-of-many-experts"},
     "linear bias": set(),
 }
 

@@ -35,7 +35,7 @@ def shows(slug: str, case: Case | SharedCase, capabilities: Capabilities) -> boo
 
 
 LARGE = ("winner", "batch", "ragged", "routes", "tokens-equal", "top-k", "odd-top-k", "experts",
-         "published", "preset", "close-call", "wide", "eight")
+         "published", "preset", "close-call", "wide", "eight", "bulk")
 
 
 @pytest.mark.parametrize("slug", [slug for slug in EVENTS if slug != NOWHERE_OUTSIDE])
@@ -160,6 +160,7 @@ NEAR: dict[str, Case | SharedCase] = {
     "ragged-batch": call(ladder(36, 4)),
     "ragged-routes": call(ladder(1024, 4)),
     "routes-above-65535": call(ladder(21_845, 4), 3),
+    "bulk-of-many-experts": call(ladder(2, 256)),
     "tokens-equal-experts": call(ROWS),
     "one-selected": call([[1.0]], 1),
     "several-selected": call(ROWS, 1),

@@ -42,8 +42,9 @@ class Clause:
 
     ``narrow`` lists the axis values that it is about, by axis of ``Claim``; a backend that
     claims none of them does not support the clause. ``focus`` shapes the drawn cases, and
-    ``strategy`` replaces them. ``events`` are what a pass must have witnessed. ``method``
-    is the adapter's method it calls, ``layout`` the result layout it is about, and
+    ``strategy`` replaces them. ``events`` are what a pass must have witnessed, and ``bulk``
+    those whose calls cost seconds, of a run that asks them (``Plan.bulk``). ``method`` is
+    the adapter's method it calls, ``layout`` the result layout it is about, and
     ``needs`` tells from the capabilities whether it applies at all. ``bugs`` names
     families of real bugs that it would have caught.
     """
@@ -54,6 +55,7 @@ class Clause:
     why: str
     check: Check
     events: tuple[str, ...]
+    bulk: tuple[str, ...] = ()
     bugs: tuple[str, ...] = ()
     narrow: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     focus: Focus = field(default_factory=Focus)
@@ -77,9 +79,9 @@ class Clause:
             return self.strategy(capabilities)
         return focused_cases(capabilities, self.focus)
 
-    def witnesses(self) -> list[Event]:
-        """Return the events that a pass must have witnessed."""
-        return [EVENTS[slug] for slug in self.events]
+    def witnesses(self, *, bulk: bool = False) -> list[Event]:
+        """Return the events that a pass must have witnessed, those in ``bulk`` where asked."""
+        return [EVENTS[slug] for slug in (*self.events, *(self.bulk if bulk else ()))]
 
 
 CLAUSES: dict[str, Clause] = {}

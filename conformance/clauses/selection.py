@@ -49,6 +49,7 @@ _BIASED = ("gate", "block", "statics")
         "idle-expert",
         *members("published"),
     ),
+    bulk=("bulk-of-many-experts",),
 )
 def valid_top_k(trial: Trial) -> Failure | None:
     """The K experts selected are a top-K set of the biased scores that rounding permits."""

@@ -34,6 +34,7 @@ from moe_routing.reference.formats import FORMATS
         *members("mix"),
         *members("preset"),
     ),
+    bulk=("bulk-of-many-experts",),
 )
 def match(trial: Trial) -> Failure | None:
     """A slot's weight is its expert's weight, up to rounding at the permitted precision."""

@@ -41,7 +41,7 @@ def _seen(clause: Clause) -> Iterator[tuple[str, str]]:
     """Yield the names of a clause's events with what they say; a family goes by in one."""
     from moe_routing.conformance.events import FAMILIES
 
-    events = clause.witnesses()
+    events = clause.witnesses(bulk=True)
     yield from ((event.slug, event.statement) for event in events if event.family is None)
     for family, count in Counter(event.family for event in events if event.family).items():
         yield f"{family}:* ({count})", FAMILIES[family]

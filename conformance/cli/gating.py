@@ -77,6 +77,7 @@ def plan(arguments: argparse.Namespace) -> Plan:
         known=known_divergences(arguments.known),
         kept=load_examples(folder) if folder else {},
         seconds=_seconds(arguments, len(clauses)),
+        bulk=arguments.device != "cpu" or arguments.profile == "nightly",
     )
 
 

@@ -73,6 +73,17 @@ _routes("routes-above-65535", "more than 65,535 routes (T * K)", 65_535, (65_535
 
 
 @event(
+    "bulk-of-many-experts",
+    "65,536 tokens or more, of 256 experts or more",
+    lambda b: b.inputs.num_tokens >= 65_536 and b.config.num_experts >= 256,
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    rows = ladder(65_536, fitting_experts(capabilities, 256))
+    for top_k in (8, 2, 1):
+        yield from table_cases(capabilities, rows, top_k=top_k)
+
+
+@event(
     "tokens-equal-experts",
     "T equals E, so that nothing but its axes tells a table from its transpose",
     lambda b: b.inputs.num_tokens == b.config.num_experts > 1,
