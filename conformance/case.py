@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,21 +13,17 @@ import numpy.typing as npt
 
 from moe_routing.reference import (
     SPEC_VERSION,
-    Groups,
-    Renormalize,
-    RmsNorm,
     RouterConfig,
     RouterInputs,
     SharedExpertConfig,
     SharedExpertInputs,
 )
+from moe_routing.reference.jsonform import PARTS, config_to_json, from_json, to_json
 
 SCHEMA = 1
 """The version of the case file's form; readers refuse what is newer."""
 
 _LISTS = re.compile(r"\[[^\[\]{}]*\]")
-PARTS = {"groups": Groups, "renormalize": Renormalize, "input_norm": RmsNorm}
-_SPECIAL = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
 class CaseError(Exception):
@@ -118,7 +113,7 @@ def case_to_json(
         "kind": kind,
         "clause": clause,
         "recipe": case.recipe,
-        "config": _config_to_json(case.config),
+        "config": config_to_json(case.config),
         "inputs": inputs,
     }
 
@@ -145,23 +140,14 @@ def case_from_json(data: dict[str, Any]) -> tuple[Case | SharedCase, str | None]
     return Case(config=config, inputs=RouterInputs(**inputs), recipe=recipe), clause
 
 
-def _config_to_json(config: RouterConfig | SharedExpertConfig) -> dict[str, Any]:
-    return {
-        name: {key: _plain(part) for key, part in vars(value).items()}
-        if name in PARTS and value is not None
-        else _plain(value)
-        for name, value in vars(config).items()
-    }
-
-
 def _value(name: str, value: Any) -> Any:
     if name not in PARTS or value is None:
-        return _special(value) if name != "score" else value
+        return from_json(value) if name != "score" else value
     part, known = object.__new__(PARTS[name]), {each.name for each in fields(PARTS[name])}
     if not isinstance(value, dict) or set(value) != known:
         raise ValueError(f"{name} is {value!r}, but should have {', '.join(sorted(known))}")
     for key, number in value.items():
-        object.__setattr__(part, key, _special(number))
+        object.__setattr__(part, key, from_json(number))
     return part
 
 
@@ -173,22 +159,10 @@ def _require_tables(data: Any, *names: str) -> None:
             raise ValueError(f"its {name} are a {type(data[name]).__name__}, but should be a table")
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
-    return value
-
-
-def _special(value: Any) -> Any:
-    return _SPECIAL.get(value, value) if isinstance(value, str) else value
-
-
 def _numbers(array: npt.NDArray[Any], compact: bool) -> dict[str, Any]:
     if compact:
         return {"hex": array.tobytes().hex()}
-    return {"values": _plain(array.ravel().tolist())}
+    return {"values": to_json(array.ravel().tolist())}
 
 
 def _array(name: str, data: dict[str, Any]) -> npt.NDArray[Any]:
@@ -202,7 +176,7 @@ def _from_hex(data: dict[str, Any], kind: type[np.generic]) -> npt.NDArray[Any]:
 
 
 def _from_values(name: str, data: dict[str, Any], kind: type[np.generic]) -> npt.NDArray[Any]:
-    values = [_special(value) for value in data["values"]]
+    values = [from_json(value) for value in data["values"]]
     if None in values:
         raise ValueError(f"{name} has a null among its values")
     try:

@@ -226,7 +226,7 @@ class _ClauseRun:
         case = reduce_case(case, lambda smaller: self._fails_alike(smaller, again))
         outcome = self._evaluate(self._trial(case), count=False)
         if outcome.failure is None:
-            return "error", {"message": outcome.error or "not repeatable", "case": case}
+            return outcome.unasked, {"message": outcome.error or "not repeatable", "case": case}
         summary = outcome.failure.summary
         return "fail", {"message": summary, "failure": outcome.failure, "case": case}
 

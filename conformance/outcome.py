@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -11,20 +12,32 @@ from moe_routing.conformance.clauses import Clause
 from moe_routing.conformance.failure import Failure
 from moe_routing.conformance.judge import JudgeError
 from moe_routing.conformance.trial import Excused, Raised, SharedTrial, Trial
+from moe_routing.implementations import BackendLost
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a clause said of one case: nothing, a failure, or that it could not be asked."""
+    """What a clause said of one case: nothing, a failure, or that it could not be asked.
+
+    ``unasked`` is the status of what could not be asked: ``error``, or ``crash``.
+    """
 
     failure: Failure | None = None
     error: str | None = None
+    unasked: Literal["crash", "error"] = "error"
 
     @property
-    def kind(self) -> tuple[bool, str | None, bool]:
+    def status(self) -> Literal["pass", "fail", "crash", "error"]:
+        """The status that the case alone gives its clause."""
+        if self.failure is not None:
+            return "fail"
+        return "pass" if self.error is None else self.unasked
+
+    @property
+    def kind(self) -> tuple[str, str | None, bool]:
         """What must stay the same while a failing case is made smaller."""
         failure = self.failure
-        return self.error is None, failure and failure.stage, bool(failure and failure.case)
+        return self.status, failure and failure.stage, bool(failure and failure.case)
 
     @property
     def broken(self) -> bool:
@@ -44,6 +57,8 @@ def evaluate(clause: Clause, trial: Trial | SharedTrial) -> Outcome:
             return Outcome(failure=clause.check(trial))
     except Excused:
         return Outcome()
+    except BackendLost as error:
+        return Outcome(error=str(error), unasked=error.status)
     except Raised as error:
         return Outcome(error=str(error))
     except Malformed as error:
@@ -56,5 +71,5 @@ def layout_of(trial: Trial | SharedTrial) -> str | None:
     """Return the layout of a trial's answer, or None where there is none to read."""
     try:
         return trial.received.layout if isinstance(trial, Trial) else None
-    except (Raised, Malformed):
+    except (BackendLost, Raised, Malformed):
         return None

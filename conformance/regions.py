@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from moe_routing.conformance.case import PARTS, Case, SharedCase
+from moe_routing.conformance.case import Case, SharedCase
 from moe_routing.conformance.events import EVENTS
 from moe_routing.implementations.claims import INPUT_AXES, SELECTION_BIAS
 from moe_routing.reference.config import LEAST_PRECISE, SCORES, WEIGHTS_FROM
 from moe_routing.reference.formats import INPUT_FORMATS
+from moe_routing.reference.jsonform import PARTS
 from moe_routing.reference.shared_experts import SHARED_KINDS
 
 Region = Mapping[str, tuple[Any, ...]]

@@ -51,10 +51,8 @@ def replay_case(adapter: Adapter, clause: Clause, case: Case | SharedCase) -> Re
     if clause.layout is not None and layout_of(trial) != clause.layout:
         return Replayed(status="unsupported", message=f"answers are not in {clause.layout}")
     outcome = evaluate(clause, trial)
-    if outcome.failure is not None:
-        details = outcome.failure.details
-        return Replayed(status="fail", message=outcome.words, details=details)
-    return Replayed(status="error" if outcome.broken else "pass", message=outcome.words)
+    details = outcome.failure.details if outcome.failure else ()
+    return Replayed(status=outcome.status, message=outcome.words, details=details)
 
 
 def _unsupported(adapter: Adapter, clause: Clause, case: Case | SharedCase) -> str | None:

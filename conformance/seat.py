@@ -14,7 +14,13 @@ from moe_routing.conformance.clauses import Clause
 from moe_routing.conformance.plan import Plan
 from moe_routing.conformance.replayed import Replayed, replay_case
 from moe_routing.conformance.results import ClauseResult, Status
-from moe_routing.implementations import Adapter, AdapterError, BackendMissing, Capabilities
+from moe_routing.implementations import (
+    Adapter,
+    AdapterError,
+    BackendMissing,
+    Capabilities,
+    Closes,
+)
 
 
 class CannotRun(Exception):
@@ -94,7 +100,8 @@ class InProcess:
         return torch_threads()
 
     def close(self) -> None:
-        """Hold nothing."""
+        """Have the adapter give back what it holds."""
+        close(self._adapter)
 
 
 def about(adapter: Adapter) -> About:
@@ -117,6 +124,12 @@ def wrapped(adapter: Adapter) -> tuple[str | None, str | None]:
         return package, version(package)
     except PackageNotFoundError:
         return package, None
+
+
+def close(adapter: Adapter | None) -> None:
+    """Have an adapter give back what it holds, if it can."""
+    if isinstance(adapter, Closes):
+        adapter.close()
 
 
 def torch_threads() -> int | None:

@@ -16,7 +16,13 @@ from moe_routing.conformance.boundary import Received, receive, to_numpy
 from moe_routing.conformance.case import Case, SharedCase, with_fresh_arrays
 from moe_routing.conformance.journal import noted
 from moe_routing.conformance.judge import Bounds, Verdict
-from moe_routing.implementations import Adapter, BackendMissing, Capabilities, Unsupported
+from moe_routing.implementations import (
+    Adapter,
+    BackendLost,
+    BackendMissing,
+    Capabilities,
+    Unsupported,
+)
 from moe_routing.implementations.tensors import Watched, watching_tensors
 
 
@@ -156,7 +162,7 @@ def _called(adapter: Adapter, method: str, case: Case | SharedCase) -> _Call:
     try:
         with watching_tensors() as watched, noted(case):
             native = getattr(adapter, method)(case.config, given)
-    except (BackendMissing, KeyboardInterrupt):
+    except (BackendLost, BackendMissing, KeyboardInterrupt):
         raise
     except Unsupported as refusal:
         raise Raised(f"raised Unsupported on a call that it claims: {refusal}") from refusal

@@ -8,9 +8,12 @@ from moe_routing.implementations.capabilities import (
 )
 from moe_routing.implementations.claims import ANY, Claim, GroupRule
 from moe_routing.implementations.layouts import FlatRouting, RoutingMap
+from moe_routing.implementations.process import ProcessAdapter
 from moe_routing.implementations.protocol import (
     Adapter,
+    BackendLost,
     BackendMissing,
+    Closes,
     Dispatches,
     Prepares,
     SharesExperts,
@@ -35,15 +38,18 @@ __all__ = [
     "ANY",
     "Adapter",
     "AdapterError",
+    "BackendLost",
     "BackendMissing",
     "Capabilities",
     "Claim",
+    "Closes",
     "Dispatches",
     "FlatRouting",
     "GroupRule",
     "Limits",
     "Numerics",
     "Prepares",
+    "ProcessAdapter",
     "RoutingMap",
     "SharesExperts",
     "TorchInputs",

@@ -13,6 +13,14 @@ from moe_routing.reference.inputs import BIAS_ON
 
 SELECTION_BIAS = ("none", *BIAS_ON)
 _EITHER = (False, True)
+_KNOWN = {
+    "score": SCORES,
+    "weights_from": WEIGHTS_FROM,
+    "selection_bias": SELECTION_BIAS,
+    **dict.fromkeys(("logits_dtype", "scores_dtype", "weights_dtype"), LEAST_PRECISE),
+    **dict.fromkeys(("logit_softcap", "logit_multiplier", "input_norm"), _EITHER),
+    **dict.fromkeys(("gate_bias", "gate_delta", "per_expert_scale", "expert_table"), _EITHER),
+}
 
 
 class _Any:
@@ -77,10 +85,17 @@ class Claim:
 
     def __post_init__(self) -> None:
         for axis, permitted in vars(self).items():
-            if axis != "name" and not isinstance(permitted, (tuple, _Any)):
+            open_ended = axis in ("renormalize", "scale") and permitted is ANY
+            if axis != "name" and not open_ended and not isinstance(permitted, tuple):
                 raise ValueError(
                     f"Expected Claim.{axis} to be a tuple of permitted values but got "
                     f"{permitted!r}: write ({permitted!r},)"
+                )
+        for axis, known in _KNOWN.items():
+            if unknown := [value for value in getattr(self, axis) if value not in known]:
+                raise ValueError(
+                    f"Cannot have {unknown[0]!r} in Claim.{axis}: known are "
+                    f"{', '.join(map(repr, known))}"
                 )
 
     @classmethod

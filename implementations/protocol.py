@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.layouts import FlatRouting, RoutingMap
@@ -18,6 +18,20 @@ from moe_routing.reference import (
 
 class BackendMissing(ImportError):
     """The wrapped package is not installed; the message holds the command that mends it."""
+
+
+class BackendLost(Exception):
+    """A backend in another process has ended, or does not keep to its protocol.
+
+    ``status`` is the verdict on the call: ``crash`` or ``error``.
+    """
+
+    def __init__(self, message: str, status: Literal["crash", "error"] = "error") -> None:
+        super().__init__(message)
+        self.status: Literal["crash", "error"] = status
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return BackendLost, (str(self), self.status)
 
 
 @runtime_checkable
@@ -40,6 +54,15 @@ class Adapter(Protocol):
         self, config: RouterConfig, inputs: RouterInputs
     ) -> Routing | FlatRouting | RoutingMap:
         """Route ``inputs`` and return the backend's native arrays, unconverted."""
+        ...
+
+
+@runtime_checkable
+class Closes(Protocol):
+    """A backend that holds something to be given back, such as a process of its own."""
+
+    def close(self) -> None:
+        """Give it back, at the end of a run; a later call may take it again."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Finding adapters: a registered name, ``module:attr``, ``file.py:attr``, an entry point.
+"""Finding adapters: a registered name, ``module:attr``, ``file.py:attr``, a command, a group.
 
 A name may stand for many adapters: a family's, or a glob such as ``transformers:glm*``.
 """
@@ -10,16 +10,23 @@ import fnmatch
 import importlib
 import importlib.util
 import inspect
+import shlex
+import shutil
 import sys
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from moe_routing.implementations.capabilities import Capabilities
+from moe_routing.implementations.process import ProcessAdapter
 from moe_routing.implementations.protocol import Adapter, BackendMissing
 
 ENTRY_POINT_GROUP = "moe_routing.adapters"
+
+PROCESS = "process"
+"""What stands before the colon where a command follows that starts the backend."""
 
 SHIPPED = {
     "reference": "moe_routing.implementations.reference:ReferenceAdapter",
@@ -78,13 +85,14 @@ def shipped_known() -> list[Path]:
 def load_adapter(reference: str, *, device: str = "cpu") -> Adapter:
     """Return the adapter that ``reference`` names.
 
-    ``reference`` is a registered name, ``package.module:attribute`` or
-    ``path/to/file.py:attribute``; the attribute is an adapter, or a class or function
-    that makes one; one that takes ``device`` is given it. What lies beside a file can be
-    imported by it. Errors: ``AdapterError``, in one
-    line.
+    ``reference`` is a registered name, ``package.module:attribute``,
+    ``path/to/file.py:attribute`` or ``process:command``. The attribute is an adapter, or a
+    class or function that makes one; one that takes ``device`` is given it. What lies
+    beside a file can be imported by it. Errors: ``AdapterError``, in one line.
     """
     location, attribute = find_adapter(reference)
+    if location == PROCESS:
+        return _built(reference, partial(ProcessAdapter, shlex.split(attribute)), device)
     module = _load_file(location) if location.endswith(".py") else _load_module(location)
     if not hasattr(module, attribute):
         public = [name for name in vars(module) if not name.startswith("_")]
@@ -99,8 +107,10 @@ def find_adapter(reference: str) -> tuple[str, str]:
 
     Errors: ``AdapterError`` for a name that is not registered, or a file that is not there.
     """
-    known = registered()
     family, _, member = reference.partition(":")
+    if family == PROCESS:
+        return family, _command(member)
+    known = registered()
     if family in FAMILIES and reference not in known:
         raise AdapterError(_no_member(family, member))
     target = known.get(reference, reference)
@@ -110,6 +120,19 @@ def find_adapter(reference: str) -> tuple[str, str]:
     if location.endswith(".py") and not Path(location).is_file():
         raise AdapterError(f"Cannot find the adapter file {location}; looked from {Path.cwd()}")
     return location, attribute
+
+
+def _command(command: str) -> str:
+    """Return a command that can be started, as far as can be told. Errors: ``AdapterError``."""
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise AdapterError(f"Cannot read the command of process:{command}: {error}") from error
+    if not words:
+        raise AdapterError(f"process: names no command: write {PROCESS}:./router, say")
+    if shutil.which(words[0]) is None:
+        raise AdapterError(f"Cannot find the command {words[0]}; looked from {Path.cwd()}")
+    return command
 
 
 def _no_member(family: str, name: str) -> str:
@@ -129,7 +152,7 @@ def _unknown(reference: str) -> str:
     hint = f": did you mean {near[0]}?" if near else "."
     return (
         f"Unknown adapter {reference!r}{hint} Registered are {', '.join(known)}; "
-        "or give package.module:attribute or path/to/file.py:attribute"
+        "or give package.module:attribute, path/to/file.py:attribute or process:command"
     )
 
 

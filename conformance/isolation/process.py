@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice, takewhile
 from pathlib import Path
@@ -24,6 +26,7 @@ from moe_routing.conformance.results import Status
 from moe_routing.conformance.seat import CannotRun
 
 _POLL = 0.1
+_GRACE = 2.0  # seconds in which an adapter may give back what it holds
 _FRAME = re.compile(r'^  File "(.+)", line (\d+),? in (\S+)$', re.MULTILINE)
 _FRAMES = 4
 _FAULT = "(most recent call first):"
@@ -78,6 +81,7 @@ class Process:
                 stderr=log,
                 start_new_session=True,  # an interrupt is for the run, which ends its workers
             )
+        self._idle = True
         self._answers: SimpleQueue[Any] = SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -85,6 +89,7 @@ class Process:
         """Make a request and return its answer."""
         if self._stopped():
             raise Stopped
+        self._idle = False
         try:
             frames.send(self._popen.stdin, (name, *arguments))
         except (OSError, ValueError):  # it has ended, or was closed
@@ -92,16 +97,20 @@ class Process:
         kind, value = self._wait()
         if self._stopped():
             raise Stopped
+        if kind not in ("answer", "refused"):
+            raise Ended(self._ended())
+        self._idle = True
         if kind == "refused":
             raise CannotRun(value)
-        if kind != "answer":
-            raise Ended(self._ended())
         return value
 
     def close(self) -> None:
-        """End the worker, whatever it is doing."""
-        self._popen.kill()
-        self._popen.wait()
+        """End the worker, whatever it is doing, and what it has started."""
+        if self._idle:
+            with suppress(Empty, OSError, ValueError):
+                frames.send(self._popen.stdin, ("close",))
+                self._answers.get(timeout=_GRACE)
+        self._kill()
         self._popen.stdin.close()
         self._folder.cleanup()
 
@@ -143,12 +152,23 @@ class Process:
             raise Ended(self._killed("crash", f"took more than {limit / 2**30:.3g} GiB of memory"))
 
     def _killed(self, status: Status, how: str) -> End:
+        self._kill()
+        return self._end(status, how)
+
+    def _kill(self) -> None:
+        """Kill every process of the worker's session, so that no backend of its own stays."""
+        if self._popen.returncode is None and hasattr(os, "killpg"):
+            with suppress(ProcessLookupError):
+                os.killpg(self._popen.pid, signal.SIGKILL)
         self._popen.kill()
         self._popen.wait()
-        return self._end(status, how)
 
     def _ended(self) -> End:
         """Say how the worker ended by itself."""
+        if hasattr(os, "waitid"):  # not yet forgotten, its number is nobody else's
+            os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOWAIT)
+            with suppress(ProcessLookupError):
+                os.killpg(self._popen.pid, signal.SIGKILL)  # what it had started
         code = self._popen.wait()
         how = f"killed by {_signal(-code)}" if code < 0 else f"exited with code {code}"
         return self._end("crash", how, _where(self._log.read_bytes()[-_TAIL:]))

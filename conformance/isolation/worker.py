@@ -24,7 +24,7 @@ from moe_routing.conformance.isolation import state
 from moe_routing.conformance.isolation.frames import Checked, receive, send
 from moe_routing.conformance.isolation.heap import keep_freed_memory
 from moe_routing.conformance.replayed import replay_case
-from moe_routing.conformance.seat import about, torch_threads
+from moe_routing.conformance.seat import about, close, torch_threads
 from moe_routing.conformance.width import Width, width
 from moe_routing.implementations import Adapter, AdapterError, BackendMissing, load_adapter
 
@@ -74,7 +74,7 @@ def _arriving(pipe: BinaryIO) -> Iterator[tuple[Any, ...]]:
 class _Server:
     """The adapter of this process, and the requests about it."""
 
-    adapter: Adapter
+    adapter: Adapter | None = None
 
     def __init__(self, answers: BinaryIO) -> None:
         self._answers = answers
@@ -99,6 +99,9 @@ class _Server:
         self._plan = plan
         self.adapter = load_adapter(reference, device=device)
         return about(self.adapter)
+
+    def _close(self) -> None:
+        close(self.adapter)
 
     def _check(self, clause: str, breaks: dict[str, bool]) -> Checked:
         self._journal.cleared()

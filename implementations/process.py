@@ -1,0 +1,149 @@
+"""A backend in a process of its own, in any language: asked on its input, heard on its output."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import tempfile
+import weakref
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import IO, Any
+
+from moe_routing.implementations import wire
+from moe_routing.implementations.capabilities import Capabilities
+from moe_routing.implementations.layouts import FlatRouting, RoutingMap
+from moe_routing.implementations.protocol import BackendLost, BackendMissing
+from moe_routing.reference import RouterConfig, RouterInputs, Routing
+
+_TAIL = 2**12
+_PATIENCE = 5.0  # seconds in which a process that closed its output has to end
+
+
+class ProcessAdapter:
+    """The backend that ``command`` starts, which speaks the protocol of ``docs/protocol.md``.
+
+    It is passed every call, claimed or not, and refuses by itself what it does not claim. A
+    process that has ended is started anew for the next call. Errors: ``BackendMissing`` where
+    the command cannot be started, ``BackendLost`` where it does not say hello.
+    """
+
+    def __init__(self, command: Sequence[str], device: str = "cpu") -> None:
+        if isinstance(command, str) or not command:
+            raise ValueError(
+                f"Expected command to be a list of words but got {command!r}: write "
+                f"['./router', '--fast'], say"
+            )
+        self.command, self.device = list(command), device
+        self._running: _Running | None = None
+        self._start()
+
+    def capabilities(self) -> Capabilities:
+        """Return what the backend claimed when it said hello."""
+        return self._hello.capabilities
+
+    @property
+    def name(self) -> str:
+        """What the backend calls itself."""
+        return self._hello.name
+
+    def route(
+        self, config: RouterConfig, inputs: RouterInputs
+    ) -> Routing | FlatRouting | RoutingMap:
+        """Have the backend route, and return its answer.
+
+        Errors: ``Unsupported`` and ``wire.BackendError``, in its words; ``BackendLost``.
+        """
+        running = self._running or self._start()
+        reply = self._heard(running, wire.route_request(config, inputs))
+        try:
+            return wire.read_answer(reply)
+        except wire.ProtocolError as error:
+            raise self._lost(running, f"{self.command[0]} {error}") from error
+
+    def close(self) -> None:
+        """End the process; the next call starts another."""
+        if self._running is not None:
+            self._running.close()
+            self._running = None
+
+    def _start(self) -> _Running:
+        running = self._running = _Running(self.command)
+        reply = self._heard(running, wire.hello_request(self.device))
+        try:
+            self._hello = wire.read_hello(reply)
+        except (wire.BackendError, wire.ProtocolError) as error:
+            raise self._lost(running, f"{self.command[0]} {error}") from error
+        return running
+
+    def _heard(self, running: _Running, request: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return running.ask(request)
+        except wire.ProtocolError as error:
+            raise self._lost(running, f"{self.command[0]} {error}") from error
+        except EOFError as error:
+            words = f"{self.command[0]} {running.end()}"
+            raise self._lost(running, words, "crash") from error
+
+    def _lost(self, running: _Running, words: str, status: Any = "error") -> BackendLost:
+        """End the process, since nothing that it says next can be trusted, and say why."""
+        self.close()
+        last = running.last_words()
+        return BackendLost(f"{words}; it last wrote {last!r}" if last else words, status)
+
+
+class _Running:
+    """A process that has been started: requests in, replies out, and how it ended."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
+        self._asked = 0
+        try:
+            self._popen = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors
+            )
+        except OSError as error:
+            self._errors.close()
+            raise BackendMissing(f"Cannot start {command[0]}: {error.strerror}") from error
+        self.close = weakref.finalize(self, _close, self._popen)
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Return the reply. Errors: ``EOFError`` where none came, ``wire.ProtocolError``."""
+        self._asked += 1
+        try:
+            self._popen.stdin.write(wire.written({"id": self._asked, **request}))
+            self._popen.stdin.flush()
+        except OSError as error:
+            raise EOFError from error
+        line = self._popen.stdout.readline()
+        if not line.endswith(b"\n"):
+            raise EOFError
+        return wire.read(line, self._asked)
+
+    def end(self) -> str:
+        """Say how the process ended that has closed its output."""
+        try:
+            code = self._popen.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            return "closed its output, and went on running"
+        if code >= 0:
+            return f"exited with code {code}"
+        with suppress(ValueError):  # not every signal has a name
+            return f"was killed by {signal.Signals(-code).name}"
+        return f"was killed by signal {-code}"
+
+    def last_words(self) -> str:
+        """Return the last line that the process wrote to its standard error."""
+        self._errors.seek(0, 2)
+        self._errors.seek(max(0, self._errors.tell() - _TAIL))
+        lines = self._errors.read().decode(errors="replace").split("\n")
+        return next((line.strip()[:200] for line in reversed(lines) if line.strip()), "")
+
+
+def _close(popen: subprocess.Popen[bytes]) -> None:
+    """End a process, and wait for it, so that none is left behind."""
+    popen.kill()
+    popen.wait()
+    for pipe in (popen.stdin, popen.stdout):
+        with suppress(OSError):  # what was not written when it ended
+            pipe.close()

@@ -1,0 +1,215 @@
+"""The wire: what the suite and a backend in another process write to each other, as JSON.
+
+One object a line, in both directions; ``docs/protocol.md`` is the page for those who write
+the other end.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from moe_routing.implementations.capabilities import (
+    Capabilities,
+    Limits,
+    Numerics,
+    Unsupported,
+)
+from moe_routing.implementations.claims import ANY, Claim, GroupRule
+from moe_routing.implementations.layouts import FlatRouting, RoutingMap
+from moe_routing.reference import Renormalize, RouterConfig, RouterInputs, Routing
+from moe_routing.reference.jsonform import config_to_json, from_json, to_json
+
+VERSION = 1
+"""The version of the protocol that this suite speaks."""
+
+LAYOUTS = {"routing": Routing, "flat_routing": FlatRouting, "routing_map": RoutingMap}
+"""The answers to a routing call, by the key that holds each."""
+
+_DTYPES = ("bfloat16", "bool", "float16", "float32", "float64", "int32", "int64", "uint8")
+
+
+class ProtocolError(Exception):
+    """A reply is not what the protocol asks for; the message says what is wrong with it."""
+
+
+class BackendError(Exception):
+    """The backend replied that it cannot do the call; the message is its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hello:
+    """What a backend says of itself: what reports call it, and what it claims."""
+
+    name: str
+    capabilities: Capabilities
+
+
+def hello_request(device: str) -> dict[str, Any]:
+    """Return the first request: who are you, and what do you claim?"""
+    return {"request": "hello", "protocol": VERSION, "device": device}
+
+
+def route_request(config: RouterConfig, inputs: RouterInputs) -> dict[str, Any]:
+    """Return the request to route: the configuration's fields, and the arrays that there are."""
+    arrays: dict[str, Any] = {"dtype": inputs.dtype}
+    if inputs.selection_bias is not None:
+        arrays["selection_bias_on"] = inputs.selection_bias_on
+    for name, array in inputs.arrays().items():
+        arrays[name] = {"shape": list(array.shape), "values": to_json(array.ravel().tolist())}
+    return {"request": "route", "config": config_to_json(config), "inputs": arrays}
+
+
+def written(message: dict[str, Any]) -> bytes:
+    """Return a message as a line."""
+    return json.dumps(message, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+
+
+def read(line: bytes, number: int) -> dict[str, Any]:
+    """Return the reply to request ``number``. Errors: ``ProtocolError``."""
+    try:
+        reply = json.loads(line, parse_constant=_no_json)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"replied with no JSON, {_shown(line)}: {error}") from error
+    if not isinstance(reply, dict):
+        raise ProtocolError(f"replied with no object: {_shown(line)}")
+    if reply.get("id") != number:
+        raise ProtocolError(f"replied to request {reply.get('id')!r}, but was asked {number}")
+    return reply
+
+
+def read_hello(reply: dict[str, Any]) -> Hello:
+    """Return what the backend said of itself. Errors: ``BackendError``, ``ProtocolError``."""
+    if "error" in reply:
+        raise BackendError(str(reply["error"]))
+    hello = _table("its reply to hello", reply.get("hello"), "protocol", "name", "capabilities")
+    if hello["protocol"] != VERSION:
+        raise ProtocolError(
+            f"speaks version {hello['protocol']!r} of the protocol, but this suite speaks "
+            f"{VERSION}: update the older of the two"
+        )
+    if not isinstance(hello["name"], str) or not hello["name"]:
+        raise ProtocolError(f"is named {hello['name']!r}, but should have a name of letters")
+    try:
+        capabilities = _capabilities(hello["capabilities"])
+    except (TypeError, ValueError) as error:
+        raise ProtocolError(f"has capabilities that cannot be read: {error}") from error
+    return Hello(name=hello["name"], capabilities=capabilities)
+
+
+def read_answer(reply: dict[str, Any]) -> Routing | FlatRouting | RoutingMap:
+    """Return the answer to a routing call.
+
+    Errors: ``Unsupported`` and ``BackendError``, in the backend's words; ``ProtocolError``.
+    """
+    if "unsupported" in reply:
+        raise Unsupported(str(reply["unsupported"]))
+    if "error" in reply:
+        raise BackendError(str(reply["error"]))
+    found = [key for key in LAYOUTS if key in reply]
+    if len(found) != 1:
+        keys = ", ".join((*LAYOUTS, "unsupported", "error"))
+        raise ProtocolError(f"replied with {sorted(reply)}, but should have one of {keys}")
+    layout = LAYOUTS[found[0]]
+    names = [field.name for field in fields(layout)]
+    given = _table(found[0], reply[found[0]], *(name for name in names if name != "logits"))
+    if unknown := sorted(set(given) - set(names)):
+        raise ProtocolError(f"has {unknown} in {found[0]}, which has {', '.join(names)}")
+    return layout(**{name: _part(name, value) for name, value in given.items()})
+
+
+def _no_json(word: str) -> None:
+    raise ValueError(f'{word} is no JSON: write "nan", "inf" or "-inf"')
+
+
+def _shown(line: bytes) -> str:
+    text = line.decode(errors="replace").strip()
+    return repr(text if len(text) <= 60 else f"{text[:60]}...")
+
+
+def _table(name: str, value: Any, *keys: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ProtocolError(f"has {value!r:.60} for {name}, but should have an object")
+    if missing := [key for key in keys if key not in value]:
+        raise ProtocolError(f"lacks {', '.join(missing)} in {name}")
+    return value
+
+
+def _part(name: str, value: Any) -> Any:
+    if value is None or name == "num_tokens":
+        return value
+    table = _table(name, value, "dtype", "shape", "values")
+    shape, values = table["shape"], table["values"]
+    if table["dtype"] not in _DTYPES:
+        known = ", ".join(_DTYPES)
+        raise ProtocolError(f"has {name} of dtype {table['dtype']!r}, but known are {known}")
+    if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
+        raise ProtocolError(f"has {name} of shape {shape!r:.60}, but should list sizes")
+    if not isinstance(values, list) or len(values) != math.prod(shape):
+        held = f"{len(values)} values" if isinstance(values, list) else "no list of values"
+        raise ProtocolError(f"has {name} of shape {shape}, but {held} in it")
+    return _array(name, table["dtype"], [from_json(each) for each in values]).reshape(shape)
+
+
+def _array(name: str, dtype: str, values: list[Any]) -> Any:
+    """Return the values in their dtype: nearest, so that enough digits give every bit back."""
+    kind = int if dtype.startswith(("int", "uint", "bool")) else (int, float)
+    if bad := [each for each in values if not isinstance(each, kind)]:
+        raise ProtocolError(f"has {bad[0]!r:.60} in {name}, which is of {dtype}")
+    try:
+        with np.errstate(over="ignore"):
+            if dtype != "bfloat16":
+                return np.array(values, dtype=dtype)
+            import torch
+
+            return torch.tensor(values, dtype=torch.float64).to(torch.bfloat16)
+    except OverflowError as error:
+        raise ProtocolError(f"has a value in {name} that {dtype} does not hold") from error
+
+
+def _capabilities(data: Any) -> Capabilities:
+    given = {name: _listed(value) for name, value in _object("capabilities", data).items()}
+    for name, part in (("limits", Limits), ("numerics", Numerics)):
+        if name in given:
+            given[name] = part(**_object(name, given[name]))
+    if "claims" in given:
+        given["claims"] = tuple(_claim(each) for each in given["claims"])
+    return Capabilities(**{**given, "layouts": ("contiguous",)})
+
+
+def _claim(data: Any) -> Claim:
+    axes = {name: _axis(value) for name, value in _object("a claim", data).items()}
+    for name, part in (("groups", _rule), ("renormalize", _renormalize)):
+        if isinstance(axes.get(name), tuple):
+            axes[name] = tuple(None if each is None else part(each) for each in axes[name])
+    if isinstance(axes.get("scale"), tuple):
+        axes["scale"] = tuple(float(each) for each in axes["scale"])
+    return Claim.plain(**axes)
+
+
+def _rule(data: Any) -> GroupRule:
+    rule = {name: _axis(value) for name, value in _object("a rule for groups", data).items()}
+    return GroupRule(**rule)
+
+
+def _renormalize(data: Any) -> Renormalize:
+    rule = _object("a rule for renormalize", data)
+    return Renormalize(**{name: float(value) for name, value in rule.items()})
+
+
+def _axis(value: Any) -> Any:
+    return ANY if value == "any" else _listed(value)
+
+
+def _listed(value: Any) -> Any:
+    return tuple(from_json(each) for each in value) if isinstance(value, list) else value
+
+
+def _object(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{name} should be an object, not {value!r:.60}")
+    return value
