@@ -18,7 +18,8 @@ MEANINGS = {
     "the message names",
     "error": "the backend raised on a call that it claims, answered in no known layout, or "
     "replaced functions that the suite computes with",
-    "crash": "the adapter's process ended (a signal, an exit), or took more memory than it may",
+    "crash": "the adapter's process, or one that it runs its backend in, ended (a signal, an "
+    "exit), or took more memory than it may",
     "timeout": "no answer in time; the adapter's process was ended",
     "unsupported": "the claims, methods or layout of the backend leave nothing to ask; it does "
     "not count as a pass",

@@ -32,7 +32,8 @@ def add(commands: Commands) -> None:
         "adapter",
         nargs="+",
         metavar="ADAPTER",
-        help="a registered name or glob, package.module:attribute or path/to/file.py:attribute",
+        help="a registered name or glob, package.module:attribute, path/to/file.py:attribute or "
+        "process:command",
     )
     gating.add_options(check)
     check.add_argument("--clause", action="append", default=[], metavar="GLOB")
