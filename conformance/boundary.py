@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,8 @@ def receive(raw: object, config: RouterConfig, num_tokens: int) -> Received:
 
 def record(name: str, value: Any) -> ArrayRecord:
     """Describe a native array of NumPy, torch or any library with dtype and shape."""
+    if type(value) is np.ndarray:
+        return _numpy_record(value.dtype, value.shape, value.flags.c_contiguous)
     if not hasattr(value, "dtype") or not isinstance(getattr(value, "shape", None), Iterable):
         raise Malformed(f"{name} is {_kind(value)}, but should be an array")
     contiguous = getattr(value, "is_contiguous", None)
@@ -92,6 +95,16 @@ def record(name: str, value: Any) -> ArrayRecord:
     )
 
 
+@lru_cache(maxsize=1024)
+def _numpy_record(
+    dtype: np.dtype[Any], shape: tuple[int, ...], contiguous: bool
+) -> ArrayRecord:
+    """Describe an array of NumPy; many answers are described alike."""
+    return ArrayRecord(
+        dtype=str(dtype), shape=shape, contiguous=contiguous, device="cpu", requires_grad=False
+    )
+
+
 def to_numpy(name: str, value: Any) -> npt.NDArray[Any]:
     """Copy a native array to NumPy: off its graph, off its device, bfloat16 as float32."""
     try:
@@ -101,7 +114,8 @@ def to_numpy(name: str, value: Any) -> npt.NDArray[Any]:
                 value = value.float()
             return np.array(value.numpy())
         array = np.array(value)
-        return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+        foreign = array.dtype.kind not in "biuf"  # as NumPy sees the bfloat16 of other libraries
+        return array.astype(np.float32) if foreign and array.dtype.name == "bfloat16" else array
     except Exception as error:  # a foreign library may raise anything here
         words = " ".join(str(error).split())
         raise Malformed(f"{name} cannot be read as an array: {words}") from error

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-_SMALLEST = np.array([2.0**-1074])
+_SMALLEST = 2.0**-1074
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,14 +16,12 @@ class FloatMode:
     """Whether subnormal numbers are flushed to 0, and NumPy's error handling."""
 
     flushes: bool
-    errors: tuple[tuple[str, str], ...]
+    errors: Mapping[str, str]
 
 
 def current() -> FloatMode:
     """Read the mode."""
-    return FloatMode(
-        flushes=not bool((_SMALLEST * 1.0).any()), errors=tuple(sorted(np.geterr().items()))
-    )
+    return FloatMode(flushes=_SMALLEST * 1.0 == 0.0, errors=np.geterr())
 
 
 def restore(mode: FloatMode) -> list[str]:
@@ -30,7 +29,7 @@ def restore(mode: FloatMode) -> list[str]:
     now, changed = current(), []
     if now.errors != mode.errors:
         changed.append("NumPy's error handling")
-        np.seterr(**dict(mode.errors))
+        np.seterr(**mode.errors)
     if now.flushes != mode.flushes:
         changed.append("the flushing of subnormal numbers")
         if "torch" in sys.modules:

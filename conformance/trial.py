@@ -196,7 +196,7 @@ def _changed(
 
 
 def _same(now: npt.NDArray[Any], before: npt.NDArray[Any]) -> bool:
-    bits = f"u{now.itemsize}"
-    if now.dtype == before.dtype and np.array_equal(now.view(bits), before.view(bits)):
+    alike = now.dtype == before.dtype and now.shape == before.shape
+    if alike and now.tobytes() == before.tobytes():
         return True
     return bool(np.array_equal(now, before, equal_nan=now.dtype.kind == "f"))

@@ -39,8 +39,8 @@ def _required(kind: type) -> frozenset[str]:
 
 def present(owner: object, names: Collection[str]) -> dict[str, AnyArray]:
     """Return the fields of ``owner`` among ``names`` that are not None, by name."""
-    values = {name: getattr(owner, name) for name in names}
-    return {name: value for name, value in values.items() if value is not None}
+    values = vars(owner)
+    return {name: values[name] for name in names if values[name] is not None}
 
 
 def convert(name: str, value: object, kind: type[np.generic]) -> AnyArray:

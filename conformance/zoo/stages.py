@@ -18,9 +18,9 @@ Array = npt.NDArray[Any]
 
 
 def config(w: Work) -> RouterConfig:
-    """Refuse what is not claimed, then check the configuration."""
+    """Refuse what is not claimed, then what is not valid."""
     w.claims.require(w.asked, w.inputs)
-    return checked(w)
+    return w.valid
 
 
 def checked(w: Work) -> RouterConfig:
@@ -181,6 +181,7 @@ def answer(w: Work) -> Routing:
 
 RIGHT: dict[str, Stage] = {
     "config": config,
+    "valid": checked,
     "dispatched": lambda w: dispatched_config(w.asked, w.inputs),
     "hidden": lambda w: w.inputs.hidden,
     "gate_weight": lambda w: w.inputs.gate_weight,

@@ -28,6 +28,7 @@ class Work:
     """
 
     config: Any
+    valid: Any
     hidden: Array
     gate_weight: Array
     gate_bias: Array | None
@@ -70,6 +71,7 @@ class Work:
         self._stages, self.asked, self.inputs = stages, asked, inputs
         self.claims, self.memory, self._plain = claims, memory, plain
         self._same: dict[str, bool] = {}
+        self._agreeing: dict[str, bool] = {}
 
     def redone(self, **stages: Stage) -> Work:
         """Return the same call, to be done anew with other stages."""
@@ -81,7 +83,7 @@ class Work:
             raise AttributeError(f"a router has no stage {stage!r}")
         shared = self._plain is not None and self._is_plain(stage)
         value = self._plain.value(stage) if shared else self._stages[stage](self)
-        setattr(self, stage, value)
+        vars(self)[stage] = value
         return value
 
     @property
@@ -96,16 +98,22 @@ class Work:
 
     def _is_plain(self, stage: str) -> bool:
         """Tell whether ``stage`` follows from nothing that differs from the plain router."""
-        if stage in _OWN or self._stages[stage] is not self._plain.stages[stage]:
-            return False
         if stage not in self._same:
-            plain = self._plain.can(stage)
-            self._same[stage] = plain and all(map(self._agrees, self._plain.reads[stage]))
+            own = stage in _OWN or self._stages[stage] is not self._plain.stages[stage]
+            self._same[stage] = (
+                not own
+                and self._plain.can(stage)
+                and all(map(self._agrees, self._plain.reads[stage]))
+            )
         return self._same[stage]
 
     def _agrees(self, stage: str) -> bool:
         """Tell whether the value of ``stage`` is that of the plain router."""
-        return self._is_plain(stage) or _equal(getattr(self, stage), self._plain.value(stage))
+        if stage not in self._agreeing:
+            self._agreeing[stage] = self._is_plain(stage) or _equal(
+                getattr(self, stage), self._plain.value(stage)
+            )
+        return self._agreeing[stage]
 
 
 class PlainWork:
@@ -132,10 +140,11 @@ class PlainWork:
 
     def can(self, stage: str) -> bool:
         """Tell whether the plain router gets as far as ``stage``: it refuses bad calls."""
-        try:
-            self.value(stage)
-        except (ValueError, Unsupported):
-            return False
+        if stage not in self._values:
+            try:
+                self.value(stage)
+            except (ValueError, Unsupported):
+                return False
         return True
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from moe_routing.conformance.zoo.registry import mutant
-from moe_routing.conformance.zoo.stages import Array, competing, config, expert_ids, table_or
+from moe_routing.conformance.zoo.stages import Array, competing, checked, expert_ids, table_or
 from moe_routing.conformance.zoo.work import Work
 from moe_routing.reference import RouterConfig
 from moe_routing.reference.selection import top_k
@@ -108,7 +108,8 @@ def _(w: Work) -> RouterConfig:
     """A K that no model can have was answered with another one."""
     fewer = min(w.asked.top_k, w.asked.num_experts)
     w.asked = RouterConfig.unchecked(**{**vars(w.asked), "top_k": fewer})
-    return config(w)
+    w.claims.require(w.asked, w.inputs)
+    return checked(w)
 
 
 @mutant(
