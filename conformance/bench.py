@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from moe_routing.conformance.case import Case
 from moe_routing.conformance.judge import Answer, Bounds, Verdict, judge
+from moe_routing.conformance.judge.in_force import in_force
 from moe_routing.implementations import Numerics
 from moe_routing.reference import RouterInputs, SharedExpertInputs
 
@@ -33,17 +34,23 @@ class Bench:
     so a run takes a new one for every drawn case, and puts that case to all routers with it.
     """
 
-    _bounds: dict[Hashable, Bounds] = field(default_factory=dict)
+    _bounds: dict[Hashable, dict[Numerics, Bounds]] = field(default_factory=dict)
     _verdicts: dict[Hashable, Verdict] = field(default_factory=dict)
     _seen: dict[int, tuple[object, Hashable]] = field(default_factory=dict)
+    _made: dict[Hashable, tuple[Case, Any]] = field(default_factory=dict)
 
     def bounds(self, case: Case, numerics: Numerics) -> Bounds:
-        """Return the reference and the bounds of ``case``: one object for equal contents."""
+        """Return the reference and the bounds of ``case``: one object for equal contents.
+
+        Numerics that do not matter in the case are left out of account.
+        """
         config, inputs = case.config, case.inputs
-        key = self._once(config, repr), self._once(inputs, contents), numerics
-        if key not in self._bounds:
-            self._bounds[key] = Bounds(config, inputs, numerics)
-        return self._bounds[key]
+        key = self._once(config, repr), self._once(inputs, contents)
+        known = self._bounds.setdefault(key, {})
+        matter = in_force(config, inputs, numerics)
+        if matter not in known:
+            known[matter] = Bounds(config, inputs, matter, next(iter(known.values()), None))
+        return known[matter]
 
     def verdict(
         self, bounds: Bounds, answer: Answer, logits: Literal["routed", "copy", "none"]
@@ -57,6 +64,13 @@ class Bench:
         if key not in self._verdicts:
             self._verdicts[key] = judge(bounds, answer, logits=logits)
         return self._verdicts[key]
+
+    def made(self, case: Case, make: Callable[..., Any], *settings: Hashable) -> Any:
+        """Return ``make(case, *settings)``, made once; the case is kept: its id stays its own."""
+        key = id(case), make, settings
+        if key not in self._made:
+            self._made[key] = case, make(case, *settings)
+        return self._made[key][1]
 
     def _once(self, value: object, read: Callable[[Any], Hashable]) -> Hashable:
         """Read a frozen value's contents once; it is kept, so that its id stays its own."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,8 @@ from moe_routing.implementations import (
     Unsupported,
 )
 from moe_routing.implementations.tensors import Watched, watching_tensors
+
+Made = TypeVar("Made")
 
 
 class Raised(Exception):
@@ -126,6 +128,11 @@ class Trial:
     def excuses(self, case: Case) -> bool:
         """Tell whether a known divergence covers ``case``."""
         return self.is_known(Trial(self.adapter, case, self.method, self.is_known, self.bench))
+
+    def once(self, make: Callable[..., Made], *settings: Hashable) -> Made:
+        """Return ``make(case, *settings)``, made once for all trials of the case at the bench."""
+        made: Made = self.bench.made(self.case, make, *settings)
+        return made
 
     def of(self, case: Case) -> Trial:
         """Return the trial of another case with the same backend and method.

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from moe_routing.conformance.case import Case
 from moe_routing.conformance.clauses.registry import clause
 from moe_routing.conformance.clauses.relations import raised
 from moe_routing.conformance.failure import Failure, first_failure, token_failure
 from moe_routing.conformance.generators.construct import take_tokens, with_config
 from moe_routing.conformance.generators.strategies import Focus
-from moe_routing.conformance.judge import Bounds
 from moe_routing.conformance.judge.selection import possible_groups
 from moe_routing.conformance.trial import Raised, Trial
 from moe_routing.reference import Groups
@@ -106,9 +106,12 @@ def _as_ungrouped(trial: Trial) -> Failure | None:
         return None
     if (failure := first_failure(trial.verdict, "selection")) is not None:
         return failure
-    config = replace(trial.case.config, groups=None)
-    plain = Bounds(config, trial.case.inputs, trial.capabilities.numerics)
+    plain = trial.bench.bounds(trial.once(_without_groups), trial.capabilities.numerics)
     return first_failure(trial.judged_as(plain), "selection")
+
+
+def _without_groups(case: Case) -> Case:
+    return replace(case, config=replace(case.config, groups=None))
 
 
 @clause(

@@ -10,26 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from moe_routing.conformance.judge.allowance import logits_used, weights_used
-from moe_routing.conformance.judge.defined import judged_tokens
+from moe_routing.conformance.judge.bounds import Bounds, SelectionBounds
 from moe_routing.conformance.judge.intervals import Interval
-from moe_routing.conformance.judge.logits import LogitBounds, format_of, logit_bounds
-from moe_routing.conformance.judge.scores import (
-    ScoreBounds,
-    competing_bounds,
-    operated_bounds,
-    score_bounds,
-)
+from moe_routing.conformance.judge.logits import format_of
 from moe_routing.conformance.judge.selection import (
     Bools,
     chosen_mask,
     distinct_in_range,
     may_select,
-    only_selects,
 )
 from moe_routing.conformance.judge.weights import WeightBounds, weight_bounds
-from moe_routing.implementations import Numerics
-from moe_routing.reference import RouterConfig, RouterInputs, Stages, stages
-from moe_routing.reference.formats import FLOAT32, FloatFormat, Floats
+from moe_routing.reference.formats import Floats
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,79 +35,6 @@ class Answer:
     logits: Floats | None = None
     weights_dtype: str = "float64"
     logits_dtype: str = "float64"
-
-
-@dataclass(frozen=True, eq=False)
-class Bounds:
-    """Everything the judge knows before it sees an answer's ids: computed once a case."""
-
-    config: RouterConfig
-    inputs: RouterInputs
-    numerics: Numerics
-
-    @cached_property
-    def reference(self) -> Stages:
-        """The reference's stages."""
-        return stages(self.config, self.inputs)
-
-    @cached_property
-    def logits(self) -> LogitBounds:
-        """The permitted logits."""
-        with np.errstate(all="ignore"):
-            return logit_bounds(self.config, self.inputs, self.reference, self.numerics)
-
-    @cached_property
-    def judged(self) -> Bools:
-        """Which tokens ``[T]`` have defined scores, and so more to judge than their ids."""
-        with np.errstate(all="ignore"):
-            return judged_tokens(self.config, self.inputs, self.logits, self.reference)
-
-    @cached_property
-    def from_reference(self) -> SelectionBounds:
-        """The bounds of the later stages, from the reference's logits."""
-        return self.from_logits(self.logits.permitted)
-
-    def from_logits(self, logits: Interval) -> SelectionBounds:
-        """Return the bounds of the later stages from any logit bounds."""
-        with np.errstate(all="ignore"):
-            return SelectionBounds.of(self, logits)
-
-    @cached_property
-    def only_reference(self) -> Bools:
-        """The tokens ``[T]`` for which the reference's set is the only right one."""
-        chosen = chosen_mask(self.reference.expert_ids, self.config.num_experts)
-        later = self.from_reference
-        if self.inputs.expert_table is not None:
-            return np.ones(len(chosen), dtype=bool)
-        return self.judged & only_selects(
-            later.competing, chosen, self.config.groups, later.group_format
-        )
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class SelectionBounds:
-    """Bounds of the stages between logits and weights, all ``[T, E]``."""
-
-    operated: Interval
-    scores: ScoreBounds
-    competing: Interval
-    group_format: FloatFormat
-
-    @classmethod
-    def of(cls, bounds: Bounds, logits: Interval) -> SelectionBounds:
-        """Carry logit bounds through the stages. Errors: ``JudgeError``."""
-        config, inputs = bounds.config, bounds.inputs
-        form = format_of(config.scores_dtype, inputs)
-        operated = operated_bounds(config, logits, form)
-        scores = score_bounds(config, operated, form, bounds.numerics)
-        bias = inputs.selection_bias
-        competing = competing_bounds(scores, bias, form, bounds.numerics).checked(bounds.judged)
-        return cls(
-            operated=operated,
-            scores=scores,
-            competing=competing,
-            group_format=form if bias is None else FLOAT32,
-        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from moe_routing.conformance.zoo.registry import mutant
-from moe_routing.conformance.zoo.stages import Array, competing, checked, expert_ids, table_or
+from moe_routing.conformance.zoo.stages import Array, checked, competing, expert_ids, table_or
 from moe_routing.conformance.zoo.work import Work
 from moe_routing.reference import RouterConfig
 from moe_routing.reference.selection import top_k

@@ -1,0 +1,116 @@
+"""Bounds: everything the judge knows of a call before it sees an answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from moe_routing.conformance.judge.defined import judged_tokens
+from moe_routing.conformance.judge.in_force import products_of
+from moe_routing.conformance.judge.intervals import Interval
+from moe_routing.conformance.judge.logits import (
+    LogitBounds,
+    format_of,
+    logit_bounds,
+)
+from moe_routing.conformance.judge.scores import (
+    ScoreBounds,
+    competing_bounds,
+    operated_bounds,
+    score_bounds,
+)
+from moe_routing.conformance.judge.selection import Bools, chosen_mask, only_selects
+from moe_routing.implementations import Numerics
+from moe_routing.reference import RouterConfig, RouterInputs, Stages, stages
+from moe_routing.reference.formats import FLOAT32, FloatFormat
+
+
+@dataclass(frozen=True, eq=False)
+class Bounds:
+    """Everything the judge knows before it sees an answer's ids: computed once a case.
+
+    ``other`` are bounds of the same call under other numerics, if there are any: what does
+    not depend on these is taken from there.
+    """
+
+    config: RouterConfig
+    inputs: RouterInputs
+    numerics: Numerics
+    other: Bounds | None = None
+
+    @cached_property
+    def reference(self) -> Stages:
+        """The reference's stages."""
+        return stages(self.config, self.inputs) if self.other is None else self.other.reference
+
+    @cached_property
+    def logits(self) -> LogitBounds:
+        """The permitted logits."""
+        if (other := self._of_equal_products) is not None:
+            return other.logits
+        with np.errstate(all="ignore"):
+            return logit_bounds(self.config, self.inputs, self.reference, self.numerics)
+
+    @cached_property
+    def judged(self) -> Bools:
+        """Which tokens ``[T]`` have defined scores, and so more to judge than their ids."""
+        if (other := self._of_equal_products) is not None:
+            return other.judged
+        with np.errstate(all="ignore"):
+            return judged_tokens(self.config, self.inputs, self.logits, self.reference)
+
+    @property
+    def _of_equal_products(self) -> Bounds | None:
+        """The other bounds, where the same is declared of products."""
+        if self.other is None or products_of(self.numerics) != products_of(self.other.numerics):
+            return None
+        return self.other
+
+    @cached_property
+    def from_reference(self) -> SelectionBounds:
+        """The bounds of the later stages, from the reference's logits."""
+        return self.from_logits(self.logits.permitted)
+
+    def from_logits(self, logits: Interval) -> SelectionBounds:
+        """Return the bounds of the later stages from any logit bounds."""
+        with np.errstate(all="ignore"):
+            return SelectionBounds.of(self, logits)
+
+    @cached_property
+    def only_reference(self) -> Bools:
+        """The tokens ``[T]`` for which the reference's set is the only right one."""
+        chosen = chosen_mask(self.reference.expert_ids, self.config.num_experts)
+        later = self.from_reference
+        if self.inputs.expert_table is not None:
+            return np.ones(len(chosen), dtype=bool)
+        return self.judged & only_selects(
+            later.competing, chosen, self.config.groups, later.group_format
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SelectionBounds:
+    """Bounds of the stages between logits and weights, all ``[T, E]``."""
+
+    operated: Interval
+    scores: ScoreBounds
+    competing: Interval
+    group_format: FloatFormat
+
+    @classmethod
+    def of(cls, bounds: Bounds, logits: Interval) -> SelectionBounds:
+        """Carry logit bounds through the stages. Errors: ``JudgeError``."""
+        config, inputs = bounds.config, bounds.inputs
+        form = format_of(config.scores_dtype, inputs)
+        operated = operated_bounds(config, logits, form)
+        scores = score_bounds(config, operated, form, bounds.numerics)
+        bias = inputs.selection_bias
+        competing = competing_bounds(scores, bias, form, bounds.numerics).checked(bounds.judged)
+        return cls(
+            operated=operated,
+            scores=scores,
+            competing=competing,
+            group_format=form if bias is None else FLOAT32,
+        )
