@@ -8,7 +8,7 @@ objects of equal contents, and the answers of many routers, which mostly agree b
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from moe_routing.conformance.case import Case
-from moe_routing.conformance.judge import Answer, Bounds, Verdict, judge
+from moe_routing.conformance.judge import Answer, Bounds, JudgeError, Verdict, judge
 from moe_routing.conformance.judge.in_force import in_force
+from moe_routing.conformance.judge.together import judge_all
 from moe_routing.implementations import Numerics
 from moe_routing.reference import RouterInputs, SharedExpertInputs
 
@@ -38,6 +39,7 @@ class Bench:
     _verdicts: dict[Hashable, Verdict] = field(default_factory=dict)
     _seen: dict[int, tuple[object, Hashable]] = field(default_factory=dict)
     _made: dict[Hashable, tuple[Case, Any]] = field(default_factory=dict)
+    _cases: dict[int, Case] = field(default_factory=dict)
 
     def bounds(self, case: Case, numerics: Numerics) -> Bounds:
         """Return the reference and the bounds of ``case``: one object for equal contents.
@@ -60,23 +62,52 @@ class Bench:
         ``logits`` as in ``judge``, which tells only routed logits from others. Errors: as
         ``judge``, and again when asked again.
         """
-        key = id(bounds), logits == "routed", contents(answer)  # a verdict keeps its bounds
+        key = _question(bounds, answer, logits)
         if key not in self._verdicts:
             self._verdicts[key] = judge(bounds, answer, logits=logits)
         return self._verdicts[key]
+
+    def judge_all(
+        self,
+        bounds: Bounds,
+        answers: Iterable[Answer],
+        logits: Literal["routed", "copy", "none"],
+    ) -> None:
+        """Judge answers in one go, as ``judge_all``, for those who will ask ``verdict``."""
+        named = {_question(bounds, answer, logits): answer for answer in answers}
+        new = {key: answer for key, answer in named.items() if key not in self._verdicts}
+        try:
+            verdicts = judge_all(bounds, [*new.values()], logits=logits)
+        except JudgeError:  # over which answer it is, each finds that asks alone
+            return
+        self._verdicts.update(zip(new, verdicts, strict=True))
 
     def made(self, case: Case, make: Callable[..., Any], *settings: Hashable) -> Any:
         """Return ``make(case, *settings)``, made once; the case is kept: its id stays its own."""
         key = id(case), make, settings
         if key not in self._made:
             self._made[key] = case, make(case, *settings)
+            made = self._made[key][1]
+            if isinstance(made, Case):
+                self._cases[id(made)] = made
         return self._made[key][1]
+
+    def has_made(self, case: Case) -> bool:
+        """Tell whether ``case`` was made here: one object for all who ask for it."""
+        return id(case) in self._cases
 
     def _once(self, value: object, read: Callable[[Any], Hashable]) -> Hashable:
         """Read a frozen value's contents once; it is kept, so that its id stays its own."""
         if id(value) not in self._seen:
             self._seen[id(value)] = value, read(value)
         return self._seen[id(value)][1]
+
+
+def _question(
+    bounds: Bounds, answer: Answer, logits: Literal["routed", "copy", "none"]
+) -> Hashable:
+    """Return what a verdict follows from; it keeps its bounds, so that their id stays theirs."""
+    return id(bounds), logits == "routed", contents(answer)
 
 
 def contents(value: RouterInputs | SharedExpertInputs | Answer) -> Hashable:

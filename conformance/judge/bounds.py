@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from moe_routing.conformance.judge.defined import judged_tokens
 from moe_routing.conformance.judge.in_force import products_of
@@ -98,6 +99,15 @@ class SelectionBounds:
     scores: ScoreBounds
     competing: Interval
     group_format: FloatFormat
+
+    def rows(self, which: npt.NDArray[np.int64] | slice) -> SelectionBounds:
+        """Take the rows ``which``."""
+        return SelectionBounds(
+            operated=self.operated.rows(which),
+            scores=self.scores.rows(which),
+            competing=self.competing.rows(which),
+            group_format=self.group_format,
+        )
 
     @classmethod
     def of(cls, bounds: Bounds, logits: Interval) -> SelectionBounds:

@@ -156,6 +156,10 @@ class Interval:
         rows = np.arange(len(expert_ids))[:, None]
         return self.each(lambda bound: bound[rows, expert_ids])
 
+    def rows(self, which: npt.NDArray[np.int64] | slice) -> Interval:
+        """Take the rows ``which``."""
+        return self.each(lambda bound: bound[which])
+
     def where(self, mask: npt.NDArray[np.bool_], other: Interval) -> Interval:
         """Take self where ``mask`` holds and ``other`` elsewhere."""
         return Interval(np.where(mask, self.lo, other.lo), np.where(mask, self.hi, other.hi))

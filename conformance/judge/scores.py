@@ -47,6 +47,16 @@ class ScoreBounds:
     numerators: Interval
     denominator: Interval
 
+    def rows(self, which: npt.NDArray[np.int64] | slice) -> ScoreBounds:
+        """Take the rows ``which``."""
+        scores = self.scores.rows(which)
+        one = self.numerators is self.scores
+        return ScoreBounds(
+            scores=scores,
+            numerators=scores if one else self.numerators.rows(which),
+            denominator=self.denominator.rows(which),
+        )
+
 
 def operated_bounds(config: RouterConfig, logits: Interval, form: FloatFormat) -> Interval:
     """Carry logit bounds through the logit op, two roundings and a tanh at most.

@@ -12,7 +12,8 @@ from moe_routing.conformance.clauses import Clause
 from moe_routing.conformance.events import EVENTS
 from moe_routing.conformance.outcome import Outcome, evaluate
 from moe_routing.conformance.search import draw_cases
-from moe_routing.conformance.trial import trial_of
+from moe_routing.conformance.trial import SharedTrial, Trial, trial_of
+from moe_routing.conformance.zoo.parade import Parade
 from moe_routing.conformance.zoo.router import StagedRouter
 from moe_routing.implementations import Numerics
 
@@ -35,13 +36,15 @@ class Encounter:
     """One clause, and how many cases of it to draw.
 
     ``tell`` is given every broken outcome, and says whether that resident need not be asked
-    again. Residents with equal claims see the same cases, and share the work of judging.
+    again. Residents with equal claims see the same cases, and share the work of judging;
+    ``together``, their answers are judged in one go, which pays where they are right.
     """
 
     clause: Clause
     seed: int
     max_examples: int
     tell: Callable[[Seen], bool]
+    together: bool
     cases: int = 0
     asked: int = 0
     _gone: set[str] = field(default_factory=set)
@@ -71,19 +74,26 @@ class Encounter:
         self, case: Case | SharedCase, herd: Residents, *, drawn: int = 0, event: str = ""
     ) -> bool:
         """Put a case to those of the herd that are still asked, and tell whether none is left."""
-        bench = Bench()
         self.cases += 1
-        for name, resident in herd.items():
-            if name in self._gone:
-                continue
+        asked = {name: resident for name, resident in herd.items() if name not in self._gone}
+        for name, trial in self._trials(asked, case).items():
             self.asked += 1
-            outcome = evaluate(
-                self.clause, trial_of(resident, case, self.clause.method, bench=bench)
-            )
+            outcome = evaluate(self.clause, trial)
             seen = Seen(resident=name, case=case, outcome=outcome, drawn=drawn, event=event)
             if outcome.broken and self.tell(seen):
                 self._gone.add(name)
         return self._gone.issuperset(herd)
+
+    def _trials(
+        self, asked: Residents, case: Case | SharedCase
+    ) -> Mapping[str, Trial | SharedTrial]:
+        """Return a trial a resident, all at one bench."""
+        method, bench = self.clause.method, Bench()
+        if self.together and isinstance(case, Case):
+            return Parade(asked, case, method, bench).trials
+        return {
+            name: trial_of(resident, case, method, bench=bench) for name, resident in asked.items()
+        }
 
     def _herds(self, residents: Residents) -> list[dict[str, StagedRouter]]:
         """Group the residents that the clause applies to by the cases that they can be given."""

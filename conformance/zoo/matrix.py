@@ -74,7 +74,13 @@ class Task:
             (self.mutants, MUTANTS, kills),
             (self.variants, HONEST, alarms),
         ):
-            meeting = Encounter(CLAUSES[self.clause], self.seed, self.max_examples, notes.tell)
+            meeting = Encounter(
+                CLAUSES[self.clause],
+                self.seed,
+                self.max_examples,
+                notes.tell,
+                together=zoo is HONEST,
+            )
             meeting.run({name: zoo[name].adapter() for name in names})
             found += [*notes.found(), self._count(meeting)]
         return found

@@ -1,0 +1,96 @@
+"""Many answers to one call, judged in one go.
+
+The judge holds each token apart from all others. So answers can be put one after the other,
+as one answer to a call of as many times the tokens, and what is found be taken apart
+again: a small call costs what its array operations cost to start, however many rows they have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from moe_routing.conformance.judge.bounds import Bounds
+from moe_routing.conformance.judge.logits import LogitBounds
+from moe_routing.conformance.judge.verdict import Answer, Verdict, judge
+from moe_routing.conformance.judge.weights import WeightBounds
+
+_LARGE = 2**15
+"""The numbers ``[T, E]`` in an array from which its rows, and not its start, are what it costs."""
+
+
+def judge_all(
+    bounds: Bounds, answers: Sequence[Answer], *, logits: Literal["routed", "copy", "none"] = "none"
+) -> list[Verdict]:
+    """Return what ``judge`` says of each of ``answers``: all with logits, or all without.
+
+    Errors: ``JudgeError`` where ``judge`` has one for any of them.
+    """
+    most = max(1, _LARGE // max(1, bounds.reference.logits.size))
+    parts = (answers[i : i + most] for i in range(0, len(answers), most))
+    return [verdict for part in parts for verdict in _judged(bounds, part, logits)]
+
+
+def _judged(
+    bounds: Bounds, answers: Sequence[Answer], logits: Literal["routed", "copy", "none"]
+) -> list[Verdict]:
+    if len(answers) == 1:
+        return [judge(bounds, answers[0], logits=logits)]
+    tokens = len(bounds.judged)
+    repeated = _repeated(bounds, np.tile(np.arange(tokens), len(answers)))
+    whole = judge(repeated, _joined(answers), logits=logits)
+    return [
+        _part(whole, bounds, answer, slice(i * tokens, (i + 1) * tokens))
+        for i, answer in enumerate(answers)
+    ]
+
+
+def _joined(answers: Sequence[Answer]) -> Answer:
+    """Return the answers as one, a token after the other."""
+    logits = [answer.logits for answer in answers if answer.logits is not None]
+    return Answer(
+        weights=np.concatenate([answer.weights for answer in answers]),
+        expert_ids=np.concatenate([answer.expert_ids for answer in answers]),
+        logits=np.concatenate(logits) if logits else None,
+    )
+
+
+def _repeated(bounds: Bounds, tokens: npt.NDArray[np.int64]) -> Bounds:
+    """Return ``bounds`` for these tokens, as often as they are named; the inputs stay once."""
+    repeated, done = Bounds(bounds.config, bounds.inputs, bounds.numerics), bounds.reference
+    vars(repeated).update(
+        reference=replace(done, expert_ids=done.expert_ids[tokens]),
+        logits=LogitBounds(
+            reference=bounds.logits.reference[tokens],
+            permitted=bounds.logits.permitted.rows(tokens),
+            exact=bounds.logits.exact[tokens],
+            overflows=bounds.logits.overflows[tokens],
+        ),
+        judged=bounds.judged[tokens],
+        from_reference=bounds.from_reference.rows(tokens),
+    )
+    return repeated
+
+
+def _part(whole: Verdict, bounds: Bounds, answer: Answer, rows: slice) -> Verdict:
+    """Return the part of ``whole`` that is about ``answer``."""
+    found = whole.weight_bounds
+    weights = WeightBounds(permitted=found.permitted.rows(rows), decided=found.decided[rows])
+    return Verdict(
+        bounds=bounds,
+        later=whole.later.rows(rows) if whole.routed else bounds.from_reference,
+        answer=answer,
+        judged=bounds.judged,
+        distinct=whole.distinct[rows],
+        in_range=whole.in_range[rows],
+        selection=whole.selection[rows],
+        logits=None if whole.logits is None else whole.logits[rows],
+        weights=whole.weights[rows],
+        decided=weights.decided,
+        weight_bounds=weights,
+        routed=whole.routed,
+    )
