@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from moe_routing.conformance.case import Case
 from moe_routing.conformance.clauses.registry import clause
 from moe_routing.conformance.failure import Failure, first_failure
 from moe_routing.conformance.generators.construct import with_config
@@ -47,8 +48,12 @@ def sigmoid_with_bias(trial: Trial) -> Failure | None:
 
 def _dispatched(trial: Trial) -> Failure | None:
     """Judge the dispatcher's answer, given a configuration whose score says nothing."""
-    told = trial.of(with_config(trial.case, score="softmax"))
+    told = trial.of(trial.once(_without_hint))
     failure = first_failure(told.judged_as(trial.bounds), "selection", "weights")
     if failure is None:
         return None
     return replace(failure, summary=f"{failure.summary}; {trial.case.config.score} is due")
+
+
+def _without_hint(case: Case) -> Case:
+    return with_config(case, score="softmax")

@@ -155,34 +155,46 @@ def smaller_than_top(trial: Trial) -> Failure | None:
     narrow=_GROUPED,
     events=("group-excludes-better",),
     focus=Focus(
-        offers={"num_experts": lambda offered: [n for n in offered if n <= 64 and _ragged(n)]}
+        offers={
+            "num_experts": lambda offered: [n for n in offered if n <= 64 and _ragged_counts(n)]
+        }
     ),
 )
 def ragged_rejected(trial: Trial) -> Failure | None:
     """A group count that does not divide E is rejected, whatever T is."""
-    groups, experts = trial.case.config.groups, trial.case.config.num_experts
-    counts = _ragged(experts)
-    if groups is None or not counts or trial.case.inputs.num_tokens == 0:
-        return None
-    ragged = Groups(count=counts[0], kept=1, top=groups.top, fill=groups.fill)
-    whole = counts[0] * (experts // counts[0])  # T * E is then a multiple of a reshaped row
-    for tokens in (1, whole):
-        rows = np.arange(tokens) % trial.case.inputs.num_tokens
-        case = with_config(take_tokens(trial.case, rows), groups=ragged, top_k=1)
+    for case in trial.once(_ragged):
         try:
             answer = trial.of(case).native
         except Raised:
             continue
+        config = case.config
         return Failure(
             stage="selection",
             summary=(
-                f"{experts} experts in {counts[0]} groups were answered for T={tokens} "
-                f"({type(answer).__name__}), but should be rejected: groups are of equal size"
+                f"{config.num_experts} experts in {config.groups.count} groups were answered for "
+                f"T={case.inputs.num_tokens} ({type(answer).__name__}), but should be rejected: "
+                "groups are of equal size"
             ),
         )
     return None
 
 
-def _ragged(num_experts: int) -> list[int]:
+def _ragged(case: Case) -> list[Case]:
+    """Return the case with groups of unequal size: for one token, and for as many as could be
+    mistaken for rows of equal groups.
+    """
+    groups, tokens = case.config.groups, case.inputs.num_tokens
+    counts = _ragged_counts(case.config.num_experts)
+    if groups is None or not counts or tokens == 0:
+        return []
+    ragged = Groups(count=counts[0], kept=1, top=groups.top, fill=groups.fill)
+    whole = counts[0] * (case.config.num_experts // counts[0])  # T * E is then a multiple of a row
+    return [
+        with_config(take_tokens(case, np.arange(n) % tokens), groups=ragged, top_k=1)
+        for n in (1, whole)
+    ]
+
+
+def _ragged_counts(num_experts: int) -> list[int]:
     """Return the group counts that leave several experts a group, and some over."""
     return [n for n in range(2, num_experts // 2 + 1) if num_experts % n]

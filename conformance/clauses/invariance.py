@@ -68,9 +68,12 @@ def repeatable(trial: Trial) -> Failure | None:
 )
 def token_order(trial: Trial) -> Failure | None:
     """Tokens in another order are routed as before, each with its own row."""
-    order = np.arange(trial.case.inputs.num_tokens)[::-1]
+    order = range(trial.case.inputs.num_tokens)[::-1]
     return related(
-        trial, take_tokens(trial.case, order), "the tokens in reverse order", tokens=order
+        trial,
+        trial.once(take_tokens, order),
+        "the tokens in reverse order",
+        tokens=np.array(order, dtype=np.int64),
     )
 
 
@@ -87,7 +90,7 @@ def expert_relabel(trial: Trial) -> Failure | None:
     last = trial.case.config.num_experts - 1
     return related(
         trial,
-        reverse_experts(trial.case),
+        trial.once(reverse_experts),
         "the experts renamed e -> E - 1 - e",
         back=lambda ids: last - ids,
     )
@@ -116,14 +119,15 @@ def batch_split(trial: Trial) -> Failure | None:
     count = trial.case.inputs.num_tokens
     if count == 0:
         return None
-    parts = {"the first token alone": np.array([0]), "the last token alone": np.array([count - 1])}
+    parts = {"the first token alone": (0,), "the last token alone": (count - 1,)}
     larger = [
         tier for tier in _TIERS if tier > count and tier * trial.case.config.num_experts < 2**16
     ]
     for tier in larger[:1]:
-        parts[f"the tokens repeated to T={tier}"] = np.arange(tier) % count
+        parts[f"the tokens repeated to T={tier}"] = tuple(t % count for t in range(tier))
     for words, tokens in parts.items():
-        failure = related(trial, take_tokens(trial.case, tokens), words, tokens=tokens)
+        case = trial.once(take_tokens, tokens)
+        failure = related(trial, case, words, tokens=np.array(tokens))
         if failure is not None:
             return failure
     return None
@@ -146,7 +150,7 @@ def batch_split(trial: Trial) -> Failure | None:
 )
 def logit_shift(trial: Trial) -> Failure | None:
     """A constant added to all logits of a token changes nothing under a softmax."""
-    shifted = _shifted(trial.case)
+    shifted = trial.once(_shifted)
     if shifted is None:
         return None
     return related(trial, shifted, f"all logits raised by {_SHIFT:g}")
@@ -189,8 +193,8 @@ def _shifted(case: Case) -> Case | None:
 )
 def strided_input(trial: Trial) -> Failure | None:
     """Inputs are routed by their values, however they lie in memory."""
-    in_rows = related(trial, _with_rows(trial.case), "inputs in rows")
-    return in_rows or related(trial, _spaced(trial.case), "inputs strided")
+    in_rows = related(trial, trial.once(_with_rows), "inputs in rows")
+    return in_rows or related(trial, trial.once(_spaced), "inputs strided")
 
 
 def _with_rows(case: Case) -> Case:

@@ -21,6 +21,8 @@ from moe_routing.conformance.trial import Raised, Trial
 from moe_routing.reference.formats import INPUT_FORMATS
 
 Ids = npt.NDArray[np.int64]
+Poison = Callable[[int, float], npt.ArrayLike]
+"""Makes a row of a size, given the largest number of its dtype."""
 
 
 def related(
@@ -99,21 +101,24 @@ def raised(trial: Trial) -> Failure | None:
     return None
 
 
-def middle(trial: Trial) -> int:
+def middle(case: Case) -> int:
     """Return the row that is poisoned."""
-    return trial.case.inputs.num_tokens // 2
+    return case.inputs.num_tokens // 2
 
 
-def poisoned(trial: Trial, value: Callable[[np.ndarray, float], np.ndarray]) -> Trial:
+def poisoned(trial: Trial, poison: Poison) -> Trial:
     """Return the trial with the middle row replaced; without a row, the trial itself."""
-    inputs = trial.case.inputs
-    if inputs.num_tokens == 0:
+    if trial.case.inputs.num_tokens == 0:
         return trial
+    return trial.of(trial.once(_poisoned, poison))
+
+
+def _poisoned(case: Case, poison: Poison) -> Case:
+    inputs, row = case.inputs, middle(case)
     hidden = np.array(inputs.hidden)
-    largest = INPUT_FORMATS[inputs.dtype].largest
-    hidden[middle(trial)] = value(hidden[middle(trial)], largest)
+    hidden[row] = poison(inputs.hidden_size, INPUT_FORMATS[inputs.dtype].largest)
     changes: dict[str, Any] = {"hidden": hidden}
     if inputs.logits is not None:
         changes["logits"] = np.array(inputs.logits)
-        changes["logits"][middle(trial)] = hidden[middle(trial)]
-    return trial.of(with_inputs(trial.case, **changes))
+        changes["logits"][row] = hidden[row]
+    return with_inputs(case, **changes)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 from hypothesis import strategies as st
 
 from moe_routing.conformance import claim_story
+from moe_routing.conformance.case import Case
 from moe_routing.conformance.clauses.registry import clause
 from moe_routing.conformance.clauses.relations import middle, poisoned, raised
 from moe_routing.conformance.failure import Failure, at, first_failure, show
@@ -17,7 +19,7 @@ from moe_routing.conformance.generators.nonsense import bad_configs
 from moe_routing.conformance.generators.strategies import Focus, routing_cases
 from moe_routing.conformance.judge.logits import format_of
 from moe_routing.conformance.trial import Raised, Trial
-from moe_routing.implementations import Capabilities
+from moe_routing.implementations import Capabilities, Limits
 
 
 @clause(
@@ -44,7 +46,7 @@ def answers(trial: Trial) -> Failure | None:
 )
 def empty_batch(trial: Trial) -> Failure | None:
     """No tokens give an empty answer of the right shape."""
-    empty = trial.of(take_tokens(trial.case, np.zeros(0, np.int64)))
+    empty = trial.of(trial.once(take_tokens, ()))
     return raised(empty) or first_failure(empty.verdict, "selection", "weights")
 
 
@@ -106,6 +108,18 @@ def underflow(trial: Trial) -> Failure | None:
     )
 
 
+def _nan(size: int, largest: float) -> npt.ArrayLike:
+    return np.full(size, np.nan, np.float32)
+
+
+def _zero(size: int, largest: float) -> npt.ArrayLike:
+    return np.zeros(size, np.float32)
+
+
+def _overflowing(size: int, largest: float) -> npt.ArrayLike:
+    return (np.where(np.arange(size) % 2, -1.0, 1.0) * largest).astype(np.float32)
+
+
 @clause(
     "robustness.nan-row",
     "MUST",
@@ -117,7 +131,7 @@ def underflow(trial: Trial) -> Failure | None:
 )
 def nan_row(trial: Trial) -> Failure | None:
     """A row of NaN gets distinct ids in range, and the other rows are routed as ever."""
-    beside = poisoned(trial, lambda row, form: np.full_like(row, np.nan))
+    beside = poisoned(trial, _nan)
     return raised(beside) or first_failure(beside.verdict, "selection", "weights")
 
 
@@ -133,10 +147,9 @@ def nan_row_apart(trial: Trial) -> Failure | None:
     """Rows beside a row of NaN get the bits of a call of the same shape without it."""
     if trial.case.inputs.num_tokens == 0:
         return None
-    zeroed = poisoned(trial, lambda row, form: np.zeros_like(row))
-    with_nan = poisoned(trial, lambda row, form: np.full_like(row, np.nan))
+    zeroed, with_nan = poisoned(trial, _zero), poisoned(trial, _nan)
     good = np.ones(trial.case.inputs.num_tokens, dtype=bool)
-    good[middle(trial)] = False
+    good[middle(trial.case)] = False
     for name in ("expert_ids", "weights"):
         clean = getattr(zeroed.received.answer, name)[good]
         beside = getattr(with_nan.received.answer, name)[good]
@@ -184,8 +197,7 @@ def infinite_logit(trial: Trial) -> Failure | None:
     """Overflowing logits give distinct ids in range, -inf logits lose, other rows are right."""
     if trial.case.recipe == "constructed" or trial.case.inputs.logits is not None:
         return raised(trial) or first_failure(trial.verdict, "selection", "weights")
-    signs = np.where(np.arange(trial.case.inputs.hidden_size) % 2, -1.0, 1.0)
-    largest = poisoned(trial, lambda row, form: (signs * form).astype(np.float32))
+    largest = poisoned(trial, _overflowing)
     return raised(largest) or first_failure(largest.verdict, "selection", "weights")
 
 
@@ -202,7 +214,7 @@ def rejects_bad_config(trial: Trial) -> Failure | None:
     """A configuration without a right answer is rejected with an exception."""
     if trial.case.inputs.num_tokens == 0:
         return None
-    for words, case in bad_configs(trial.case).items():
+    for words, case in trial.once(bad_configs).items():
         try:
             answer = trial.of(case).native
         except Raised:
@@ -228,10 +240,13 @@ def rejects_unclaimed(trial: Trial) -> Failure | None:
     """A call that the backend does not claim raises Unsupported."""
     if not trial.claims(trial.case):
         return claim_story.not_refused(trial)
-    few = take_tokens(trial.case, np.arange(min(trial.case.inputs.num_tokens, 3)))
-    for case in neighbours(few, trial.capabilities.limits):
+    for case in trial.once(_one_axis_away, trial.capabilities.limits):
         if trial.claims(case) or trial.excuses(case):
             continue
         if (failure := claim_story.not_refused(trial.of(case))) is not None:
             return replace(failure, case=case)
     return None
+
+
+def _one_axis_away(case: Case, limits: Limits) -> list[Case]:
+    return [*neighbours(take_tokens(case, range(min(case.inputs.num_tokens, 3))), limits)]

@@ -127,11 +127,15 @@ def zero_bias_is_no_bias(trial: Trial) -> Failure | None:
     bias = trial.case.inputs.selection_bias
     if bias is None or bias.any():
         return None
-    plain = with_inputs(trial.case, selection_bias=None)
+    plain = trial.once(_without_bias)
     if (failure := first_failure(trial.verdict, "selection")) is not None:
         return failure
     without = trial.bench.bounds(plain, trial.capabilities.numerics)
     return first_failure(trial.judged_as(without), "selection")
+
+
+def _without_bias(case: Case) -> Case:
+    return with_inputs(case, selection_bias=None)
 
 
 @clause(
@@ -147,7 +151,7 @@ def zero_bias_is_no_bias(trial: Trial) -> Failure | None:
 def bias_placement(trial: Trial) -> Failure | None:
     """The selection bias steers alike from every place that is claimed for it."""
     for place in _BIASED:
-        moved = with_inputs(trial.case, selection_bias_on=place)
+        moved = trial.once(_with_bias_on, place)
         if moved.inputs.selection_bias is None or not trial.claims(moved):
             continue
         other = trial.of(moved)
@@ -156,6 +160,10 @@ def bias_placement(trial: Trial) -> Failure | None:
         if (failure := agree(trial, other, f"the bias on the {place}")) is not None:
             return failure
     return None
+
+
+def _with_bias_on(case: Case, place: str) -> Case:
+    return with_inputs(case, selection_bias_on=place)
 
 
 @clause(
@@ -181,8 +189,7 @@ def bias_placement(trial: Trial) -> Failure | None:
 )
 def every_expert_can_win(trial: Trial) -> Failure | None:
     """Every expert, up to the last, is selected where its score is the greatest."""
-    swept = _sweep(trial.case)
-    return first_failure(trial.of(swept).verdict, "selection")
+    return first_failure(trial.of(trial.once(_sweep)).verdict, "selection")
 
 
 def _sweep(case: Case) -> Case:

@@ -209,11 +209,11 @@ def with_inputs(case: Case, **changes: Any) -> Case:
     return replace(case, inputs=replace(case.inputs, **changes))
 
 
-def take_tokens(case: Case, tokens: npt.NDArray[np.int64]) -> Case:
+def take_tokens(case: Case, tokens: Sequence[int] | npt.NDArray[np.int64]) -> Case:
     """Return ``case`` with only these rows, in this order."""
-    inputs = case.inputs
+    inputs, rows = case.inputs, np.asarray(tokens, dtype=np.int64)
     changes = {
-        name: getattr(inputs, name)[tokens]
+        name: getattr(inputs, name)[rows]
         for name in ("hidden", "token_ids", "logits")
         if getattr(inputs, name) is not None
     }
