@@ -24,6 +24,7 @@ from moe_routing.implementations import (
     Unsupported,
 )
 from moe_routing.implementations.tensors import Watched, watching_tensors
+from moe_routing.reference import RouterInputs, SharedExpertInputs
 
 Made = TypeVar("Made")
 
@@ -37,8 +38,8 @@ class Excused(Exception):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Call:
-    """What came of calling the backend once."""
+class Call:
+    """What came of calling the backend once: its answer, and by name what it changed."""
 
     native: Any
     changed: list[str]
@@ -64,8 +65,8 @@ class SharedTrial:
         return self._call.native
 
     @cached_property
-    def _call(self) -> _Call:
-        return _called(self.adapter, self.method, self.case)
+    def _call(self) -> Call:
+        return called(self.adapter, self.method, self.case, with_fresh_arrays(self.case.inputs))
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,8 +146,8 @@ class Trial:
         return other
 
     @cached_property
-    def _call(self) -> _Call:
-        return _called(self.adapter, self.method, self.case)
+    def _call(self) -> Call:
+        return called(self.adapter, self.method, self.case, with_fresh_arrays(self.case.inputs))
 
 
 def trial_of(
@@ -162,9 +163,16 @@ def trial_of(
     return Trial(adapter, case, method, is_known, bench or Bench())
 
 
-def _called(adapter: Adapter, method: str, case: Case | SharedCase) -> _Call:
-    """Call the backend, watching its tensors, its inputs and the floating-point mode."""
-    given = with_fresh_arrays(case.inputs)
+def called(
+    adapter: Adapter,
+    method: str,
+    case: Case | SharedCase,
+    given: RouterInputs | SharedExpertInputs,
+) -> Call:
+    """Call the backend with ``given``, the inputs of ``case`` in memory of their own.
+
+    Its tensors, its inputs and the floating-point mode are watched.
+    """
     mode = floatmode.current()
     try:
         with watching_tensors() as watched, noted(case):
@@ -177,7 +185,7 @@ def _called(adapter: Adapter, method: str, case: Case | SharedCase) -> _Call:
         raise Raised(f"raised {in_words(error)}") from error
     finally:
         modes = floatmode.restore(mode)
-    return _Call(native=native, changed=_changed(watched, given.arrays(), case), modes=modes)
+    return Call(native=native, changed=_changed(watched, given.arrays(), case), modes=modes)
 
 
 def in_words(error: BaseException) -> str:

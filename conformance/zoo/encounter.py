@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from moe_routing.conformance.applies import why_unsupported
@@ -15,7 +16,7 @@ from moe_routing.conformance.search import draw_cases
 from moe_routing.conformance.trial import SharedTrial, Trial, trial_of
 from moe_routing.conformance.zoo.parade import Parade
 from moe_routing.conformance.zoo.router import StagedRouter
-from moe_routing.implementations import Numerics
+from moe_routing.implementations import Capabilities, Numerics
 
 Residents = Mapping[str, StagedRouter]
 
@@ -36,8 +37,10 @@ class Encounter:
     """One clause, and how many cases of it to draw.
 
     ``tell`` is given every broken outcome, and says whether that resident need not be asked
-    again. Residents with equal claims see the same cases, and share the work of judging;
-    ``together``, their answers are judged in one go, which pays where they are right.
+    again. Residents of equal claims, as far as the clause is about them, see the same cases
+    and share the work of judging. ``together`` saves more where residents are right: what
+    they answer is judged in one go, and cases drawn from the whole specification are put to
+    those, too, who claim less of it, so that fewer are left to be drawn for these alone.
     """
 
     clause: Clause
@@ -48,41 +51,64 @@ class Encounter:
     cases: int = 0
     asked: int = 0
     _gone: set[str] = field(default_factory=set)
+    _drawn: Counter[str] = field(default_factory=Counter)
 
     def run(self, residents: Residents) -> None:
         """Put constructed cases, then drawn ones, to those whom the clause is about."""
-        for herd in self._herds(residents):
-            capabilities = next(iter(herd.values())).capabilities()
-            narrowed = replace(self.clause.narrowed(capabilities), numerics=Numerics())
+        herds = self._herds(residents)
+        for claimed, herd in herds:
             for slug in self.clause.events:
-                case = EVENTS[slug].constructed(narrowed)
+                case = EVENTS[slug].constructed(claimed)
                 if case is not None:
                     self._put(case, herd, event=slug)
-            self._gone.difference_update(herd)
-            count = iter(range(1, self.max_examples + 1))
+        self._gone.clear()
+        for claimed, herd in herds:
+            others = [guests for _, guests in herds if guests is not herd]
+            self._draw(claimed, herd, others if self._welcomes(herd) else [])
+
+    def _welcomes(self, herd: Residents) -> bool:
+        """Tell whether the cases drawn for ``herd`` are those of the whole specification."""
+        whole = _without_details(next(iter(herd.values())).capabilities()) == Capabilities()
+        return self.together and whole and self.clause.strategy is None
+
+    def _draw(self, claimed: Capabilities, herd: Residents, others: Sequence[Residents]) -> None:
+        """Draw cases until each of ``herd`` has had its share, or is not asked any more."""
+        guests = {name: resident for each in others for name, resident in each.items()}
+
+        def enough(case: Case | SharedCase) -> bool:
+            claiming = {
+                name: guest
+                for name, guest in guests.items()
+                if self.clause.narrowed(guest.capabilities()).admits(case.config, case.inputs)
+            }
+            self._put(case, {**herd, **claiming})
+            return not any(map(self._waits, herd))
+
+        if any(map(self._waits, herd)):
             draw_cases(
                 self.clause,
-                narrowed,
+                claimed,
                 suite_seed=self.seed,
                 max_examples=self.max_examples,
-                enough=lambda case, herd=herd, count=count: self._put(
-                    case, herd, drawn=next(count)
-                ),
+                enough=enough,
             )
 
-    def _put(
-        self, case: Case | SharedCase, herd: Residents, *, drawn: int = 0, event: str = ""
-    ) -> bool:
-        """Put a case to those of the herd that are still asked, and tell whether none is left."""
+    def _waits(self, name: str) -> bool:
+        """Tell whether a resident is still to be asked."""
+        return name not in self._gone and self._drawn[name] < self.max_examples
+
+    def _put(self, case: Case | SharedCase, herd: Residents, *, event: str = "") -> None:
+        """Put a case to those of ``herd`` that are still asked."""
         self.cases += 1
-        asked = {name: resident for name, resident in herd.items() if name not in self._gone}
+        asked = {name: resident for name, resident in herd.items() if self._waits(name)}
         for name, trial in self._trials(asked, case).items():
             self.asked += 1
+            self._drawn[name] += not event
             outcome = evaluate(self.clause, trial)
+            drawn = 0 if event else self._drawn[name]
             seen = Seen(resident=name, case=case, outcome=outcome, drawn=drawn, event=event)
             if outcome.broken and self.tell(seen):
                 self._gone.add(name)
-        return self._gone.issuperset(herd)
 
     def _trials(
         self, asked: Residents, case: Case | SharedCase
@@ -95,11 +121,17 @@ class Encounter:
             name: trial_of(resident, case, method, bench=bench) for name, resident in asked.items()
         }
 
-    def _herds(self, residents: Residents) -> list[dict[str, StagedRouter]]:
-        """Group the residents that the clause applies to by the cases that they can be given."""
-        herds: dict[str, dict[str, StagedRouter]] = {}
+    def _herds(self, residents: Residents) -> list[tuple[Capabilities, dict[str, StagedRouter]]]:
+        """Group those whom the clause is about by what it is about in their claims."""
+        herds: dict[str, tuple[Capabilities, dict[str, StagedRouter]]] = {}
         for name, resident in residents.items():
-            if why_unsupported(resident, self.clause, resident.capabilities()) is None:
-                drawn_from = replace(resident.capabilities(), logits="none", numerics=Numerics())
-                herds.setdefault(repr(drawn_from), {})[name] = resident
+            capabilities = resident.capabilities()
+            if why_unsupported(resident, self.clause, capabilities) is None:
+                claimed = self.clause.narrowed(_without_details(capabilities))
+                herds.setdefault(repr(claimed), (claimed, {}))[1][name] = resident
         return list(herds.values())
+
+
+def _without_details(capabilities: Capabilities) -> Capabilities:
+    """Return what cases are drawn from: all but the logits returned and the numerics."""
+    return replace(capabilities, logits="none", numerics=Numerics())

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from moe_routing.conformance.bench import Bench
 from moe_routing.conformance.boundary import Malformed
-from moe_routing.conformance.case import Case
+from moe_routing.conformance.case import Case, with_fresh_arrays
 from moe_routing.conformance.judge import Answer, Bounds, Verdict
-from moe_routing.conformance.trial import Raised, Trial
+from moe_routing.conformance.trial import Call, Raised, Trial, called
 from moe_routing.conformance.zoo.router import StagedRouter
+from moe_routing.implementations import Adapter
+from moe_routing.reference import RouterInputs
 
 Logits = Literal["routed", "copy", "none"]
 
@@ -32,6 +35,7 @@ class Parade:
     _judged: dict[int, Bounds] = field(default_factory=dict)
     _derived: dict[int, Parade] = field(default_factory=dict)
     _taken: set[str] = field(default_factory=set)
+    _given: RouterInputs | None = None
 
     def __post_init__(self) -> None:
         self.trials = {
@@ -53,6 +57,15 @@ class Parade:
         for (logits, _), answers in alike.items():
             self.bench.judge_all(bounds, answers, logits)
 
+    def call(self, router: Adapter) -> Call:
+        """Ask a router; inputs that the one before left unchanged are given to the next."""
+        given = self._given or with_fresh_arrays(self.case.inputs)
+        self._given = None
+        call = called(router, self.method, self.case, given)
+        if not call.changed:
+            self._given = given
+        return call
+
     def derived(self, name: str, case: Case) -> Trial:
         """Return a router's trial of a case made of this one: each time a new one."""
         parade = self._derived.get(id(case))
@@ -67,6 +80,10 @@ class _InParade(Trial):
     """A trial that is judged together with the others of its parade."""
 
     parade: Parade
+
+    @cached_property
+    def _call(self) -> Call:
+        return self.parade.call(self.adapter)
 
     def judged_as(self, bounds: Bounds) -> Verdict:
         self.parade.judge(self, bounds)

@@ -28,8 +28,6 @@ _WHOLE = Capabilities()
 _REMEMBERED = 8
 """How many calls' plain work is kept: those that the residents are asked about in turn."""
 
-_plain: dict[tuple[str, Hashable], PlainWork] = {}
-
 
 class StagedRouter:
     """An adapter whose answer is the last of its stages."""
@@ -55,7 +53,7 @@ class StagedRouter:
         return self._run("contribution", config, inputs)
 
     def _run(self, stage: str, config: Any, inputs: Any) -> Any:
-        plain = _plain_work(config, inputs)
+        plain = _PLAIN.on(config, inputs)
         work = Work(self._stages, config, inputs, self._capabilities, self.memory, plain)
         with np.errstate(all="ignore"):
             answer = getattr(work, stage)
@@ -63,11 +61,32 @@ class StagedRouter:
         return answer
 
 
-def _plain_work(config: Any, inputs: Any) -> PlainWork:
-    """Return the plain router's work on this call, done once for all who are asked."""
-    key = repr(config), contents(inputs)
-    if key not in _plain:
-        if len(_plain) >= _REMEMBERED:
-            del _plain[next(iter(_plain))]
-        _plain[key] = PlainWork(RIGHT, config, with_fresh_arrays(inputs), _WHOLE)
-    return _plain[key]
+class _PlainWorks:
+    """The plain router's work on the latest calls, done once for all who are asked."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, Hashable], PlainWork] = {}
+        self._latest: tuple[Any, Any, PlainWork | None] = (None, None, None)
+
+    def on(self, config: Any, inputs: Any) -> PlainWork:
+        """Return the work on this call.
+
+        Inputs that are the very objects of the call before hold what they did then: what a
+        router has changed is not given to another.
+        """
+        asked, given, latest = self._latest
+        if latest is None or asked is not config or given is not inputs:
+            latest = self._found(config, inputs)
+            self._latest = config, inputs, latest
+        return latest
+
+    def _found(self, config: Any, inputs: Any) -> PlainWork:
+        key = repr(config), contents(inputs)
+        if key not in self._known:
+            if len(self._known) >= _REMEMBERED:
+                del self._known[next(iter(self._known))]
+            self._known[key] = PlainWork(RIGHT, config, with_fresh_arrays(inputs), _WHOLE)
+        return self._known[key]
+
+
+_PLAIN = _PlainWorks()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -98,22 +98,26 @@ class Work:
 
     def _is_plain(self, stage: str) -> bool:
         """Tell whether ``stage`` follows from nothing that differs from the plain router."""
-        if stage not in self._same:
+        same = self._same.get(stage)
+        if same is None:
             own = stage in _OWN or self._stages[stage] is not self._plain.stages[stage]
-            self._same[stage] = (
-                not own
-                and self._plain.can(stage)
-                and all(map(self._agrees, self._plain.reads[stage]))
-            )
-        return self._same[stage]
+            same = not own and self._plain.can(stage) and self._agrees(self._plain.reads[stage])
+            self._same[stage] = same
+        return same
 
-    def _agrees(self, stage: str) -> bool:
-        """Tell whether the value of ``stage`` is that of the plain router."""
-        if stage not in self._agreeing:
-            self._agreeing[stage] = self._is_plain(stage) or _equal(
-                getattr(self, stage), self._plain.value(stage)
-            )
-        return self._agreeing[stage]
+    def _agrees(self, stages: Iterable[str]) -> bool:
+        """Tell whether the values of all ``stages`` are those of the plain router."""
+        known = self._agreeing
+        for stage in stages:
+            agrees = known.get(stage)
+            if agrees is None:
+                agrees = self._is_plain(stage) or _equal(
+                    getattr(self, stage), self._plain.value(stage)
+                )
+                known[stage] = agrees
+            if not agrees:
+                return False
+        return True
 
 
 class PlainWork:

@@ -35,13 +35,14 @@ def _(w: Work, stage: str) -> Array:
     return table_or(w, lambda: highest(w.competing, w.config.top_k))
 
 
+_ODD = np.uint64(0x9E3779B97F4A7C15)  # mixes the bits of what it multiplies
+
+
 def shuffled(values: Array, k: int) -> Array:
     """Select the k best, ties in an order that follows from the row's own numbers."""
-    orders = [
-        np.random.default_rng(zlib.crc32(np.ascontiguousarray(row).tobytes())).permutation(len(row))
-        for row in values
-    ]
-    order = np.array(orders, np.int64).reshape(values.shape)
+    hashes = np.array([zlib.crc32(row.tobytes()) for row in values], np.uint64)
+    mixed = (hashes[:, None] + np.arange(values.shape[1], dtype=np.uint64)) * _ODD
+    order = np.argsort(mixed ^ (mixed >> np.uint64(32)) * _ODD, axis=1)
     picked = top_k(np.take_along_axis(values, order, axis=1), k)
     return np.take_along_axis(order, picked, axis=1)
 

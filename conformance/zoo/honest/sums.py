@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
 
@@ -13,20 +13,25 @@ from moe_routing.implementations import Capabilities
 
 Product = Callable[[Array, Array], Array]
 
+_AT_A_TIME = 2**18
+"""The products that are held in memory at a time."""
 
-def in_order(x: Array, a: Array, columns: Iterable[int]) -> Array:
+
+def in_order(x: Array, a: Array) -> Array:
     """Add up the products one column after another."""
-    z = np.zeros((len(x), len(a)), np.float32)
-    for h in columns:
-        z += x[:, h, None] * a[None, :, h]
+    z = np.empty((len(x), len(a)), np.float32)
+    step = max(1, _AT_A_TIME // a.size)
+    for t in range(0, len(x), step):
+        products = x[t : t + step, None] * a
+        z[t : t + step] = np.add.accumulate(products, axis=2)[:, :, -1]
     return z
 
 
 def fused(x: Array, a: Array) -> Array:
     """Add each product unrounded, as a fused multiply-add does."""
     z = np.zeros((len(x), len(a)), np.float32)
-    for h in range(x.shape[1]):
-        z = (z + x[:, h, None].astype(np.float64) * a[None, :, h]).astype(np.float32)
+    for left, right in zip(x.T.astype(np.float64), a.T.astype(np.float64), strict=True):
+        z = (z + left[:, None] * right).astype(np.float32)
     return z
 
 
@@ -42,7 +47,7 @@ def pairwise(x: Array, a: Array) -> Array:
     """Halve the columns until few are left, and add up the halves."""
     width = x.shape[1]
     if width <= 4:
-        return in_order(x, a, range(width))
+        return in_order(x, a)
     half = width // 2
     return pairwise(x[:, :half], a[:, :half]) + pairwise(x[:, half:], a[:, half:])
 
@@ -69,13 +74,13 @@ def _sums(name: str, why: str, multiply: Product, claims: Capabilities) -> None:
 _sums(
     "sum-in-order",
     "One product after another: the longest chain of roundings.",
-    lambda x, a: in_order(x, a, range(x.shape[1])),
+    in_order,
     ROUTED,
 )
 _sums(
     "sum-reversed",
     "The same from the other end.",
-    lambda x, a: in_order(x, a, reversed(range(x.shape[1]))),
+    lambda x, a: in_order(x[:, ::-1], a[:, ::-1]),
     WHOLE,
 )
 _sums("sum-pairwise", "Halves of halves: the shortest chain.", pairwise, ROUTED)
