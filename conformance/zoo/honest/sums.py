@@ -13,17 +13,17 @@ from moe_routing.implementations import Capabilities
 
 Product = Callable[[Array, Array], Array]
 
-_AT_A_TIME = 2**18
-"""The products that are held in memory at a time."""
+_FEW = 2**11
+"""The logits up to which all of their products are held in memory: a loop would start slowly."""
 
 
 def in_order(x: Array, a: Array) -> Array:
     """Add up the products one column after another."""
-    z = np.empty((len(x), len(a)), np.float32)
-    step = max(1, _AT_A_TIME // a.size)
-    for t in range(0, len(x), step):
-        products = x[t : t + step, None] * a
-        z[t : t + step] = np.add.accumulate(products, axis=2)[:, :, -1]
+    if len(x) * len(a) <= _FEW:
+        return np.add.accumulate(x[:, None] * a, axis=2)[:, :, -1]
+    z = np.zeros((len(x), len(a)), np.float32)
+    for left, right in zip(x.T, a.T, strict=True):
+        z += left[:, None] * right
     return z
 
 
@@ -46,10 +46,22 @@ def blocked(x: Array, a: Array, size: int) -> Array:
 def pairwise(x: Array, a: Array) -> Array:
     """Halve the columns until few are left, and add up the halves."""
     width = x.shape[1]
+    if len(x) * len(a) <= _FEW:
+        return halved(x[:, None] * a)
     if width <= 4:
         return in_order(x, a)
     half = width // 2
     return pairwise(x[:, :half], a[:, :half]) + pairwise(x[:, half:], a[:, half:])
+
+
+def halved(products: Array) -> Array:
+    """Add the second half of the products to the first, until one is left."""
+    while (width := products.shape[2]) > 1:
+        half = (width + 1) // 2
+        sums = products[:, :, :half].copy()
+        sums[:, :, : width - half] += products[:, :, half:]
+        products = sums
+    return products[:, :, 0]
 
 
 def by_rows(x: Array, a: Array, rows: int) -> Array:
