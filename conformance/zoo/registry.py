@@ -59,8 +59,9 @@ class Honest:
 
     def adapter(self, *, declared: bool = True) -> StagedRouter:
         """Return the router, with its numerics declared or, to be caught, not."""
-        numerics = self.declares if declared else Numerics()
-        return StagedRouter(self.name, self.stages, replace(self.claims, numerics=numerics))
+        plain = not declared or self.declares == self.claims.numerics
+        claims = self.claims if plain else replace(self.claims, numerics=self.declares)
+        return StagedRouter(self.name, self.stages, claims)
 
 
 MUTANTS: dict[str, Mutant] = {}

@@ -19,7 +19,7 @@ Array = npt.NDArray[Any]
 
 def config(w: Work) -> RouterConfig:
     """Refuse what is not claimed, then what is not valid."""
-    w.claims.require(w.asked, w.inputs)
+    w.require_claimed()
     return w.valid
 
 

@@ -86,6 +86,11 @@ class Work:
         vars(self)[stage] = value
         return value
 
+    def require_claimed(self) -> None:
+        """Refuse a call that the router does not claim. Errors: ``Unsupported``."""
+        if self._plain is None or not self._plain.claimed_by(self.claims):
+            self.claims.require(self.asked, self.inputs)
+
     @property
     def num_tokens(self) -> int:
         """T."""
@@ -126,6 +131,7 @@ class PlainWork:
     def __init__(self, stages: Mapping[str, Stage], asked: Any, inputs: Any, claims: Any) -> None:
         self.stages, self.reads = stages, {}
         self._values: dict[str, Any] = {}
+        self._claimed: dict[int, tuple[Any, bool]] = {}
         self._work = _Noted(self, asked, inputs, claims)
         self._doing: list[str] = []
 
@@ -141,6 +147,13 @@ class PlainWork:
             finally:
                 self._doing.pop()
         return self._values[stage]
+
+    def claimed_by(self, claims: Any) -> bool:
+        """Tell whether ``claims`` admit the call, once for all routers that share them."""
+        if id(claims) not in self._claimed:
+            admitted = claims.admits(self._work.asked, self._work.inputs)
+            self._claimed[id(claims)] = claims, admitted  # kept, so that the id stays its own
+        return self._claimed[id(claims)][1]
 
     def can(self, stage: str) -> bool:
         """Tell whether the plain router gets as far as ``stage``: it refuses bad calls."""
