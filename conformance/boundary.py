@@ -38,7 +38,8 @@ class Received:
 
     ``layout`` is ``Routing``, ``FlatRouting`` or ``RoutingMap``; ``records`` describes each
     native array by field name; ``arrays`` holds them as NumPy arrays of their own dtype
-    (bfloat16 as float32); ``answer`` is the ``[T, K]`` form that the judge reads.
+    (bfloat16 as float32); ``answer`` is the ``[T, K]`` form that the judge reads, in rows,
+    so that sums over them do not depend on how they came.
     """
 
     layout: str
@@ -67,9 +68,9 @@ def receive(raw: object, config: RouterConfig, num_tokens: int) -> Received:
     if logits is not None:
         _require("logits", logits, (num_tokens, config.num_experts), "f")
     answer = Answer(
-        weights=weights.astype(np.float64),
-        expert_ids=ids.astype(np.int64),
-        logits=None if logits is None else logits.astype(np.float64),
+        weights=weights.astype(np.float64, order="C"),
+        expert_ids=ids.astype(np.int64, order="C"),
+        logits=None if logits is None else logits.astype(np.float64, order="C"),
         weights_dtype=records[source].dtype,
         logits_dtype=records["logits"].dtype if logits is not None else "float64",
     )
