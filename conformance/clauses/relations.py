@@ -122,3 +122,18 @@ def _poisoned(case: Case, poison: Poison) -> Case:
         changes["logits"] = np.array(inputs.logits)
         changes["logits"][row] = hidden[row]
     return with_inputs(case, **changes)
+
+
+def nan(size: int, largest: float) -> npt.ArrayLike:
+    """Return a row of NaN."""
+    return np.full(size, np.nan, np.float32)
+
+
+def zero(size: int, largest: float) -> npt.ArrayLike:
+    """Return a row of zeros."""
+    return np.zeros(size, np.float32)
+
+
+def overflowing(size: int, largest: float) -> npt.ArrayLike:
+    """Return a row of the largest numbers, of either sign in turn."""
+    return (np.where(np.arange(size) % 2, -1.0, 1.0) * largest).astype(np.float32)

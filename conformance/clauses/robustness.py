@@ -5,13 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 from hypothesis import strategies as st
 
 from moe_routing.conformance import claim_story
 from moe_routing.conformance.case import Case
 from moe_routing.conformance.clauses.registry import clause
-from moe_routing.conformance.clauses.relations import middle, poisoned, raised
+from moe_routing.conformance.clauses.relations import (
+    middle,
+    nan,
+    overflowing,
+    poisoned,
+    raised,
+    zero,
+)
 from moe_routing.conformance.failure import Failure, at, first_failure, show
 from moe_routing.conformance.generators.construct import take_tokens
 from moe_routing.conformance.generators.neighbours import neighbours
@@ -108,18 +114,6 @@ def underflow(trial: Trial) -> Failure | None:
     )
 
 
-def _nan(size: int, largest: float) -> npt.ArrayLike:
-    return np.full(size, np.nan, np.float32)
-
-
-def _zero(size: int, largest: float) -> npt.ArrayLike:
-    return np.zeros(size, np.float32)
-
-
-def _overflowing(size: int, largest: float) -> npt.ArrayLike:
-    return (np.where(np.arange(size) % 2, -1.0, 1.0) * largest).astype(np.float32)
-
-
 @clause(
     "robustness.nan-row",
     "MUST",
@@ -131,7 +125,7 @@ def _overflowing(size: int, largest: float) -> npt.ArrayLike:
 )
 def nan_row(trial: Trial) -> Failure | None:
     """A row of NaN gets distinct ids in range, and the other rows are routed as ever."""
-    beside = poisoned(trial, _nan)
+    beside = poisoned(trial, nan)
     return raised(beside) or first_failure(beside.verdict, "selection", "weights")
 
 
@@ -147,7 +141,7 @@ def nan_row_apart(trial: Trial) -> Failure | None:
     """Rows beside a row of NaN get the bits of a call of the same shape without it."""
     if trial.case.inputs.num_tokens == 0:
         return None
-    zeroed, with_nan = poisoned(trial, _zero), poisoned(trial, _nan)
+    zeroed, with_nan = poisoned(trial, zero), poisoned(trial, nan)
     good = np.ones(trial.case.inputs.num_tokens, dtype=bool)
     good[middle(trial.case)] = False
     for name in ("expert_ids", "weights"):
@@ -197,7 +191,7 @@ def infinite_logit(trial: Trial) -> Failure | None:
     """Overflowing logits give distinct ids in range, -inf logits lose, other rows are right."""
     if trial.case.recipe == "constructed" or trial.case.inputs.logits is not None:
         return raised(trial) or first_failure(trial.verdict, "selection", "weights")
-    largest = poisoned(trial, _overflowing)
+    largest = poisoned(trial, overflowing)
     return raised(largest) or first_failure(largest.verdict, "selection", "weights")
 
 
