@@ -12,7 +12,7 @@ import pytest
 from moe_routing.conformance import bench as bench_module
 from moe_routing.conformance.bench import Bench
 from moe_routing.conformance.case import Case, with_fresh_arrays
-from moe_routing.conformance.clauses.relations import take_tokens
+from moe_routing.conformance.generators.construct import take_tokens
 from moe_routing.conformance.generators.inputs import with_strides
 from moe_routing.conformance.judge import Answer, Bounds, Verdict, judge
 from moe_routing.conformance.trial import Excused, Trial

@@ -13,7 +13,7 @@ from moe_routing.conformance.bench import Bench
 from moe_routing.conformance.boundary import Malformed
 from moe_routing.conformance.case import Case
 from moe_routing.conformance.clauses import CLAUSES
-from moe_routing.conformance.clauses.relations import take_tokens
+from moe_routing.conformance.generators.construct import take_tokens
 from moe_routing.conformance.judge import Answer, Bounds, Verdict, judge, together
 from moe_routing.conformance.judge.in_force import in_force
 from moe_routing.conformance.judge.together import judge_all
