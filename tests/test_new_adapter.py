@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from documented import shell
 
 from moe_routing.conformance.cli import main
 from moe_routing.conformance.scaffold import Names, names_for
@@ -31,19 +30,6 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def tree(folder: str = ".") -> list[str]:
     found = (path for path in Path(folder).rglob("*") if path.is_file())
     return sorted(str(path.relative_to(folder)) for path in found)
-
-
-def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run as a person's or a runner's shell does, with this environment's commands."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return subprocess.run(
-        ["bash", "-e", "-o", "pipefail", "-c", command],
-        cwd=folder,
-        env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "GITHUB_ACTIONS": ""},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
 
 
 @pytest.fixture(scope="module")

@@ -66,7 +66,8 @@ def _print(names: Sequence[str], unserved: Mapping[str, str]) -> None:
     for name in sorted(names):
         try:
             package, version = wrapped(load_adapter(name))
-            table.add_row(name, package or "", version or "no", registered()[name])
+            installed = version or ("no" if package else "")
+            table.add_row(name, package or "", installed, registered()[name])
         except AdapterError as error:
             table.add_row(name, "", "broken", str(error))
     if names:
