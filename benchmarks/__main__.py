@@ -16,6 +16,7 @@ from pathlib import Path
 from bench_page import measured, write_page
 
 HERE = Path(__file__).parent
+QUICK = ("--benchmark-max-time=0.3", "--benchmark-min-rounds=3")
 
 
 def main() -> int:
@@ -28,7 +29,7 @@ def main() -> int:
     files = on_gpu if arguments.device == "cuda" else sorted(map(str, HERE.glob("test_*.py")))
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder, "raw.json")
-        command = [sys.executable, "-m", "pytest", *files, f"--benchmark-json={raw}"]
+        command = [sys.executable, "-m", "pytest", *files, f"--benchmark-json={raw}", *QUICK]
         code = subprocess.call([*command, f"--device={arguments.device}", *options])
         if code == 0:
             _write(arguments, json.loads(raw.read_text(encoding="utf-8")))

@@ -14,7 +14,7 @@ import numpy as np
 COPIED = 2**28
 """The bytes of the array whose copy measures the bandwidth: beyond every cache."""
 
-_SECONDS = 0.5  # what the timed calls of a row may take
+_SECONDS = 0.3  # what the timed calls of a row may take
 _ROUND = 0.002  # what a round takes at least, so that a device is never waiting for it
 
 Benchmark = Any  # pytest-benchmark's fixture
@@ -53,7 +53,7 @@ def time_calls(benchmark: Benchmark, calls: Sequence[Callable[[], Any]], device:
     calls[0]()
     took = max(clock() - began, 1e-6)
     iterations = max(1, int(_ROUND / took))
-    rounds = min(max(5, int(_SECONDS / took / iterations)), 100)
+    rounds = min(max(3, int(_SECONDS / took / iterations)), 100)
     turns = cycle(calls)
     benchmark.pedantic(lambda: next(turns)(), rounds=rounds, iterations=iterations)
 

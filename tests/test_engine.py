@@ -97,6 +97,12 @@ class TestWhatRuns:
         assert [case.inputs.num_tokens for case in cases[:3]] == [1, 2, 0]
         assert len(cases) == 3 + 5
 
+    def test_bulk_is_asked_where_the_plan_says_so(self) -> None:
+        asked = clause(bulk=("empty-batch",))
+        assert [*checked(REFERENCE, asked).events] == ["any-case"]
+        result = check_clause(REFERENCE, asked, Plan(clauses=[asked], max_examples=1, bulk=True))
+        assert result.events == {"any-case": "witnessed", "empty-batch": "witnessed"}
+
     def test_the_same_cases_for_the_same_seed_and_others_for_another(self) -> None:
         def drawn(seed: int) -> list[Any]:
             return [case_to_json(c) for c in seen_by(REFERENCE, examples=6, seed=seed)]

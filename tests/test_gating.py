@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from moe_routing.conformance.cli import main
+from moe_routing.conformance.cli import _parsed, gating, main
 from moe_routing.conformance.diff import ReportError, compare, load_report
 
 DATA = Path(__file__).parent / "data"
@@ -197,6 +197,12 @@ class TestSeeds:
     def test_ci_has_one_seed(self) -> None:
         check(ROUTER, *QUICK, "--json=report.json")
         assert read()["seed"] == 0
+
+    @pytest.mark.parametrize(
+        ("option", "bulk"), [("--seed=0", False), ("--profile=nightly", True), ("--device=mps", True)]
+    )
+    def test_bulk_is_for_nightly_and_for_devices(self, option: str, bulk: bool) -> None:
+        assert gating.plan(_parsed(["check", ROUTER, option])).bulk is bulk
 
     def test_a_budget_ends_the_drawing(self) -> None:
         few = ("--clause=weights.sum", "--no-isolate", "--profile=nightly", "--budget=0.2")
