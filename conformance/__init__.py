@@ -19,10 +19,10 @@ _HOME = {
     "load_known": "known",
     "save_case": "case",
     "select_clauses": "clauses",
-    "router_configs": "generators",
-    "router_inputs": "generators",
-    "routing_cases": "generators",
-    "shared_expert_cases": "generators",
+    "router_configs": "generators.strategies",
+    "router_inputs": "generators.strategies",
+    "routing_cases": "generators.strategies",
+    "shared_expert_cases": "generators.strategies",
 }
 
 __all__ = sorted(_HOME)

@@ -6,9 +6,6 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis.internal.conjecture import providers
-
 from moe_routing.conformance.case import Case, SharedCase
 from moe_routing.conformance.clauses import Clause
 from moe_routing.implementations import Capabilities
@@ -32,6 +29,8 @@ def draw_cases(
     cases follow from the seed, the clause and the capabilities alone: whoever asks them,
     be it one adapter or a hundred, is asked the same.
     """
+    from hypothesis import HealthCheck, Phase, given, seed, settings
+
     digest = hashlib.sha256(f"{suite_seed}/{clause.id}".encode()).digest()
 
     @seed(int.from_bytes(digest[:8], "big"))
@@ -61,6 +60,8 @@ def steady_draws() -> Iterator[None]:
     Hypothesis tries them, from version 6.131 on, so that a stream would depend on the modules that
     a process has imported so far: on an edit, on the clauses before, on the worker.
     """
+    from hypothesis.internal.conjecture import providers
+
     provider = getattr(providers, "HypothesisProvider", None)
     if provider is None or not hasattr(provider, "_local_constants"):
         yield

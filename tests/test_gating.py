@@ -199,7 +199,8 @@ class TestSeeds:
         assert read()["seed"] == 0
 
     @pytest.mark.parametrize(
-        ("option", "bulk"), [("--seed=0", False), ("--profile=nightly", True), ("--device=mps", True)]
+        ("option", "bulk"),
+        [("--seed=0", False), ("--profile=nightly", True), ("--device=cuda", True)],
     )
     def test_bulk_is_for_nightly_and_for_devices(self, option: str, bulk: bool) -> None:
         assert gating.plan(_parsed(["check", ROUTER, option])).bulk is bulk

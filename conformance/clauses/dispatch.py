@@ -7,8 +7,8 @@ from dataclasses import replace
 from moe_routing.conformance.case import Case
 from moe_routing.conformance.clauses.registry import clause
 from moe_routing.conformance.failure import Failure, first_failure
+from moe_routing.conformance.generators.choices import Focus
 from moe_routing.conformance.generators.construct import with_config
-from moe_routing.conformance.generators.strategies import Focus
 from moe_routing.conformance.trial import Trial
 
 _PLAIN = {"weights_from": ("scores", "masked_scores"), "expert_table": (False,)}

@@ -10,8 +10,8 @@ from moe_routing.conformance.case import Case
 from moe_routing.conformance.clauses.registry import clause
 from moe_routing.conformance.clauses.relations import raised
 from moe_routing.conformance.failure import Failure, first_failure, token_failure
+from moe_routing.conformance.generators.choices import Focus
 from moe_routing.conformance.generators.construct import take_tokens, with_config
-from moe_routing.conformance.generators.strategies import Focus
 from moe_routing.conformance.judge.selection import possible_groups
 from moe_routing.conformance.trial import Raised, Trial
 from moe_routing.reference import Groups

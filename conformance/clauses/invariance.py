@@ -9,9 +9,9 @@ from moe_routing.conformance.clauses.registry import clause
 from moe_routing.conformance.clauses.relations import related, reverse_experts
 from moe_routing.conformance.events import members
 from moe_routing.conformance.failure import Failure
+from moe_routing.conformance.generators.choices import Focus
 from moe_routing.conformance.generators.construct import take_tokens, with_inputs
 from moe_routing.conformance.generators.inputs import with_strides
-from moe_routing.conformance.generators.strategies import Focus
 from moe_routing.conformance.trial import Trial
 from moe_routing.reference.formats import INPUT_FORMATS
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from moe_routing.conformance.clauses.registry import clause
 from moe_routing.conformance.failure import Failure, first_failure
 from moe_routing.conformance.generators.axes import HIDDEN_SIZES, PUBLISHED_HIDDEN_SIZES
-from moe_routing.conformance.generators.strategies import Focus
+from moe_routing.conformance.generators.choices import Focus
 from moe_routing.conformance.trial import Trial
 
 _EXACT_AT_PUBLISHED_SIZES = Focus(

@@ -6,16 +6,17 @@ import difflib
 import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
-
-from hypothesis import strategies as st
+from typing import TYPE_CHECKING, Any, Literal
 
 from moe_routing.conformance.case import Case, SharedCase
 from moe_routing.conformance.events import EVENTS, Event
 from moe_routing.conformance.failure import Failure
-from moe_routing.conformance.generators.strategies import Focus, focused_cases
+from moe_routing.conformance.generators.choices import Focus
 from moe_routing.conformance.trial import SharedTrial, Trial
 from moe_routing.implementations import Capabilities
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
 
 CHAPTERS = (
     "logits",
@@ -33,7 +34,7 @@ CHAPTERS = (
 
 Level = Literal["MUST", "SHOULD"]
 Check = Callable[[Trial], Failure | None] | Callable[[SharedTrial], Failure | None]
-Strategy = Callable[[Capabilities], st.SearchStrategy[Case | SharedCase]]
+Strategy = Callable[[Capabilities], "SearchStrategy[Case | SharedCase]"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +74,10 @@ class Clause:
         """Return the part of ``capabilities`` that the clause is about; may claim nothing."""
         return capabilities.narrowed(**self.narrow) if self.narrow else capabilities
 
-    def cases(self, capabilities: Capabilities) -> st.SearchStrategy[Case | SharedCase]:
+    def cases(self, capabilities: Capabilities) -> SearchStrategy[Case | SharedCase]:
         """Return the strategy that searches for a case that breaks the clause."""
+        from moe_routing.conformance.generators.strategies import focused_cases
+
         if self.strategy is not None:
             return self.strategy(capabilities)
         return focused_cases(capabilities, self.focus)

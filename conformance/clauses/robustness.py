@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-from hypothesis import strategies as st
 
 from moe_routing.conformance import claim_story
 from moe_routing.conformance.case import Case
@@ -19,13 +19,18 @@ from moe_routing.conformance.clauses.relations import (
     zero,
 )
 from moe_routing.conformance.failure import Failure, at, first_failure, show
+from moe_routing.conformance.generators.choices import Focus
 from moe_routing.conformance.generators.construct import take_tokens
 from moe_routing.conformance.generators.neighbours import neighbours
 from moe_routing.conformance.generators.nonsense import bad_configs
-from moe_routing.conformance.generators.strategies import Focus, routing_cases
 from moe_routing.conformance.judge.logits import format_of
 from moe_routing.conformance.trial import Raised, Trial
 from moe_routing.implementations import Capabilities, Limits
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+    from moe_routing.conformance.case import Case
 
 
 @clause(
@@ -220,15 +225,20 @@ def rejects_bad_config(trial: Trial) -> Failure | None:
     return None
 
 
+def _claimed_or_not(capabilities: Capabilities) -> SearchStrategy[Case]:
+    from moe_routing.conformance.generators.strategies import routing_cases
+
+    whole = Capabilities(takes=capabilities.takes)
+    return routing_cases(capabilities) | routing_cases(whole)
+
+
 @clause(
     "robustness.rejects-unclaimed",
     "MUST",
     why="An answer to what it does not do is worse than none: it looks like one.",
     bugs=("M14",),
     events=("outside-claims",),
-    strategy=lambda capabilities: st.one_of(
-        routing_cases(capabilities), routing_cases(Capabilities(takes=capabilities.takes))
-    ),
+    strategy=_claimed_or_not,
 )
 def rejects_unclaimed(trial: Trial) -> Failure | None:
     """A call that the backend does not claim raises Unsupported."""

@@ -11,8 +11,8 @@ from moe_routing.conformance.clauses.registry import clause
 from moe_routing.conformance.clauses.relations import agree
 from moe_routing.conformance.events import members
 from moe_routing.conformance.failure import Failure, first_failure
+from moe_routing.conformance.generators.choices import Focus
 from moe_routing.conformance.generators.construct import with_inputs
-from moe_routing.conformance.generators.strategies import Focus
 from moe_routing.conformance.trial import Trial
 
 _BIASED = ("gate", "block", "statics")

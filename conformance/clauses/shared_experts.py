@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from moe_routing.conformance.boundary import Malformed, to_numpy
 from moe_routing.conformance.clauses.registry import Check, clause
 from moe_routing.conformance.failure import Failure, at, show, span
-from moe_routing.conformance.generators.strategies import shared_expert_cases
 from moe_routing.conformance.judge.shared_experts import contribution_bounds
 from moe_routing.conformance.trial import SharedTrial
+from moe_routing.implementations import Capabilities
 from moe_routing.reference import shared_contribution
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+    from moe_routing.conformance.case import SharedCase
 
 
 def _shared(
@@ -26,10 +31,14 @@ def _shared(
         bugs=bugs,
         method="shared_experts",
         events=events,
-        strategy=lambda capabilities: shared_expert_cases(
-            capabilities.dtypes, kinds=(kind,), gated=(gated,)
-        ),
+        strategy=lambda capabilities: _calls(capabilities, kind, gated),
     )
+
+
+def _calls(capabilities: Capabilities, kind: str, gated: bool) -> SearchStrategy[SharedCase]:
+    from moe_routing.conformance.generators.strategies import shared_expert_cases
+
+    return shared_expert_cases(capabilities.dtypes, kinds=(kind,), gated=(gated,))
 
 
 @_shared(

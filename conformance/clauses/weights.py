@@ -9,7 +9,7 @@ import numpy as np
 from moe_routing.conformance.clauses.registry import clause
 from moe_routing.conformance.events import members
 from moe_routing.conformance.failure import Failure, first_failure, show, token_failure
-from moe_routing.conformance.generators.strategies import Focus
+from moe_routing.conformance.generators.choices import Focus
 from moe_routing.conformance.judge.logits import format_of
 from moe_routing.conformance.judge.weights import sum_bounds
 from moe_routing.conformance.trial import Trial

@@ -1,0 +1,150 @@
+"""Choices: whole cases, each of whose parts is one of a series of choices.
+
+Whoever chooses decides what is drawn: Hypothesis in ``strategies``, a seeded generator in
+``shares``. The numbers are left to seeded NumPy: choosing every element is slow, and a bare
+seed does not shrink. Choices are ordered plainest first, since that is where shrinking ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from moe_routing.conformance.case import Case, SharedCase
+from moe_routing.conformance.generators import axes
+from moe_routing.conformance.generators.inputs import POOL, Draft, make_inputs
+from moe_routing.conformance.generators.published import published_widths
+from moe_routing.conformance.generators.recipes import BIASES, GATE_BIASES, RECIPES
+from moe_routing.conformance.generators.shared import make_shared_case
+from moe_routing.implementations import Capabilities
+from moe_routing.reference import RouterConfig
+from moe_routing.reference.shared_experts import SHARED_KINDS
+
+BUDGET = 2**14
+"""The most numbers in a case's logits, ``T * E``: what keeps a case in milliseconds."""
+
+GATE_BUDGET = 2**19
+"""The most numbers in a case's hidden states, and in its gate."""
+
+IDENTITY_LIMIT = 128
+"""The most experts that logits are drawn for as a table, where a recipe with a gate can be."""
+
+_SEEDS = range(2**16)
+_LAYOUTS = ("rows",) * 6 + ("hidden", "gate_weight")
+_GATE_BIASES = ("quarters",) * len(GATE_BIASES) + tuple(GATE_BIASES)
+_DRAWN_APART = ("num_experts", "top_k", "groups.count", "groups.kept")
+
+Offers = Mapping[str, Callable[[Sequence[Any]], Sequence[Any]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Focus:
+    """Where a clause looks: recipes, hidden sizes, biases, and a filter for any choice.
+
+    ``offers`` filters, by the names of the choices in ``axes``, what is offered; a filter
+    that leaves nothing is not applied.
+    """
+
+    recipes: tuple[str, ...] = tuple(RECIPES)
+    hidden_sizes: tuple[int, ...] = axes.HIDDEN_SIZES
+    biases: tuple[str, ...] = tuple(BIASES)
+    offers: Offers = field(default_factory=dict)
+
+
+def choose_case(choose: axes.Choose, capabilities: Capabilities, focus: Focus) -> Case:
+    """Return the whole case that ``choose`` leads to; every part of it is one of its choices."""
+    choose = narrowed_by(choose, focus.offers)
+    config = choose_router(choose, capabilities)
+    draft = choose_draft(choose, config, capabilities, focus)
+    return Case(config=config, inputs=make_inputs(config, draft), recipe=draft.recipe)
+
+
+def choose_shared_case(
+    choose: axes.Choose,
+    dtypes: Sequence[str],
+    *,
+    kinds: Sequence[str] = SHARED_KINDS,
+    gated: Sequence[bool] = (False, True),
+) -> SharedCase:
+    """Return the shared-expert call that ``choose`` leads to."""
+    kind = choose("kind", kinds)
+    has_gate = kind != "none" and choose("gated", gated)
+    return make_shared_case(
+        kind=kind,
+        gated=has_gate,
+        zero_gate=has_gate and choose("gate logits", ("any", "any", "any", "zero")) == "zero",
+        dtype=choose("dtype", dtypes),
+        tokens=choose("num_tokens", (1, 2, 3, 0, 7, 17)),
+        hidden=choose("hidden_size", (1, 2, 4, 8, 33)),
+        width=choose("width", (1, 2, 4, 16)),
+        seed=choose("seed", _SEEDS),
+    )
+
+
+def choose_router(choose: axes.Choose, capabilities: Capabilities) -> RouterConfig:
+    """Return the configuration that ``choose`` leads to, of one of the claims."""
+    claim = axes.choose_claim(choose, capabilities)
+    return axes.choose_config(choose, claim, capabilities)
+
+
+def choose_draft(
+    choose: axes.Choose, config: RouterConfig, capabilities: Capabilities, focus: Focus
+) -> Draft:
+    """Return what ``choose`` leads to of inputs that are claimed beside ``config``."""
+    claims = [claim for claim in capabilities.claims if claim.covers(config)]
+    parts = axes.choose_parts(choose, choose("claim", claims), config, capabilities.takes)
+    tokens = choose("num_tokens", _tokens(config.num_experts, capabilities))
+    recipe = choose("recipe", _recipes(config, focus))
+    layouts = _LAYOUTS if "strided" in capabilities.layouts else _LAYOUTS[:1]
+    return Draft(
+        recipe=recipe,
+        seed=choose("seed", _SEEDS),
+        dtype=choose("dtype", capabilities.dtypes),
+        tokens=tokens,
+        hidden=_hidden(choose, config, tokens, focus.hidden_sizes),
+        parts=parts,
+        bias=choose("bias", focus.biases) if parts.selection_bias != "none" else "zero",
+        gate_bias=choose("gate_bias", _GATE_BIASES) if parts.gate_bias else "quarters",
+        columns=_columns(choose, config.num_experts, recipe),
+        layout=choose("layout", layouts),
+        given_logits=capabilities.takes == "logits",
+    )
+
+
+def _columns(choose: axes.Choose, num_experts: int, recipe: str) -> list[int] | None:
+    """Return indices into the pool of experts, for a third of the cases with few enough."""
+    pooled = choose("columns", (0, 0, 1)) == 1 and recipe != "near-group-ties"
+    if not pooled or num_experts > POOL:
+        return None
+    return [choose("column", range(POOL)) for _ in range(num_experts)]
+
+
+def _recipes(config: RouterConfig, focus: Focus) -> Sequence[str]:
+    """Return the recipes to draw from; an identity gate of many experts costs E * E."""
+    gates = tuple(name for name in focus.recipes if RECIPES[name].gate is not None)
+    return gates if gates and config.num_experts > IDENTITY_LIMIT else focus.recipes
+
+
+def _tokens(num_experts: int, capabilities: Capabilities) -> list[int]:
+    most = min(BUDGET // num_experts, capabilities.limits.max_tokens or BUDGET)
+    offered = [n for n in axes.TOKENS * 4 + axes.MORE_TOKENS if n <= most]
+    return offered + [num_experts] * (num_experts <= most)
+
+
+def _hidden(choose: axes.Choose, config: RouterConfig, tokens: int, offered: Sequence[int]) -> int:
+    most = max(1, GATE_BUDGET // max(tokens, config.num_experts))
+    published = published_widths(config)
+    sizes = [n for n in (*offered, *published * len(offered)) if n <= most]
+    return choose("hidden_size", sizes or [min(offered)])
+
+
+def narrowed_by(choose: axes.Choose, offers: Offers) -> axes.Choose:
+    """Return a chooser that offers less; published sizes only where no size is filtered."""
+    if not {*offers}.isdisjoint(_DRAWN_APART):
+        offers = {"sizes": lambda offered: offered[:1], **offers}
+
+    def narrowed(name: str, offered: Sequence[Any]) -> Any:
+        return choose(name, offers[name](offered) or offered if name in offers else offered)
+
+    return narrowed if offers else choose
