@@ -165,7 +165,7 @@ class Process:
 
     def _ended(self) -> End:
         """Say how the worker ended by itself."""
-        if hasattr(os, "waitid"):  # not yet forgotten, its number is nobody else's
+        if self._popen.returncode is None and hasattr(os, "waitid"):  # its number is still its own
             os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOWAIT)
             with suppress(ProcessLookupError):
                 os.killpg(self._popen.pid, signal.SIGKILL)  # what it had started
