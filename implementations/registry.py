@@ -131,6 +131,8 @@ def _command(command: str) -> str:
     if not words:
         raise AdapterError(f"process: names no command: write {PROCESS}:./router, say")
     if shutil.which(words[0]) is None:
+        if Path(words[0]).is_file():
+            raise AdapterError(f"Cannot start {words[0]}: chmod +x makes it a command")
         raise AdapterError(f"Cannot find the command {words[0]}; looked from {Path.cwd()}")
     return command
 

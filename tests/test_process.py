@@ -126,6 +126,12 @@ def test_a_backend_that_ends_or_breaks_the_protocol_is_a_verdict_with_its_case(
     assert main(["replay", found["weights.match"]["case"], f"process:{SPEAKER} {manner}"]) == 1
 
 
+def test_its_end_is_a_verdict_without_isolation_too() -> None:
+    code, found = check(f"process:{SPEAKER} dies", "--clause=weights.match", "--no-isolate")
+    assert (code, found["weights.match"]["status"]) == (1, "crash")
+    assert "was killed by SIGSEGV" in found["weights.match"]["message"]
+
+
 def test_a_reply_too_many_is_not_taken_for_the_next_one() -> None:
     code, _ = check(f"process:{SPEAKER} twice", "--clause=weights.match")
     assert code == 1
@@ -163,11 +169,13 @@ def test_who_does_not_say_hello_is_told_in_one_line(
     ("reference", "words"),
     [
         ("process:./no-such-router", "Cannot find the command ./no-such-router; looked from "),
+        ("process:./data", "Cannot start ./data: chmod +x makes it a command"),
         ("process:", "process: names no command: write process:./router, say"),
         ("process:./router 'x", "Cannot read the command of process:./router 'x: No closing"),
     ],
 )
 def test_a_command_that_cannot_be_started_is_told_in_one_line(reference: str, words: str) -> None:
+    Path("data").touch(mode=0o644)
     with pytest.raises(AdapterError) as error:
         load_adapter(reference)
     assert words in str(error.value)
