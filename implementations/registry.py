@@ -21,7 +21,7 @@ from typing import Any
 
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.process import ProcessAdapter
-from moe_routing.implementations.protocol import Adapter, BackendMissing
+from moe_routing.implementations.protocol import Adapter, BackendLost, BackendMissing
 
 ENTRY_POINT_GROUP = "moe_routing.adapters"
 
@@ -223,4 +223,6 @@ def _inspect(reference: str, value: Any) -> None:
 
 
 def _in_one_line(error: BaseException) -> str:
+    if isinstance(error, (BackendLost, BackendMissing)):  # these are worded to be read
+        return " ".join(str(error).split())
     return f"{type(error).__name__}: {' '.join(str(error).split()) or 'no message'}"

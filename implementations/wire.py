@@ -86,7 +86,9 @@ def read_hello(reply: dict[str, Any]) -> Hello:
     """Return what the backend said of itself. Errors: ``BackendError``, ``ProtocolError``."""
     if "error" in reply:
         raise BackendError(str(reply["error"]))
-    hello = _table("its reply to hello", reply.get("hello"), "protocol", "name", "capabilities")
+    if "hello" not in reply:
+        raise ProtocolError(f"replied to hello with {sorted(reply)}, but should have hello")
+    hello = _table("hello", reply["hello"], "protocol", "name", "capabilities")
     if hello["protocol"] != VERSION:
         raise ProtocolError(
             f"speaks version {hello['protocol']!r} of the protocol, but this suite speaks "

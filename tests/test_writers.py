@@ -16,7 +16,7 @@ from moe_routing.conformance.results import GREEN, RunResult
 from moe_routing.conformance.writers.files import FORMATS, write_files
 from moe_routing.conformance.writers.github import MOST, annotations, write_summary
 from moe_routing.conformance.writers.markdown import LARGEST, fenced, markdown
-from moe_routing.conformance.writers.terminal import Terminal
+from moe_routing.conformance.writers.terminal import Terminal, plain_console
 from moe_routing.conformance.writers.text import broken, counts, printable, reproduce, told, verdict
 
 WRONG = f"{Path(__file__).parent}/data/wrong_adapters.py:BiasedWeights"
@@ -241,3 +241,10 @@ class TestFiles:
         with pytest.raises(ZeroDivisionError):
             write_files(wrong_run, {"json": path})
         assert path.read_text() == "before"
+
+
+def test_the_terminal_takes_no_word_between_colons_for_a_picture(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    plain_console().print("process:cat: could not run")
+    assert capsys.readouterr().out == "process:cat: could not run\n"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -35,8 +37,9 @@ STYLES = {
 
 def plain_console() -> Console:
     """Return a console that neither wraps nor cuts where nobody watches: logs, pipes, CI."""
-    console = Console(highlight=False, soft_wrap=True)
-    return console if console.is_terminal else Console(highlight=False, soft_wrap=True, width=160)
+    make = partial(Console, highlight=False, emoji=False, soft_wrap=True)
+    console = make()
+    return console if console.is_terminal else make(width=160)
 
 
 class Terminal:
