@@ -21,6 +21,7 @@ from moe_routing.conformance.generators.axes import SCALES
 from moe_routing.conformance.generators.construct import table_cases
 from moe_routing.conformance.generators.neighbours import neighbours
 from moe_routing.implementations import Capabilities, Claim, GroupRule, Limits, load_adapter
+from moe_routing.implementations.claims import GATE_AXES
 from moe_routing.reference import Renormalize, RouterConfig, check_inputs
 
 DATA = Path(__file__).parent / "data"
@@ -67,6 +68,7 @@ CLAIMED = {
     ),
     "all parts": Capabilities(claims=(SIGMOID,)),
     "several": Capabilities(claims=(SIGMOID, PRECISE)),
+    "logits": Capabilities(claims=(PRECISE,), takes="logits"),
     "hash": Capabilities(claims=(Claim.plain(expert_table=(True,)),)),
 }
 AXES = [field.name for field in fields(Claim) if field.name != "name"]
@@ -87,6 +89,8 @@ def leaves_out(axis: str, name: str) -> bool:
     """Whether some valid call is kept outside these claims by this axis alone."""
     if axis in SIZES:
         return name == "plain"
+    if name == "logits" and axis in (*GATE_AXES, "input_norm"):
+        return False  # nothing of the gate goes with logits that are given
     if (axis, name) == ("expert_table", "all parts"):
         return False  # no table goes with a selection bias, which is always there
     return any(getattr(each, axis) != getattr(Claim(), axis) for each in CLAIMED[name].claims)
@@ -95,7 +99,7 @@ def leaves_out(axis: str, name: str) -> bool:
 FORGOTTEN = [
     (axis, name)
     for axis in (*AXES, *SIZES)
-    for name in ("plain", "all parts", "several")
+    for name in ("plain", "all parts", "several", "logits")
     if leaves_out(axis, name)
 ]
 
