@@ -61,11 +61,13 @@ class Claim:
 
     Each axis lists its permitted values; the defaults permit all, those of ``Claim.plain``
     the plain router. The boolean axes say whether the part may be absent (False), present
-    (True) or either. ``name`` is for the adapter, to tell its claims apart. Several claims
+    (True) or either. ``top_k`` may be a range: a backend that renormalises from K = 2 on
+    makes two claims. ``name`` is for the adapter, to tell its claims apart. Several claims
     together describe a backend whose functions are sparse tuples of the axes.
     """
 
     name: str = ""
+    top_k: tuple[int, ...] | range | _Any = ANY
     score: tuple[str, ...] = SCORES
     weights_from: tuple[str, ...] = WEIGHTS_FROM
     groups: tuple[GroupRule | None, ...] = (None, GroupRule())
@@ -85,8 +87,9 @@ class Claim:
 
     def __post_init__(self) -> None:
         for axis, permitted in vars(self).items():
-            open_ended = axis in ("renormalize", "scale") and permitted is ANY
-            if axis != "name" and not open_ended and not isinstance(permitted, tuple):
+            open_ended = axis in ("renormalize", "scale", "top_k") and permitted is ANY
+            ranged = axis == "top_k" and isinstance(permitted, range)
+            if axis != "name" and not (open_ended or ranged or isinstance(permitted, tuple)):
                 raise ValueError(
                     f"Expected Claim.{axis} to be a tuple of permitted values but got "
                     f"{permitted!r}: write ({permitted!r},)"
@@ -149,12 +152,20 @@ class Claim:
                 kept[axis] = tuple(value for value in permitted if value in wanted)
         return replace(self, **kept) if all(kept.values()) else None
 
+    @property
+    def least_top_k(self) -> int:
+        """The least K that the claim covers."""
+        if isinstance(self.top_k, range):
+            return self.top_k.start  # min would walk through all of it
+        return 1 if isinstance(self.top_k, _Any) else min(self.top_k)
+
     def covers(self, config: RouterConfig) -> bool:
         """Tell whether the claim holds for ``config``, whatever the inputs are."""
         return all(_holds(getattr(self, axis), read(config)) for axis, read in CONFIG_AXES.items())
 
 
 CONFIG_AXES: dict[str, Callable[[RouterConfig], Any]] = {
+    "top_k": lambda c: c.top_k,
     "score": lambda c: c.score,
     "weights_from": lambda c: c.weights_from,
     "groups": lambda c: c.groups,

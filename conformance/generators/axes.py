@@ -117,13 +117,13 @@ def _sizes(
     choose: Choose, claim: Claim, limits: Limits, hashed: bool
 ) -> tuple[int, int, Groups | None]:
     """Return E, K and the groups: each drawn for itself, or those of a shipped model together."""
-    rules = (None,) if hashed else claim.groups
-    fitting = published_for(rules, limits)
+    rules, least = (None,) if hashed else claim.groups, claim.least_top_k
+    fitting = published_for(rules, limits, claim.top_k)
     if choose("sizes", ("apart",) * _APART + ("published",) * bool(fitting)) == "apart":
-        num_experts, rule = choose("num_experts", _experts(limits)), choose("groups", rules)
-        groups = None if rule is None else choose_groups(choose, rule, num_experts)
+        num_experts, rule = choose("num_experts", _experts(limits, least)), choose("groups", rules)
+        groups = None if rule is None else choose_groups(choose, rule, num_experts, least)
         left = num_experts if groups is None else groups.kept * num_experts // groups.count
-        return num_experts, choose("top_k", _top_k(left, limits)), groups
+        return num_experts, choose("top_k", _top_k(left, limits, claim)), groups
     whole = choose("published", fitting)
     if whole.groups is None:
         return whole.num_experts, whole.top_k, None
@@ -131,12 +131,14 @@ def _sizes(
     return whole.num_experts, whole.top_k, _groups(choose, rule, whole.num_experts, *whole.groups)
 
 
-def choose_groups(choose: Choose, rule: GroupRule, num_experts: int) -> Groups:
-    """Return groups after ``rule`` that divide ``num_experts`` evenly."""
+def choose_groups(choose: Choose, rule: GroupRule, num_experts: int, least: int = 1) -> Groups:
+    """Return groups after ``rule`` that divide ``num_experts`` evenly; ``least`` are kept."""
     proper = [n for n in range(2, num_experts) if num_experts % n == 0]
     ends = (1,) if num_experts == 1 else (1, num_experts)
     count = choose("groups.count", (ends[0], *proper * _PROPER, *ends[1:]))
-    return _groups(choose, rule, num_experts, count, choose("groups.kept", range(1, count + 1)))
+    fewest = -(-least * count // num_experts)
+    kept = choose("groups.kept", range(fewest, count + 1))
+    return _groups(choose, rule, num_experts, count, kept)
 
 
 def _groups(choose: Choose, rule: GroupRule, num_experts: int, count: int, kept: int) -> Groups:
@@ -157,16 +159,17 @@ def score_pairs(claim: Claim) -> list[tuple[str, str]]:
     ]
 
 
-def _experts(limits: Limits) -> list[int]:
+def _experts(limits: Limits, least: int) -> list[int]:
     most = limits.max_experts or math.inf
     step = limits.experts_multiple_of
-    offered = [n for n in EXPERTS * _OFTEN + MORE_EXPERTS if n <= most and n % step == 0]
-    return offered or [step]
+    offered = [n for n in EXPERTS * _OFTEN + MORE_EXPERTS if least <= n <= most and n % step == 0]
+    return offered or [-(-least // step) * step]
 
 
-def _top_k(left: int, limits: Limits) -> list[int]:
+def _top_k(left: int, limits: Limits, claim: Claim) -> list[int]:
     most = min(left, limits.max_top_k or left)
-    return sorted({k for k in (*TOP_K, left - 1, left) if 1 <= k <= most})
+    offered = (*TOP_K, left - 1, left, claim.least_top_k)
+    return sorted({k for k in offered if 1 <= k <= most and k in claim.top_k})
 
 
 def _values(permitted: Any, offered: Sequence[Any]) -> Sequence[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -27,10 +27,13 @@ class Published:
         """E, K and the groups, as ``sizes_of`` returns them."""
         return self.num_experts, self.top_k, self.groups
 
-    def fits(self, rules: Sequence[GroupRule | None], limits: Limits) -> bool:
-        """Tell whether a claim with these group ``rules`` has room for such a router."""
+    def fits(
+        self, rules: Sequence[GroupRule | None], limits: Limits, top_k: Container[int]
+    ) -> bool:
+        """Tell whether a claim with these group ``rules`` and ``top_k`` has such a router."""
         return (
-            any((rule is None) == (self.groups is None) for rule in rules)
+            self.top_k in top_k
+            and any((rule is None) == (self.groups is None) for rule in rules)
             and self.num_experts <= (limits.max_experts or self.num_experts)
             and self.num_experts % limits.experts_multiple_of == 0
             and self.top_k <= (limits.max_top_k or self.top_k)
@@ -60,9 +63,11 @@ PUBLISHED = tuple(
 
 
 @cache
-def published_for(rules: tuple[GroupRule | None, ...], limits: Limits) -> list[Published]:
-    """Return the published sizes for which a claim with these group ``rules`` has room."""
-    return [sizes for sizes in PUBLISHED if sizes.fits(rules, limits)]
+def published_for(
+    rules: tuple[GroupRule | None, ...], limits: Limits, top_k: Container[int]
+) -> list[Published]:
+    """Return the published sizes for which a claim with these ``rules`` and ``top_k`` has room."""
+    return [sizes for sizes in PUBLISHED if sizes.fits(rules, limits, top_k)]
 
 
 def published_widths(config: RouterConfig) -> tuple[int, ...]:

@@ -120,7 +120,7 @@ def claim_in_words(claim: Claim) -> str:
         permitted = getattr(claim, axis)
         if True in permitted:
             parts.append(words if False not in permitted else f"{words} or none")
-    return ", ".join([*parts, *_precision(claim)])
+    return ", ".join([*parts, *_precision(claim), *_slots(claim)])
 
 
 def _score(claim: Claim) -> str:
@@ -156,6 +156,14 @@ def _weights(claim: Claim) -> list[str]:
         words = []  # they sum to 1 whatever the norm
     scaled = claim.scale is ANY or tuple(claim.scale) != (1.0,)
     return [*words, *(["scaled"] if scaled else [])]
+
+
+def _slots(claim: Claim) -> list[str]:
+    if claim.top_k is ANY:
+        return []
+    if isinstance(claim.top_k, range):
+        return [f"K from {claim.least_top_k} on"]
+    return [f"K = {' or '.join(map(str, claim.top_k))}"]
 
 
 def _norm(rule: Renormalize | None) -> str:
