@@ -33,10 +33,15 @@ SHIPPED = {
     "torch": "moe_routing.implementations.eager:TorchAdapter",
     "scattermoe": "moe_routing.implementations.scattermoe:ScatterMoeAdapter",
     "sonicmoe": "moe_routing.implementations.sonicmoe:SonicMoeAdapter",
+    "torchtitan": "moe_routing.implementations.torchtitan:TorchtitanAdapter",
+    "megatron-core": "moe_routing.implementations.megatron_core:MegatronCoreAdapter",
 }
 """The adapters of this distribution, by name."""
 
-FAMILIES = {"transformers": "moe_routing.implementations.transformers"}
+FAMILIES = {
+    "transformers": "moe_routing.implementations.transformers",
+    "deepspeed": "moe_routing.implementations.deepspeed",
+}
 """The modules that hold many adapters each, by the name that stands for all of them.
 
 ``transformers:qwen3_moe`` is one. A module has ``MEMBERS``, the names of its adapters,

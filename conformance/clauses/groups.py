@@ -30,6 +30,7 @@ _GROUPED = {"groups": (True,), "expert_table": (False,)}
         "group-excludes-better",
         "max-and-sum-disagree",
         "sum-and-max-disagree",
+        "share-keeps-others",
         "one-group-kept",
         "two-groups",
         "eight-groups",

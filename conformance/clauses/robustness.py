@@ -179,6 +179,7 @@ def nan_row_apart(trial: Trial) -> Failure | None:
         "plus-infinity",
         "lost-expert",
         "few-finite-logits",
+        "all-but-first-lost",
         "no-finite-logit",
     ),
     focus=Focus(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -79,6 +80,33 @@ def _best_group_differs(bounds: Bounds, of: int = 1) -> bool:
     best = np.sort(biased.reshape(grouped), axis=2)[:, :, -of:].sum(axis=2)
     kept = bounds.reference.kept[bounds.only_reference][:, :: bounds.config.experts_per_group]
     return bool((~np.take_along_axis(kept, best.argmax(axis=1)[:, None], axis=1)).any())
+
+
+def _share_keeps_others(bounds: Bounds) -> bool:
+    """Tell whether groups ranked by as many experts as each has slots to give might differ."""
+    groups, later = bounds.config.groups, bounds.from_reference
+    if groups is None or groups.kept == groups.count:
+        return False
+    share = bounds.config.top_k // groups.kept
+    if share == 0:  # every group scores 0, and any of them may be kept
+        return bool(bounds.judged.any())
+    sure, _ = certain_groups(later.competing, groups, later.group_format)
+    may = possible_groups(later.competing, groups, later.group_format)
+    shared = replace(groups, top=share)
+    sure_shared, _ = certain_groups(later.competing, shared, later.group_format)
+    may_shared = possible_groups(later.competing, shared, later.group_format)
+    others = (may_shared & ~may) | (sure & ~sure_shared)
+    return bool((others.any(axis=1) & bounds.judged).any())
+
+
+@event(
+    "share-keeps-others",
+    "groups ranked by their best K // kept experts, and others would be kept",
+    _share_keeps_others,
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    yield from table_cases(capabilities, _SUM_WINS, top_k=1, groups=(4, 1))
+    yield from table_cases(capabilities, _SUM_WINS, top_k=2, groups=(4, 1))
 
 
 def _below_fill(bounds: Bounds) -> bool:

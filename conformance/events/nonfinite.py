@@ -89,6 +89,21 @@ _finite("few-finite-logits", "fewer than K finite logits", lambda n, k: (n > 0) 
 _finite("no-finite-logit", "a token whose logits are all -inf", lambda n, k: n == 0)
 
 
+def _all_but_first_lost(bounds: Bounds) -> bool:
+    logits = bounds.reference.logits[:, 1:]
+    lost = np.isneginf(logits) | (bounds.logits.overflows[:, 1:] & (logits < 0.0))
+    return bool(logits.shape[1] and lost.all(axis=1).any())
+
+
+@event("all-but-first-lost", "every logit but expert 0's is -inf", _all_but_first_lost)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    rows = [[1.0, -np.inf, -np.inf, -np.inf], [0.25, -np.inf, -np.inf, -np.inf]]
+    for top_k in (2, 1):
+        yield from table_cases(capabilities, rows, top_k=top_k)
+        for case in table_cases(capabilities, _POSITIVE, top_k=top_k):
+            yield _with_gate_at(case, np.isneginf(rows[0]), -np.inf)
+
+
 def _one_column(slug: str, statement: str, value: float, test: Callable[[Floats], Bools]) -> None:
     """Register an event of one logit of ``value`` beside finite ones, in every row."""
 

@@ -1,0 +1,93 @@
+"""torchtitan's router: the module that its MoE layers build, run as it is."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from moe_routing.implementations.capabilities import ANY, Capabilities, Claim, GroupRule
+from moe_routing.implementations.protocol import BackendMissing
+from moe_routing.implementations.tensors import TorchInputs, torch_inputs
+from moe_routing.reference import Renormalize, RouterConfig, RouterInputs, Routing
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+INSTALL = (
+    "python -m pip install --no-deps torchtitan==0.3.0 spmd_types==0.2.3 "
+    "tyro docstring-parser typeguard tabulate"
+)
+_CLAIM = Claim.plain(
+    score=("softmax", "sigmoid"),
+    groups=(None, GroupRule(top=(2,), fill=(-math.inf,))),
+    renormalize=(None, Renormalize(eps=1e-20)),
+    scale=ANY,
+    selection_bias=("none", "block"),
+    gate_bias=(False, True),
+)
+
+
+class TorchtitanAdapter:
+    """``TokenChoiceTopKRouter``, given the bias that the MoE layer around it keeps.
+
+    It serves DeepSeek-V3, Qwen3, Llama 4 and gpt_oss, and computes in float32 whatever the
+    dtype of its input. It asks ``torch.autocast`` for that, which does not do it on a CPU:
+    there only float32 inputs are claimed.
+    """
+
+    name = "torchtitan"
+    wraps = "torchtitan"
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = device
+        dtypes = {"dtypes": ("float32",)} if device == "cpu" else {}
+        self._capabilities = Capabilities(claims=(_CLAIM,), logits="routed", **dtypes)
+
+    def capabilities(self) -> Capabilities:
+        """Claim what the module's settings offer."""
+        return self._capabilities
+
+    def route(self, config: RouterConfig, inputs: RouterInputs) -> Routing:
+        """Build and run the module. Errors: ``Unsupported``, ``BackendMissing``."""
+        self.capabilities().require(config, inputs)
+        moe = _moe()
+        import torch
+
+        given = torch_inputs(inputs, self.device)
+        router, logits = _router(moe, config, given), []
+        router.gate.register_forward_hook(lambda *heard: logits.append(heard[2]))
+        with torch.no_grad():
+            weights, ids, _ = router(given.hidden[None], given.selection_bias)
+        return Routing(weights=weights[0], expert_ids=ids[0], logits=logits[0][0])
+
+
+def _router(moe: ModuleType, config: RouterConfig, given: TorchInputs) -> Module:
+    """Build the router around the case's gate, as a batch of one sequence."""
+    from torch.nn import Parameter
+
+    groups, (experts, hidden) = config.groups, given.gate_weight.shape
+    router = moe.TokenChoiceTopKRouter.Config(
+        num_experts=config.num_experts,
+        gate=moe.Linear.Config(in_features=hidden, out_features=experts),
+        num_expert_groups=groups and groups.count,
+        num_limited_groups=groups and groups.kept,
+        top_k=config.top_k,
+        score_func=config.score,
+        route_norm=config.renormalize is not None,
+        route_scale=config.scale,
+    ).build()
+    router.gate.weight = Parameter(given.gate_weight, requires_grad=False)
+    if given.gate_bias is not None:
+        router.gate.bias = Parameter(given.gate_bias, requires_grad=False)
+    return router
+
+
+def _moe() -> ModuleType:
+    try:
+        return importlib.import_module("torchtitan.models.common.moe")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "torchtitan":
+            raise BackendMissing(f"torchtitan is not installed: {INSTALL}") from error
+        raise BackendMissing(f"torchtitan needs {error.name}, which is missing: {INSTALL}") from error
