@@ -6,6 +6,7 @@ import importlib
 import math
 import sys
 from dataclasses import replace
+from itertools import product
 from types import ModuleType
 from typing import Any
 
@@ -40,7 +41,8 @@ _CLAIMS = (
 )
 _CAPABILITIES = Capabilities(
     claims=tuple(
-        replace(claim, scores_dtype=("input",), weights_dtype=("input",)) for claim in _CLAIMS
+        replace(claim, scores_dtype=(dtype,), weights_dtype=(dtype,))
+        for claim, dtype in product(_CLAIMS, ("float32", "input"))
     ),
     takes="logits",
 )
@@ -50,9 +52,10 @@ class MegatronCoreAdapter:
     """``topk_routing_with_score_function``: the whole router but for its gate.
 
     The gate (``TopKRouter.gating``) moves its weights to a GPU. Scores and weights are in the
-    dtype of the logits, which the training script chooses (``--moe-router-dtype``). Claimed are
-    softmax before and after top-k (Qwen, Mixtral), softmax limited to devices (DeepSeek-V2),
-    and sigmoid limited to nodes (DeepSeek-V3), normalised from K = 2 on (Llama 4 has K = 1).
+    dtype that it gives the logits: the input's, or float32 by ``--moe-router-dtype fp32``.
+    Claimed are softmax before and after top-k (Qwen, Mixtral), softmax limited to devices
+    (DeepSeek-V2), and sigmoid limited to nodes (DeepSeek-V3), normalised from K = 2 on
+    (Llama 4 has K = 1).
     """
 
     name = "megatron-core"
@@ -72,9 +75,10 @@ class MegatronCoreAdapter:
         import torch
 
         given, groups = torch_inputs(inputs, self.device), config.groups
+        wide = config.scores_dtype == "float32"
         with torch.no_grad():
             probs, routing_map = function(
-                given.logits,
+                given.logits.float() if wide else given.logits,
                 config.top_k,
                 use_pre_softmax=claim.name == "pre",
                 num_groups=groups and groups.count,

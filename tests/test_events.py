@@ -174,6 +174,7 @@ NEAR: dict[str, Case | SharedCase] = {
     # Groups.
     "group-excludes-better": grouped([[2.0, 1.75, 1.5, 1.25, 0.0, 0.0, 0.0, 0.0]], 2, 1),
     "sum-and-max-disagree": grouped([[2.5, -6.0, 2.0, 1.9375, 0.0, 0.0, 0.0, 0.0]], 4, 1),
+    "share-keeps-others": grouped([[2.5, -6.0, 2.25, 1.75, 0.0, 0.0, 0.0, 0.0]], 4, 1),
     "max-and-sum-disagree": grouped([[2.5, 2.0, 1.0, 0.5, 0.0, 0.0, 0.0, 0.0]], 4, 1),
     "kept-score-below-fill": grouped(ladder(1, 8), 4, 1, arrays={"selection_bias": [0.5] * 8}),
     "group-smaller-than-top": grouped(ROWS, 2, 1, top=2),
@@ -181,6 +182,9 @@ NEAR: dict[str, Case | SharedCase] = {
     "all-groups-kept": grouped(ROWS, 1, 1),
     "two-groups": grouped(ROWS, 4, 2),
     "eight-groups": grouped(ladder(1, 16), 4, 2),
+    "fewer-slots-than-groups": grouped(ladder(1, 8), 4, 2),
+    "groups-excluded": grouped(ROWS, 2, 2),
+    "several-groups-kept": grouped(ladder(1, 8), 4, 1),
     "groups-of-one": grouped(ROWS, 2, 1),
     "wide-groups": grouped(ladder(1, 64), 2, 1),
     "one-group-kept": grouped(ROWS, 1, 1),
@@ -201,6 +205,7 @@ NEAR: dict[str, Case | SharedCase] = {
     "lost-expert": biased(ROWS, [0.0, NEVER, 0.0, 0.0]),
     "few-finite-logits": call([[1.0, 2.0, NEVER, NEVER]]),
     "no-finite-logit": call([[NEVER, NEVER, NEVER, 0.0]]),
+    "all-but-first-lost": call([[NEVER, 1.0, NEVER, NEVER]]),
     "nan-logit": call([*ROWS[:1], [np.nan] * 4]),
     "plus-infinity": gated([[1.0, 1.0]], [[np.inf, 0.0], [np.inf, 0.0], [1.0, 0.0]]),
     # Scores.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import random
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -61,6 +62,9 @@ NARROW: dict[str, Any] = {
         )
     ),
     **{name: load_adapter(name).capabilities() for name in SHIPPED},
+    "top-1": Capabilities(claims=(Claim(top_k=(1,)),)),
+    "top-7": Capabilities(claims=(Claim(top_k=(7,)),), limits=Limits(experts_multiple_of=4)),
+    "top-2 or more": Capabilities(claims=(Claim(top_k=range(2, sys.maxsize)),)),
     # Parts that must be there leave no room for an expert table, and the other way round.
     "logits": Capabilities(takes="logits"),
     "bias on the gate": Capabilities(claims=(Claim(score=("sigmoid",), selection_bias=("gate",)),)),

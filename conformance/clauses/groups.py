@@ -31,6 +31,7 @@ _GROUPED = {"groups": (True,), "expert_table": (False,)}
         "max-and-sum-disagree",
         "sum-and-max-disagree",
         "share-keeps-others",
+        "fewer-slots-than-groups",
         "one-group-kept",
         "two-groups",
         "eight-groups",

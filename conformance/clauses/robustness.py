@@ -208,7 +208,7 @@ def infinite_logit(trial: Trial) -> Failure | None:
     "gives one routes to experts that the model excluded.",
     bugs=("M38",),
     narrow={"expert_table": (False,)},
-    events=("any-case",),
+    events=("any-case", "groups-excluded", "several-groups-kept"),
 )
 def rejects_bad_config(trial: Trial) -> Failure | None:
     """A configuration without a right answer is rejected with an exception."""

@@ -88,8 +88,8 @@ def _share_keeps_others(bounds: Bounds) -> bool:
     if groups is None or groups.kept == groups.count:
         return False
     share = bounds.config.top_k // groups.kept
-    if share == 0:  # every group scores 0, and any of them may be kept
-        return bool(bounds.judged.any())
+    if share == 0:
+        return False
     sure, _ = certain_groups(later.competing, groups, later.group_format)
     may = possible_groups(later.competing, groups, later.group_format)
     shared = replace(groups, top=share)
@@ -210,6 +210,29 @@ _counted(
     8,
     (4, 1),
     lambda b: b.config.groups.kept == 1 < b.config.groups.count,
+)
+
+
+_counted(
+    "fewer-slots-than-groups",
+    "fewer experts selected than groups kept, of more",
+    8,
+    (4, 3),
+    lambda b: b.config.top_k < b.config.groups.kept < b.config.groups.count,
+)
+_counted(
+    "groups-excluded",
+    "some of the groups are not kept",
+    8,
+    (4, 1),
+    lambda b: b.config.groups.kept < b.config.groups.count,
+)
+_counted(
+    "several-groups-kept",
+    "two groups or more kept, of more",
+    8,
+    (4, 2),
+    lambda b: 1 < b.config.groups.kept < b.config.groups.count,
 )
 
 

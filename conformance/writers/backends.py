@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -162,7 +163,8 @@ def _slots(claim: Claim) -> list[str]:
     if claim.top_k is ANY:
         return []
     if isinstance(claim.top_k, range):
-        return [f"K from {claim.least_top_k} on"]
+        least, bounded = claim.least_top_k, claim.top_k.stop < sys.maxsize
+        return [f"K = {least} to {claim.top_k[-1]}" if bounded else f"K from {least} on"]
     return [f"K = {' or '.join(map(str, claim.top_k))}"]
 
 
