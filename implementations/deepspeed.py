@@ -8,36 +8,46 @@ from __future__ import annotations
 import importlib
 import math
 import sys
+from collections.abc import Callable
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-from moe_routing.implementations.capabilities import ANY, Capabilities, Claim, GroupRule
-from moe_routing.implementations.protocol import BackendMissing
+from moe_routing.implementations.capabilities import Capabilities
+from moe_routing.implementations.claims import ANY, Claim, GroupRule
+from moe_routing.implementations.protocol import missing
 from moe_routing.implementations.tensors import torch_inputs
 from moe_routing.reference import Renormalize, RouterConfig, RouterInputs, Routing
 
-INSTALL = (
-    "DS_BUILD_OPS=0 python -m pip install --no-deps --no-build-isolation deepspeed==0.19.8 "
-    "hjson msgpack ninja einops py-cpuinfo psutil tqdm pydantic"
-)
+if TYPE_CHECKING:
+    from torch import Tensor
+
+INSTALL = "python -m pip install deepspeed==0.19.8"
 _FLOAT32_EPS = 2.0**-23
+_NOTHING_BY_CHANCE = {
+    "drop_tokens": False,
+    "min_capacity": 0,
+    "use_rts": False,
+    "top2_2nd_expert_sampling": False,
+}
 _GATE = (
     Claim.plain(top_k=(1,)),
     Claim.plain(top_k=range(2, sys.maxsize), renormalize=(Renormalize(floor=_FLOAT32_EPS),)),
 )
-_DEEPSEEK_V2 = Claim.plain(
-    weights_from=("masked_scores",),
-    groups=(GroupRule(top=(1,), fill=(0.0,)),),
-    scale=ANY,
-    logits_dtype=("input",),
-)
-_EP_ROUTER = Claim.plain(
-    score=("softmax", "sigmoid"),
-    groups=(None, GroupRule(top=(1, 2), fill=(-math.inf,))),
-    renormalize=(None, Renormalize(eps=1e-20)),
-    scale=ANY,
-    selection_bias=("none", "gate", "block"),
-    gate_bias=(False, True),
-    logits_dtype=("input",),
+_EP_ROUTER = (
+    Claim.plain(
+        score=("softmax", "sigmoid"),
+        groups=(None, GroupRule(top=(1, 2), fill=(-math.inf,))),
+        renormalize=(None, Renormalize(eps=1e-20)),
+        scale=ANY,
+        selection_bias=("none", "gate", "block"),
+        gate_bias=(False, True),
+        logits_dtype=("float32", "input"),
+    ),
+    Claim.plain(
+        weights_from=("masked_scores",),
+        groups=(GroupRule(top=(1,), fill=(0.0,)),),
+        scale=ANY,
+    ),
 )
 
 MEMBERS = ("topk_gate", "ep_router")
@@ -69,38 +79,38 @@ class TopKGate:
         self._capabilities = Capabilities(claims=_GATE)
 
     def capabilities(self) -> Capabilities:
-        """Claim a softmax in float32, as GShard and Mixtral have it."""
+        """Claim a softmax in float32, as GShard has it."""
         return self._capabilities
 
     def route(self, config: RouterConfig, inputs: RouterInputs) -> Routing:
-        """Build and run the gate. Errors: ``Unsupported``, ``BackendMissing``."""
+        """Run the gate. Errors: ``Unsupported``, ``BackendMissing``."""
+        return self.prepare(config, inputs)()
+
+    def prepare(self, config: RouterConfig, inputs: RouterInputs) -> Callable[[], Routing]:
+        """Build the gate. Errors: as ``route``."""
         self.capabilities().require(config, inputs)
         sharded_moe = _module("sharded_moe")
         import torch
 
-        given = torch_inputs(inputs, self.device)
-        with torch.no_grad(), torch.device("meta"):
-            gate = sharded_moe.TopKGate(
-                inputs.hidden_size,
-                config.num_experts,
-                config.top_k,
-                min_capacity=0,
-                drop_tokens=False,
-                use_rts=False,
-                top2_2nd_expert_sampling=False,
-            )
-        with torch.no_grad():
-            gate.wg.weight = torch.nn.Parameter(given.gate_weight, requires_grad=False)
-            _, _, _, experts, _, weights, _ = gate(given.hidden, sparse_routes=True)
-        return Routing(weights=weights.T.contiguous(), expert_ids=experts.T.contiguous())
+        given, settings = torch_inputs(inputs, self.device), (config.num_experts, config.top_k)
+        with torch.device("meta"):
+            gate = sharded_moe.TopKGate(inputs.hidden_size, *settings, **_NOTHING_BY_CHANCE)
+        _fill(gate.wg, weight=given.gate_weight)
+
+        @torch.no_grad()
+        def routed() -> Routing:
+            _, _, _, ids, _, weights, _ = gate(given.hidden, sparse_routes=True)  # [K, T]
+            return Routing(weights=weights.T.contiguous(), expert_ids=ids.T.contiguous())
+
+        return routed
 
 
 class EpRouter:
     """``TokenChoiceTopKRouter`` of AutoEP, which puts it in place of a model's own router.
 
-    It began as torchtitan's; gate and scores differ in that the gate multiplies in the dtype
-    of its input. A bias on the gate is ``e_score_correction_bias``, one on the block the
-    ``expert_bias`` that balances load.
+    It claims what the models with a preset of AutoEP need (DeepSeek-V2 and V3, Mixtral, Qwen3).
+    A bias on the gate is ``e_score_correction_bias``, one on the block the ``expert_bias``
+    that balances load.
     """
 
     name = "deepspeed:ep_router"
@@ -108,50 +118,70 @@ class EpRouter:
 
     def __init__(self, device: str = "cpu") -> None:
         self.device = device
-        self._capabilities = Capabilities(claims=(_EP_ROUTER, _DEEPSEEK_V2), logits="routed")
+        self._capabilities = Capabilities(claims=_EP_ROUTER, logits="routed")
 
     def capabilities(self) -> Capabilities:
-        """Claim what the module's settings offer."""
+        """Claim what the models need, and what the module's settings offer."""
         return self._capabilities
 
     def route(self, config: RouterConfig, inputs: RouterInputs) -> Routing:
-        """Build and run the module. Errors: ``Unsupported``, ``BackendMissing``."""
+        """Run the module. Errors: ``Unsupported``, ``BackendMissing``."""
+        return self.prepare(config, inputs)()
+
+    def prepare(self, config: RouterConfig, inputs: RouterInputs) -> Callable[[], Routing]:
+        """Build the module. Errors: as ``route``."""
         self.capabilities().require(config, inputs)
         ep_router = _module("ep_router")
         import torch
 
-        given, groups, logits = torch_inputs(inputs, self.device), config.groups, []
+        given, heard = torch_inputs(inputs, self.device), {}
         with torch.device("meta"):
-            router = ep_router.TokenChoiceTopKRouter(
-                dim=inputs.hidden_size,
-                num_experts=config.num_experts,
-                num_expert_groups=groups and groups.count,
-                num_limited_groups=groups and groups.kept,
-                top_k=config.top_k,
-                score_func=config.score,
-                route_norm=config.renormalize is not None,
-                route_scale=config.scale,
-                gate_bias=given.gate_bias is not None,
-                group_score_func="max" if groups and groups.top == 1 else "top2_sum",
-            )
-        for name, tensor in (("weight", given.gate_weight), ("bias", given.gate_bias)):
-            if tensor is not None:
-                setattr(router.gate, name, torch.nn.Parameter(tensor, requires_grad=False))
+            router = ep_router.TokenChoiceTopKRouter(**_settings(config, inputs))
+        _fill(router.gate, weight=given.gate_weight, bias=given.gate_bias)
+        router.gate.register_forward_hook(lambda *call: heard.update(logits=call[2]))
         on_gate = inputs.selection_bias_on == "gate"
         router.e_score_correction_bias = given.selection_bias if on_gate else None
-        router.gate.register_forward_hook(lambda *heard: logits.append(heard[2]))
-        with torch.no_grad():
-            weights, ids, _ = router(given.hidden, None if on_gate else given.selection_bias)
-        return Routing(weights=weights, expert_ids=ids, logits=logits[0])
+        expert_bias = None if on_gate else given.selection_bias
+
+        @torch.no_grad()
+        def routed() -> Routing:
+            weights, ids, _ = router(given.hidden, expert_bias)
+            return Routing(weights=weights, expert_ids=ids, **heard)
+
+        return routed
 
 
 topk_gate, ep_router = TopKGate, EpRouter
+
+
+def _settings(config: RouterConfig, inputs: RouterInputs) -> dict[str, Any]:
+    """Return the settings of AutoEP's router for ``config``."""
+    groups = config.groups
+    return {
+        "dim": inputs.hidden_size,
+        "num_experts": config.num_experts,
+        "num_expert_groups": groups and groups.count,
+        "num_limited_groups": groups and groups.kept,
+        "top_k": config.top_k,
+        "score_func": config.score,
+        "route_norm": config.renormalize is not None,
+        "route_scale": config.scale,
+        "gate_bias": inputs.gate_bias is not None,
+        "group_score_func": "max" if groups and groups.top == 1 else "top2_sum",
+    }
+
+
+def _fill(linear: Any, **tensors: Tensor | None) -> None:
+    """Put the case's tensors in the place of a layer's parameters."""
+    from torch.nn import Parameter
+
+    for name, tensor in tensors.items():
+        if tensor is not None:
+            setattr(linear, name, Parameter(tensor, requires_grad=False))
 
 
 def _module(name: str) -> ModuleType:
     try:
         return importlib.import_module(f"deepspeed.moe.{name}")
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "deepspeed":
-            raise BackendMissing(f"deepspeed is not installed: {INSTALL}") from error
-        raise BackendMissing(f"deepspeed needs {error.name}, which is missing: {INSTALL}") from error
+        raise missing("deepspeed", "deepspeed", error, INSTALL) from error

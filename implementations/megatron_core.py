@@ -5,18 +5,20 @@ from __future__ import annotations
 import importlib
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from types import ModuleType
 from typing import Any
 
-from moe_routing.implementations.capabilities import ANY, Capabilities, Claim, GroupRule
+from moe_routing.implementations.capabilities import Capabilities
+from moe_routing.implementations.claims import ANY, Claim, GroupRule
 from moe_routing.implementations.layouts import RoutingMap
-from moe_routing.implementations.protocol import BackendMissing
+from moe_routing.implementations.protocol import missing
 from moe_routing.implementations.tensors import torch_inputs
 from moe_routing.reference import Renormalize, RouterConfig, RouterInputs
 
-INSTALL = "python -m pip install --no-deps megatron-core==0.16.1"
+INSTALL = "python -m pip install megatron-core==0.16.1 tqdm"
 _FROM_TWO = range(2, sys.maxsize)
 _NODES = GroupRule(top=(2,), fill=(-math.inf,))
 _DEVICES = GroupRule(top=(1,), fill=(0.0,))
@@ -33,9 +35,7 @@ _SIGMOID: dict[str, Any] = {
 _CLAIMS = (
     Claim.plain(groups=(None, _NODES), **_PRE),
     Claim.plain(groups=(_DEVICES,), weights_from=("masked_scores",), **_PRE),
-    Claim.plain(
-        name="post", score=("identity",), weights_from=("softmax_of_selected",), scale=ANY
-    ),
+    Claim.plain(name="post", score=("identity",), weights_from=("softmax_of_selected",), scale=ANY),
     Claim.plain(top_k=(1,), **_SIGMOID),
     Claim.plain(top_k=_FROM_TWO, renormalize=(Renormalize(eps=1e-20),), **_SIGMOID),
 )
@@ -70,32 +70,39 @@ class MegatronCoreAdapter:
 
     def route(self, config: RouterConfig, inputs: RouterInputs) -> RoutingMap:
         """Call the function. Errors: ``Unsupported``, ``BackendMissing``."""
-        claim = self.capabilities().require(config, inputs)
+        return self.prepare(config, inputs)()
+
+    def prepare(self, config: RouterConfig, inputs: RouterInputs) -> Callable[[], RoutingMap]:
+        """Lay out the logits and spell the settings of a call. Errors: as ``route``."""
+        settings = _settings(self.capabilities().require(config, inputs).name, config)
         function = _moe_utils().topk_routing_with_score_function
         import torch
 
-        given, groups = torch_inputs(inputs, self.device), config.groups
-        wide = config.scores_dtype == "float32"
-        with torch.no_grad():
-            probs, routing_map = function(
-                given.logits.float() if wide else given.logits,
-                config.top_k,
-                use_pre_softmax=claim.name == "pre",
-                num_groups=groups and groups.count,
-                group_topk=groups and groups.kept,
-                scaling_factor=config.scale,
-                score_function="sigmoid" if claim.name == "sigmoid" else "softmax",
-                expert_bias=given.selection_bias,
-            )
-        return RoutingMap(probs=probs, routing_map=routing_map)
+        given = torch_inputs(inputs, self.device)
+        logits = given.logits.float() if config.scores_dtype == "float32" else given.logits
+
+        @torch.no_grad()
+        def routed() -> RoutingMap:
+            answer = function(logits, config.top_k, expert_bias=given.selection_bias, **settings)
+            return RoutingMap(probs=answer[0], routing_map=answer[1])
+
+        return routed
+
+
+def _settings(name: str, config: RouterConfig) -> dict[str, Any]:
+    """Return the function's settings for ``config`` under the claim of this ``name``."""
+    groups = config.groups
+    return {
+        "use_pre_softmax": name == "pre",
+        "num_groups": groups and groups.count,
+        "group_topk": groups and groups.kept,
+        "scaling_factor": config.scale,
+        "score_function": "sigmoid" if name == "sigmoid" else "softmax",
+    }
 
 
 def _moe_utils() -> ModuleType:
     try:
         return importlib.import_module("megatron.core.transformer.moe.moe_utils")
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "megatron":
-            raise BackendMissing(f"megatron-core is not installed: {INSTALL}") from error
-        raise BackendMissing(
-            f"megatron-core needs {error.name}, which is missing: python -m pip install {error.name}"
-        ) from error
+        raise missing("megatron-core", "megatron", error, INSTALL) from error

@@ -34,6 +34,14 @@ class BackendLost(Exception):
         return BackendLost, (str(self), self.status)
 
 
+def missing(package: str, root: str, error: ModuleNotFoundError, install: str) -> BackendMissing:
+    """Return what to raise where importing ``package``, whose modules lie in ``root``, failed."""
+    lacking = (error.name or "a module").partition(".")[0]
+    if lacking == root:
+        return BackendMissing(f"{package} is not installed: {install}")
+    return BackendMissing(f"{package} needs {lacking}, which is missing: {install}")
+
+
 @runtime_checkable
 class Adapter(Protocol):
     """One backend, as the suite sees it.

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import importlib
 import math
+from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from moe_routing.implementations.capabilities import ANY, Capabilities, Claim, GroupRule
-from moe_routing.implementations.protocol import BackendMissing
+from moe_routing.implementations.capabilities import Capabilities
+from moe_routing.implementations.claims import ANY, Claim, GroupRule
+from moe_routing.implementations.protocol import missing
 from moe_routing.implementations.tensors import TorchInputs, torch_inputs
 from moe_routing.reference import Renormalize, RouterConfig, RouterInputs, Routing
+from moe_routing.reference.formats import INPUT_FORMATS
 
 if TYPE_CHECKING:
     from torch.nn import Module
 
 INSTALL = (
-    "python -m pip install --no-deps torchtitan==0.3.0 spmd_types==0.2.3 "
-    "tyro docstring-parser typeguard tabulate"
+    "python -m pip install --no-deps torchtitan==0.3.0 spmd_types==0.2.3 tyro docstring-parser tqdm"
 )
 _CLAIM = Claim.plain(
     score=("softmax", "sigmoid"),
@@ -42,29 +44,37 @@ class TorchtitanAdapter:
 
     def __init__(self, device: str = "cpu") -> None:
         self.device = device
-        dtypes = {"dtypes": ("float32",)} if device == "cpu" else {}
-        self._capabilities = Capabilities(claims=(_CLAIM,), logits="routed", **dtypes)
+        dtypes = ("float32",) if device == "cpu" else tuple(INPUT_FORMATS)
+        self._capabilities = Capabilities(claims=(_CLAIM,), logits="routed", dtypes=dtypes)
 
     def capabilities(self) -> Capabilities:
         """Claim what the module's settings offer."""
         return self._capabilities
 
     def route(self, config: RouterConfig, inputs: RouterInputs) -> Routing:
-        """Build and run the module. Errors: ``Unsupported``, ``BackendMissing``."""
+        """Run the module. Errors: ``Unsupported``, ``BackendMissing``."""
+        return self.prepare(config, inputs)()
+
+    def prepare(self, config: RouterConfig, inputs: RouterInputs) -> Callable[[], Routing]:
+        """Build the module for one sequence. Errors: as ``route``."""
         self.capabilities().require(config, inputs)
         moe = _moe()
         import torch
 
         given = torch_inputs(inputs, self.device)
-        router, logits = _router(moe, config, given), []
-        router.gate.register_forward_hook(lambda *heard: logits.append(heard[2]))
-        with torch.no_grad():
+        router, heard = _router(moe, config, given), {}
+        router.gate.register_forward_hook(lambda *call: heard.update(logits=call[2][0]))
+
+        @torch.no_grad()
+        def routed() -> Routing:
             weights, ids, _ = router(given.hidden[None], given.selection_bias)
-        return Routing(weights=weights[0], expert_ids=ids[0], logits=logits[0][0])
+            return Routing(weights=weights[0], expert_ids=ids[0], **heard)
+
+        return routed
 
 
 def _router(moe: ModuleType, config: RouterConfig, given: TorchInputs) -> Module:
-    """Build the router around the case's gate, as a batch of one sequence."""
+    """Build the router around the case's gate, with the case's settings."""
     from torch.nn import Parameter
 
     groups, (experts, hidden) = config.groups, given.gate_weight.shape
@@ -88,6 +98,4 @@ def _moe() -> ModuleType:
     try:
         return importlib.import_module("torchtitan.models.common.moe")
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "torchtitan":
-            raise BackendMissing(f"torchtitan is not installed: {INSTALL}") from error
-        raise BackendMissing(f"torchtitan needs {error.name}, which is missing: {INSTALL}") from error
+        raise missing("torchtitan", "torchtitan", error, INSTALL) from error
