@@ -22,7 +22,7 @@ FOLDERS = ("reference", "implementations", "conformance")
 SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 OTHERS = sorted(p for name in ("tests", "benchmarks", "docs") for p in (ROOT / name).rglob("*.py"))
 PYTHON = [*SOURCES, *OTHERS, ROOT / "conftest.py"]
-BACKENDS = r"scattermoe|sonicmoe|megatron|axolotl|torchtitan"
+BACKENDS = r"scattermoe|sonicmoe|megatron|axolotl|torchtitan|deepspeed"
 OURS = "moe_routing"
 
 pytestmark = pytest.mark.skipif(
@@ -113,7 +113,7 @@ def test_the_suite_names_no_backend_and_starts_without_torch(path: Path) -> None
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_backends_and_frameworks_are_imported_inside_functions(path: Path) -> None:
     for name, line in imports(path, at_start=True):
-        heavy = within(name, "torch", "triton", "axolotl", "transformers")
+        heavy = within(name, "torch", "triton", "axolotl", "transformers", "megatron", "deepspeed")
         assert not heavy, f"{name_of(path)}:{line} imports {name} when it is imported"
 
 
