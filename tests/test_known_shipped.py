@@ -21,9 +21,21 @@ from moe_routing.implementations import Adapter, Capabilities, expand, load_adap
 LISTS = {path.stem: load_known(path) for path in shipped_known()}
 SHIPPED = [entry for entries in LISTS.values() for entry in entries]
 WHOLE = ("reference", "torch")
-BACKENDS = {"axolotl": ("scattermoe", "sonicmoe"), "transformers": tuple(expand("transformers"))}
+BACKENDS = {
+    "axolotl": ("scattermoe", "sonicmoe"),
+    "transformers": tuple(expand("transformers")),
+    "megatron-core": ("megatron-core",),
+    "torchtitan": ("torchtitan",),
+    "deepspeed": tuple(expand("deepspeed")),
+}
 """The adapters that each list is about."""
-NEEDS = {"axolotl": ("axolotl", "torch", "triton"), "transformers": ("transformers", "torch")}
+NEEDS = {
+    "axolotl": ("axolotl", "torch", "triton"),
+    "transformers": ("transformers", "torch"),
+    "megatron-core": ("megatron", "torch"),
+    "torchtitan": ("torchtitan", "torch"),
+    "deepspeed": ("deepspeed", "torch"),
+}
 """The packages that they run."""
 
 every_entry = pytest.mark.parametrize(
@@ -100,10 +112,13 @@ class TestShippedLists:
                 assert broken or not listed, f"{known.id} is gone from {name}: remove it"
                 assert listed or not broken, f"{name} does it as well: list it"
 
-    @pytest.mark.parametrize("name", BACKENDS["axolotl"])
-    def test_the_lists_make_their_clauses_known(self, name: str) -> None:
-        need("axolotl")
-        for id_ in sorted({known.clause for known in LISTS["axolotl"]}):
+    @pytest.mark.parametrize(
+        ("stem", "name"),
+        [(stem, name) for stem in BACKENDS if stem != "transformers" for name in BACKENDS[stem]],
+    )
+    def test_the_lists_make_their_clauses_known(self, stem: str, name: str) -> None:
+        need(stem)
+        for id_ in sorted({known.clause for known in LISTS[stem]}):
             plan = Plan(clauses=[CLAUSES[id_]], max_examples=3, known=SHIPPED)
             result = check_clause(adapter(name), CLAUSES[id_], plan)
             listed = any(known.clause == id_ and name in known.adapters for known in SHIPPED)

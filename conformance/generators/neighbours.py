@@ -23,6 +23,7 @@ from moe_routing.reference.formats import INPUT_FORMATS
 from moe_routing.reference.inputs import BIAS_ON
 
 _FIELDS: dict[str, Callable[[RouterConfig], tuple[Any, ...]]] = {
+    "top_k": lambda c: (c.top_k - 1, c.top_k + 1),
     "score": lambda c: SCORES,
     "weights_from": lambda c: WEIGHTS_FROM,
     "groups": lambda c: (None, *_groups(c)),
