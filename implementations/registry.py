@@ -48,6 +48,14 @@ FAMILIES = {
 ``OUT_OF_SCOPE``, why there is none for some others, and each adapter as an attribute.
 """
 
+UNSERVED = {
+    "scattermoe-upstream": "the kernels of shawntan/scattermoe have no router: they are given "
+    "expert ids and weights",
+    "sonic-moe": "its router is a fused kernel for Hopper and Blackwell GPUs that wants "
+    "torch 2.9 or older",
+}
+"""Why there is no adapter for some packages, by the name that it would have."""
+
 
 class AdapterError(Exception):
     """An adapter could not be found, imported or built; the message says the mend."""
@@ -65,12 +73,13 @@ def registered() -> dict[str, str]:
 
 
 def out_of_scope() -> dict[str, str]:
-    """Return why there is no adapter for some routers of a family, by the name it would have."""
-    return {
+    """Return why there is no adapter for some routers, by the name that it would have."""
+    members = {
         f"{family}:{name}": reason
         for family, module in FAMILIES.items()
         for name, reason in importlib.import_module(module).OUT_OF_SCOPE.items()
     }
+    return {**members, **UNSERVED}
 
 
 def expand(reference: str) -> list[str]:
@@ -112,6 +121,8 @@ def find_adapter(reference: str) -> tuple[str, str]:
 
     Errors: ``AdapterError`` for a name that is not registered, or a file that is not there.
     """
+    if reference in UNSERVED:
+        raise AdapterError(f"{reference} is out of scope: {UNSERVED[reference]}")
     family, _, member = reference.partition(":")
     if family == PROCESS:
         return family, _command(member)

@@ -182,7 +182,8 @@ class TestNames:
         assert "\n" not in str(error.value)
 
     def test_the_reasons_are_listed_by_name(self) -> None:
-        assert set(out_of_scope()) == {f"transformers:{each.name}" for each in UNSERVED}
+        family = {name for name in out_of_scope() if name.startswith("transformers:")}
+        assert family == {f"transformers:{each.name}" for each in UNSERVED}
         assert not set(out_of_scope()) & set(registered())
 
     def test_check_takes_a_glob(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
