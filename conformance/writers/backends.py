@@ -57,7 +57,7 @@ def backends_table(
         claims = capabilities_in_words(each.capabilities)
         cells = [column.get(each.name, "") for column in found.values()]
         lines.append(_row(f"`{each.name}`", each.wraps, claims, *cells))
-    lines += ["", "## Out of scope", "", "Routers that the pipeline cannot express:", ""]
+    lines += ["", "## Out of scope", "", "Routers without an adapter, and why:", ""]
     lines += [f"- `{name}`: {reason}" for name, reason in unserved.items()]
     return "\n".join(lines) + "\n"
 
