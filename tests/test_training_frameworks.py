@@ -43,7 +43,7 @@ MODULES = {
 KNOWN = [entry for path in shipped_known() for entry in load_known(path)]
 BAD = ("groups.ragged-rejected", "robustness.rejects-bad-config")
 
-DEEPSEEK_V3 = "deepseek_v3 deepseek_v32 kimi_k2 kimi_k25 kimi_linear glm4_moe glm4_moe_lite".split()
+DEEPSEEK_V3 = ["deepseek_v3", "deepseek_v32", "kimi_k2", "kimi_k25", "kimi_linear", "glm4_moe", "glm4_moe_lite"]
 NODES = [*DEEPSEEK_V3, "glm4v_moe_text", "glm_moe_dsa", "dots1", "bailing_hybrid", "nemotron_h"]
 PLAIN = ["qwen2_moe", "olmoe", "flex_olmo", "jamba"]
 SERVES = {
