@@ -55,10 +55,10 @@ class TestPlain:
         config = RouterConfig(num_experts=4, top_k=2, score="sigmoid", scale=7.0)
         assert claim.refusals(config, INPUTS) == []
 
-    def test_leaves_no_axis_but_precision_open(self) -> None:
+    def test_leaves_no_axis_but_sizes_and_precision_open(self) -> None:
         plain, whole = Claim.plain(), Claim()
         opened = {f.name for f in fields(Claim) if getattr(plain, f.name) == getattr(whole, f.name)}
-        assert opened == {"name", "logits_dtype", "scores_dtype", "weights_dtype"}
+        assert opened == {"name", "top_k", "logits_dtype", "scores_dtype", "weights_dtype"}
 
     def test_refuses_an_axis_that_is_not_there(self) -> None:
         with pytest.raises(TypeError, match="softcap"):

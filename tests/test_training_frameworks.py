@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, assume, given, seed, settings
 from moe_routing.conformance import Divergence, load_known
 from moe_routing.conformance.case import Case
 from moe_routing.conformance.failure import first_failure
-from moe_routing.conformance.generators import routing_cases
+from moe_routing.conformance.generators.strategies import routing_cases
 from moe_routing.conformance.trial import Trial
 from moe_routing.implementations import (
     Adapter,
