@@ -108,10 +108,11 @@ def to_numpy(name: str, value: Any) -> npt.NDArray[Any]:
     """Copy a native array to NumPy: off its graph, off its device, bfloat16 as float32."""
     try:
         if hasattr(value, "detach"):
-            value = value.detach().cpu()
-            if "bfloat16" in str(value.dtype):
-                value = value.float()
-            return np.array(value.numpy())
+            native = value.detach()
+            host = native.cpu()
+            if "bfloat16" in str(host.dtype):
+                host = host.float()
+            return np.array(host.numpy(), copy=host is native)  # else it is a copy already
         array = np.array(value)
         foreign = array.dtype.kind not in "biuf"  # as NumPy sees the bfloat16 of other libraries
         return array.astype(np.float32) if foreign and array.dtype.name == "bfloat16" else array
