@@ -57,8 +57,13 @@ def content(case: Case | SharedCase) -> dict[str, Any]:
         for name, array in case.inputs.arrays().items()
     }
     place = getattr(case.inputs, "selection_bias_on", None)
-    return {"config": config, "arrays": arrays, "dtype": case.inputs.dtype, "place": place,
-            "recipe": case.recipe}
+    return {
+        "config": config,
+        "arrays": arrays,
+        "dtype": case.inputs.dtype,
+        "place": place,
+        "recipe": case.recipe,
+    }
 
 
 def digest(case: Case | SharedCase) -> str:
@@ -178,8 +183,9 @@ def test_a_configuration_comes_back_unchecked_and_equal(
 def test_parts_that_no_check_would_pass_come_back(tmp_path: Path) -> None:
     groups = object.__new__(Groups)
     vars(groups).update(count=2, kept=5, top=0, fill=np.nan)
-    case = Case(config=RouterConfig.unchecked(num_experts=4, top_k=2, groups=groups),
-                inputs=inputs())
+    case = Case(
+        config=RouterConfig.unchecked(num_experts=4, top_k=2, groups=groups), inputs=inputs()
+    )
     assert repr(returned(case, tmp_path).config) == repr(case.config)
 
 

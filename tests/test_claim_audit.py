@@ -133,6 +133,14 @@ def test_neighbours_are_valid_calls_beside_the_claimed_one(name: str) -> None:
         assert len(refusals) <= 1, f"{refusals} is more than one step from {claim}"
 
 
+@pytest.mark.parametrize("limit", ["max_tokens", "max_experts", "max_top_k"])
+def test_no_case_is_made_beyond_a_limit_that_only_an_index_has(limit: str) -> None:
+    (case, *_) = table_cases(CLAIMED["plain"], ROWS, top_k=2)
+    within = len(list(neighbours(case, Limits())))
+    assert len(list(neighbours(case, Limits(**{limit: 300})))) == within + 1
+    assert len(list(neighbours(case, Limits(**{limit: 2**40})))) == within
+
+
 def test_a_backend_that_claims_the_whole_specification_has_nothing_to_refuse() -> None:
     found = result(load_adapter("reference"))
     assert (found.status, found.message) == (

@@ -124,8 +124,13 @@ class TestSelection:
 
     def test_globs_add_up_and_nothing_comes_twice(self) -> None:
         ids = [each.id for each in select_clauses(["weights.s*", "*.match", "weights.sum"])]
-        assert ids == ["logits.match", "scores.match", "weights.match", "weights.sum",
-                       "weights.scale"]
+        assert ids == [
+            "logits.match",
+            "scores.match",
+            "weights.match",
+            "weights.sum",
+            "weights.scale",
+        ]
 
     def test_a_glob_that_matches_nothing_suggests_the_nearest(self) -> None:
         with pytest.raises(NoSuchClause, match=r"did you mean groups\.kept-only"):
@@ -164,8 +169,11 @@ def test_a_right_router_passes_every_clause(
     monkeypatch.chdir(tmp_path)
     code = main(["check", name, f"--max-examples={examples}", "--json=report.json"])
     (adapter,) = json.loads(Path("report.json").read_text())["adapters"]
-    red = {each["id"]: each["message"] for each in adapter["clauses"]
-           if each["status"] not in ("pass", "unsupported")}
+    red = {
+        each["id"]: each["message"]
+        for each in adapter["clauses"]
+        if each["status"] not in ("pass", "unsupported")
+    }
     assert code == 0, red
     assert len(adapter["clauses"]) == len(CLAUSES)
     idle = {each["id"] for each in adapter["clauses"] if each["status"] == "unsupported"}

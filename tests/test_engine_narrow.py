@@ -41,6 +41,7 @@ NARROW: dict[str, Capabilities] = {
     "order 2": claiming(renormalize=(Renormalize(order=2.0),)),
 }
 
+
 class Router:
     """A right router that holds every call against its claims; ``off`` is added to weights."""
 
@@ -93,16 +94,38 @@ def test_a_wrong_router_is_caught_however_little_it_claims(name: str) -> None:
 
 
 # What a narrow backend cannot be shown, exactly: everything else has to be constructed.
-STRIDES = {"strided-input", "transposed-hidden", "spaced-hidden", "transposed-gate", "spaced-gate",
-           "spaced-bias"}
+STRIDES = {
+    "strided-input",
+    "transposed-hidden",
+    "spaced-hidden",
+    "transposed-gate",
+    "spaced-gate",
+    "spaced-bias",
+}
 UNREACHABLE: dict[str, set[str]] = {
     "logits": {"published-width", "delta-decides", "gate-bias-decides", "infinite-logit"},
     "rows": STRIDES,
-    "E in eights": {"experts:5", "experts:60", "published:7-experts-top-5",
-                    "published:60-experts-top-4"},
-    "T to 16": {"batch:17", "batch:45", "batch:63", "batch:256", "batch:257", "batch-above-16",
-                "batch-above-256", "batch-above-2048", "batch-above-50000", "ragged-batch",
-                "ragged-routes", "routes-above-65535", "bulk-of-many-experts"},
+    "E in eights": {
+        "experts:5",
+        "experts:60",
+        "published:7-experts-top-5",
+        "published:60-experts-top-4",
+    },
+    "T to 16": {
+        "batch:17",
+        "batch:45",
+        "batch:63",
+        "batch:256",
+        "batch:257",
+        "batch-above-16",
+        "batch-above-256",
+        "batch-above-2048",
+        "batch-above-50000",
+        "ragged-batch",
+        "ragged-routes",
+        "routes-above-65535",
+        "bulk-of-many-experts",
+    },
     "linear bias": set(),
 }
 

@@ -34,8 +34,22 @@ def shows(slug: str, case: Case | SharedCase, capabilities: Capabilities) -> boo
     return EVENTS[slug].occurs(facts_of(case, capabilities))
 
 
-LARGE = ("winner", "batch", "ragged", "routes", "tokens-equal", "top-k", "odd-top-k", "experts",
-         "published", "preset", "close-call", "wide", "eight", "bulk")
+LARGE = (
+    "winner",
+    "batch",
+    "ragged",
+    "routes",
+    "tokens-equal",
+    "top-k",
+    "odd-top-k",
+    "experts",
+    "published",
+    "preset",
+    "close-call",
+    "wide",
+    "eight",
+    "bulk",
+)
 
 
 @pytest.mark.parametrize("slug", [slug for slug in EVENTS if slug != NOWHERE_OUTSIDE])

@@ -109,8 +109,9 @@ def test_a_drawn_case_is_claimed_by_what_it_is_drawn_from(capabilities: Capabili
 
 @pytest.mark.parametrize("path", GENERATORS, ids=lambda path: path.stem)
 def test_nothing_is_drawn_by_rejection(path: Path) -> None:
-    calls = [node.func for node in ast.walk(ast.parse(path.read_text()))
-             if isinstance(node, ast.Call)]
+    calls = [
+        node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)
+    ]
     names = {getattr(func, "attr", getattr(func, "id", None)) for func in calls}
     assert not names & {"filter", "assume", "reject"}, f"{path.name} should draw from the claims"
 
@@ -156,14 +157,17 @@ REACHED: dict[str, Callable[[Case], bool]] = {
     "E is no power of two": lambda c: c.config.num_experts & (c.config.num_experts - 1) > 0,
     "published sizes and H": lambda c: c.inputs.hidden_size in published_widths(c.config),
     "groups": lambda c: c.config.groups is not None and c.config.groups.count > 1,
-    "all groups kept": lambda c: c.config.groups is not None
-    and c.config.groups.kept == c.config.groups.count > 1,
+    "all groups kept": lambda c: (
+        c.config.groups is not None and c.config.groups.kept == c.config.groups.count > 1
+    ),
     "strided": lambda c: not c.inputs.hidden.flags.c_contiguous,
     "bias": lambda c: c.inputs.selection_bias is not None and c.inputs.selection_bias.any(),
-    "masked bias": lambda c: c.inputs.selection_bias is not None
-    and bool(np.isneginf(c.inputs.selection_bias).any()),
-    "lost experts": lambda c: c.inputs.gate_bias is not None
-    and bool(np.isneginf(c.inputs.gate_bias).any()),
+    "masked bias": lambda c: (
+        c.inputs.selection_bias is not None and bool(np.isneginf(c.inputs.selection_bias).any())
+    ),
+    "lost experts": lambda c: (
+        c.inputs.gate_bias is not None and bool(np.isneginf(c.inputs.gate_bias).any())
+    ),
     "transposed gate": lambda c: c.inputs.gate_weight.strides[0] < c.inputs.gate_weight.strides[1],
     "gate bias": lambda c: c.inputs.gate_bias is not None,
     "delta": lambda c: c.inputs.gate_delta is not None,
@@ -240,8 +244,11 @@ def test_shared_expert_cases_are_of_the_kinds_asked_for() -> None:
 
     strategy = shared_expert_cases(("bfloat16",), kinds=("mlp", "none"), gated=(False, True))
     drawn(strategy, ask, examples=60)
-    assert set(seen) <= {("mlp", False, "bfloat16"), ("mlp", True, "bfloat16"),
-                         ("none", False, "bfloat16")}
+    assert set(seen) <= {
+        ("mlp", False, "bfloat16"),
+        ("mlp", True, "bfloat16"),
+        ("none", False, "bfloat16"),
+    }
     assert len(seen) == 3
 
 

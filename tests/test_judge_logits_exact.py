@@ -20,11 +20,14 @@ from gates import (
 )
 
 from moe_routing.conformance.judge.exactness import lowest_bit
+from moe_routing.conformance.judge.in_force import in_force
 from moe_routing.implementations import Numerics
-from moe_routing.reference import RmsNorm, RouterInputs
+from moe_routing.reference import RmsNorm, RouterConfig, RouterInputs
 from moe_routing.reference.formats import FLOAT32, INPUT_FORMATS, FloatFormat
 
 torch = pytest.importorskip("torch")
+
+CONFIG = RouterConfig(num_experts=1, top_k=1)
 
 
 def lattice(dtype: str, terms: tuple[str, ...] = (), size: int = 4096) -> RouterInputs:
@@ -107,6 +110,31 @@ def test_tf32_products_are_right_only_where_declared(size: int) -> None:
     got = matmul(cut_to_tf32(inputs.hidden), cut_to_tf32(inputs.gate_weight), "torch")
     assert_permitted(bounds_of(inputs, Numerics(multiply="tf32")), got, "declared tf32")
     assert_refused(bounds_of(inputs), got, "undeclared tf32")
+
+
+@pytest.mark.parametrize(("entry", "delta"), [(1.0, 2.0**-12), (0.75, 0.5 + 2.0**-11)])
+def test_a_gate_and_its_delta_may_be_added_before_tf32_cuts_them(
+    entry: float, delta: float
+) -> None:
+    # each of the two has no more bits than tf32 holds, and their sum has
+    inputs = made("float32", [[1.0]], [[entry]], gate_delta=np.array([[delta]]))
+    declared = Numerics(multiply="tf32")
+    assert in_force(CONFIG, inputs, declared) == declared, "what the sum loses is not seen"
+    got = cut_to_tf32(inputs.gate_weight + inputs.gate_delta)
+    assert got != entry + delta, "the sum loses nothing: this test saw nothing"
+    assert_permitted(bounds_of(inputs, declared), got, "declared tf32 of the sum")
+    assert_permitted(bounds_of(inputs, declared), np.array([[entry + delta]]), "tf32 of each")
+    assert_refused(bounds_of(inputs, declared), np.array([[entry]]) * 0.99, "another number")
+    assert_refused(bounds_of(inputs), got, "undeclared tf32")
+
+
+def test_a_gate_and_its_delta_may_be_added_before_subnormals_are_flushed() -> None:
+    entry, delta = 1.5 * FLOAT32.tiny, -FLOAT32.tiny
+    inputs = made("float32", [[1 / FLOAT32.tiny]], [[entry]], gate_delta=np.array([[delta]]))
+    declared = Numerics(flush_subnormals=True)
+    assert in_force(CONFIG, inputs, declared) == declared, "what the sum loses is not seen"
+    assert_permitted(bounds_of(inputs, declared), np.zeros((1, 1)), "a flushed sum")
+    assert_refused(bounds_of(inputs), np.zeros((1, 1)), "undeclared flushing")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -41,8 +41,16 @@ def test_every_exception_is_an_event_with_a_reason() -> None:
 
 def test_what_a_clause_looks_for_it_finds_at_least_as_often_as_others() -> None:
     """Singled out: the clauses whose focus is one condition."""
-    for slug in ("empty-batch", "one-token", "zero-bias", "one-group", "all-groups-kept",
-                 "group-smaller-than-top", "all-experts-selected", "lost-expert"):
+    for slug in (
+        "empty-batch",
+        "one-token",
+        "zero-bias",
+        "one-group",
+        "all-groups-kept",
+        "group-smaller-than-top",
+        "all-experts-selected",
+        "lost-expert",
+    ):
         assert shares()[slug].in_its_clauses > shares()[slug].anywhere, slug
 
 

@@ -30,8 +30,6 @@ from moe_routing.implementations import Capabilities, Limits
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
-    from moe_routing.conformance.case import Case
-
 
 @clause(
     "robustness.answers",

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from moe_routing.conformance.case import Case
 from moe_routing.conformance.generators import axes
+from moe_routing.conformance.generators.choices import GATE_BUDGET
 from moe_routing.conformance.generators.construct import take_tokens, with_inputs
 from moe_routing.implementations import Limits
 from moe_routing.reference import Groups, RmsNorm, RouterConfig, check_inputs
@@ -121,16 +122,20 @@ def _other_dtypes(case: Case) -> Iterator[Case]:
 
 
 def _beyond(case: Case, limits: Limits) -> Iterator[Case]:
-    """Yield the call just beyond each of the limits, within the others where that can be."""
+    """Yield the call just beyond each of the limits, within the others where that can be.
+
+    A limit may be as large as an index: what is beyond the numbers of any case is not asked.
+    """
     tokens, step = case.inputs.num_tokens, limits.experts_multiple_of
-    if limits.max_tokens and tokens:
+    most = GATE_BUDGET // max(case.config.num_experts, case.inputs.hidden_size)
+    if limits.max_tokens and tokens > 0 and limits.max_tokens < most:
         yield take_tokens(case, np.arange(limits.max_tokens + 1) % tokens)
+    most = GATE_BUDGET // max(1, tokens, case.inputs.hidden_size)
     if step > 1:
         yield from _valid(lambda: _with_experts(case, case.config.num_experts + 1))
-    if limits.max_experts:
-        more = (limits.max_experts // step + 1) * step
+    if limits.max_experts and (more := (limits.max_experts // step + 1) * step) <= most:
         yield from _valid(lambda: _with_experts(case, more))
-    if limits.max_top_k:
+    if limits.max_top_k and limits.max_top_k + step <= most:
         yield from _valid(lambda: _with_top_k(case, limits.max_top_k + 1, step))
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from moe_routing.conformance.judge.operands import merged
 from moe_routing.implementations import Numerics
 from moe_routing.reference import RouterConfig, RouterInputs
 from moe_routing.reference.formats import FLOAT32
@@ -47,10 +48,10 @@ def _loses(
     config: RouterConfig, inputs: RouterInputs, lost: Callable[[Matrix], npt.NDArray[np.bool_]]
 ) -> bool:
     """Tell whether any operand of the gate's products has a number that is ``lost``."""
-    operands = (inputs.hidden, inputs.gate_weight, inputs.gate_delta)
-    return config.input_norm is not None or any(
-        bool(lost(each).any()) for each in operands if each is not None
-    )
+    operands = [inputs.hidden, inputs.gate_weight]
+    if inputs.gate_delta is not None:
+        operands += [inputs.gate_delta, merged(inputs.gate_weight, inputs.gate_delta)]
+    return config.input_norm is not None or any(bool(lost(each).any()) for each in operands)
 
 
 def _cut_by_tf32(values: Matrix) -> npt.NDArray[np.bool_]:

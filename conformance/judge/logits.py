@@ -8,21 +8,17 @@ from functools import reduce
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from moe_routing.conformance.judge.exactness import Bools, Exactness
 from moe_routing.conformance.judge.intervals import DIVISION, ELEMENTARY, Interval, underflow
+from moe_routing.conformance.judge.operands import Matrix, operand_errors
 from moe_routing.implementations import Numerics
 from moe_routing.reference import RouterConfig, RouterInputs, Stages
 from moe_routing.reference.formats import FLOAT32, INPUT_FORMATS, FloatFormat, Floats
 from moe_routing.reference.logits import normalize_input
 
-_TF32_UNIT = 2.0**-10  # 11 significand bits, truncated rather than rounded
-_TF32_BITS = 11
 _INPUT_NORM_STORES = 4  # the normed input, the scale, the constant 1/sqrt(H), their product
 _LARGE = 2**26  # products of a call from which a float32 sum of magnitudes pays
-
-Matrix = npt.NDArray[np.float32] | Floats
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -154,7 +150,6 @@ def _terms(
     bias = None if inputs.gate_bias is None else inputs.gate_bias.astype(np.float64)
     x, x_error = _gate_input(config, inputs, out)
     magnitude, exactness = _magnitude(inputs, x, matrices, bias)
-    errors = [_operand_errors(x, x_error, matrix, numerics) for matrix in matrices]
     count = reduce(np.add, [_products(x, matrix) for matrix in matrices])
     return _Terms(
         values=done.products,
@@ -162,7 +157,7 @@ def _terms(
         magnitude=magnitude,
         exactness=exactness,
         count=count + len(matrices) - 1 + (bias is not None),
-        error=None if errors[0] is None else reduce(np.add, errors),
+        error=operand_errors(x, x_error, matrices, numerics),
     )
 
 
@@ -200,31 +195,6 @@ def _products(x: Matrix, matrix: Matrix) -> Floats:
     if len(columns) and columns.min() == columns.max():
         columns = columns[:1]
     return np.minimum(rows[:, None], columns).astype(np.float64)
-
-
-def _operand_errors(
-    x: Matrix, x_error: Floats | None, matrix: Matrix, numerics: Numerics
-) -> Floats | None:
-    """Return what errors of the operands come to in a product, None where they have none."""
-    if x_error is None and numerics.multiply == "exact" and not numerics.flush_subnormals:
-        return None
-    x, a = x.astype(np.float64), matrix.astype(np.float64)
-    dx, da = _operand_error(x, numerics), _operand_error(a, numerics)
-    if x_error is not None:
-        dx = x_error + dx
-    error: Floats = dx @ (np.abs(a) + da).T + np.abs(x) @ da.T
-    return error
-
-
-def _operand_error(values: Floats, numerics: Numerics) -> Floats:
-    """Return what declared numerics may take from each operand of a product."""
-    error = np.zeros(values.shape)
-    if numerics.multiply == "tf32":
-        mantissa = np.frexp(values)[0] * 2.0**_TF32_BITS
-        error = np.where(mantissa == np.rint(mantissa), 0.0, _TF32_UNIT * np.abs(values))
-    if numerics.flush_subnormals:
-        error = np.where(np.abs(values) < FLOAT32.tiny, np.abs(values), error)
-    return error
 
 
 def _stored(terms: _Terms, logits: Floats) -> tuple[Floats, Floats]:

@@ -182,9 +182,7 @@ ANSWERS: dict[str, Callable[[Routing, RouterConfig], Any]] = {
         token_indices=lambda flat: flat.token_indices[::-1].copy(),
         expert_indices=lambda flat: flat.expert_indices[::-1].copy(),
     ),
-    "FlatMispaired": lambda right, config: _flat(
-        right, scores=lambda flat: np.sort(flat.scores)
-    ),
+    "FlatMispaired": lambda right, config: _flat(right, scores=lambda flat: np.sort(flat.scores)),
     "DenseLeaks": lambda right, config: _dense(
         right, probs=lambda dense: dense.probs + 0.01 * ~dense.routing_map
     ),
