@@ -36,6 +36,7 @@ NARROW: dict[str, Capabilities] = {
     "linear bias": claiming(gate_bias=(True,)),
     "every part": claiming(**EVERY_PART, selection_bias=("block",), input_norm=(True,)),
     "groups": claiming(groups=(GroupRule(top=(1,), fill=(0.0,)),)),
+    "K=8 in groups": claiming(top_k=(8,), groups=(GroupRule(),)),
     "identity": claiming(score=("identity",)),
     "scale 0": claiming(scale=(0.0,)),
     "order 2": claiming(renormalize=(Renormalize(order=2.0),)),

@@ -196,6 +196,8 @@ _OPEN = ("num_experts", "top_k", "groups.count", "groups.kept")
 
 
 def _plainest(name: str, offered: Sequence[Any]) -> Any:
+    if not offered:
+        raise _Unreachable
     return None if name == "groups" and None in offered else offered[0]
 
 
