@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from moe_routing.implementations.claims import Claim
 from moe_routing.reference import RouterConfig, RouterInputs
+from moe_routing.reference.checks import require_choice, require_count, require_flag
 from moe_routing.reference.formats import INPUT_FORMATS
+
+Multiply = Literal["exact", "tf32"]
+ErrorIs = Literal["relative", "absolute"]
+Takes = Literal["hidden", "logits"]
+Logits = Literal["routed", "copy", "none"]
 
 LAYOUTS = ("contiguous", "strided")
 
@@ -24,13 +30,22 @@ class Numerics:
     ``softplus="absolute"``: forms whose error is absolute (tanh, log(1 + exp)).
     ``flush_subnormals``: subnormal operands count as 0. ``select_bits=n``: selection
     compares only the n leading significand bits. Source: ``docs/spec/judging.md``.
+    Errors: ``ValueError`` naming the field.
     """
 
-    multiply: Literal["exact", "tf32"] = "exact"
-    sigmoid: Literal["relative", "absolute"] = "relative"
-    softplus: Literal["relative", "absolute"] = "relative"
+    multiply: Multiply = "exact"
+    sigmoid: ErrorIs = "relative"
+    softplus: ErrorIs = "relative"
     flush_subnormals: bool = False
     select_bits: int | None = None
+
+    def __post_init__(self) -> None:
+        require_choice("Numerics.multiply", self.multiply, get_args(Multiply))
+        require_choice("Numerics.sigmoid", self.sigmoid, get_args(ErrorIs))
+        require_choice("Numerics.softplus", self.softplus, get_args(ErrorIs))
+        require_flag("Numerics.flush_subnormals", self.flush_subnormals)
+        if self.select_bits is not None:
+            require_count("Numerics.select_bits", self.select_bits, at_least=1)
 
     def declared(self) -> list[str]:
         """Return the relaxations that are in force, as ``name=value``."""
@@ -44,12 +59,20 @@ class Numerics:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """The sizes that a backend stops at: E, K and T at most, and what must divide E."""
+    """The sizes that a backend stops at: E, K and T at most, and what must divide E.
+
+    Errors: ``ValueError`` naming the field.
+    """
 
     max_experts: int | None = None
     max_top_k: int | None = None
     max_tokens: int | None = None
     experts_multiple_of: int = 1
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value is not None or name == "experts_multiple_of":
+                require_count(f"Limits.{name}", value, at_least=1)
 
     def refusals(self, config: RouterConfig, inputs: RouterInputs) -> list[str]:
         """Return the sizes of the call that are beyond these limits, one phrase each."""
@@ -72,19 +95,24 @@ class Capabilities:
     inputs; ``layouts`` of the inputs in memory. ``takes`` says what the backend is given:
     hidden states, or logits (then only cases with ``inputs.logits`` are drawn).
     ``logits`` says what ``Routing.logits`` are: ``routed`` (the very numbers that were
-    routed), ``copy`` (a rounded copy, for an auxiliary loss) or ``none``.
+    routed), ``copy`` (a rounded copy, for an auxiliary loss) or ``none``. Errors:
+    ``ValueError`` naming the field.
     """
 
     claims: tuple[Claim, ...] = (Claim(),)
     dtypes: tuple[str, ...] = tuple(INPUT_FORMATS)
     layouts: tuple[str, ...] = LAYOUTS
-    takes: Literal["hidden", "logits"] = "hidden"
-    logits: Literal["routed", "copy", "none"] = "none"
+    takes: Takes = "hidden"
+    logits: Logits = "none"
     numerics: Numerics = field(default_factory=Numerics)
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.claims, tuple):
+        require_choice("takes", self.takes, get_args(Takes))
+        require_choice("logits", self.logits, get_args(Logits))
+        if not isinstance(self.claims, tuple) or not all(
+            isinstance(each, Claim) for each in self.claims
+        ):
             raise ValueError(f"Expected claims to be a tuple of Claim but got {self.claims!r}")
         for name, known in (("dtypes", tuple(INPUT_FORMATS)), ("layouts", LAYOUTS)):
             unknown = [value for value in getattr(self, name) if value not in known]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from moe_routing.reference import Groups, Renormalize, RouterConfig, RouterInputs
+from moe_routing.reference.checks import require_count, require_kind, require_real
 from moe_routing.reference.config import LEAST_PRECISE, SCORES, WEIGHTS_FROM
 from moe_routing.reference.inputs import BIAS_ON
 
@@ -39,16 +40,39 @@ class _Any:
 ANY: Final = _Any()
 """Claims every value of an axis."""
 
+_OPEN = (tuple, _Any)
+
+
+def _permitted(name: str, permitted: Any, kinds: Any = tuple) -> Any:
+    """Return the values that an axis lists; none where it is open. Errors: ``ValueError``."""
+    if isinstance(permitted, _Any) and kinds is not tuple:
+        return ()
+    if not isinstance(permitted, kinds):
+        raise ValueError(
+            f"Expected {name} to be a tuple of permitted values but got "
+            f"{permitted!r}: write ({permitted!r},)"
+        )
+    if not permitted:
+        raise ValueError(f"Expected {name} to permit something but got {permitted!r}")
+    return permitted
+
 
 @dataclass(frozen=True, kw_only=True)
 class GroupRule:
     """The group settings that a claim covers: any count and any number kept, this rule.
 
     ``top`` lists the supported ``Groups.top`` values (``ANY``: all), ``fill`` the fills.
+    Errors: ``ValueError`` naming the field.
     """
 
     top: tuple[int, ...] | _Any = ANY
     fill: tuple[float, ...] = (-math.inf, 0.0)
+
+    def __post_init__(self) -> None:
+        for each in _permitted("GroupRule.top", self.top, _OPEN):
+            require_count("a GroupRule.top", each, at_least=1)
+        for each in _permitted("GroupRule.fill", self.fill):
+            Groups(count=1, kept=1, fill=each)
 
     def covers(self, groups: Groups) -> bool:
         """Tell whether ``groups`` follow this rule."""
@@ -63,7 +87,8 @@ class Claim:
     the plain router. The boolean axes say whether the part may be absent (False), present
     (True) or either. ``top_k`` may be a range: a backend that renormalises from K = 2 on
     makes two claims. ``name`` is for the adapter, to tell its claims apart. Several claims
-    together describe a backend whose functions are sparse tuples of the axes.
+    together describe a backend whose functions are sparse tuples of the axes. Errors:
+    ``ValueError`` naming the axis.
     """
 
     name: str = ""
@@ -86,20 +111,26 @@ class Claim:
     expert_table: tuple[bool, ...] = _EITHER
 
     def __post_init__(self) -> None:
-        for axis, permitted in vars(self).items():
-            open_ended = axis in ("renormalize", "scale", "top_k") and permitted is ANY
-            ranged = axis == "top_k" and isinstance(permitted, range)
-            if axis != "name" and not (open_ended or ranged or isinstance(permitted, tuple)):
-                raise ValueError(
-                    f"Expected Claim.{axis} to be a tuple of permitted values but got "
-                    f"{permitted!r}: write ({permitted!r},)"
-                )
+        self._check_numbers()
         for axis, known in _KNOWN.items():
-            if unknown := [value for value in getattr(self, axis) if value not in known]:
+            permitted = _permitted(f"Claim.{axis}", getattr(self, axis))
+            if unknown := [value for value in permitted if value not in known]:
                 raise ValueError(
                     f"Cannot have {unknown[0]!r} in Claim.{axis}: known are "
                     f"{', '.join(map(repr, known))}"
                 )
+
+    def _check_numbers(self) -> None:
+        """Raise ``ValueError`` for what the axes that have no list of words cannot permit."""
+        counts = _permitted("Claim.top_k", self.top_k, (*_OPEN, range))
+        for each in counts if isinstance(counts, tuple) else (counts.start, counts.step):
+            require_count("a Claim.top_k", each, at_least=1)
+        for each in _permitted("Claim.scale", self.scale, _OPEN):
+            require_real("a Claim.scale", each)
+        for each in _permitted("Claim.renormalize", self.renormalize, _OPEN):
+            require_kind("a Claim.renormalize", each, Renormalize)
+        for each in _permitted("Claim.groups", self.groups):
+            require_kind("a Claim.groups", each, GroupRule)
 
     @classmethod
     def plain(cls, **axes: Any) -> Claim:

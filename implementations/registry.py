@@ -221,8 +221,10 @@ def _inspect(reference: str, value: Any) -> None:
             f"{reference} is no adapter: it has no {', '.join(lacking)} "
             f"(type={type(value).__name__}); see moe_routing.implementations.Adapter"
         )
-    if not isinstance(value.name, str) or not value.name:
-        raise AdapterError(f"Expected {reference} to have a name (a str) but got {value.name!r}")
+    if not (isinstance(value.name, str) and value.name and value.name.isprintable()):
+        raise AdapterError(
+            f"Expected {reference} to have a name (a printable str) but got {value.name!r}"
+        )
     try:
         capabilities = value.capabilities()
     except BackendMissing:

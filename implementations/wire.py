@@ -94,13 +94,14 @@ def read_hello(reply: dict[str, Any]) -> Hello:
             f"speaks version {hello['protocol']!r} of the protocol, but this suite speaks "
             f"{VERSION}: update the older of the two"
         )
-    if not isinstance(hello["name"], str) or not hello["name"]:
-        raise ProtocolError(f"is named {hello['name']!r}, but should have a name of letters")
+    name = hello["name"]
+    if not (isinstance(name, str) and name and name.isprintable()):
+        raise ProtocolError(f"is named {name!r}, but should have a name that can be printed")
     try:
         capabilities = _capabilities(hello["capabilities"])
     except (TypeError, ValueError) as error:
         raise ProtocolError(f"has capabilities that cannot be read: {error}") from error
-    return Hello(name=hello["name"], capabilities=capabilities)
+    return Hello(name=name, capabilities=capabilities)
 
 
 def read_answer(reply: dict[str, Any]) -> Routing | FlatRouting | RoutingMap:

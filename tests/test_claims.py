@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from dataclasses import fields
 from pathlib import Path
 
@@ -10,7 +12,15 @@ import numpy as np
 import pytest
 
 from moe_routing.conformance.cli import main
-from moe_routing.implementations import ANY, Capabilities, Claim, Unsupported
+from moe_routing.implementations import (
+    ANY,
+    Capabilities,
+    Claim,
+    GroupRule,
+    Limits,
+    Numerics,
+    Unsupported,
+)
 from moe_routing.reference import Groups, Renormalize, RouterConfig, RouterInputs
 
 PLAIN = RouterConfig(num_experts=4, top_k=2)
@@ -63,6 +73,37 @@ class TestPlain:
     def test_refuses_an_axis_that_is_not_there(self) -> None:
         with pytest.raises(TypeError, match="softcap"):
             Claim.plain(softcap=(True,))
+
+
+NONSENSE = [
+    (Claim, {"score": ()}, "Expected Claim.score to permit something but got ()"),
+    (Claim, {"top_k": ()}, "Expected Claim.top_k to permit something but got ()"),
+    (Claim, {"top_k": ("2",)}, "Expected a Claim.top_k to be an int but got '2' (type=str)"),
+    (Claim, {"top_k": (2, 0)}, "Cannot have a Claim.top_k=0 < 1"),
+    (Claim, {"top_k": range(4)}, "Cannot have a Claim.top_k=0 < 1"),
+    (Claim, {"top_k": range(9, 1, -1)}, "Cannot have a Claim.top_k=-1 < 1"),
+    (Claim, {"scale": (math.nan,)}, "Expected a Claim.scale to be finite"),
+    (Claim, {"renormalize": (True,)}, "Expected a Claim.renormalize to be None or a Renorm"),
+    (Claim, {"groups": (Groups(count=2, kept=1),)}, "to be None or a GroupRule but got Groups("),
+    (GroupRule, {"top": 2}, "Expected GroupRule.top to be a tuple of permitted values but got 2"),
+    (GroupRule, {"top": (0,)}, "Cannot have a GroupRule.top=0 < 1"),
+    (GroupRule, {"fill": (1.0,)}, "Expected Groups.fill to be -inf or 0.0 but got fill=1.0"),
+    (Limits, {"max_experts": "8"}, "Expected Limits.max_experts to be an int but got '8'"),
+    (Limits, {"max_tokens": 0}, "Cannot have Limits.max_tokens=0 < 1"),
+    (Limits, {"experts_multiple_of": 0}, "Cannot have Limits.experts_multiple_of=0 < 1"),
+    (Numerics, {"multiply": "tf33"}, "Expected Numerics.multiply to be one of exact, tf32"),
+    (Numerics, {"sigmoid": "tanh"}, "Expected Numerics.sigmoid to be one of relative, absolute"),
+    (Numerics, {"select_bits": "13"}, "Expected Numerics.select_bits to be an int but got '13'"),
+    (Capabilities, {"takes": "hiddn"}, "Expected takes to be one of hidden, logits"),
+    (Capabilities, {"logits": "Routed"}, "Expected logits to be one of routed, copy, none"),
+    (Capabilities, {"claims": ("all",)}, "Expected claims to be a tuple of Claim but got ('all',)"),
+]
+
+
+@pytest.mark.parametrize(("kind", "given", "words"), NONSENSE)
+def test_what_no_backend_can_do_is_no_claim(kind: type, given: dict, words: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(words)):
+        kind(**given)
 
 
 MASKED = RouterInputs.from_logits([[0.0, -np.inf, 1.0, 2.0]])

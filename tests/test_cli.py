@@ -57,6 +57,7 @@ def needy(device): return Good()
 class Nameless:
     def capabilities(self): return Capabilities()
 class NumberName(Good): name = 7
+class TwoLines(Good): name = "two\\nlines"
 class CapabilitiesRaise(Good):
     def capabilities(self): raise RuntimeError("not\\nyet")
 class CapabilitiesNone(Good):
@@ -124,7 +125,8 @@ USAGE = [
     ("replay absent.json", "Cannot read the case file absent.json: "),
     ("replay syntax.py", "Cannot read the case file syntax.py: "),
     ("check exits.py:Adapter", "Cannot import exits.py: SystemExit"),
-    ("check mine.py:NumberName", "name"),
+    ("check mine.py:NumberName", "to have a name (a printable str) but got 7"),
+    ("check mine.py:TwoLines", r"to have a name (a printable str) but got 'two\nlines'"),
     ("check mine.py:CapabilitiesRaise", "RuntimeError: not yet"),
     ("check mine.py:CapabilitiesNone", "capabilities"),
     ("check mine.py:CapabilitiesGiven", "capabilities"),

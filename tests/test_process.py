@@ -144,7 +144,8 @@ def test_a_reply_too_many_is_not_taken_for_the_next_one() -> None:
 HELLOS = [
     ("dumb", "exited with code 1; it last wrote 'no room'"),
     ("version-9", "speaks version 9 of the protocol, but this suite speaks 1: update the older"),
-    ("nameless", "is named '', but should have a name of letters"),
+    ("nameless", "is named '', but should have a name that can be printed"),
+    ("unprintable", r"is named 'two\nlines', but should have a name that can be printed"),
     ("refuses-hello", "no such device"),
     ("no-capabilities", "lacks capabilities in hello"),
     ("unknown-axis", "has capabilities that cannot be read: ", "unexpected keyword argument"),

@@ -28,6 +28,8 @@ def hello(request: dict[str, Any]) -> dict[str, Any]:
             said["protocol"] = 9
         case "nameless":
             said["name"] = ""
+        case "unprintable":
+            said["name"] = "two\nlines"
         case "refuses-hello":
             return {"error": "no such device"}
         case "no-capabilities":
