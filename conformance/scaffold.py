@@ -83,7 +83,8 @@ def write_adapter(names: Names, folder: Path) -> list[Path]:
         folder / names.written(place): names.written((templates / name).read_text("utf-8"))
         for place, name in FILES.items()
     }
-    for path in texts:
+    package = folder / names.module  # Python would import it in place of the module beside it
+    for path in (*texts, package):
         if os.path.lexists(path):
             raise ScaffoldError(
                 f"{path} is there already, and nothing was written: "

@@ -121,7 +121,7 @@ def test_it_says_what_it_wrote_and_what_to_do_next(capsys: pytest.CaptureFixture
 
 
 class TestInTheWay:
-    @pytest.mark.parametrize("there", WRITTEN)
+    @pytest.mark.parametrize("there", [*WRITTEN, "quick_gate"])
     @pytest.mark.parametrize("kind", ["file", "folder", "broken link"])
     def test_what_is_there_stays_and_nothing_is_written(
         self, there: str, kind: str, capsys: pytest.CaptureFixture[str]
