@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 
 from moe_routing.conformance import select_clauses
 from moe_routing.conformance.cli import main
-from moe_routing.implementations import registered
+from moe_routing.implementations import registered, registry
 
 DATA = Path(__file__).parent / "data"
 ROUTER = f"{DATA}/wrong_adapters.py:Router"
@@ -184,6 +185,14 @@ class TestLists:
         out = capsys.readouterr().out
         for name, where in registered().items():
             assert re.search(rf"^ *{name} .*{re.escape(where)}", out, re.M), name
+
+    def test_a_broken_entry_point_is_told_as_it_is(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        point = EntryPoint(name="mine", value="no_such[/gate]:Gate", group="moe_routing.adapters")
+        monkeypatch.setattr(registry, "entry_points", lambda group: [point])
+        assert run("adapters", "mine") == 0
+        assert re.search(r"mine +broken +Cannot import no_such\[/gate\]: ", capsys.readouterr().out)
 
     def test_clauses_lists_every_clause_with_its_events(
         self, capsys: pytest.CaptureFixture[str]

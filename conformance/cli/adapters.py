@@ -53,11 +53,10 @@ def _matching(names: Mapping[str, str], globs: Sequence[str]) -> list[str]:
 
 
 def _print(names: Sequence[str], unserved: Mapping[str, str]) -> None:
-    from rich.markup import escape
     from rich.table import Table
 
     from moe_routing.conformance.seat import wrapped
-    from moe_routing.conformance.writers.terminal import plain_console
+    from moe_routing.conformance.writers.terminal import literal, plain_console
     from moe_routing.implementations import AdapterError, load_adapter, registered
 
     console, table = plain_console(), Table(box=None)
@@ -67,15 +66,16 @@ def _print(names: Sequence[str], unserved: Mapping[str, str]) -> None:
         try:
             package, version = wrapped(load_adapter(name))
             installed = version or ("no" if package else "")
-            table.add_row(name, package or "", installed, registered()[name])
+            row = name, package or "", installed, registered()[name]
         except AdapterError as error:
-            table.add_row(name, "", "broken", str(error))
+            row = name, "", "broken", str(error)
+        table.add_row(*map(literal, row))
     if names:
         console.print(table)
     if unserved:
         console.print("\nout of scope:")
     for name, reason in unserved.items():
-        console.print(f"  {escape(name)}: {escape(reason)}")
+        console.print(f"  {literal(name)}: {literal(reason)}")
 
 
 def _write(
