@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,16 @@ class TestMarkdown:
         rows = [line for line in text.splitlines() if line.startswith("|")]
         widths = {len(re.findall(r"(?<!\\)\|", row)) for row in rows}
         assert widths == {3}, "a bar in a name should not end its cell"
+
+    def test_escapes_why_an_adapter_could_not_be_loaded(
+        self, every_status: RunResult, hostile: str
+    ) -> None:
+        (adapter,) = every_status.adapters
+        unloaded = replace(adapter, unloaded=f"{hostile}\ud800", clauses=())
+        text = markdown(replace(every_status, adapters=(unloaded,)))
+        assert "could not run: " in text
+        assert "<script>" not in text.replace("\\<script", "")
+        assert not {"\x1b", "\ud800"} & {*text}, "it should be fit to be written"
 
     def test_a_fence_is_longer_than_what_it_holds(self) -> None:
         assert fenced(["a ``` b", "`````"]) == ["``````", "a ``` b", "`````", "``````"]

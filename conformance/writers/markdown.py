@@ -28,7 +28,7 @@ _MARKS = re.compile(r"([\\`*_\[\]<>#|~&$])")
 def markdown(run: RunResult) -> str:
     """Return the report of a run as GitHub's Markdown, stories left out past ``LARGEST``."""
     lines = [f"## moe-routing: {verdict(run)}", ""]
-    lines += [f"- **{literal(headline(each))}**: {counts(each)}" for each in run.adapters]
+    lines += [f"- **{literal(headline(each))}**: {literal(counts(each))}" for each in run.adapters]
     lines += [f"- {literal(note)}" for note in notes(run)]
     return "\n".join([*lines, "", *_matrix(run), *_stories(run), *_settings(run)]) + "\n"
 
