@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +209,14 @@ def alive(process: int) -> bool:
     return state != "Z"
 
 
+def comes(true: Callable[[], bool]) -> bool:
+    """Wait until something is so; False where it does not come."""
+    until = time.monotonic() + 30
+    while not true() and time.monotonic() < until:
+        time.sleep(0.05)
+    return true()
+
+
 class TestNothingIsLeftBehind:
     def test_where_an_adapter_is_closed_or_forgotten(self) -> None:
         for end in ("close", "forget"):
@@ -230,10 +240,18 @@ class TestNothingIsLeftBehind:
         assert (result.status, result.message) == ("timeout", "no answer after 1 s in a call")
         assert result.case is not None
         process = int(Path("speaker.pid").read_text())
-        until = time.monotonic() + 10
-        while alive(process) and time.monotonic() < until:
-            time.sleep(0.05)
-        assert not alive(process), "the backend should end with its worker"
+        assert comes(lambda: not alive(process)), "the backend should end with its worker"
+
+    def test_where_the_run_is_killed_while_a_call_hangs(self) -> None:
+        words = ["-m", "moe_routing.conformance.cli", "check", f"process:{SPEAKER} hangs"]
+        run = subprocess.Popen([sys.executable, *words, "--clause=weights.match"])
+        pid = Path("speaker.pid")
+        told = comes(lambda: pid.exists() and bool(pid.read_text()))
+        run.kill()
+        run.wait()
+        assert told, "the backend should have been called"
+        process = int(pid.read_text())
+        assert comes(lambda: not alive(process)), "nobody else is left to end the backend"
 
     def test_a_process_that_was_lost_is_started_anew(self) -> None:
         adapter = ProcessAdapter([sys.executable, str(DATA / "speaker.py"), "dies-once"])

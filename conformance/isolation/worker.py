@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -64,11 +65,18 @@ def _arriving(pipe: BinaryIO) -> Iterator[tuple[Any, ...]]:
             try:
                 queue.put(receive(pipe))
             except EOFError:
-                os._exit(0)
+                _end()
 
     threading.Thread(target=read, daemon=True).start()
     while True:
         yield queue.get()
+
+
+def _end() -> None:
+    """End this process, and what the adapter has started, when nobody else is left to do it."""
+    if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(0)
 
 
 class _Server:
