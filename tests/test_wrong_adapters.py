@@ -45,6 +45,7 @@ def check(adapter: str, *clauses: str, examples: int = 10) -> tuple[int, dict[st
 # name, the clause that names its bug, stage, most tokens, most experts, what the message says
 WRONG = [
     ("BiasedWeights", "weights.unbiased", "weights", 1, 2, "but should be in"),
+    ("RoundsTheBlocksBias", "selection.bias-placement", "selection", 1, 2, "bias on the block"),
     ("ZeroGroupFill", "groups.negative-scores", "selection", 1, 2, "the reference selects"),
     ("LastExpertLost", "selection.every-expert-can-win", "selection", 1, 2, "cannot explain"),
     ("Bfloat16Logits", "logits.match", "logits", 1, 2, "but should be in"),

@@ -143,10 +143,16 @@ def _without_bias(case: Case) -> Case:
     "MUST",
     why="Models keep the bias on the gate, on the block or in a statics module; a backend that "
     "claims a place and does not look there routes without it.",
-    bugs=("M04", "M05"),
+    bugs=("M04", "M05", "M06"),
     narrow={"selection_bias": _BIASED},
-    events=("bias-on-gate", "bias-on-block", "bias-on-statics"),
-    focus=Focus(biases=("steering", "normal"), recipes=("table", "lattice", "normal")),
+    events=(
+        "bias-on-gate",
+        "bias-on-block",
+        "bias-on-statics",
+        "fine-bias",
+        "fine-bias-beside-16-bits",
+    ),
+    focus=Focus(biases=("steering", "fine", "normal"), recipes=("table", "lattice", "normal")),
 )
 def bias_placement(trial: Trial) -> Failure | None:
     """The selection bias steers alike from every place that is claimed for it."""

@@ -81,6 +81,18 @@ class BiasedWeights(Plain):
         return _selecting(config, inputs, replace(done, scores=done.biased), done.expert_ids)
 
 
+class RoundsTheBlocksBias(Plain):
+    """Keeps a bias of the block, and of no other place, in bfloat16."""
+
+    name = "rounds-the-blocks-bias"
+
+    def answer(self, config: RouterConfig, inputs: RouterInputs) -> Routing:
+        if inputs.selection_bias_on == "block" and inputs.selection_bias is not None:
+            inputs = replace(inputs, selection_bias=BFLOAT16.round(inputs.selection_bias))
+        done = stages(config, inputs)
+        return _selecting(config, inputs, done, done.expert_ids)
+
+
 class ZeroGroupFill(Plain):
     """Lets the experts of excluded groups compete with 0.0."""
 
