@@ -86,6 +86,18 @@ class Limits:
             found.append(f"num_experts={config.num_experts} % {self.experts_multiple_of} != 0")
         return found
 
+    def check_room(self, who: str, least_top_k: int) -> None:
+        """Raise ``ValueError`` where none of what a claim covers is within these limits."""
+        step, most = self.experts_multiple_of, self.max_experts
+        experts = None if most is None else most // step * step
+        for name, room in (("max_experts", experts), ("max_top_k", self.max_top_k)):
+            if room is not None and room < least_top_k:
+                limit = f"{name}={getattr(self, name)}"
+                raise ValueError(
+                    f"Cannot have {limit} beside {who}, which starts at K={least_top_k} of a "
+                    f"multiple of {step} experts: no call is within both"
+                )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Capabilities:
@@ -118,6 +130,8 @@ class Capabilities:
             unknown = [value for value in getattr(self, name) if value not in known]
             if unknown:
                 raise ValueError(f"Cannot have {name}={unknown}: known are {', '.join(known)}")
+        for place, claim in enumerate(self.claims, start=1):
+            self.limits.check_room(f"claim {place}", claim.least_top_k)
 
     def require(self, config: RouterConfig, inputs: RouterInputs) -> Claim:
         """Return the first claim that covers the call. Errors: ``Unsupported``, saying why not."""

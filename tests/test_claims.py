@@ -158,3 +158,23 @@ class TestOfLogits:
         Path("gate.py").write_text(TAKES_LOGITS.replace("softmax(-1)", "softmax(-2)"))
         check = ["check", "gate.py:Softmax", "--profile=smoke", "--clause=weights.match"]
         assert main(check) == 1
+
+
+@pytest.mark.parametrize(
+    ("limits", "told"),
+    [
+        (Limits(max_top_k=4), "max_top_k=4 beside claim 2, which starts at K=8 of a multiple of 1"),
+        (Limits(max_experts=4), "max_experts=4 beside claim 2, which starts at K=8"),
+        (
+            Limits(max_experts=12, experts_multiple_of=16),
+            "max_experts=12 beside claim 1, which starts at K=1 of a multiple of 16 experts",
+        ),
+    ],
+    ids=str,
+)
+def test_limits_that_leave_nothing_of_a_claim_are_refused(limits: Limits, told: str) -> None:
+    claims = (Claim.plain(), Claim.plain(top_k=range(8, 17)))
+    with pytest.raises(ValueError, match=f"Cannot have {told}.*: no call is within both"):
+        Capabilities(claims=claims, limits=limits)
+    whole = Limits(max_experts=16, max_top_k=8, experts_multiple_of=16)
+    assert Capabilities(claims=claims, limits=whole).limits == whole

@@ -255,6 +255,11 @@ def test_two_runs_of_ci_differ_in_their_times_alone_however_many_jobs_there_are(
     assert {"numpy", "torch", "hypothesis"} <= set(read()["environment"]["packages"])
 
 
+def _heed_interrupts() -> None:
+    """Undo what a background job of a shell inherits: that interrupts are ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="interrupts are sent in another way there")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("jobs", ["1", "2"])
@@ -278,6 +283,7 @@ def test_an_interrupted_run_leaves_a_report_that_says_so(how: int, jobs: str) ->
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=_heed_interrupts,
     )
     while not Path("waiting").exists():
         assert run.poll() is None, run.communicate()
