@@ -8,6 +8,7 @@ from a backend's claims. An event that no constructed case shows is unreachable 
 from moe_routing.conformance.events import (
     biases,
     calls,
+    group_sizes,
     groups,
     logits,
     mixes,
@@ -27,6 +28,7 @@ __all__ = [
     "Event",
     "biases",
     "calls",
+    "group_sizes",
     "groups",
     "logits",
     "members",

@@ -1,16 +1,15 @@
-"""Events of group-limited selection."""
+"""Events of group-limited selection: which groups are kept, and what that leaves."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
 from moe_routing.conformance.case import Case
-from moe_routing.conformance.events.registry import EVENTS, ROWS, event, selected
-from moe_routing.conformance.events.sizes import ladder
-from moe_routing.conformance.generators.construct import fitting_experts, table_cases
+from moe_routing.conformance.events.registry import event, selected
+from moe_routing.conformance.generators.construct import table_cases
 from moe_routing.conformance.judge import Bounds
 from moe_routing.conformance.judge.selection import certain_groups, possible_groups
 from moe_routing.implementations import Capabilities
@@ -107,6 +106,7 @@ def _share_keeps_others(bounds: Bounds) -> bool:
 def _(capabilities: Capabilities) -> Iterator[Case]:
     yield from table_cases(capabilities, _SUM_WINS, top_k=1, groups=(4, 1))
     yield from table_cases(capabilities, _SUM_WINS, top_k=2, groups=(4, 1))
+    yield from table_cases(capabilities, _SUM_WINS, top_k=2, groups=(4, 1), wants={"groups.top": 1})
 
 
 def _below_fill(bounds: Bounds) -> bool:
@@ -143,103 +143,3 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
             capabilities, rows, top_k=top_k, groups=(4, 1), selection_bias=[-1.5] * 8
         )
         yield from table_cases(capabilities, [[0.0] + [-200.0] * 7], top_k=top_k, groups=(4, 1))
-
-
-@event(
-    "group-smaller-than-top",
-    "groups with fewer experts than their score sums",
-    lambda b: (
-        b.config.groups is not None
-        and b.config.groups.count > 1
-        and b.config.experts_per_group < b.config.groups.top
-    ),
-)
-def _(capabilities: Capabilities) -> Iterator[Case]:
-    size = fitting_experts(capabilities, 4)
-    for top_k in (2, 1):
-        yield from table_cases(capabilities, ladder(2, size), top_k=top_k, groups=(size, 2))
-
-
-@event(
-    "one-group",
-    "a single group",
-    lambda b: b.config.groups is not None and b.config.groups.count == 1,
-)
-def _(capabilities: Capabilities) -> Iterator[Case]:
-    rows = ladder(2, fitting_experts(capabilities, 4))
-    for top_k in (2, 1):
-        yield from table_cases(capabilities, rows, top_k=top_k, groups=(1, 1))
-
-
-@event(
-    "all-groups-kept",
-    "several groups, all kept",
-    lambda b: b.config.groups is not None and b.config.groups.count == b.config.groups.kept > 1,
-)
-def _(capabilities: Capabilities) -> Iterator[Case]:
-    for top_k in (2, 1):
-        yield from table_cases(capabilities, ROWS, top_k=top_k, groups=(2, 2))
-        yield from table_cases(capabilities, ladder(2, 2), top_k=top_k, groups=(2, 2))
-
-
-def _counted(
-    slug: str, statement: str, experts: int, groups: tuple[int, int], test: Callable[[Bounds], bool]
-) -> None:
-    """Register an event of the groups' sizes, shown by ``groups=(count, kept)``."""
-
-    @event(slug, statement, lambda b: b.config.groups is not None and test(b))
-    def _(capabilities: Capabilities) -> Iterator[Case]:
-        fitting = fitting_experts(capabilities, experts)
-        for top_k in (2, 1):
-            yield from table_cases(capabilities, ladder(2, fitting), top_k=top_k, groups=groups)
-        yield from table_cases(capabilities, ladder(2, 2), top_k=1, groups=(2, 1))
-
-
-_counted("two-groups", "2 groups", 4, (2, 1), lambda b: b.config.groups.count == 2)
-_counted("eight-groups", "8 groups", 16, (8, 4), lambda b: b.config.groups.count == 8)
-_counted(
-    "wide-groups",
-    "several groups of 33 experts or more",
-    68,
-    (2, 1),
-    lambda b: b.config.groups.count > 1 and b.config.experts_per_group >= 33,
-)
-_counted(
-    "one-group-kept",
-    "one of several groups kept",
-    8,
-    (4, 1),
-    lambda b: b.config.groups.kept == 1 < b.config.groups.count,
-)
-
-
-_counted(
-    "fewer-slots-than-groups",
-    "fewer experts selected than groups kept, of more",
-    8,
-    (4, 3),
-    lambda b: b.config.top_k < b.config.groups.kept < b.config.groups.count,
-)
-_counted(
-    "groups-excluded",
-    "some of the groups are not kept",
-    8,
-    (4, 1),
-    lambda b: b.config.groups.kept < b.config.groups.count,
-)
-_counted(
-    "several-groups-kept",
-    "two groups or more kept, of more",
-    8,
-    (4, 2),
-    lambda b: 1 < b.config.groups.kept < b.config.groups.count,
-)
-
-
-@event(
-    "groups-of-one",
-    "as many groups as experts",
-    lambda b: b.config.groups is not None and b.config.groups.count == b.config.num_experts > 1,
-)
-def _(capabilities: Capabilities) -> Iterator[Case]:
-    yield from EVENTS["group-smaller-than-top"].cases(capabilities)

@@ -9,11 +9,8 @@ import numpy as np
 
 from moe_routing.conformance.case import Case
 from moe_routing.conformance.events.registry import EVENTS, ROWS, event
-from moe_routing.conformance.generators.construct import (
-    fitting_experts,
-    table_cases,
-    with_inputs,
-)
+from moe_routing.conformance.generators.construct import table_cases, with_inputs
+from moe_routing.conformance.generators.scenes import fitting_experts
 from moe_routing.conformance.judge import Bounds
 from moe_routing.conformance.judge.selection import Bools
 from moe_routing.implementations import Capabilities
@@ -82,8 +79,8 @@ def _row(slug: str, statement: str, row: Sequence[float], test: Callable[[Floats
 
     @event(slug, statement, lambda b: bool(test(b.reference.logits).any()))
     def _(capabilities: Capabilities) -> Iterator[Case]:
-        table = np.resize(row, (1, fitting_experts(capabilities, len(row))))
-        for top_k in (2, 1):
+        for experts, top_k in ((len(row), 2), (len(row), 1), (64, 2)):
+            table = np.resize(row, (1, fitting_experts(capabilities, experts)))
             yield from table_cases(capabilities, table, top_k=top_k)
             wide = [1024.0] * table.shape[1]
             yield from table_cases(capabilities, table, top_k=top_k, hidden_scale=wide)

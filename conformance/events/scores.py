@@ -8,7 +8,8 @@ import numpy as np
 
 from moe_routing.conformance.case import Case
 from moe_routing.conformance.events.registry import event, selected
-from moe_routing.conformance.generators.construct import fitting_experts, table_cases
+from moe_routing.conformance.generators.construct import table_cases
+from moe_routing.conformance.generators.scenes import fitting_experts
 from moe_routing.implementations import Capabilities
 from moe_routing.reference.formats import FLOAT32
 

@@ -10,7 +10,8 @@ import numpy as np
 from moe_routing.conformance.case import Case
 from moe_routing.conformance.events.registry import EVENTS, FAMILIES, ROWS, event
 from moe_routing.conformance.events.sizes import ladder
-from moe_routing.conformance.generators.construct import fitting_experts, table_cases
+from moe_routing.conformance.generators.construct import table_cases
+from moe_routing.conformance.generators.scenes import fitting_experts
 from moe_routing.conformance.judge import Bounds
 from moe_routing.implementations import Capabilities
 

@@ -8,17 +8,14 @@ import numpy as np
 
 from moe_routing.conformance.case import Case
 from moe_routing.conformance.events.registry import FAMILIES, event
-from moe_routing.conformance.generators.construct import (
-    fitting_experts,
-    table_cases,
-    with_inputs,
-)
+from moe_routing.conformance.generators.construct import table_cases, with_inputs
 from moe_routing.conformance.generators.published import (
     PUBLISHED,
     Published,
     published_widths,
     sizes_of,
 )
+from moe_routing.conformance.generators.scenes import fitting_experts
 from moe_routing.conformance.judge import Bounds
 from moe_routing.implementations import Capabilities
 
@@ -89,8 +86,8 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
     lambda b: b.inputs.num_tokens == b.config.num_experts > 1,
 )
 def _(capabilities: Capabilities) -> Iterator[Case]:
-    size = fitting_experts(capabilities, 4)
-    for top_k in (2, 1):
+    for experts, top_k in ((4, 2), (4, 1), (64, 2)):
+        size = fitting_experts(capabilities, experts)
         yield from table_cases(capabilities, ladder(size, size), top_k=top_k)
 
 
@@ -111,8 +108,9 @@ def _selects(
         lambda b: b.inputs.num_tokens > 0 and test(b.config.top_k, b.config.num_experts),
     )
     def _(capabilities: Capabilities) -> Iterator[Case]:
-        small = [(k, e) for e in (3, 2) for k in range(1, e + 1)]  # for who has few experts
-        for top_k, experts in (*sizes, *small):
+        others = (3, 2, fitting_experts(capabilities, 4))  # for who has few experts, or steps
+        each = [(k, e) for e in others for k in range(1, e + 1)]
+        for top_k, experts in (*sizes, *each):
             yield from table_cases(capabilities, ladder(2, experts), top_k=top_k)
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from moe_routing.conformance.case import Case
 from moe_routing.conformance.generators import axes
 from moe_routing.conformance.generators.inputs import with_strides
+from moe_routing.conformance.generators.scenes import Scene, scenes_for
 from moe_routing.implementations import Capabilities, Claim
 from moe_routing.reference import RouterConfig, RouterInputs, check_inputs
 
@@ -44,34 +45,30 @@ def table_cases(
     Claims that cannot have all of it are passed over; limits cut tokens and experts off,
     and whoever asks has to see whether the rest still shows what he wants.
     """
-    limits, step = capabilities.limits, capabilities.limits.experts_multiple_of
-    table = np.asarray(logits, dtype=np.float32)[: limits.max_tokens]
-    if limits.max_experts and groups is None:
-        table, arrays = _trimmed(table, arrays, limits.max_experts)
-    if table.shape[1] % step:
-        table, arrays = _padded(table, arrays, groups[0] if groups else 1, step)
+    table = np.asarray(logits, dtype=np.float32)
+    scene = Scene(logits=table, top_k=top_k, groups=groups, arrays=arrays)
     for claim in capabilities.claims:
-        for dtype in capabilities.dtypes:
-            try:
-                yield _case(capabilities, claim, dtype, table, top_k, wants, groups, layout, arrays)
-            except (_Unreachable, ValueError):
-                continue
+        for fitted in scenes_for(scene, claim, capabilities):
+            for dtype in capabilities.dtypes:
+                try:
+                    yield _case(capabilities, claim, dtype, fitted, wants, layout)
+                except (_Unreachable, ValueError):
+                    continue
 
 
 def _case(
     capabilities: Capabilities,
     claim: Claim,
     dtype: str,
-    table: npt.NDArray[np.float32],
-    top_k: int,
+    scene: Scene,
     wants: Wants | None,
-    groups: tuple[int, int] | None,
     layout: str,
-    arrays: Mapping[str, npt.ArrayLike],
 ) -> Case:
-    fixed = {"num_experts": table.shape[1], "top_k": top_k, **(wants or {})}
-    if groups is not None:
-        fixed |= {"groups.count": groups[0], "groups.kept": groups[1]}
+    table, arrays = scene.logits, scene.arrays
+    fixed = {"num_experts": table.shape[1], "top_k": scene.top_k, **(wants or {})}
+    if scene.groups is not None:
+        count, kept = scene.groups
+        fixed |= {"groups.count": count, "groups.kept": kept}
         fixed.setdefault("groups", lambda rule: rule is not None)
     if "selection_bias" in arrays:
         fixed.setdefault("selection_bias", lambda place: place != "none")
@@ -122,56 +119,6 @@ def _inputs(
         return RouterInputs.from_logits(table, dtype=dtype, **arrays)
     gate = np.eye(experts, dtype=np.float32)
     return RouterInputs(hidden=table, gate_weight=gate, dtype=dtype, **arrays)
-
-
-def _trimmed(
-    table: npt.NDArray[np.float32], arrays: Mapping[str, npt.ArrayLike], most: int
-) -> tuple[npt.NDArray[np.float32], dict[str, npt.ArrayLike]]:
-    """Drop the experts from ``most`` on, and what the arrays say of them."""
-    size = table.shape[1]
-    per_expert = {name: np.asarray(values) for name, values in arrays.items()}
-    smaller = {
-        name: values[tuple(slice(most if n == size else None) for n in values.shape)]
-        for name, values in per_expert.items()
-    }
-    return table[:, :most], smaller
-
-
-def fitting_experts(capabilities: Capabilities, wanted: int) -> int:
-    """Return ``wanted``, or the nearest number of experts above it, or below, within limits."""
-    step = capabilities.limits.experts_multiple_of
-    most = capabilities.limits.max_experts or wanted + step
-    return max(step, min(-(-wanted // step) * step, most // step * step))
-
-
-def _padded(
-    table: npt.NDArray[np.float32],
-    arrays: Mapping[str, npt.ArrayLike],
-    count: int,
-    step: int,
-) -> tuple[npt.NDArray[np.float32], dict[str, npt.ArrayLike]]:
-    """Add losing experts to every group until ``step`` divides E; arrays grow alike."""
-    size = table.shape[1] // count
-    wide = next(n for n in range(size, size + step + 1) if count * n % step == 0)
-    homes = (np.arange(count)[:, None] * wide + np.arange(size)).ravel()
-    low = np.nanmin(np.where(np.isfinite(table), table, np.nan), initial=0.0) - 1.0
-
-    def grown(values: npt.ArrayLike, fill: float, *axes_: int) -> npt.NDArray[np.float32]:
-        values = np.asarray(values, dtype=np.float32)
-        shape = [count * wide if axis in axes_ else n for axis, n in enumerate(values.shape)]
-        result = np.full(shape, fill, dtype=np.float32)
-        result[np.ix_(*(homes if a in axes_ else range(n) for a, n in enumerate(values.shape)))] = (
-            values
-        )
-        return result
-
-    larger = {
-        name: grown(values, 0.0, 0, 1)
-        if name == "gate_delta"
-        else grown(values, 1.0 if name == "per_expert_scale" else float(np.min(values)), 0)
-        for name, values in arrays.items()
-    }
-    return grown(table, low, 1), larger
 
 
 def _scripted(fixed: Wants) -> axes.Choose:

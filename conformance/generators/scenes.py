@@ -1,0 +1,153 @@
+"""Scenes: a table of logits that shows one thing, fitted to a backend's limits and its K."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from moe_routing.implementations import Capabilities, Claim
+from moe_routing.implementations.capabilities import Limits
+from moe_routing.reference.formats import Floats
+
+_ABOVE, _APART = 1.0, 0.25
+"""How far experts that are added to win lie above a row's best one, and from each other."""
+
+_PER_EXPERT = ("gate_bias", "gate_delta", "hidden_scale", "per_expert_scale", "selection_bias")
+"""Arrays of which each axis is as long as there are experts; the gate is an identity."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """Logits ``[T, E]``, the optional arrays that go with them by field name, and K of E.
+
+    ``groups`` is ``(count, kept)`` or None. A scene of more experts keeps those that it had
+    where they were in their groups; new ones follow.
+    """
+
+    logits: Floats
+    top_k: int
+    groups: tuple[int, int] | None
+    arrays: Mapping[str, npt.ArrayLike]
+
+    def within(self, limits: Limits) -> Scene:
+        """Return the scene with tokens and experts cut off until ``limits`` hold.
+
+        With groups, experts are cut off only until all groups are of one size.
+        """
+        experts = self.logits.shape[1]
+        tokens = slice(limits.max_tokens)
+        kept = slice(experts - experts % self.groups[0] if self.groups else limits.max_experts)
+
+        def cut(name: str, values: npt.ArrayLike) -> npt.ArrayLike:
+            if name in _PER_EXPERT:
+                return np.asarray(values)[(kept,) * np.ndim(values)]
+            return values[tokens] if name == "token_ids" else values
+
+        arrays = {name: cut(name, values) for name, values in self.arrays.items()}
+        return replace(self, logits=self.logits[tokens, kept], arrays=arrays)
+
+    def stepped(self, step: int) -> Scene:
+        """Return the scene with losing experts in every group until ``step`` divides E."""
+        count = self.groups[0] if self.groups else 1
+        size = self.logits.shape[1] // count
+        more = next(n for n in range(step) if count * (size + n) % step == 0)
+        return self._with_losers(more) if more else self
+
+    def selecting(self, top_k: int) -> Iterator[Scene]:
+        """Yield scenes of ``top_k`` experts, more than now: no more of them, winners, losers.
+
+        Winners leave the cut of the selection where it was; losers leave alone who wins.
+        """
+        more, wide = top_k - self.top_k, self._with_routes(top_k)
+        if top_k <= self.logits.shape[1]:
+            yield wide
+        if self.groups is None:
+            yield wide._with_winners(more)
+        yield wide._with_losers(more)
+
+    def _with_routes(self, top_k: int) -> Scene:
+        """Return the scene with ``top_k`` slots, and so many ids in each row of its table."""
+        scene = replace(self, top_k=top_k)
+        if "expert_table" not in self.arrays:
+            return scene
+        size = max(self.logits.shape[1], top_k)
+        rows = [
+            [*row, *(n for n in reversed(range(size)) if n not in row)][:top_k]
+            for row in np.asarray(self.arrays["expert_table"]).tolist()
+        ]
+        return replace(scene, arrays={**self.arrays, "expert_table": rows})
+
+    def _with_winners(self, more: int) -> Scene:
+        """Return the scene with ``more`` experts above all that a row has. It has no groups."""
+        finite = np.where(np.isfinite(self.logits), self.logits, -np.inf)
+        best = finite.max(axis=1, initial=-np.inf, keepdims=True)
+        best = np.where(np.isneginf(best), 0.0, best)
+        return self._grown(more, best + _ABOVE + _APART * np.arange(more), np.max)
+
+    def _with_losers(self, more: int) -> Scene:
+        """Return the scene with ``more`` experts in each group, below all that there are."""
+        finite = np.where(np.isfinite(self.logits), self.logits, np.nan)
+        return self._grown(more, np.nanmin(finite, initial=0.0) - _ABOVE, np.min)
+
+    def _grown(self, more: int, logits: npt.ArrayLike, fill: Callable[..., Any]) -> Scene:
+        """Return the scene with ``more`` experts after those of each group.
+
+        Their biases are what ``fill`` makes of those that there are; nothing scales them.
+        """
+        count = self.groups[0] if self.groups else 1
+        old = np.arange(self.logits.shape[1]).reshape(count, -1)
+        homes = (old + more * np.arange(count)[:, None]).ravel()
+        size = old.size + count * more
+
+        def grown(name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            if name == "gate_delta":
+                result = np.zeros((size, size), np.float32)
+                result[np.ix_(homes, homes)] = values
+                return result
+            result = np.full(size, 1.0 if name.endswith("_scale") else fill(values), np.float32)
+            result[homes] = values
+            return result
+
+        arrays = {
+            name: grown(name, np.asarray(values)) if name in _PER_EXPERT else values
+            for name, values in self.arrays.items()
+        }
+        table = np.empty((len(self.logits), size), np.float32)
+        table[:, np.setdiff1d(np.arange(size), homes)] = logits
+        table[:, homes] = self.logits
+        return replace(self, logits=table, arrays=arrays)
+
+
+def scenes_for(scene: Scene, claim: Claim, capabilities: Capabilities) -> Iterator[Scene]:
+    """Yield ``scene`` as ``claim`` may be asked for it, the likest first.
+
+    Where the claim does not have its K, the next greater one is taken; whoever asks has to
+    see whether what is left still shows what he wants.
+    """
+    limits = capabilities.limits
+    scene, top_k = scene.within(limits), _least_from(scene.top_k, claim.top_k)
+    if top_k is None or not scene.logits.shape[1]:
+        return
+    for each in (scene,) if top_k == scene.top_k else scene.selecting(top_k):
+        yield each.stepped(limits.experts_multiple_of)
+
+
+def _least_from(wanted: int, permitted: Any) -> int | None:
+    """Return the least of ``permitted`` from ``wanted`` on, or None."""
+    if wanted in permitted:
+        return wanted
+    if isinstance(permitted, range):
+        ahead = -(-max(wanted - permitted.start, 0) // permitted.step)
+        return permitted[ahead] if ahead < len(permitted) else None
+    return min((top_k for top_k in permitted if top_k > wanted), default=None)
+
+
+def fitting_experts(capabilities: Capabilities, wanted: int) -> int:
+    """Return ``wanted``, or the nearest number of experts above it, or below, within limits."""
+    step = capabilities.limits.experts_multiple_of
+    most = capabilities.limits.max_experts or wanted + step
+    return max(step, min(-(-wanted // step) * step, most // step * step))
