@@ -17,6 +17,9 @@ from moe_routing.conformance.writers.backends import (
     backends_table,
     capabilities_in_words,
     claim_in_words,
+    limits_in_words,
+    supports_in_words,
+    takes_in_words,
 )
 from moe_routing.implementations import (
     ANY,
@@ -24,6 +27,7 @@ from moe_routing.implementations import (
     Claim,
     GroupRule,
     Limits,
+    Numerics,
     load_adapter,
     out_of_scope,
     registered,
@@ -57,7 +61,15 @@ PLAIN: dict[str, Any] = {
         ({"renormalize": (Renormalize(floor=1e-12),)}, "softmax, renormalised, at least 1e-12"),
         ({"renormalize": (Renormalize(order=2.0),)}, "softmax, renormalised by the 2-norm"),
         ({"scale": ANY}, "softmax, not renormalised, scaled"),
-        ({"selection_bias": ("none", "gate")}, "softmax, bias on the gate, not renormalised"),
+        ({"selection_bias": ("gate",)}, "softmax, bias on the gate, not renormalised"),
+        (
+            {"selection_bias": ("none", "gate")},
+            "softmax, bias on the gate or none, not renormalised",
+        ),
+        (
+            {"selection_bias": ("none", "gate", "block", "statics")},
+            "softmax, bias on the gate, block or statics or none, not renormalised",
+        ),
         (
             {"groups": (GroupRule(top=(2,), fill=(-math.inf,)), None)},
             "softmax, groups (best 2, fill -inf) or none, not renormalised",
@@ -86,8 +98,53 @@ def test_a_claim_is_told_in_words(axes: dict[str, Any], words: str) -> None:
 def test_capabilities_are_told_claim_by_claim() -> None:
     assert capabilities_in_words(Capabilities()) == "the whole specification"
     two = (Claim(**PLAIN), Claim(**PLAIN), Claim(**{**PLAIN, "scale": ANY}))
-    told = capabilities_in_words(Capabilities(claims=two, limits=Limits(max_top_k=1)))
-    assert told == "softmax, not renormalised; or softmax, not renormalised, scaled; K at most 1"
+    told = capabilities_in_words(Capabilities(claims=two))
+    assert told == "softmax, not renormalised; or softmax, not renormalised, scaled"
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, "hidden states in float32, bfloat16 or float16"),
+        ({"takes": "logits", "dtypes": ("float32",)}, "logits in float32"),
+        ({"dtypes": ()}, "hidden states in no dtype"),
+        (
+            {"layouts": ("contiguous",), "dtypes": ("float32",)},
+            "hidden states in float32, contiguous",
+        ),
+        (
+            {"dtypes": ("float32", "bfloat16"), "numerics": Numerics(multiply="tf32")},
+            "hidden states in float32 or bfloat16, multiply='tf32'",
+        ),
+    ],
+)
+def test_what_a_backend_takes_is_told_in_words(settings: dict[str, Any], words: str) -> None:
+    assert takes_in_words(Capabilities(**settings)) == words
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ({}, "any"),
+        ({"max_top_k": 1}, "K at most 1"),
+        ({"max_experts": 256, "max_tokens": 65536}, "E at most 256, T at most 65,536"),
+        ({"experts_multiple_of": 8}, "E a multiple of 8"),
+    ],
+)
+def test_limits_are_told_in_words(sizes: dict[str, int], words: str) -> None:
+    assert limits_in_words(Limits(**sizes)) == words
+
+
+def test_what_was_checked_is_what_a_backend_wraps(tmp_path: Path) -> None:
+    made = json.loads(report(tmp_path).read_text())
+    made["adapters"][0]["wraps"] = {"package": "router", "version": "1.0"}
+    checked, other = (
+        Backend(name=name, wraps="router 2.0", capabilities=Capabilities())
+        for name in ("reference", "other")
+    )
+    page = backends_table([checked, other], [made], {})
+    assert "| `reference` | router 1.0 |" in page
+    assert "| `other` | router 2.0 |" in page
 
 
 def report(tmp_path: Path, **clauses: tuple[str, str]) -> Path:
@@ -103,7 +160,8 @@ def test_the_command_writes_the_table_with_the_conformance_of_a_report(tmp_path:
     assert main(["adapters", "reference", "--markdown", str(page), "--report", str(path)]) == 0
     (row,) = [line for line in page.read_text().splitlines() if line.startswith("| `")]
     assert row.startswith("| `reference` | moe-routing-conformance ")
-    assert row.endswith("| the whole specification | 1 pass |")
+    supports = "hidden states in float32, bfloat16 or float16 | any | the whole specification"
+    assert row.endswith(f"| {supports} | 1 pass |")
 
 
 def test_known_divergences_are_named_and_linked(tmp_path: Path) -> None:
@@ -123,7 +181,7 @@ def test_each_device_has_a_column(tmp_path: Path) -> None:
     on_cuda = {**made, "adapters": [{**made["adapters"][0], "device": "cuda"}]}
     row = Backend(name="reference", wraps="", capabilities=Capabilities())
     page = backends_table([row], [made, on_cuda], {})
-    assert "| adapter | wraps | claims | conformance | on cuda |" in page
+    assert "| adapter | wraps | takes | sizes | claims | conformance | on cuda |" in page
     assert page.count("| 1 pass | 1 pass |") == 1
     assert ", on cpu" in page
     assert ", on cuda" in page
@@ -155,19 +213,21 @@ def test_the_listing_gives_the_reason_where_there_is_no_adapter(
 @pytest.mark.skipif(not PAGE.is_file(), reason="the documentation is not here")
 class TestPage:
     ROWS = re.findall(
-        r"^\| `(.+?)` \| .*? \| (.*?) \| (.*?) \| (.*?) \|$",
+        r"^\| `(.+?)` \| (.*?) \| (.*?) \| (.*?) \| (.*?) \| (.*?) \| (.*?) \|$",
         PAGE.read_text() if PAGE.is_file() else "",
         re.M,
     )
 
-    def test_lists_every_shipped_adapter_with_its_claims(self) -> None:
+    def test_lists_every_shipped_adapter_with_what_it_supports(self) -> None:
         shipped = [n for n in registered() if n in SHIPPED or n.partition(":")[0] in FAMILIES]
         assert [name for name, *_ in self.ROWS] == shipped
-        for name, claims, *_ in self.ROWS:
-            assert claims == capabilities_in_words(load_adapter(name).capabilities()), name
+        for name, wraps, *supports, _, _ in self.ROWS:
+            capabilities = load_adapter(name).capabilities()
+            backend = Backend(name=name, wraps=wraps, capabilities=capabilities)
+            assert [wraps, *supports] == supports_in_words(backend), name
 
     def test_shows_each_as_pass_or_known_and_none_missing(self) -> None:
-        for name, _, conformance, on_cuda in self.ROWS:
+        for name, *_, conformance, on_cuda in self.ROWS:
             assert re.fullmatch(r"\d+ pass(, \d+ known: \[.*\))?", conformance), name
             assert re.fullmatch(r"(\d+ pass(, \d+ known)?)?", on_cuda), name
 

@@ -1,4 +1,4 @@
-"""The table of backends, as Markdown: what each claims, in words, and how it conforms."""
+"""The table of backends, as Markdown: what each takes and claims, in words, and its conformance."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from moe_routing.implementations import ANY, Capabilities, Claim, GroupRule
+from moe_routing.implementations import ANY, Capabilities, Claim, GroupRule, Limits
+from moe_routing.implementations.capabilities import LAYOUTS
 from moe_routing.reference import Renormalize
 
 _STATUSES = ("pass", "known", "unsupported")
@@ -51,12 +52,11 @@ def backends_table(
             column = found.setdefault(device, {})
             column[each["name"]] = _conformance(each, links=device == "cpu") + profile
     heads = ["conformance" if device == "cpu" else f"on {device}" for device in found]
-    lines = [*_HEAD, "", *_made_by(reports), _row("adapter", "wraps", "claims", *heads)]
-    lines.append("|---" * (3 + len(heads)) + "|")
+    lines = [*_HEAD, "", *_made_by(reports), _row(*_COLUMNS, *heads)]
+    lines.append("|---" * len([*_COLUMNS, *heads]) + "|")
     for each in backends:
-        claims = capabilities_in_words(each.capabilities)
         cells = [column.get(each.name, "") for column in found.values()]
-        lines.append(_row(f"`{each.name}`", each.wraps, claims, *cells))
+        lines.append(_row(f"`{each.name}`", *supports_in_words(each, reports), *cells))
     lines += ["", "## Out of scope", "", "Routers without an adapter, and why:", ""]
     lines += [f"- `{name}`: {reason}" for name, reason in unserved.items()]
     return "\n".join(lines) + "\n"
@@ -66,13 +66,34 @@ def _row(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def supports_in_words(backend: Backend, reports: Sequence[Mapping[str, Any]] = ()) -> list[str]:
+    """Return what the backend wraps, as a report saw it if any did, and what it supports."""
+    capabilities = backend.capabilities
+    return [
+        _checked(backend.name, reports) or backend.wraps,
+        takes_in_words(capabilities),
+        limits_in_words(capabilities.limits),
+        capabilities_in_words(capabilities),
+    ]
+
+
+def _checked(name: str, reports: Sequence[Mapping[str, Any]]) -> str:
+    """Return the package and version that the first report of a backend was made with."""
+    seen = [
+        each["wraps"] for report in reports for each in report["adapters"] if each["name"] == name
+    ]
+    return " ".join(filter(None, (seen[0]["package"], seen[0]["version"]))) if seen else ""
+
+
+_COLUMNS = ("adapter", "wraps", "takes", "sizes", "claims")
 _HEAD = (
     "# Backends",
     "",
     "Made by `moe-routing adapters --markdown docs/backends.md --report report.json`, from the",
-    "report of `moe-routing check ... --json report.json`; do not edit it by hand. Claims are what",
-    "an adapter says that it does ([adapters.md](adapters.md#claims)); conformance counts the",
-    "clauses by status, and names the [known divergences](findings.md).",
+    "report of `moe-routing check ... --json report.json`; do not edit it by hand. What an adapter",
+    "takes, at which sizes, and what it claims is what it says of itself on a CPU",
+    "([adapters.md](adapters.md#claims)); one that takes hidden states makes the logits itself.",
+    "Conformance counts the clauses by status, and names the [known divergences](findings.md).",
 )
 
 
@@ -109,9 +130,27 @@ def capabilities_in_words(capabilities: Capabilities) -> str:
     """Return what is claimed as a phrase, one a claim; what they share is not repeated."""
     if Claim() in capabilities.claims:
         return "the whole specification"
-    phrases = dict.fromkeys(claim_in_words(claim) for claim in capabilities.claims)
-    limit = capabilities.limits.max_top_k
-    return "; or ".join(phrases) + (f"; K at most {limit}" if limit else "")
+    return "; or ".join(dict.fromkeys(map(claim_in_words, capabilities.claims)))
+
+
+def takes_in_words(capabilities: Capabilities) -> str:
+    """Return what a backend is given, as a phrase: where it begins, dtypes, layouts, numerics."""
+    begins = "hidden states" if capabilities.takes == "hidden" else "logits"
+    layouts = [] if set(capabilities.layouts) == set(LAYOUTS) else list(capabilities.layouts)
+    dtypes = f"{begins} in {_either(capabilities.dtypes) or 'no dtype'}"
+    return ", ".join([dtypes, *layouts, *capabilities.numerics.declared()])
+
+
+def limits_in_words(limits: Limits) -> str:
+    """Return the sizes that a backend stops at, as a phrase."""
+    most = (("E", limits.max_experts), ("K", limits.max_top_k), ("T", limits.max_tokens))
+    words = [f"{size} at most {limit:,}" for size, limit in most if limit is not None]
+    step = limits.experts_multiple_of
+    return ", ".join(words + [f"E a multiple of {step}"] * (step > 1)) or "any"
+
+
+def _either(names: Sequence[str]) -> str:
+    return " or ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def claim_in_words(claim: Claim) -> str:
@@ -135,7 +174,8 @@ def _score(claim: Claim) -> str:
 
 def _bias(claim: Claim) -> list[str]:
     places = [place for place in claim.selection_bias if place != "none"]
-    return [f"bias on the {' or '.join(places)}"] if places else []
+    absent = " or none" if "none" in claim.selection_bias else ""
+    return [f"bias on the {_either(places)}{absent}"] if places else []
 
 
 def _groups(claim: Claim) -> list[str]:
