@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from moe_routing.conformance.failure import Failure
+from moe_routing.conformance.isolation.watch import usable_cpus
 from moe_routing.conformance.results import AdapterResult, ClauseResult, RunResult
 from moe_routing.reference import SPEC_VERSION
 
@@ -31,17 +32,10 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "machine": platform.machine(),
-        "cpus": _usable_cpus(),
+        "cpus": usable_cpus(),
         "threads": os.environ.get("OMP_NUM_THREADS"),
         "packages": {name: found for name in _PACKAGES if (found := _version(name))},
     }
-
-
-def _usable_cpus() -> int | None:
-    """Return the processors that this process may use: what frameworks take for threads."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count()
 
 
 def report(result: RunResult) -> dict[str, Any]:

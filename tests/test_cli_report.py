@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from moe_routing.conformance.cli import main
+from moe_routing.conformance.isolation.watch import usable_cpus
 
 DATA = Path(__file__).parent / "data"
 WRONG = f"{DATA}/wrong_adapters.py:BiasedWeights"
@@ -51,6 +52,25 @@ class TestReport:
         assert clause["constructed"] == 3, "one for each event"
         assert clause["examples"] == 3
         assert set(clause["events"].values()) == {"witnessed"}
+
+    @pytest.mark.parametrize(
+        ("jobs", "given", "threads"),
+        [
+            ("2", None, max(1, (usable_cpus() or 2) // 2)),
+            ("2", "1", 1),
+            ("1", "1", 1),
+            ("1", None, usable_cpus()),
+        ],
+    )
+    def test_says_how_many_threads_the_adapter_had(
+        self, jobs: str, given: str | None, threads: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        if given is not None:
+            monkeypatch.setenv("OMP_NUM_THREADS", given)
+        whole = report("torch", *QUICK, "--jobs", jobs)
+        assert whole["adapters"][0]["threads"] == threads
+        assert whole["environment"]["threads"] == given
 
     def test_has_the_values_of_the_token_that_went_wrong(self) -> None:
         (clause,) = report(WRONG, *QUICK)["adapters"][0]["clauses"]

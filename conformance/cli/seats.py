@@ -54,7 +54,7 @@ def seats(
     Errors: ``AdapterError`` for unknown ones.
     """
     from moe_routing.conformance.isolation import Isolated, Watch
-    from moe_routing.conformance.isolation.watch import available_memory
+    from moe_routing.conformance.isolation.watch import available_memory, fair_threads
     from moe_routing.conformance.seat import InProcess
     from moe_routing.implementations import expand, find_adapter, load_adapter
 
@@ -70,5 +70,5 @@ def seats(
     free = available_memory()
     given = None if arguments.memory is None else int(arguments.memory * 2**30)
     memory = given or (None if free is None else free // jobs)
-    watch = Watch(call_seconds=arguments.timeout, memory=memory)
+    watch = Watch(call_seconds=arguments.timeout, memory=memory, threads=fair_threads(jobs))
     return {each: partial(Isolated, each, plan, device=device, watch=watch) for each in named}

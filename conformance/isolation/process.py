@@ -65,6 +65,11 @@ class Stopped(Exception):
     """The run was stopped: no more workers."""
 
 
+def _environment(threads: int | None) -> dict[str, str] | None:
+    """Return the environment of a worker whose frameworks start so many threads."""
+    return None if threads is None else {**os.environ, "OMP_NUM_THREADS": str(threads)}
+
+
 class Process:
     """One worker process. Errors of every request: ``Ended``, ``CannotRun``."""
 
@@ -79,6 +84,7 @@ class Process:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
+                env=_environment(watch.threads),
                 start_new_session=True,  # an interrupt is for the run, which ends its workers
             )
         self._idle = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,14 +18,35 @@ _GROUP = Path("/sys/fs/cgroup/memory.max")
 
 @dataclass(frozen=True, kw_only=True)
 class Watch:
-    """The limits of a worker: seconds in one call, seconds outside calls, bytes of memory.
+    """The limits of a worker: seconds in one call and outside calls, bytes of memory, threads.
 
-    ``memory`` of None leaves the memory unwatched.
+    ``memory`` of None leaves the memory unwatched, ``threads`` of None leaves it to the
+    frameworks how many threads they start.
     """
 
     call_seconds: float = CALL_SECONDS
     idle_seconds: float = IDLE_SECONDS
     memory: int | None = None
+    threads: int | None = None
+
+
+def usable_cpus() -> int | None:
+    """Return the processors that this process may use: what frameworks take for threads."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
+
+
+def fair_threads(jobs: int) -> int | None:
+    """Return each of several jobs' share of the processors; None leaves things as they are.
+
+    Frameworks start a thread for each processor, and those of several jobs would wait for
+    each other. One job has all, and ``OMP_NUM_THREADS`` goes before.
+    """
+    cpus = usable_cpus()
+    if jobs == 1 or cpus is None or "OMP_NUM_THREADS" in os.environ:
+        return None
+    return max(1, cpus // jobs)
 
 
 def available_memory() -> int | None:
