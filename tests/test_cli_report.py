@@ -59,7 +59,6 @@ class TestReport:
             ("2", None, max(1, (usable_cpus() or 2) // 2)),
             ("2", "1", 1),
             ("1", "1", 1),
-            ("1", None, usable_cpus()),
         ],
     )
     def test_says_how_many_threads_the_adapter_had(
