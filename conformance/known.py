@@ -36,7 +36,8 @@ class Divergence:
     ``when`` maps a field of the configuration (``score``, ``groups.fill``), an axis of the
     inputs (``selection_bias``), ``dtype`` or ``tokens`` to the values it covers, and
     ``events`` to events of the case. Without ``when`` the region is every case. ``place``
-    is where it is written, as ``file:line``. Several ``witnesses`` serve adapters that claim
+    is where it is written, as ``file:line``; ``shipped`` says that it came with the suite, and
+    is about shipped adapters alone. Several ``witnesses`` serve adapters that claim
     different things: each adapter is held to those that it claims.
     """
 
@@ -49,6 +50,7 @@ class Divergence:
     affects: tuple[str, ...] = ()
     when: Region = field(default_factory=dict)
     place: str = ""
+    shipped: bool = False
 
     def touches(self, adapter: str, clause: str) -> bool:
         """Tell whether its region is left out of the search of ``clause`` on ``adapter``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from moe_routing.conformance.clauses import Clause
 from moe_routing.conformance.examples import Examples
@@ -29,6 +29,10 @@ class Plan:
     kept: Examples = field(default_factory=dict)
     seconds: float | None = None
     bulk: bool = False
+
+    def unshipped(self) -> Plan:
+        """Return the plan for an adapter of another's, of which no shipped list tells."""
+        return replace(self, known=[each for each in self.known if not each.shipped])
 
     def touching(self, adapter: str, clause: Clause) -> list[Divergence]:
         """Return the known divergences whose regions are left out of a clause's search."""

@@ -95,9 +95,12 @@ def in_process(adapters: Mapping[str, Adapter], plan: Plan) -> dict[str, Callabl
 def known_divergences(files: Sequence[Path]) -> list[Divergence]:
     """Read the given lists, or, with none given, the ones shipped with the adapters.
 
-    Errors: ``KnownError``.
+    Those are marked ``shipped``. Errors: ``KnownError``.
     """
-    return [entry for file in files or shipped_known() for entry in load_known(file)]
+    if files:
+        return [entry for file in files for entry in load_known(file)]
+    shipped = [entry for file in shipped_known() for entry in load_known(file)]
+    return [replace(entry, shipped=True) for entry in shipped]
 
 
 @dataclass

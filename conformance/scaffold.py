@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+from moe_routing.implementations.registry import PROCESS, out_of_scope, registered
+
 _NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 _RULE = "a name is lower-case letters and digits with - or _ between, such as my-router"
 
@@ -69,6 +71,11 @@ def names_for(name: str) -> Names:
         raise ScaffoldError(
             f"Cannot name an adapter {name!r}: {module}.py would hide the module {module}, "
             f"which is installed; take {name}-router, say"
+        )
+    if name in {each.partition(":")[0] for each in (*registered(), *out_of_scope(), PROCESS)}:
+        raise ScaffoldError(
+            f"Cannot name an adapter {name!r}: `moe-routing check {name}` means another already; "
+            f"take my-{name}, say"
         )
     return names
 

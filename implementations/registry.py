@@ -91,6 +91,11 @@ def expand(reference: str) -> list[str]:
     return fnmatch.filter(registered(), pattern) or [reference]
 
 
+def is_shipped(reference: str) -> bool:
+    """Tell whether ``reference`` names one of this distribution. Errors: ``AdapterError``."""
+    return f"{find_adapter(reference)[0]}.".startswith(f"{__package__}.")
+
+
 def shipped_known() -> list[Path]:
     """Return the known-divergences files of the shipped adapters."""
     return sorted((Path(__file__).parent / "known").glob("*.toml"))
@@ -129,8 +134,7 @@ def find_adapter(reference: str) -> tuple[str, str]:
     known = registered()
     if family in FAMILIES and reference not in known:
         raise AdapterError(_no_member(family, member))
-    target = known.get(reference, reference)
-    location, colon, attribute = target.rpartition(":")
+    location, colon, attribute = known.get(reference, reference).rpartition(":")
     if not colon or not location or not attribute:
         raise AdapterError(_unknown(reference))
     if location.endswith(".py") and not Path(location).is_file():

@@ -13,10 +13,18 @@ from moe_routing.conformance import Case, Divergence, Plan, load_known, select_c
 from moe_routing.conformance.case import SharedCase
 from moe_routing.conformance.clause_run import check_clause
 from moe_routing.conformance.clauses import CLAUSES
+from moe_routing.conformance.cli import main
 from moe_routing.conformance.judge import Bounds
 from moe_routing.conformance.outcome import evaluate
 from moe_routing.conformance.trial import trial_of
-from moe_routing.implementations import Adapter, Capabilities, expand, load_adapter, shipped_known
+from moe_routing.implementations import (
+    Adapter,
+    Capabilities,
+    expand,
+    is_shipped,
+    load_adapter,
+    shipped_known,
+)
 
 LISTS = {path.stem: load_known(path) for path in shipped_known()}
 SHIPPED = [entry for entries in LISTS.values() for entry in entries]
@@ -124,3 +132,30 @@ class TestShippedLists:
             listed = any(known.clause == id_ and name in known.adapters for known in SHIPPED)
             wanted = ("known",) if listed else ("pass", "unsupported")
             assert result.status in wanted, f"{id_}: {result.status} {result.message}"
+
+
+@pytest.mark.parametrize("seat", [[], ["--no-isolate"]], ids=["isolated", "in process"])
+def test_another_adapter_of_the_same_name_is_not_measured_by_a_shipped_list(
+    seat: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, (path,) = tmp_path / "mine.py", (p for p in shipped_known() if p.stem == "torchtitan")
+    file.write_text(
+        "from moe_routing.implementations.reference import ReferenceAdapter\n"
+        "class Mine(ReferenceAdapter):\n"
+        "    name = 'torchtitan'\n"
+    )
+    clauses = [f"--clause={clause}" for clause in {each.clause for each in LISTS[path.stem]}]
+    check = ["check", f"{file}:Mine", "--max-examples=1", f"--cases={tmp_path}", *clauses, *seat]
+    assert main(check) == 0
+    assert "fixed" not in capsys.readouterr().out
+    assert main([*check, f"--known={path}"]) == 1, "a list that is named should be heeded"
+    assert "is gone: remove its entry" in capsys.readouterr().out
+
+
+def test_the_shipped_lists_are_about_the_shipped_adapters() -> None:
+    name = "moe_routing.implementations.torchtitan:TorchtitanAdapter"
+    assert is_shipped("torchtitan")
+    assert is_shipped("transformers:mixtral")
+    assert is_shipped(name)
+    assert not is_shipped("moe_routing.conformance.zoo:Adapter")
+    assert not is_shipped("process:cat")

@@ -171,6 +171,11 @@ BAD = {
     "line\n": "Cannot name an adapter 'line",
     "class": "class is a word of Python's own",
     "torch": "torch.py would hide the module torch, which is installed; take torch-router, say",
+    "reference": "`moe-routing check reference` means another already; take my-reference, say",
+    "megatron-core": "`moe-routing check megatron-core` means another already",
+    "deepspeed": "`moe-routing check deepspeed` means another already",
+    "sonic-moe": "`moe-routing check sonic-moe` means another already",
+    "process": "`moe-routing check process` means another already",
     "json": "json.py would hide the module json, which is installed",
 }
 

@@ -51,24 +51,26 @@ def seats(
 ) -> dict[str, Callable[[], Seat]]:
     """Return what opens a seat for each adapter; families and globs name many.
 
-    Errors: ``AdapterError`` for unknown ones.
+    What is shipped as known of a name is not known of another's adapter of that name. Errors:
+    ``AdapterError`` for unknown ones.
     """
     from moe_routing.conformance.isolation import Isolated, Watch
     from moe_routing.conformance.isolation.watch import available_memory, fair_threads
     from moe_routing.conformance.seat import InProcess
-    from moe_routing.implementations import expand, find_adapter, load_adapter
+    from moe_routing.implementations import expand, is_shipped, load_adapter
 
     device = arguments.device
     named = [name for reference in references for name in expand(reference)]
-    for reference in named:
-        find_adapter(reference)
+    plans = {each: plan if is_shipped(each) else plan.unshipped() for each in named}
     if arguments.no_isolate:
         return {
-            each: partial(InProcess, partial(load_adapter, each, device=device), plan)
+            each: partial(InProcess, partial(load_adapter, each, device=device), plans[each])
             for each in named
         }
     free = available_memory()
     given = None if arguments.memory is None else int(arguments.memory * 2**30)
     memory = given or (None if free is None else free // jobs)
     watch = Watch(call_seconds=arguments.timeout, memory=memory, threads=fair_threads(jobs))
-    return {each: partial(Isolated, each, plan, device=device, watch=watch) for each in named}
+    return {
+        each: partial(Isolated, each, plans[each], device=device, watch=watch) for each in named
+    }
