@@ -31,6 +31,7 @@ LAYOUTS = {"routing": Routing, "flat_routing": FlatRouting, "routing_map": Routi
 """The answers to a routing call, by the key that holds each."""
 
 _DTYPES = ("bfloat16", "bool", "float16", "float32", "float64", "int32", "int64", "uint8")
+_MOST_AXES, _MOST_VALUES = 32, 2**60 - 1  # what NumPy and torch make arrays of
 
 
 class ProtocolError(Exception):
@@ -152,6 +153,8 @@ def _part(name: str, value: Any) -> Any:
         raise ProtocolError(f"has {name} of dtype {table['dtype']!r}, but known are {known}")
     if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
         raise ProtocolError(f"has {name} of shape {shape!r:.60}, but should list sizes")
+    if len(shape) > _MOST_AXES or math.prod(max(n, 1) for n in shape) > _MOST_VALUES:
+        raise ProtocolError(f"has {name} of shape {shape!r:.60}, which no array is of")
     if not isinstance(values, list) or len(values) != math.prod(shape):
         held = f"{len(values)} values" if isinstance(values, list) else "no list of values"
         raise ProtocolError(f"has {name} of shape {shape}, but {held} in it")

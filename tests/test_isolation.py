@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import signal
 import subprocess
 import sys
 from functools import partial
@@ -22,6 +24,7 @@ from moe_routing.conformance import (
     select_clauses,
 )
 from moe_routing.conformance.isolation import Isolated, Watch
+from moe_routing.conformance.isolation.watch import Memory, session_of
 from moe_routing.conformance.results import AdapterResult, ClauseResult
 from moe_routing.reference import RouterConfig, RouterInputs
 
@@ -152,6 +155,29 @@ def test_a_leak_ends_its_process_and_nothing_else() -> None:
     assert (leaked.status, leaked.case is None) == ("crash", False)
     assert leaked.message.startswith("took more than 1 GiB of memory in a call")
     assert {each.status for each in whole.adapters[1].clauses} == {"pass"}
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="memory is watched on Linux")
+def test_memory_that_processes_share_counts_once() -> None:
+    text = (
+        "import os, time\n"
+        "kept = b'x' * 2**28\n"
+        "children = [os.fork() for _ in range(2)]\n"  # four processes in all
+        "os.write(1, b'ready')\n"
+        "time.sleep(60)\n"
+    )
+    leader = subprocess.Popen(
+        [sys.executable, "-c", text], stdout=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        assert leader.stdout.read(20) == b"ready" * 4
+        assert len(session_of(leader.pid)) == 4
+        memory = Memory(leader.pid)
+        assert memory.exceeds(2**28), "what is held should be seen"
+        assert not memory.exceeds(2**29), "and what is shared not be taken for more"
+    finally:
+        os.killpg(leader.pid, signal.SIGKILL)
+        leader.communicate()
 
 
 LOADING = {

@@ -19,6 +19,7 @@ from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.cli import main
 from moe_routing.conformance.isolation import Isolated, Watch
 from moe_routing.conformance.plan import Plan
+from moe_routing.conformance.seat import CannotRun
 from moe_routing.implementations import (
     AdapterError,
     BackendLost,
@@ -105,6 +106,7 @@ ENDS = [
     ("nothing-known", "error", "but should have one of routing, flat_routing, routing_map, "),
     ("lacks-ids", "error", "lacks expert_ids in routing"),
     ("extra", "error", "has ['colour'] in routing, which has weights, expert_ids, logits"),
+    ("vast", "error", "has weights of shape [1099511627776, 1099511627776, 0], which no array"),
     ("short", "error", "has weights of shape [1, 1], but 0 values in it"),
     ("text", "error", "has 'much' in weights, which is of float32"),
     ("float-ids", "error", "has 0.5 in expert_ids, which is of int64"),
@@ -132,6 +134,25 @@ def test_its_end_is_a_verdict_without_isolation_too() -> None:
     code, found = check(f"process:{SPEAKER} dies", "--clause=weights.match", "--no-isolate")
     assert (code, found["weights.match"]["status"]) == (1, "crash")
     assert "was killed by SIGSEGV" in found["weights.match"]["message"]
+
+
+def test_what_it_takes_of_memory_is_what_its_worker_takes() -> None:
+    clause = CLAUSES["weights.match"]
+    plan, watch = Plan(clauses=[clause], max_examples=2), Watch(memory=2**29)
+    seat = Isolated(f"process:{SPEAKER} leaks", plan, watch=watch, tries=0)
+    result = seat.check(clause)
+    seat.close()
+    assert result.status == "crash"
+    assert result.message.startswith("took more than 0.5 GiB of memory in a call")
+    assert result.case is not None
+
+
+def test_who_never_says_hello_is_told_like_an_adapter_that_hangs_in_loading() -> None:
+    seat = Isolated(f"process:{SPEAKER} waits", Plan(clauses=[]), watch=Watch(idle_seconds=2.0))
+    with pytest.raises(CannotRun, match=r"no answer after 2 s while it was loaded") as error:
+        seat.about()
+    seat.close()
+    assert error.value.status == "timeout"
 
 
 def test_a_reply_too_many_is_not_taken_for_the_next_one() -> None:

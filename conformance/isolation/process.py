@@ -20,7 +20,7 @@ from typing import Any
 
 from moe_routing.conformance.case import Case, SharedCase
 from moe_routing.conformance.isolation import frames
-from moe_routing.conformance.isolation.watch import Watch, resident_memory
+from moe_routing.conformance.isolation.watch import Memory, Watch
 from moe_routing.conformance.journal import read_entry, read_mark
 from moe_routing.conformance.results import Status
 from moe_routing.conformance.seat import CannotRun
@@ -87,6 +87,7 @@ class Process:
                 env=_environment(watch.threads),
                 start_new_session=True,  # an interrupt is for the run, which ends its workers
             )
+        self._memory = Memory(self._popen.pid)
         self._idle = True
         self._answers: SimpleQueue[Any] = SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
@@ -154,7 +155,7 @@ class Process:
 
     def _check_memory(self) -> None:
         limit = self._watch.memory
-        if limit is not None and resident_memory(self._popen.pid) > limit:
+        if limit is not None and self._memory.exceeds(limit):
             raise Ended(self._killed("crash", f"took more than {limit / 2**30:.3g} GiB of memory"))
 
     def _killed(self, status: Status, how: str) -> End:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,7 @@ CALL_SECONDS = 60.0
 IDLE_SECONDS = 300.0
 """What loading an adapter, or the suite's own work between two calls, may take."""
 
+_LOOK = 1.0  # seconds between two looks for what a worker has started
 _SHARE = 0.8
 _GROUP = Path("/sys/fs/cgroup/memory.max")
 
@@ -61,11 +64,43 @@ def available_memory() -> int | None:
     return int(_SHARE * (free if group == "max" else min(free, int(group))))
 
 
-def resident_memory(process: int) -> int:
-    """Return the bytes of memory that a process holds; 0 where that cannot be read."""
+class Memory:
+    """The memory of a worker and of what it has started, as far as ``/proc`` tells of it.
+
+    To find what was started is to read every process there is, which is done once a second.
+    """
+
+    def __init__(self, worker: int) -> None:
+        self._worker, self._started, self._until = worker, set[int](), 0.0
+
+    def exceeds(self, limit: int) -> bool:
+        """Tell whether more than ``limit`` bytes are held; pages that are shared count once."""
+        if time.monotonic() >= self._until:
+            self._started = session_of(self._worker) - {self._worker}
+            self._until = time.monotonic() + _LOOK
+        held = {self._worker, *self._started}
+        resident = {each: _kilobytes(each, "status", "VmRSS:") for each in held}
+        if resident[self._worker] * 1024 > limit or sum(resident.values()) * 1024 <= limit:
+            return resident[self._worker] * 1024 > limit
+        shares = [_kilobytes(each, "smaps_rollup", "Pss:") for each in held]  # dearer to read
+        return sum(shares) * 1024 > limit
+
+
+def session_of(leader: int) -> set[int]:
+    """Return the processes of a session; none where they cannot be read."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            _, _, _, session, *_ = path.read_text().rpartition(")")[2].split()
+            if int(session) == leader:
+                found.add(int(path.parent.name))
+    return found
+
+
+def _kilobytes(process: int, file: str, field: str) -> int:
+    """Return a size from a file of ``/proc``; 0 where it cannot be read."""
     try:
-        text = Path(f"/proc/{process}/status").read_text()
+        lines = Path(f"/proc/{process}/{file}").read_text().splitlines()
     except OSError:
         return 0
-    held = [line.split()[1] for line in text.splitlines() if line.startswith("VmRSS:")]
-    return int(held[0]) * 1024 if held else 0
+    return next((int(line.split()[1]) for line in lines if line.startswith(field)), 0)

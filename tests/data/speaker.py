@@ -22,6 +22,8 @@ def hello(request: dict[str, Any]) -> dict[str, Any]:
     name = "speaker" if request["device"] == "cpu" else f"speaker on {request['device']}"
     said: dict[str, Any] = {"protocol": 1, "name": name, "capabilities": {"claims": [CLAIM]}}
     match MANNER:
+        case "waits":
+            time.sleep(600)
         case "dumb":
             sys.exit("no room")
         case "version-9":
@@ -85,6 +87,11 @@ def route(request: dict[str, Any]) -> dict[str, Any] | None:
         case "hangs":
             Path("speaker.pid").write_text(str(os.getpid()))
             time.sleep(600)
+        case "leaks":
+            kept = []
+            while True:
+                kept.append(b"x" * 2**25)
+                time.sleep(0.05)
         case "garbage":
             return say("Hello, world")
         case "literal-nan":
@@ -104,6 +111,8 @@ def route(request: dict[str, Any]) -> dict[str, Any] | None:
             del answer["expert_ids"]
         case "extra":
             answer["colour"] = "red"
+        case "vast":
+            answer["weights"] = array("float32", [2**40, 2**40, 0], [])
         case "short":
             answer["weights"] = array("float32", [1, 1], [])
         case "text":
