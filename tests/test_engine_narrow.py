@@ -94,6 +94,27 @@ def test_a_wrong_router_is_caught_however_little_it_claims(name: str) -> None:
     assert NARROW[name].admits(case.config, case.inputs), "the case should be one it claims"
 
 
+class Ragged(Router):
+    """Answers groups of unequal size, where nothing else about the call is unclaimed."""
+
+    def route(self, config: RouterConfig, inputs: RouterInputs) -> Routing:
+        self._capabilities.require(config, inputs)
+        if config.groups is not None and config.num_experts % config.groups.count:
+            shape = (inputs.num_tokens, config.top_k)
+            return Routing(weights=np.ones(shape), expert_ids=np.zeros(shape, np.int64))
+        return super().route(config, inputs)
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_ragged_groups_are_asked_of_whoever_has_room_for_them(name: str) -> None:
+    clause = CLAUSES["groups.ragged-rejected"]
+    plan = Plan(clauses=[clause], max_examples=3)
+    result = check_clause(Ragged(NARROW[name]), clause, plan)
+    claims = clause.narrowed(NARROW[name]).claims
+    assert result.status == ("fail" if claims and name != "E to 3" else "unsupported")
+    assert check_clause(Router(NARROW[name]), clause, plan).status in ("pass", "unsupported")
+
+
 # What a narrow backend cannot be shown, exactly: everything else has to be constructed.
 STRIDES = {
     "strided-input",

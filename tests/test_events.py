@@ -199,6 +199,7 @@ NEAR: dict[str, Case | SharedCase] = {
     "fewer-slots-than-groups": grouped(ladder(1, 8), 4, 2),
     "groups-excluded": grouped(ROWS, 2, 2),
     "several-groups-kept": grouped(ladder(1, 8), 4, 1),
+    "ragged-groups": grouped(np.zeros((2, 6)), 2, 1),
     "groups-of-one": grouped(ROWS, 2, 1),
     "wide-groups": grouped(ladder(1, 64), 2, 1),
     "one-group-kept": grouped(ROWS, 1, 1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from moe_routing.conformance.clauses.relations import raised
 from moe_routing.conformance.failure import Failure, first_failure, token_failure
 from moe_routing.conformance.generators.choices import Focus
 from moe_routing.conformance.generators.construct import take_tokens, with_config
+from moe_routing.conformance.generators.nonsense import ragged_counts
 from moe_routing.conformance.judge.selection import possible_groups
 from moe_routing.conformance.trial import Raised, Trial
 from moe_routing.reference import Groups
@@ -155,11 +157,9 @@ def smaller_than_top(trial: Trial) -> Failure | None:
     "then change a token's experts, in silence.",
     bugs=("M36", "M52"),
     narrow=_GROUPED,
-    events=("group-excludes-better",),
+    events=("ragged-groups",),
     focus=Focus(
-        offers={
-            "num_experts": lambda offered: [n for n in offered if n <= 64 and _ragged_counts(n)]
-        }
+        offers={"num_experts": lambda offered: [n for n in offered if n <= 64 and ragged_counts(n)]}
     ),
 )
 def ragged_rejected(trial: Trial) -> Failure | None:
@@ -186,17 +186,14 @@ def _ragged(case: Case) -> list[Case]:
     mistaken for rows of equal groups.
     """
     groups, tokens = case.config.groups, case.inputs.num_tokens
-    counts = _ragged_counts(case.config.num_experts)
+    counts = ragged_counts(case.config.num_experts)
     if groups is None or not counts or tokens == 0:
         return []
-    ragged = Groups(count=counts[0], kept=1, top=groups.top, fill=groups.fill)
-    whole = counts[0] * (case.config.num_experts // counts[0])  # T * E is then a multiple of a row
+    size = case.config.num_experts // counts[0]
+    whole = counts[0] * size  # of as many tokens, T * E is a multiple of a row
+    top_k = min(case.config.top_k, whole)  # as it is claimed: nothing else is to be rejected
+    ragged = Groups(count=counts[0], kept=math.ceil(top_k / size), top=groups.top, fill=groups.fill)
     return [
-        with_config(take_tokens(case, np.arange(n) % tokens), groups=ragged, top_k=1)
+        with_config(take_tokens(case, np.arange(n) % tokens), groups=ragged, top_k=top_k)
         for n in (1, whole)
     ]
-
-
-def _ragged_counts(num_experts: int) -> list[int]:
-    """Return the group counts that leave several experts a group, and some over."""
-    return [n for n in range(2, num_experts // 2 + 1) if num_experts % n]

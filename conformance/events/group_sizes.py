@@ -8,6 +8,7 @@ from moe_routing.conformance.case import Case
 from moe_routing.conformance.events.registry import EVENTS, ROWS, event
 from moe_routing.conformance.events.sizes import ladder
 from moe_routing.conformance.generators.construct import table_cases
+from moe_routing.conformance.generators.nonsense import ragged_counts
 from moe_routing.conformance.generators.scenes import fitting_experts
 from moe_routing.conformance.judge import Bounds
 from moe_routing.implementations import Capabilities
@@ -120,3 +121,19 @@ _counted(
 )
 def _(capabilities: Capabilities) -> Iterator[Case]:
     yield from EVENTS["group-smaller-than-top"].cases(capabilities)
+
+
+@event(
+    "ragged-groups",
+    "groups, of experts that another number of groups would leave ragged",
+    lambda b: (
+        b.config.groups is not None
+        and b.inputs.num_tokens > 0
+        and bool(ragged_counts(b.config.num_experts))
+    ),
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    for experts in (8, 5):
+        rows = ladder(2, fitting_experts(capabilities, experts))
+        for top_k in (2, 1):
+            yield from table_cases(capabilities, rows, top_k=top_k, groups=(1, 1))

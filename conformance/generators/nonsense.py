@@ -21,3 +21,8 @@ def bad_configs(case: Case) -> dict[str, Case]:
             object.__setattr__(more, name, value)
         bad[f"Groups.kept={more.kept} > Groups.count={more.count}"] = {"groups": more}
     return {words: with_config(case, **changes) for words, changes in bad.items()}
+
+
+def ragged_counts(num_experts: int) -> list[int]:
+    """Return the group counts that leave several experts a group, and some over."""
+    return [n for n in range(2, num_experts // 2 + 1) if num_experts % n]
