@@ -13,6 +13,7 @@ from moe_routing.conformance.generators.scenes import Scene, fitting_experts, sc
 from moe_routing.conformance.plan import Plan
 from moe_routing.implementations import Capabilities, Claim, load_adapter
 from moe_routing.implementations.capabilities import Limits
+from moe_routing.reference.formats import BFLOAT16
 
 OF_ANOTHER_K = ("one-selected", "odd-top-k", "experts:5", "top-k-above-", "published", "preset:")
 """Events that say what K is, or that there are fewer experts than 8."""
@@ -26,10 +27,15 @@ def scenes(claim: Claim, limits: Limits | None = None, **changes) -> list[Scene]
     return list(scenes_for(scene, claim, capabilities))
 
 
-def test_a_claim_of_one_top_k_reaches_every_event_that_has_room_for_it():
-    capabilities = Capabilities(claims=(Claim(top_k=(8,)),))
-    lost = [slug for slug, event in EVENTS.items() if event.constructed(capabilities) is None]
-    assert [slug for slug in lost if not slug.startswith(OF_ANOTHER_K)] == []
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("takes", ["hidden", "logits"])
+def test_a_claim_of_one_top_k_reaches_what_has_room_for_it(takes, dtype):
+    def lost(top_k) -> set[str]:
+        offered = Capabilities(claims=(Claim(top_k=top_k),), takes=takes, dtypes=(dtype,))
+        return {slug for slug, event in EVENTS.items() if event.constructed(offered) is None}
+
+    more = lost((8,)) - lost((1, 2, 3, 4, 8, 16, 33))
+    assert {slug for slug in more if not slug.startswith(OF_ANOTHER_K)} == set()
 
 
 @pytest.mark.parametrize("top_k", [(6,), (8,), range(3, 100)])
@@ -56,9 +62,25 @@ def test_experts_are_added_above_the_row_or_below_all():
     assert (winners.logits[:, 4:].min(axis=1) > ROWS.max(axis=1)).all()
     assert (losers.logits[:, 4:] < ROWS.min()).all()
     for scene in (winners, losers):
+        assert np.array_equal(scene.logits, BFLOAT16.round(scene.logits))
         assert scene.top_k == 6
         assert scene.logits.shape == (2, 8)
         assert np.array_equal(scene.logits[:, :4], ROWS)
+
+
+@pytest.mark.parametrize("logits", [[1000.0, 1016.0, -1000.0], [-(2.0**100), 3.0, 2.0**100]])
+def test_experts_are_added_in_what_every_dtype_holds(logits):
+    winners, losers = scenes(Claim(top_k=(4,)), logits=np.float32([logits]))
+    for scene in (winners, losers):
+        assert np.array_equal(scene.logits, BFLOAT16.round(scene.logits))
+    assert winners.logits[0, 3:].min() > max(logits)
+    assert losers.logits[0, 3:].max() < min(logits)
+
+
+def test_a_row_of_nan_stays_one():
+    logits = np.float32([[np.nan] * 4, [1.0, 2.0, 3.0, 4.0]])
+    for scene in scenes(Claim(top_k=(6,)), logits=logits):
+        assert np.isnan(scene.logits).tolist() == [[True] * 8, [False] * 8]
 
 
 def test_enough_experts_are_asked_first_as_they_are():

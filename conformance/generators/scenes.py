@@ -11,10 +11,11 @@ import numpy.typing as npt
 
 from moe_routing.implementations import Capabilities, Claim
 from moe_routing.implementations.capabilities import Limits
-from moe_routing.reference.formats import Floats
+from moe_routing.reference.formats import BFLOAT16, Floats
 
-_ABOVE, _APART = 1.0, 0.25
-"""How far experts that are added to win lie above a row's best one, and from each other."""
+_OFF, _APART = 1.0 / 16.0, 0.25
+"""How far added experts lie off the others, as a share of those but 1 at least; and from each
+other, as a share of that."""
 
 _PER_EXPERT = ("gate_bias", "gate_delta", "hidden_scale", "per_expert_scale", "selection_bias")
 """Arrays of which each axis is as long as there are experts; the gate is an identity."""
@@ -86,17 +87,20 @@ class Scene:
         finite = np.where(np.isfinite(self.logits), self.logits, -np.inf)
         best = finite.max(axis=1, initial=-np.inf, keepdims=True)
         best = np.where(np.isneginf(best), 0.0, best)
-        return self._grown(more, best + _ABOVE + _APART * np.arange(more), np.max)
+        off = np.maximum(np.abs(best) * _OFF, 1.0)
+        return self._grown(more, best + off * (1.0 + _APART * np.arange(more)), np.max)
 
     def _with_losers(self, more: int) -> Scene:
         """Return the scene with ``more`` experts in each group, below all that there are."""
         finite = np.where(np.isfinite(self.logits), self.logits, np.nan)
-        return self._grown(more, np.nanmin(finite, initial=0.0) - _ABOVE, np.min)
+        low = np.nanmin(finite, initial=0.0)
+        return self._grown(more, low - max(abs(low) * _OFF, 1.0), np.min)
 
     def _grown(self, more: int, logits: npt.ArrayLike, fill: Callable[..., Any]) -> Scene:
         """Return the scene with ``more`` experts after those of each group.
 
-        Their biases are what ``fill`` makes of those that there are; nothing scales them.
+        Their logits are rounded to what every dtype holds, and NaN where all of a row are;
+        their biases are what ``fill`` makes of those that there are; nothing scales them.
         """
         count = self.groups[0] if self.groups else 1
         old = np.arange(self.logits.shape[1]).reshape(count, -1)
@@ -117,7 +121,8 @@ class Scene:
             for name, values in self.arrays.items()
         }
         table = np.empty((len(self.logits), size), np.float32)
-        table[:, np.setdiff1d(np.arange(size), homes)] = logits
+        table[:] = np.where(np.isnan(self.logits).all(axis=1, keepdims=True), np.nan, 0.0)
+        table[:, np.setdiff1d(np.arange(size), homes)] += BFLOAT16.round(logits)
         table[:, homes] = self.logits
         return replace(self, logits=table, arrays=arrays)
 
