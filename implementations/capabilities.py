@@ -132,6 +132,11 @@ class Capabilities:
                 raise ValueError(f"Cannot have {name}={unknown}: known are {', '.join(known)}")
         for place, claim in enumerate(self.claims, start=1):
             self.limits.check_room(f"claim {place}", claim.least_top_k)
+            if self.takes == "logits" and False not in claim.input_norm:
+                raise ValueError(
+                    f"Cannot have takes='logits' beside claim {place} with input_norm=(True,): "
+                    "hidden states are normalised before there are logits"
+                )
 
     def require(self, config: RouterConfig, inputs: RouterInputs) -> Claim:
         """Return the first claim that covers the call. Errors: ``Unsupported``, saying why not."""

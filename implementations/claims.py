@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from moe_routing.implementations.contradictions import contradiction
 from moe_routing.reference import Groups, Renormalize, RouterConfig, RouterInputs
 from moe_routing.reference.checks import require_count, require_kind, require_real
 from moe_routing.reference.config import LEAST_PRECISE, SCORES, WEIGHTS_FROM
@@ -119,6 +120,8 @@ class Claim:
                     f"Cannot have {unknown[0]!r} in Claim.{axis}: known are "
                     f"{', '.join(map(repr, known))}"
                 )
+        if words := contradiction(vars(self)):
+            raise ValueError(f"Cannot have {words}, so this Claim covers no call")
 
     def _check_numbers(self) -> None:
         """Raise ``ValueError`` for what the axes that have no list of words cannot permit."""
@@ -181,7 +184,9 @@ class Claim:
                 kept[axis] = wanted
             else:
                 kept[axis] = tuple(value for value in permitted if value in wanted)
-        return replace(self, **kept) if all(kept.values()) else None
+        if not all(kept.values()) or contradiction({**vars(self), **kept}):
+            return None
+        return replace(self, **kept)
 
     @property
     def least_top_k(self) -> int:
@@ -191,7 +196,10 @@ class Claim:
         return 1 if isinstance(self.top_k, _Any) else min(self.top_k)
 
     def covers(self, config: RouterConfig) -> bool:
-        """Tell whether the claim holds for ``config``, whatever the inputs are."""
+        """Tell whether the claim holds for ``config`` beside some inputs."""
+        masked = config.groups is not None or config.weights_from == "masked_scores"
+        if masked and False not in self.expert_table:
+            return False  # a table selects without groups
         return all(_holds(getattr(self, axis), read(config)) for axis, read in CONFIG_AXES.items())
 
 

@@ -94,6 +94,28 @@ NONSENSE = [
     (Numerics, {"multiply": "tf33"}, "Expected Numerics.multiply to be one of exact, tf32"),
     (Numerics, {"sigmoid": "tanh"}, "Expected Numerics.sigmoid to be one of relative, absolute"),
     (Numerics, {"select_bits": "13"}, "Expected Numerics.select_bits to be an int but got '13'"),
+    (
+        Claim,
+        {"score": ("identity",), "weights_from": ("scores",)},
+        "Cannot have score=('identity',) with weights_from=('scores',): logits are no weights",
+    ),
+    (
+        Claim,
+        {"expert_table": (True,), "selection_bias": ("gate",)},
+        "Cannot have expert_table=(True,) with selection_bias=('gate',): hash routing selects "
+        "nothing, and goes with 'none' alone, so this Claim covers no call",
+    ),
+    (Claim, {"expert_table": (True,), "groups": (GroupRule(),)}, "goes with None alone"),
+    (
+        Claim,
+        {"expert_table": (True,), "weights_from": ("masked_scores",)},
+        "a table goes without groups, which mask scores, so this Claim covers no call",
+    ),
+    (
+        Capabilities,
+        {"takes": "logits", "claims": (Claim(), Claim(input_norm=(True,)))},
+        "Cannot have takes='logits' beside claim 2 with input_norm=(True,)",
+    ),
     (Capabilities, {"takes": "hiddn"}, "Expected takes to be one of hidden, logits"),
     (Capabilities, {"logits": "Routed"}, "Expected logits to be one of routed, copy, none"),
     (Capabilities, {"claims": ("all",)}, "Expected claims to be a tuple of Claim but got ('all',)"),
@@ -158,6 +180,12 @@ class TestOfLogits:
         Path("gate.py").write_text(TAKES_LOGITS.replace("softmax(-1)", "softmax(-2)"))
         check = ["check", "gate.py:Softmax", "--profile=smoke", "--clause=weights.match"]
         assert main(check) == 1
+
+
+def test_narrowing_to_what_contradicts_the_rest_leaves_nothing() -> None:
+    claim = Claim(expert_table=(True,))
+    assert claim.narrowed({"selection_bias": ("gate",)}) is None
+    assert claim.narrowed({"selection_bias": ("none",)}) is not None
 
 
 @pytest.mark.parametrize(

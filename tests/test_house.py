@@ -78,7 +78,15 @@ MAY_IMPORT = {
     "implementations": (f"{OURS}.reference", f"{OURS}.implementations"),
     "conformance": tuple(f"{OURS}.{folder}" for folder in FOLDERS),
 }
-PROTOCOL = ("capabilities", "claims", "layouts", "protocol", "registry", "tensors")
+PROTOCOL = (
+    "capabilities",
+    "claims",
+    "contradictions",
+    "layouts",
+    "protocol",
+    "registry",
+    "tensors",
+)
 FRAMEWORKS = ("torch", "triton", "hypothesis", "pytest")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from moe_routing.conformance.generators.published import published_for
 from moe_routing.implementations import ANY, Capabilities, Claim, GroupRule, Limits
+from moe_routing.implementations.contradictions import score_pairs
 from moe_routing.reference import Groups, Renormalize, RmsNorm, RouterConfig
 
 Choose = Callable[[str, Sequence[Any]], Any]
@@ -56,7 +57,7 @@ class Parts:
 def choose_config(choose: Choose, claim: Claim, capabilities: Capabilities) -> RouterConfig:
     """Return a configuration that ``claim`` covers, valid by construction."""
     limits, hashed = capabilities.limits, False not in claim.expert_table
-    score, weights_from = choose("score and weights", score_pairs(claim))
+    score, weights_from = choose("score and weights", score_pairs(vars(claim)))
     num_experts, top_k, groups = _sizes(choose, claim, limits, hashed)
     dtypes = product(claim.logits_dtype, claim.scores_dtype, claim.weights_dtype)
     logits_dtype, scores_dtype, weights_dtype = choose("dtypes", list(dtypes))
@@ -145,18 +146,6 @@ def _groups(choose: Choose, rule: GroupRule, num_experts: int, count: int, kept:
     offered = (2, 1, 3, num_experts // count) if rule.top is ANY else rule.top
     top, fill = choose("groups.top", offered), choose("groups.fill", rule.fill)
     return Groups(count=count, kept=kept, top=top, fill=fill)
-
-
-def score_pairs(claim: Claim) -> list[tuple[str, str]]:
-    """Return the (score, weights_from) pairs that ``claim`` covers and the spec permits."""
-    hashed = False not in claim.expert_table
-    return [
-        (score, source)
-        for score in claim.score
-        for source in claim.weights_from
-        if (score != "identity" or source.endswith("_of_selected"))
-        and not (hashed and source == "masked_scores")
-    ]
 
 
 def _experts(limits: Limits, least: int) -> list[int]:
