@@ -1,4 +1,4 @@
-"""Clauses: one module a chapter of the spec; importing this package registers them all."""
+"""Clauses, by the chapters of the spec; importing this package registers them all."""
 
 from moe_routing.conformance.clauses import (
     dispatch,
@@ -7,6 +7,7 @@ from moe_routing.conformance.clauses import (
     layout,
     logits,
     robustness,
+    robustness_refusals,
     scores,
     selection,
     shared_experts,
@@ -31,6 +32,7 @@ __all__ = [
     "layout",
     "logits",
     "robustness",
+    "robustness_refusals",
     "scores",
     "select_clauses",
     "selection",
