@@ -12,14 +12,14 @@ STEP = 0.001
 """The processor's seconds between two samples."""
 
 PARTS = {
-    "/implementations/": "the backend",
-    "/reference/": "the reference",
-    "/conformance/judge/": "the judge",
-    "/conformance/generators/": "the generators",
-    "/conformance/": "the clauses and the rest of the suite",
-    "/hypothesis/": "Hypothesis",
+    "moe_routing.implementations": "the backend",
+    "moe_routing.reference": "the reference",
+    "moe_routing.conformance.judge": "the judge",
+    "moe_routing.conformance.generators": "the generators",
+    "moe_routing.conformance": "the clauses and the rest of the suite",
+    "hypothesis": "Hypothesis",
 }
-"""What the innermost frame of such a path stands for; the first that fits."""
+"""What the innermost frame of such a package stands for; the first that fits."""
 
 _ELSEWHERE = "everything else"
 
@@ -44,9 +44,9 @@ def sampled() -> Iterator[Counter[str]]:
 def part_of(frame: FrameType | None) -> str:
     """Return the part that the innermost frame of any part belongs to."""
     while frame is not None:
-        path = frame.f_code.co_filename
-        for fragment, part in PARTS.items():
-            if fragment in path:
+        module = f"{frame.f_globals.get('__name__')}."
+        for package, part in PARTS.items():
+            if module.startswith(f"{package}."):
                 return part
         frame = frame.f_back
     return _ELSEWHERE

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import bench_clocks
 import numpy as np
@@ -106,21 +107,25 @@ def test_the_least_traffic_counts_what_must_be_read_and_written(takes: str) -> N
     assert preset("deepseek_v3").selection_bias is not None
 
 
-def test_a_sample_belongs_to_the_innermost_part() -> None:
-    class Code:
-        co_filename = "/x/conformance/judge/scores.py"
+SUITE = "moe_routing.conformance"
 
-    class Outer:
-        f_code, f_back = Code, None
 
-    class Library:
-        class f_code:
-            co_filename = "/x/numpy/fromnumeric.py"
-
-        f_back = Outer
-
-    assert part_of(Library) == "the judge"
-    assert part_of(None) == "everything else"
+@pytest.mark.parametrize(
+    ("modules", "part"),
+    [
+        ([f"{SUITE}.trial", f"{SUITE}.judge.scores", "numpy"], "the judge"),
+        ([f"{SUITE}.trial", "moe_routing.implementations.eager", "torch.x"], "the backend"),
+        ([f"{SUITE}.judge"], "the judge"),
+        ([f"{SUITE}.judges"], "the clauses and the rest of the suite"),
+        (["my.conformance.judge", "hypothesis_like", None], "everything else"),
+        ([], "everything else"),
+    ],
+)
+def test_a_sample_belongs_to_the_innermost_part(modules: list[str | None], part: str) -> None:
+    frame = None
+    for name in modules:
+        frame = SimpleNamespace(f_globals={} if name is None else {"__name__": name}, f_back=frame)
+    assert part_of(frame) == part
 
 
 def test_one_command_measures_and_writes(tmp_path: Path) -> None:
