@@ -48,6 +48,17 @@ _EP_ROUTER = (
         groups=(GroupRule(top=(1,), fill=(0.0,)),),
         scale=ANY,
     ),
+    # Mixtral and Qwen add nothing to the norm. A softmax's K best sum to 1 / E at least, beside
+    # which the 1e-20 that AutoEP always adds changes no bit.
+    Claim.plain(renormalize=(Renormalize(),), logits_dtype=("input",)),
+    # Nor does MiniMax-M3, whose sigmoids can all be tiny: there the 1e-20 shows.
+    Claim.plain(
+        score=("sigmoid",),
+        renormalize=(Renormalize(),),
+        scale=ANY,
+        selection_bias=("gate",),
+        logits_dtype=("input",),
+    ),
 )
 
 MEMBERS = ("topk_gate", "ep_router")
@@ -108,7 +119,8 @@ class TopKGate:
 class EpRouter:
     """``TokenChoiceTopKRouter`` of AutoEP, which puts it in place of a model's own router.
 
-    It claims what the models with a preset of AutoEP need (DeepSeek-V2 and V3, Mixtral, Qwen3).
+    It claims what the models with a preset of AutoEP need: DeepSeek-V2 and V3, Mixtral, Qwen2 to
+    Qwen3.5 and MiniMax-M3.
     A bias on the gate is ``e_score_correction_bias``, one on the block the ``expert_bias``
     that balances load.
     """
