@@ -11,11 +11,9 @@ from moe_routing.conformance.case import Case
 from moe_routing.conformance.events.registry import EVENTS, ROWS, event
 from moe_routing.conformance.generators.construct import table_cases
 from moe_routing.conformance.judge import Bounds
-from moe_routing.conformance.judge.logits import format_of
-from moe_routing.conformance.judge.selection import Bools
+from moe_routing.conformance.judge.selection import Bools, chosen_mask
 from moe_routing.implementations import Capabilities
 from moe_routing.reference import Renormalize
-from moe_routing.reference.formats import Floats
 
 
 @event(
@@ -73,32 +71,33 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
 
 
 def _norm_may_be_tiny(bounds: Bounds) -> bool:
-    """Take the reference's selection where it is the only one, else any K that may be selected.
-
-    A norm that is no normal number decides nothing, unless something is added to it.
-    """
-    rule = bounds.config.renormalize
-    if rule is None:
+    """Take the reference's selection where it is the only one, else the K least that may be."""
+    if bounds.config.renormalize is None:
         return False
-    form = format_of(bounds.config.scores_dtype, bounds.inputs)
-    nothing = -1.0 if max(rule.eps, rule.floor) > 0.0 else form.tiny
-    least, most = _sums_that_may_be_selected(bounds)
-    return bool(((least < 1e-12) & (most > nothing))[bounds.judged].any())
-
-
-def _sums_that_may_be_selected(bounds: Bounds) -> tuple[Floats, Floats]:
-    """Return the least and the greatest sum of K scores that may be selected, of each token."""
-    top_k, scores = bounds.config.top_k, bounds.reference.scores
+    may = _may_be_selected(bounds)
     certain = bounds.reference.gathered.sum(axis=1)
-    if bounds.only_reference.all():
-        return certain, certain
-    competing, may = bounds.from_reference.competing, np.ones(scores.shape, dtype=bool)
-    if bounds.config.groups is None:  # else what competes depends on the groups that are kept
+    ranked = np.sort(np.where(may, bounds.reference.scores, np.inf), axis=1)
+    least = ranked[:, : bounds.config.top_k].sum(axis=1)
+    norms = np.where(bounds.only_reference, certain, np.minimum(certain, least))
+    return bool((norms[bounds.judged & _norm_may_decide(bounds, may)] < 1e-12).any())
+
+
+def _may_be_selected(bounds: Bounds) -> Bools:
+    """Mark ``[T, E]`` what may be selected; among groups, where there is a choice, anything."""
+    competing, top_k = bounds.from_reference.competing, bounds.config.top_k
+    may = np.ones(bounds.reference.scores.shape, dtype=bool)
+    if bounds.config.groups is None:
         may = competing.hi >= -np.sort(-competing.lo, axis=1)[:, top_k - 1 : top_k]
-    least = np.sort(np.where(may, scores, np.inf), axis=1)[:, :top_k].sum(axis=1)
-    most = np.sort(np.where(may, scores, 0.0), axis=1)[:, -top_k:].sum(axis=1)
-    only = bounds.only_reference
-    return np.where(only, certain, least), np.where(only, certain, most)
+    chosen = chosen_mask(bounds.reference.expert_ids, bounds.config.num_experts)
+    return np.where(bounds.only_reference[:, None], chosen, may)
+
+
+def _norm_may_decide(bounds: Bounds, may: Bools) -> Bools:
+    """Tell which tokens ``[T]`` may have a norm that cannot be 0: beside 0 any weight is right."""
+    rule, gathers = bounds.config.renormalize, "scores" in bounds.config.weights_from
+    if max(rule.eps, rule.floor) > 0.0 or not gathers:
+        return np.ones(len(may), dtype=bool)
+    return (may & (bounds.from_reference.scores.numerators.lo > 0.0)).any(axis=1)
 
 
 @event(
