@@ -21,13 +21,18 @@ if TYPE_CHECKING:
 INSTALL = (
     "python -m pip install --no-deps torchtitan==0.3.0 spmd_types==0.2.3 tyro docstring-parser tqdm"
 )
-_CLAIM = Claim.plain(
-    score=("softmax", "sigmoid"),
-    groups=(None, GroupRule(top=(2,), fill=(-math.inf,))),
-    renormalize=(None, Renormalize(eps=1e-20)),
-    scale=ANY,
-    selection_bias=("none", "block"),
-    gate_bias=(False, True),
+_CLAIMS = (
+    Claim.plain(
+        score=("softmax", "sigmoid"),
+        groups=(None, GroupRule(top=(2,), fill=(-math.inf,))),
+        renormalize=(None, Renormalize(eps=1e-20)),
+        scale=ANY,
+        selection_bias=("none", "block"),
+        gate_bias=(False, True),
+    ),
+    # Qwen3 adds nothing to the norm. A softmax's K best sum to 1 / E at least, beside which the
+    # 1e-20 that is always added changes no bit; with a sigmoid only DeepSeek-V3 is renormalised.
+    Claim.plain(renormalize=(Renormalize(),)),
 )
 
 
@@ -45,7 +50,7 @@ class TorchtitanAdapter:
     def __init__(self, device: str = "cpu") -> None:
         self.device = device
         dtypes = ("float32",) if device == "cpu" else tuple(INPUT_FORMATS)
-        self._capabilities = Capabilities(claims=(_CLAIM,), logits="routed", dtypes=dtypes)
+        self._capabilities = Capabilities(claims=_CLAIMS, logits="routed", dtypes=dtypes)
 
     def capabilities(self) -> Capabilities:
         """Claim what the module's settings offer."""

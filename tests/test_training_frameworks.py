@@ -46,10 +46,18 @@ BAD = ("groups.ragged-rejected", "robustness.rejects-bad-config")
 DEEPSEEK_V3 = ["deepseek_v3", "deepseek_v32", "kimi_k2", "kimi_k25", "kimi_linear", "dots1"]
 NODES = [*DEEPSEEK_V3, "glm4_moe", "glm4_moe_lite", "glm4v_moe_text", "glm_moe_dsa", "nemotron_h"]
 PLAIN = ["qwen2_moe", "olmoe", "flex_olmo", "jamba"]
+SUMMED = ["mixtral", "qwen3_moe", "qwen3_5_moe_text"]
 SERVES = {
     "megatron-core": ["deepseek_v2_lite", "aria_text", *NODES],
-    "torchtitan": [*PLAIN, "deepseek_v2_lite", "longcat_flash", *NODES],
-    "deepspeed:ep_router": [*PLAIN, "deepseek_v2", "deepseek_v2_lite", *NODES],
+    "torchtitan": [*PLAIN, *SUMMED, "deepseek_v2_lite", "longcat_flash", *NODES],
+    "deepspeed:ep_router": [
+        *PLAIN,
+        *SUMMED,
+        "minimax_m3_vl_text",
+        "deepseek_v2",
+        "deepseek_v2_lite",
+        *NODES,
+    ],
 }
 """Some of the presets that each claims."""
 
