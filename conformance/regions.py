@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -16,6 +17,8 @@ from moe_routing.reference.shared_experts import SHARED_KINDS
 
 Region = Mapping[str, tuple[Any, ...]]
 """Values by what they are compared with; every key must hold, by one of its values."""
+
+_LEAST = re.compile(r">-?\d+(\.\d+)?")
 
 _WORDS: dict[str, tuple[Any, ...]] = {
     "dtype": tuple(INPUT_FORMATS),
@@ -79,7 +82,12 @@ def _either(words: tuple[Any, ...]) -> str:
 
 
 def _is_number(value: Any) -> bool:
-    return value in ("inf", "-inf") or isinstance(value, (int, float))
+    return value in ("inf", "-inf") or isinstance(value, (int, float)) or _is_least(value)
+
+
+def _is_least(value: Any) -> bool:
+    """Tell whether a value is what others are to be above, such as ``">256"``."""
+    return isinstance(value, str) and _LEAST.fullmatch(value) is not None
 
 
 def read(name: str, case: Case | SharedCase) -> Any:
@@ -104,6 +112,8 @@ def _same(value: Any, listed: Any) -> bool:
         return value is None
     if listed == "present":
         return value is not None
+    if _is_least(listed):
+        return value is not None and value > float(listed[1:])
     if listed in ("inf", "-inf") and isinstance(value, float):
         return value == float(listed)
     return bool(value == listed)

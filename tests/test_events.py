@@ -264,3 +264,17 @@ def test_an_event_is_not_seen_where_it_nearly_is(slug: str) -> None:
 def test_every_event_that_stands_alone_has_a_near_miss() -> None:
     alone = {slug for slug, event in EVENTS.items() if event.family is None}
     assert alone - {*NEAR} == {NOWHERE_OUTSIDE}, "whose occurs is asked of unclaimed calls only"
+
+
+@pytest.mark.parametrize(
+    ("rows", "seen"),
+    [
+        ([[-40.0, -41.0, -50.0, -60.0]], True),
+        ([[-120.0, -121.0, -122.0, -123.0]], False),  # 0 in float32, where any weight is right
+        ([[2.0, 2.0, 2.0, -60.0]], False),  # which two win is open, but -60 does not
+        ([[2.0, -60.0, -60.0, -60.0], [-40.0, -60.0, -60.0, -60.0]], True),
+    ],
+)
+def test_a_norm_is_tiny_where_it_has_to_be_told_from_0(rows: Any, seen: bool) -> None:
+    case = call(rows, score="sigmoid", renormalize=Renormalize())
+    assert EVENTS["tiny-norm"].occurs(facts_of(case, WHOLE)) == seen

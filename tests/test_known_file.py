@@ -187,6 +187,8 @@ class TestMistakes:
             ({"selection_bias": "gates"}, "when.selection_bias is 'gates', but should be 'none', "),
             ({"tokens": "none"}, "when.tokens is 'none', but should be a number"),
             ({"groups.fill": "minus"}, "when.groups.fill is 'minus', but should be a number"),
+            ({"top_k": ">two"}, "when.top_k is '>two', but should be a number"),
+            ({"score": ">1"}, "when.score is '>1', but should be 'softmax', "),
             ({"top_k": "two"}, "when.top_k is 'two', but should be a number"),
             ({"scores_dtype": "float64"}, "when.scores_dtype is 'float64', but should be "),
         ],
