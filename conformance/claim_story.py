@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from moe_routing.conformance.case import Case
 from moe_routing.conformance.failure import Failure
-from moe_routing.conformance.story import describe
 from moe_routing.conformance.trial import Raised, Trial
 from moe_routing.implementations import Unsupported
-
-_OF_THE_CALL = ("hidden", "gate_weight", "logits", "token_ids", "hidden_scale")
 
 
 def claimed(trial: Trial) -> tuple[str, ...]:
@@ -16,7 +12,6 @@ def claimed(trial: Trial) -> tuple[str, ...]:
     case, capabilities = trial.case, trial.capabilities
     claim = capabilities.require(case.config, case.inputs)
     return (
-        f"asked   {asked(case)}",
         f"claimed by {_name(capabilities.claims.index(claim), claim.name)}",
         "mend    answer it, or narrow the claim to what the backend does",
     )
@@ -48,7 +43,7 @@ def _why_unclaimed(trial: Trial) -> str:
 def _unclaimed(trial: Trial) -> tuple[str, ...]:
     case, capabilities = trial.case, trial.capabilities
     claim, refusals = capabilities.nearest(case.config, case.inputs)
-    lines = [f"asked   {asked(case)}"]
+    lines = []
     if claim is not None and refusals:
         name = _name(capabilities.claims.index(claim), claim.name)
         axes = dict.fromkeys(refusal.partition("=")[0] for refusal in refusals)
@@ -58,19 +53,6 @@ def _unclaimed(trial: Trial) -> tuple[str, ...]:
         "mend    refuse it, as self.capabilities().require(config, inputs) does, or claim it"
     )
     return tuple(lines)
-
-
-def asked(case: Case) -> str:
-    """Return the sizes, the dtype, the configuration and the optional arrays of a call."""
-    inputs, config = case.inputs, case.config
-    arrays = [name for name in inputs.arrays() if name not in _OF_THE_CALL]
-    if inputs.selection_bias is not None:
-        arrays[arrays.index("selection_bias")] += f" on the {inputs.selection_bias_on}"
-    beside = f", with {', '.join(arrays)}" if arrays else ""
-    return (
-        f"T={inputs.num_tokens} (H={inputs.hidden_size} E={config.num_experts} "
-        f"K={config.top_k}, {inputs.dtype}): {describe(config)}{beside}"
-    )
 
 
 def _name(place: int, name: str) -> str:

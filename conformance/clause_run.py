@@ -12,7 +12,6 @@ from typing import Any
 from moe_routing.conformance.applies import why_unsupported
 from moe_routing.conformance.case import Case, SharedCase
 from moe_routing.conformance.clauses import Clause
-from moe_routing.conformance.failure import Failure
 from moe_routing.conformance.known import Divergence
 from moe_routing.conformance.outcome import Outcome, evaluate
 from moe_routing.conformance.plan import Plan
@@ -212,29 +211,30 @@ class _ClauseRun:
         return bool(self.excluded) and covered(trial, self.excluded)
 
     def _broken(self) -> tuple[Status, dict[str, Any]]:
-        case, outcome = self.found
-        again = self._evaluate(self._trial(case), count=False)
-        if not again.broken:
-            failure = Failure(
-                stage="selection",
-                summary=(
-                    "not repeatable: passed when the same call was repeated, after: "
-                    f"{outcome.words}"
-                ),
-            )
-            return "fail", {"message": failure.summary, "failure": failure, "case": case}
-        case = reduce_case(case, lambda smaller: self._fails_alike(smaller, again))
-        outcome = self._evaluate(self._trial(case), count=False)
-        if outcome.failure is None:
-            return outcome.unasked, {"message": outcome.error or "not repeatable", "case": case}
-        summary = outcome.failure.summary
-        return "fail", {"message": summary, "failure": outcome.failure, "case": case}
+        again = self._again()
+        if again.broken:
+            reduce_case(self.found[0], lambda smaller: self._fails_alike(smaller, again))
+            again = self._again()
+        case, seen = self.found
+        told = again if again.broken else seen.unsteady()
+        return told.status, {"message": told.words, "failure": told.failure, "case": case}
 
-    def _fails_alike(self, case: Case | SharedCase, outcome: Outcome) -> bool:
+    def _again(self) -> Outcome:
+        """Repeat the call that was found broken."""
+        outcome = self._evaluate(self._trial(self.found[0]), count=False)
+        if outcome.broken:
+            self.found = self.found[0], outcome
+        return outcome
+
+    def _fails_alike(self, case: Case | SharedCase, broken: Outcome) -> bool:
+        """Tell whether a smaller case breaks in the same way; it is the one found, if so."""
         trial = self._trial(case)
         if not self._in_scope(case) or self._is_known(trial):
             return False
-        return self._evaluate(trial, count=False).kind == outcome.kind
+        outcome = self._evaluate(trial, count=False)
+        if alike := outcome.kind == broken.kind:
+            self.found = case, outcome
+        return alike
 
     def _in_scope(self, case: Case | SharedCase) -> bool:
         """Tell whether another case, too, belongs to the clause and to the claims."""

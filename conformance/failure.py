@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from moe_routing.conformance import story
-from moe_routing.conformance.case import Case
+from moe_routing.conformance.case import Case, SharedCase
 from moe_routing.conformance.judge import Interval, Verdict
 from moe_routing.conformance.story import show
 from moe_routing.conformance.token_view import TokenView, token_view
@@ -23,6 +23,7 @@ class Failure:
     ``summary`` is one line, ``details`` the stage-by-stage lines beneath it, ``view`` the
     same token as values, for those who draw it. ``case`` is the call that went wrong, where
     that is not the one that the clause was given but one that breaks the clause by itself.
+    It is ``steady`` unless the same call, repeated, passed.
     """
 
     stage: str
@@ -31,6 +32,15 @@ class Failure:
     details: tuple[str, ...] = ()
     view: TokenView | None = None
     case: Case | None = None
+    steady: bool = True
+
+
+def told(failure: Failure | None, case: Case | SharedCase | None) -> tuple[str, ...]:
+    """Tell a failure line by line: of one token, or else of the call as a whole."""
+    details = failure.details if failure else ()
+    if not isinstance(case, Case) or (failure and failure.view):
+        return details
+    return (story.asked(case.config, case.inputs), *details)
 
 
 def first_failure(verdict: Verdict, *stages: str) -> Failure | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -43,6 +43,12 @@ class Outcome:
     def broken(self) -> bool:
         """Whether anything is wrong."""
         return self.failure is not None or self.error is not None
+
+    def unsteady(self) -> Outcome:
+        """Return the outcome of a call that broke like this, and passed when it was repeated."""
+        failure = self.failure or Failure(stage="selection", summary=self.words)
+        words = f"not repeatable: passed when the same call was repeated, after: {self.words}"
+        return Outcome(failure=replace(failure, summary=words, steady=False))
 
     @property
     def words(self) -> str:

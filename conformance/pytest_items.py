@@ -89,10 +89,9 @@ def _kept(result: ClauseResult, folder: Path) -> Path | None:
 
 
 def _told(clause: Clause, result: ClauseResult, command: str) -> list[str]:
-    details = result.failure.details if result.failure else ()
     return [
         f"{result.status}: {clause.statement}",
         result.message,
-        *details,
+        *result.story,
         f"Reproduce with: {command}",
     ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from moe_routing.conformance.case import Case, SharedCase
 from moe_routing.conformance.clauses import Clause
+from moe_routing.conformance.failure import told
 from moe_routing.conformance.known import Divergence
 from moe_routing.conformance.outcome import evaluate, layout_of
 from moe_routing.conformance.results import BROKEN, Status
@@ -51,7 +52,7 @@ def replay_case(adapter: Adapter, clause: Clause, case: Case | SharedCase) -> Re
     if clause.layout is not None and layout_of(trial) != clause.layout:
         return Replayed(status="unsupported", message=f"answers are not in {clause.layout}")
     outcome = evaluate(clause, trial)
-    details = outcome.failure.details if outcome.failure else ()
+    details = told(outcome.failure, case) if outcome.broken else ()
     return Replayed(status=outcome.status, message=outcome.words, details=details)
 
 

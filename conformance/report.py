@@ -83,7 +83,7 @@ def _clause(result: ClauseResult) -> dict[str, Any]:
         "seconds": round(result.seconds, 3),
         "allowance_used": round(used, 4) if math.isfinite(used) else None,
         "message": result.message,
-        "details": list(result.failure.details) if result.failure else [],
+        "details": list(result.story),
         "stage": result.failure.stage if result.failure else None,
         "token": _token(result.failure),
         "events": result.events,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from moe_routing.conformance.case import Case, SharedCase
-from moe_routing.conformance.failure import Failure
+from moe_routing.conformance.failure import Failure, told
 
 Status = Literal[
     "pass",
@@ -58,6 +58,11 @@ class ClauseResult:
     divergences: dict[str, str] = field(default_factory=dict)
     findings: tuple[str, ...] = ()
     drawn: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def story(self) -> tuple[str, ...]:
+        """What went wrong, line by line, where something did."""
+        return () if self.status in GREEN else told(self.failure, self.case)
 
 
 @dataclass(frozen=True, kw_only=True)

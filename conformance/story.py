@@ -12,6 +12,9 @@ import numpy as np
 
 from moe_routing.conformance.judge import Verdict
 from moe_routing.conformance.token_view import ExpertView, Span, TokenView, token_view
+from moe_routing.reference import RouterConfig, RouterInputs
+
+_OF_THE_CALL = ("hidden", "gate_weight", "logits", "token_ids", "hidden_scale")
 
 SHOWN = 12
 """The experts, groups and slots that a story tells of, at most."""
@@ -30,7 +33,7 @@ def story(verdict: Verdict, token: int) -> tuple[str, ...]:
 def _first_lines(verdict: Verdict, token: int) -> tuple[str, ...]:
     reference, answer = verdict.bounds.reference, verdict.answer
     return (
-        f"token {token} of {call(verdict)}",
+        f"token {token} of {call(verdict.bounds.config, verdict.bounds.inputs)}",
         f"answered  experts {answer.expert_ids[token].tolist()} "
         f"with weights {_numbers(answer.weights[token])}",
         f"reference experts {reference.expert_ids[token].tolist()} "
@@ -38,13 +41,21 @@ def _first_lines(verdict: Verdict, token: int) -> tuple[str, ...]:
     )
 
 
-def call(verdict: Verdict) -> str:
+def call(config: RouterConfig, inputs: RouterInputs) -> str:
     """Return the sizes, the dtype and the configuration of a call."""
-    config, inputs = verdict.bounds.config, verdict.bounds.inputs
     return (
         f"T={inputs.num_tokens} (H={inputs.hidden_size} E={config.num_experts} "
         f"K={config.top_k}, {inputs.dtype}): {describe(config)}"
     )
+
+
+def asked(config: RouterConfig, inputs: RouterInputs) -> str:
+    """Return the line that tells a call without its answer: as ``call``, with what it is given."""
+    arrays = [name for name in inputs.arrays() if name not in _OF_THE_CALL]
+    if inputs.selection_bias is not None:
+        arrays[arrays.index("selection_bias")] += f" on the {inputs.selection_bias_on}"
+    beside = f", with {', '.join(arrays)}" if arrays else ""
+    return f"asked   {call(config, inputs)}{beside}"
 
 
 def _numbers(row: np.ndarray) -> list[float]:

@@ -221,17 +221,24 @@ class TestFoundCases:
         assert wrong.capabilities().admits(result.case.config, result.case.inputs)
         assert result.case.config.num_experts == 2, result.case.size
 
-    @pytest.mark.parametrize("passing", [1, 2, 3])
-    def test_an_adapter_that_is_wrong_but_once_fails_as_not_repeatable(self, passing: int) -> None:
+    @pytest.mark.parametrize("wrong", [{1}, {2}, {3}, {*range(5)}], ids=str)
+    @pytest.mark.parametrize("words", ["wrong weights", "raised RuntimeError: a lost race"])
+    def test_an_adapter_that_is_wrong_at_times_fails_as_not_repeatable(
+        self, wrong: set[int], words: str
+    ) -> None:
         calls = iter(range(1000))
 
-        def once(config: Any, inputs: Any, right: Routing) -> Routing:
-            wrong = inputs.num_tokens > 0 and next(calls) == passing
-            return replace(right, weights=right.weights + 1.0) if wrong else right
+        def at_times(config: Any, inputs: Any, right: Routing) -> Routing:
+            if inputs.num_tokens == 0 or next(calls) not in wrong:
+                return right
+            if words.startswith("raised"):
+                raise RuntimeError("a lost race")
+            return replace(right, weights=right.weights + 1.0)
 
-        result = checked(Router(once), clause(_weights_fail), examples=10)
-        assert result.status == "fail"
-        assert result.message.startswith("not repeatable: passed when the same call was repeated")
+        result = checked(Router(at_times), clause(_weights_fail), examples=10)
+        assert (result.status, result.failure.steady) == ("fail", False)
+        before = "not repeatable: passed when the same call was repeated, after: "
+        assert result.message == f"{before}{words}"
         assert result.case is not None
 
 

@@ -105,6 +105,14 @@ def test_the_case_of_a_crash_is_made_smaller_in_fresh_processes(
     assert any("hostile_adapters.py:" in line for line in crashed.failure.details), "where it was"
 
 
+def test_the_story_of_a_crash_tells_the_call_and_what_was_last_written(
+    whole: dict[str, AdapterResult],
+) -> None:
+    asked, wrote, *_ = by_clause(whole["Aborts"])[MANY].story
+    assert asked.startswith("asked   T="), asked
+    assert wrote == "it last wrote 'gate.cu:12: no room'"
+
+
 @pytest.mark.parametrize("name", HARMLESS)
 def test_what_does_no_harm_to_the_answers_passes(
     name: str, whole: dict[str, AdapterResult]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -37,6 +38,14 @@ def test_the_hint_is_one_line():
         f"behaves like `scale-twice` (routed scaling factor applied twice), "
         f"on {first.cases} of {first.cases} failing cases"
     )
+
+
+def test_what_was_right_when_repeated_behaves_like_no_mutant():
+    router = MUTANTS["scale-twice"].adapter()
+    results = [check_clause(router, clause, PLAN) for clause in select_clauses(["weights.scale"])]
+    at_times = [replace(each, failure=replace(each.failure, steady=False)) for each in results]
+    assert nearest(results, router.capabilities())
+    assert not nearest(at_times, router.capabilities())
 
 
 def test_a_backend_that_passes_has_no_hint():

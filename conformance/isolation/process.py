@@ -203,10 +203,18 @@ def _where(log: bytes) -> tuple[str, ...]:
     """Return where the worker ended, innermost first: as the fault handler or Python wrote it."""
     text = log.decode(errors="replace")
     if _FAULT in text:
-        return _outside(_FRAME.findall(text.rpartition(_FAULT)[2]))
+        said, _, trace = text.rpartition(_FAULT)
+        return (*_last_words(said), *_outside(_FRAME.findall(trace)))
     _, raised, trace = text.rpartition("Traceback (most recent call last):\n")
     last = trace.strip().splitlines()[-1:] if raised else []
     return (*last, *_outside(_FRAME.findall(trace)[::-1]))
+
+
+def _last_words(said: str) -> tuple[str, ...]:
+    """Return what the worker last wrote before its fault: an allocator's or an assert's words."""
+    lines = said.rpartition("Fatal Python error: ")[0].split("\n")
+    last = [line.strip() for line in lines if line.strip()][-1:]
+    return tuple(f"it last wrote {line[:200]!r}" for line in last)
 
 
 def _outside(frames_: list[tuple[str, str, str]]) -> tuple[str, ...]:

@@ -118,7 +118,7 @@ def told(adapter: AdapterResult, clause: ClauseResult) -> list[str]:
     lines = [clause.message]
     if clause.failure is not None:
         lines.append(f"went wrong at: {clause.failure.stage}")
-        lines += [f"  {line}" for line in clause.failure.details]
+    lines += [f"  {line}" for line in clause.story]
     lines = [printable(line) for line in lines]
     return [*lines, f"Reproduce with: {reproduce(adapter, clause)}"]
 

@@ -71,6 +71,7 @@ def nearest(results: Sequence[ClauseResult], capabilities: Capabilities) -> tupl
         (_Question(clause=CLAUSES[each.id], case=each.case), each.failure)
         for each in results
         if each.status == "fail" and each.case is not None and each.failure is not None
+        if each.failure.steady  # what comes and goes behaves like no mutant
     ]
     alike = {name: _alike(mutant.adapter(), failing) for name, mutant in MUTANTS.items()}
     most, _ = best = max(alike.values())

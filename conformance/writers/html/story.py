@@ -55,13 +55,12 @@ def story(number: int, adapter: AdapterResult, clause: ClauseResult) -> Markup:
 
 def _numbers(clause: ClauseResult) -> Markup:
     failure = clause.failure
+    text = tag("pre", "\n".join(clause.story), class_="told", tabindex="0")
     if failure is None:
-        return Markup("")
+        return text if clause.story else Markup("")
     where = "" if failure.token is None else f", token {failure.token}"
-    text = tag("pre", "\n".join(failure.details), class_="told", tabindex="0")
-    return tag(
-        "div",
-        tag("p", f"Went wrong at: {failure.stage}{where}"),
-        drawn(failure.view, failure.stage) if failure.view else "",
-        tag("details", tag("summary", "The same as text"), text) if failure.details else "",
-    )
+    stage = tag("p", f"Went wrong at: {failure.stage}{where}")
+    if failure.view is None:
+        return tag("div", stage, text if clause.story else "")
+    same = tag("details", tag("summary", "The same as text"), text)
+    return tag("div", stage, drawn(failure.view, failure.stage), same)
