@@ -118,10 +118,9 @@ ROUTERS = [
 
 @pytest.mark.parametrize("resident", ROUTERS, ids=lambda resident: resident.name)
 def test_work_shared_with_the_plain_router_changes_no_bit(resident):
-    stages = {**RIGHT, **resident.stages}
-    alone = Work(stages, CONFIG, inputs(), resident.claims, {})
+    alone = Work(resident.stages, RIGHT, CONFIG, inputs(), resident.claims, {})
     plain = PlainWork(RIGHT, CONFIG, inputs(), WHOLE)
-    shared = Work(stages, CONFIG, inputs(), resident.claims, {}, plain)
+    shared = Work(resident.stages, RIGHT, CONFIG, inputs(), resident.claims, {}, plain)
     with np.errstate(all="ignore"):
         try:
             expected = alone.answer

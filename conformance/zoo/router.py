@@ -34,7 +34,7 @@ class StagedRouter:
 
     def __init__(self, name: str, stages: Mapping[str, Stage], capabilities: Capabilities) -> None:
         self.name, self.memory = name, {}
-        self._stages, self._capabilities = {**RIGHT, **stages}, capabilities
+        self._stages, self._capabilities = stages, capabilities
 
     def capabilities(self) -> Capabilities:
         """Return what it was made to claim."""
@@ -54,7 +54,7 @@ class StagedRouter:
 
     def _run(self, stage: str, config: Any, inputs: Any) -> Any:
         plain = _PLAIN.on(config, inputs)
-        work = Work(self._stages, config, inputs, self._capabilities, self.memory, plain)
+        work = Work(self._stages, RIGHT, config, inputs, self._capabilities, self.memory, plain)
         with np.errstate(all="ignore"):
             answer = getattr(work, stage)
         work.parting  # noqa: B018  asked for what it does
@@ -66,19 +66,20 @@ class _PlainWorks:
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, Hashable], PlainWork] = {}
-        self._latest: tuple[Any, Any, PlainWork | None] = (None, None, None)
+        self._given: Any = None
+        self._asked: dict[int, tuple[Any, PlainWork]] = {}
 
     def on(self, config: Any, inputs: Any) -> PlainWork:
         """Return the work on this call.
 
-        Inputs that are the very objects of the call before hold what they did then: what a
+        Inputs that are the very object of the call before hold what they did then: what a
         router has changed is not given to another.
         """
-        asked, given, latest = self._latest
-        if latest is None or asked is not config or given is not inputs:
-            latest = self._found(config, inputs)
-            self._latest = config, inputs, latest
-        return latest
+        if inputs is not self._given:
+            self._given, self._asked = inputs, {}
+        if id(config) not in self._asked:
+            self._asked[id(config)] = config, self._found(config, inputs)
+        return self._asked[id(config)][1]
 
     def _found(self, config: Any, inputs: Any) -> PlainWork:
         key = repr(config), contents(inputs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,16 +14,16 @@ from moe_routing.implementations import Unsupported
 Array = npt.NDArray[Any]
 Stage = Callable[["Work"], Any]
 
-_OWN = ("config", "dispatched")
-"""Stages that depend on the router's claims, and so are never taken from another's work."""
+_CLAIMED = "config"
+"""The stage that refuses what the router does not claim."""
 
 
 class Work:
     """One call in progress: a stage's value is computed when it is first asked for.
 
-    ``asked`` and ``inputs`` are what the call was given, ``claims`` the router's
-    capabilities, ``memory`` what it keeps between calls (a right router has no use for
-    it). ``plain`` is the plain router's work on the same call: what does not follow from a
+    ``own`` are the stages that the router has in place of those in ``right``. ``asked`` and
+    ``inputs`` are what the call was given, ``claims`` the router's capabilities, ``memory``
+    what it keeps between calls (a right router has no use for it). ``plain`` is the plain router's work on the same call: what does not follow from a
     replaced stage is taken from there, bit for bit. Arrays are float32 unless a stage says
     otherwise; shapes as in ``moe_routing.reference.Stages``.
     """
@@ -61,28 +62,34 @@ class Work:
 
     def __init__(
         self,
-        stages: Mapping[str, Stage],
+        own: Mapping[str, Stage],
+        right: Mapping[str, Stage],
         asked: Any,
         inputs: Any,
         claims: Any,
         memory: dict[Any, Any],
         plain: PlainWork | None = None,
     ) -> None:
-        self._stages, self.asked, self.inputs = stages, asked, inputs
+        self._own, self._right, self.asked, self.inputs = own, right, asked, inputs
         self.claims, self.memory, self._plain = claims, memory, plain
+        self._sources = frozenset((*own, _CLAIMED))
         self._same: dict[str, bool] = {}
         self._agreeing: dict[str, bool] = {}
 
     def redone(self, **stages: Stage) -> Work:
         """Return the same call, to be done anew with other stages."""
-        changed = {**self._stages, **stages}
-        return Work(changed, self.asked, self.inputs, self.claims, self.memory, self._plain)
+        own = {**self._own, **stages}
+        return Work(
+            own, self._right, self.asked, self.inputs, self.claims, self.memory, self._plain
+        )
 
     def __getattr__(self, stage: str) -> Any:
-        if stage.startswith("_") or stage not in self._stages:
+        if stage not in self._right:
             raise AttributeError(f"a router has no stage {stage!r}")
-        shared = self._plain is not None and self._is_plain(stage)
-        value = self._plain.value(stage) if shared else self._stages[stage](self)
+        if self._plain is not None and self._is_plain(stage):
+            value = self._plain.value(stage)
+        else:
+            value = (self._own.get(stage) or self._right[stage])(self)
         vars(self)[stage] = value
         return value
 
@@ -105,12 +112,21 @@ class Work:
         """Tell whether ``stage`` follows from nothing that differs from the plain router."""
         same = self._same.get(stage)
         if same is None:
-            own = stage in _OWN or self._stages[stage] is not self._plain.stages[stage]
-            same = not own and self._plain.can(stage) and self._agrees(self._plain.reads[stage])
+            same = stage not in self._own and self._plain.can(stage) and self._follows(stage)
             self._same[stage] = same
         return same
 
-    def _agrees(self, stages: Iterable[str]) -> bool:
+    def _follows(self, stage: str) -> bool:
+        """Tell whether what a plain stage is made of agrees: at its sources, or as it is read.
+
+        What the plain stages make of sources that differ may still be the same.
+        """
+        if stage == _CLAIMED:
+            return self._plain.claimed_by(self.claims)
+        sources = self._plain.sources(stage, self._sources)
+        return self._agree(sources) or self._agree(self._plain.reads[stage])
+
+    def _agree(self, stages: Iterable[str]) -> bool:
         """Tell whether the values of all ``stages`` are those of the plain router."""
         known = self._agreeing
         for stage in stages:
@@ -131,6 +147,8 @@ class PlainWork:
     def __init__(self, stages: Mapping[str, Stage], asked: Any, inputs: Any, claims: Any) -> None:
         self.stages, self.reads = stages, {}
         self._values: dict[str, Any] = {}
+        self._beyond: set[str] = set()
+        self._origins: dict[str, _Origin] = {}
         self._claimed: dict[int, tuple[Any, bool]] = {}
         self._work = _Noted(self, asked, inputs, claims)
         self._doing: list[str] = []
@@ -146,7 +164,16 @@ class PlainWork:
                 self._values[stage] = self.stages[stage](self._work)
             finally:
                 self._doing.pop()
+            reads = frozenset(self._origins[each] for each in self.reads[stage])
+            self._origins[stage] = _origin(stage, reads)
         return self._values[stage]
+
+    def sources(self, stage: str, among: frozenset[str]) -> frozenset[str]:
+        """Return those ``among`` these stages that ``stage``, which is done, is made of.
+
+        They are read by it or, through stages that are not among them, by what it reads.
+        """
+        return _sources(self._origins[stage], among)
 
     def claimed_by(self, claims: Any) -> bool:
         """Tell whether ``claims`` admit the call, once for all routers that share them."""
@@ -157,23 +184,42 @@ class PlainWork:
 
     def can(self, stage: str) -> bool:
         """Tell whether the plain router gets as far as ``stage``: it refuses bad calls."""
-        if stage not in self._values:
+        if stage not in self._values and stage not in self._beyond:
             try:
                 self.value(stage)
             except (ValueError, Unsupported):
-                return False
-        return True
+                self._beyond.add(stage)
+        return stage in self._values
+
+
+class _Origin:
+    """A stage and what it reads, one object for all calls in which that is the same."""
+
+    def __init__(self, stage: str, reads: frozenset[_Origin]) -> None:
+        self.stage, self.reads = stage, reads
+
+
+@cache
+def _origin(stage: str, reads: frozenset[_Origin]) -> _Origin:
+    return _Origin(stage, reads)
+
+
+@cache
+def _sources(origin: _Origin, among: frozenset[str]) -> frozenset[str]:
+    apart = [each for each in origin.reads if each.stage not in among]
+    read = frozenset(each.stage for each in origin.reads) & among
+    return read.union(*(_sources(each, among) for each in apart))
 
 
 class _Noted(Work):
     """The plain router's view of its own work: every reading passes through the notes."""
 
     def __init__(self, notes: PlainWork, asked: Any, inputs: Any, claims: Any) -> None:
-        super().__init__(notes.stages, asked, inputs, claims, {})
+        super().__init__({}, notes.stages, asked, inputs, claims, {})
         self._notes = notes
 
     def __getattr__(self, stage: str) -> Any:
-        if stage.startswith("_") or stage not in self._stages:
+        if stage not in self._right:
             raise AttributeError(f"a router has no stage {stage!r}")
         return self._notes.value(stage)
 
