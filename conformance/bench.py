@@ -62,7 +62,7 @@ class Bench:
         ``logits`` as in ``judge``, which tells only routed logits from others. Errors: as
         ``judge``, and again when asked again.
         """
-        key = _question(bounds, answer, logits)
+        key = self._question(bounds, answer, logits)
         if key not in self._verdicts:
             self._verdicts[key] = judge(bounds, answer, logits=logits)
         return self._verdicts[key]
@@ -74,7 +74,7 @@ class Bench:
         logits: Literal["routed", "copy", "none"],
     ) -> None:
         """Judge answers in one go, as ``judge_all``, for those who will ask ``verdict``."""
-        named = {_question(bounds, answer, logits): answer for answer in answers}
+        named = {self._question(bounds, answer, logits): answer for answer in answers}
         new = {key: answer for key, answer in named.items() if key not in self._verdicts}
         try:
             verdicts = judge_all(bounds, [*new.values()], logits=logits)
@@ -96,18 +96,17 @@ class Bench:
         """Tell whether ``case`` was made here: one object for all who ask for it."""
         return id(case) in self._cases
 
+    def _question(
+        self, bounds: Bounds, answer: Answer, logits: Literal["routed", "copy", "none"]
+    ) -> Hashable:
+        """Return what a verdict follows from; it keeps its bounds, so their id stays theirs."""
+        return id(bounds), logits == "routed", self._once(answer, contents)
+
     def _once(self, value: object, read: Callable[[Any], Hashable]) -> Hashable:
         """Read a frozen value's contents once; it is kept, so that its id stays its own."""
         if id(value) not in self._seen:
             self._seen[id(value)] = value, read(value)
         return self._seen[id(value)][1]
-
-
-def _question(
-    bounds: Bounds, answer: Answer, logits: Literal["routed", "copy", "none"]
-) -> Hashable:
-    """Return what a verdict follows from; it keeps its bounds, so that their id stays theirs."""
-    return id(bounds), logits == "routed", contents(answer)
 
 
 def contents(value: RouterInputs | SharedExpertInputs | Answer) -> Hashable:

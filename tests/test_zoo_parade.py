@@ -50,8 +50,8 @@ def drawn(clause: Clause) -> list[Case]:
 def test_each_in_a_parade_gets_the_outcome_that_it_gets_alone(clause: Clause):
     for case in drawn(clause):
         together, alone = routers(clause), routers(clause)
-        trials = Parade(together, case, clause.method, Bench()).trials
-        outcomes = {name: evaluate(clause, trial) for name, trial in trials.items()}
+        parade = Parade(together, case, clause.method, Bench())
+        outcomes = {name: parade.outcome(clause, name) for name in together}
         for name, found in outcomes.items():
             if together[name].memory:
                 continue  # what it answers depends on what it was asked before

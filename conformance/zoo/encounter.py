@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from moe_routing.conformance.applies import why_unsupported
@@ -13,7 +13,7 @@ from moe_routing.conformance.clauses import Clause
 from moe_routing.conformance.events import EVENTS
 from moe_routing.conformance.outcome import Outcome, evaluate
 from moe_routing.conformance.search import draw_cases
-from moe_routing.conformance.trial import SharedTrial, Trial, trial_of
+from moe_routing.conformance.trial import trial_of
 from moe_routing.conformance.zoo.parade import Parade
 from moe_routing.conformance.zoo.router import StagedRouter
 from moe_routing.implementations import Capabilities, Numerics
@@ -101,25 +101,26 @@ class Encounter:
         """Put a case to those of ``herd`` that are still asked."""
         self.cases += 1
         asked = {name: resident for name, resident in herd.items() if self._waits(name)}
-        for name, trial in self._trials(asked, case).items():
+        for name, outcome in self._outcomes(asked, case):
             self.asked += 1
             self._drawn[name] += not event
-            outcome = evaluate(self.clause, trial)
             drawn = 0 if event else self._drawn[name]
             seen = Seen(resident=name, case=case, outcome=outcome, drawn=drawn, event=event)
             if outcome.broken and self.tell(seen):
                 self._gone.add(name)
 
-    def _trials(
-        self, asked: Residents, case: Case | SharedCase
-    ) -> Mapping[str, Trial | SharedTrial]:
-        """Return a trial a resident, all at one bench."""
+    def _outcomes(self, asked: Residents, case: Case | SharedCase) -> Iterator[tuple[str, Outcome]]:
+        """Put the clause's question about each, all at one bench."""
         method, bench = self.clause.method, Bench()
+        parade = None
         if self.together and isinstance(case, Case):
-            return Parade(asked, case, method, bench).trials
-        return {
-            name: trial_of(resident, case, method, bench=bench) for name, resident in asked.items()
-        }
+            parade = Parade(asked, case, method, bench)
+        for name, resident in asked.items():
+            if parade is None:
+                trial = trial_of(resident, case, method, bench=bench)
+                yield name, evaluate(self.clause, trial)
+            else:
+                yield name, parade.outcome(self.clause, name)
 
     def _herds(self, residents: Residents) -> list[tuple[Capabilities, dict[str, StagedRouter]]]:
         """Group those whom the clause is about by what it is about in their claims."""

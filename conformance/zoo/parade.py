@@ -1,4 +1,9 @@
-"""The parade: the trials of one case by many routers, whose answers are judged together."""
+"""The parade: the trials of one case by many routers, whose answers are judged together.
+
+Most routers of the zoo differ from the plain one in what a case does not exercise, and then
+answer with the plain router's very own answer. It is read once, and where all that a clause
+asked of one router got the answers that another gives, what it says of the one holds for both.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +13,14 @@ from functools import cached_property
 from typing import Literal
 
 from moe_routing.conformance.bench import Bench
-from moe_routing.conformance.boundary import Malformed
+from moe_routing.conformance.boundary import Malformed, Received, receive
 from moe_routing.conformance.case import Case, with_fresh_arrays
+from moe_routing.conformance.clauses import Clause
 from moe_routing.conformance.judge import Answer, Bounds, Verdict
+from moe_routing.conformance.outcome import Outcome, evaluate
 from moe_routing.conformance.trial import Call, Raised, Trial, called
 from moe_routing.conformance.zoo.router import StagedRouter
-from moe_routing.implementations import Adapter
+from moe_routing.implementations import Adapter, Capabilities
 from moe_routing.reference import RouterInputs
 
 Logits = Literal["routed", "copy", "none"]
@@ -31,10 +38,14 @@ class Parade:
     case: Case
     method: str
     bench: Bench
-    trials: dict[str, Trial] = field(init=False)
+    trials: dict[str, _InParade] = field(init=False)
+    _passed: list[str] = field(default_factory=list)
+    _alone: set[str] = field(default_factory=set)
+    _bounds: dict[int, Bounds] = field(default_factory=dict)
+    _received: dict[int, tuple[object, Received]] = field(default_factory=dict)
     _judged: dict[int, Bounds] = field(default_factory=dict)
     _derived: dict[int, Parade] = field(default_factory=dict)
-    _taken: set[str] = field(default_factory=set)
+    _taken: dict[str, list[Parade]] = field(default_factory=dict)
     _given: RouterInputs | None = None
 
     def __post_init__(self) -> None:
@@ -42,6 +53,46 @@ class Parade:
             name: _InParade(router, self.case, self.method, bench=self.bench, parade=self)
             for name, router in self.routers.items()
         }
+
+    def outcome(self, clause: Clause, name: str) -> Outcome:
+        """Return what ``clause`` says of a router: once for all of whom it is told the same."""
+        if any(self._alike(passed, name) for passed in self._passed):
+            return Outcome()
+        outcome = evaluate(clause, self.trials[name])
+        if not outcome.broken:
+            self._passed.append(name)
+        return outcome
+
+    def _alike(self, passed: str, name: str) -> bool:
+        """Tell whether a router gives every answer that was had from one that has passed.
+
+        It is called for each. Only answers that are one object count, since then nothing that
+        a clause could look at differs; and only of equals, so that it asks both the same.
+        """
+        one, other = self.trials[passed], self.trials[name]
+        if passed in self._alone or one.capabilities is not other.capabilities:
+            return False
+        return (not one.answered or _same_call(one, other)) and all(
+            each._alike(passed, name) for each in self._taken.get(passed, ())
+        )
+
+    def leave(self, name: str) -> None:
+        """Note that a router was asked outside the parade, or raised: nobody is like it."""
+        self._alone.add(name)
+
+    def bounds(self, capabilities: Capabilities) -> Bounds:
+        """Return the bounds of the case for those who share ``capabilities``."""
+        if id(capabilities) not in self._bounds:
+            numerics = capabilities.numerics
+            self._bounds[id(capabilities)] = self.bench.bounds(self.case, numerics)
+        return self._bounds[id(capabilities)]
+
+    def received(self, native: object) -> Received:
+        """Return an answer, described and converted, once for all who give the same object."""
+        if id(native) not in self._received:
+            read = receive(native, self.case.config, self.case.inputs.num_tokens)
+            self._received[id(native)] = native, read
+        return self._received[id(native)][1]
 
     def judge(self, asked: Trial, bounds: Bounds) -> None:
         """Judge by ``bounds`` the answers of all whose own bounds are those of ``asked``."""
@@ -68,10 +119,10 @@ class Parade:
 
     def derived(self, name: str, case: Case) -> Trial:
         """Return a router's trial of a case made of this one: each time a new one."""
-        parade = self._derived.get(id(case))
-        if parade is None or name in parade._taken:
+        parade, taken = self._derived.get(id(case)), self._taken.setdefault(name, [])
+        if parade is None or parade in taken:
             parade = self._derived[id(case)] = Parade(self.routers, case, self.method, self.bench)
-        parade._taken.add(name)
+        taken.append(parade)
         return parade.trials[name]
 
 
@@ -81,9 +132,26 @@ class _InParade(Trial):
 
     parade: Parade
 
+    @property
+    def answered(self) -> bool:
+        """Whether the router has been called, and has answered."""
+        return "_call" in vars(self)
+
     @cached_property
     def _call(self) -> Call:
-        return self.parade.call(self.adapter)
+        try:
+            return self.parade.call(self.adapter)
+        except Raised:
+            self.parade.leave(self.adapter.name)
+            raise
+
+    @cached_property
+    def bounds(self) -> Bounds:
+        return self.parade.bounds(self.capabilities)
+
+    @cached_property
+    def received(self) -> Received:
+        return self.parade.received(self.native)
 
     def judged_as(self, bounds: Bounds) -> Verdict:
         self.parade.judge(self, bounds)
@@ -92,7 +160,17 @@ class _InParade(Trial):
     def of(self, case: Case) -> Trial:
         if self.bench.has_made(case):
             return self.parade.derived(self.adapter.name, case)
+        self.parade.leave(self.adapter.name)
         return super().of(case)
+
+
+def _same_call(one: _InParade, other: _InParade) -> bool:
+    """Tell whether two calls gave one answer, and changed the same."""
+    try:
+        same = other.native is one.native
+    except Raised:
+        return False
+    return same and other.changed == one.changed and other.modes == one.modes
 
 
 def _answer(trial: Trial) -> Answer | None:

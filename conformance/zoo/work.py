@@ -23,9 +23,10 @@ class Work:
 
     ``own`` are the stages that the router has in place of those in ``right``. ``asked`` and
     ``inputs`` are what the call was given, ``claims`` the router's capabilities, ``memory``
-    what it keeps between calls (a right router has no use for it). ``plain`` is the plain router's work on the same call: what does not follow from a
-    replaced stage is taken from there, bit for bit. Arrays are float32 unless a stage says
-    otherwise; shapes as in ``moe_routing.reference.Stages``.
+    what it keeps between calls (a right router has no use for it). ``plain`` is the plain
+    router's work on the same call: what does not follow from a replaced stage is taken from
+    there, bit for bit. Arrays are float32 unless a stage says otherwise; shapes as in
+    ``moe_routing.reference.Stages``.
     """
 
     config: Any
@@ -161,7 +162,7 @@ class PlainWork:
             self.reads[stage] = set()
             self._doing.append(stage)
             try:
-                self._values[stage] = self.stages[stage](self._work)
+                self._values[stage] = _kept(self.stages[stage](self._work))
             finally:
                 self._doing.pop()
             reads = frozenset(self._origins[each] for each in self.reads[stage])
@@ -222,6 +223,13 @@ class _Noted(Work):
         if stage not in self._right:
             raise AttributeError(f"a router has no stage {stage!r}")
         return self._notes.value(stage)
+
+
+def _kept(value: Any) -> Any:
+    """Return a value that many are to read; an array is made read-only."""
+    if isinstance(value, np.ndarray):
+        value.flags.writeable = False
+    return value
 
 
 def _equal(value: Any, plain: Any) -> bool:
