@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from moe_routing.conformance.applies import why_unsupported
 from moe_routing.conformance.bench import Bench
 from moe_routing.conformance.case import Case
 from moe_routing.conformance.clauses import CLAUSES, Clause
-from moe_routing.conformance.outcome import evaluate
+from moe_routing.conformance.generators.construct import take_tokens
+from moe_routing.conformance.outcome import Outcome, evaluate
 from moe_routing.conformance.search import draw_cases
-from moe_routing.conformance.trial import trial_of
-from moe_routing.conformance.zoo import HONEST, MUTANTS
+from moe_routing.conformance.trial import Trial, trial_of
+from moe_routing.conformance.zoo import HONEST, MUTANTS, parade
 from moe_routing.conformance.zoo.encounter import Encounter, Seen
 from moe_routing.conformance.zoo.parade import Parade
 from moe_routing.conformance.zoo.registry import WHOLE
 from moe_routing.conformance.zoo.router import StagedRouter
-from moe_routing.implementations import Capabilities
+from moe_routing.conformance.zoo.stages import Array, config, weights
+from moe_routing.conformance.zoo.work import Stage, Work
+from moe_routing.implementations import Capabilities, Claim, Unsupported
 from moe_routing.reference import RouterConfig, RouterInputs
 
 ROUTED_CLAUSES = [each for each in CLAUSES.values() if each.method != "shared_experts"]
@@ -50,9 +54,8 @@ def drawn(clause: Clause) -> list[Case]:
 def test_each_in_a_parade_gets_the_outcome_that_it_gets_alone(clause: Clause):
     for case in drawn(clause):
         together, alone = routers(clause), routers(clause)
-        parade = Parade(together, case, clause.method, Bench())
-        outcomes = {name: parade.outcome(clause, name) for name in together}
-        for name, found in outcomes.items():
+        about = Parade(together, case, clause.method, Bench())
+        for name, found in {each: about.outcome(clause, each) for each in together}.items():
             if together[name].memory:
                 continue  # what it answers depends on what it was asked before
             expected = evaluate(clause, trial_of(alone[name], case, clause.method))
@@ -95,6 +98,74 @@ def test_a_case_made_once_is_asked_once_and_again_where_it_is_wanted_twice():
     once, twice = trial.of(made), trial.of(made)
     assert all(each.native for each in (once, twice, trial.of(case)))
     assert [len(each.given) for each in herd.values()] == [3, 0]
+
+
+def outcomes(
+    clause: str, herd: dict[str, StagedRouter], case: Case, monkeypatch: pytest.MonkeyPatch
+) -> tuple[list[bool], list[str]]:
+    """Return who passes a clause, and about whom it was asked itself."""
+    asked: list[str] = []
+
+    def noted(clause: Clause, trial: Trial) -> Outcome:
+        asked.append(trial.adapter.name)
+        return evaluate(clause, trial)
+
+    monkeypatch.setattr(parade, "evaluate", noted)
+    about = Parade(herd, case, CLAUSES[clause].method, Bench())
+    return [not about.outcome(CLAUSES[clause], name).broken for name in herd], asked
+
+
+def several_tokens(clause: str) -> Case:
+    case = next(c for c in drawn(CLAUSES[clause]) if c.inputs.num_tokens)
+    return take_tokens(case, (0,) * 3)
+
+
+def test_a_clause_is_asked_once_about_equal_answers(monkeypatch: pytest.MonkeyPatch):
+    herd = {name: Counting(name) for name in ("first", "second", "third")}
+    case = several_tokens("invariance.token-order")
+    passed, asked = outcomes("invariance.token-order", herd, case, monkeypatch)
+    assert (passed, asked) == ([True] * 3, ["first"])
+    assert [len(each.given) for each in herd.values()] == [2, 2, 2], "each answers for itself"
+
+
+def wrong_alone(w: Work) -> Array:
+    """Double the weights of a token that is alone."""
+    return weights(w) * np.float32(2 if w.num_tokens == 1 else 1)
+
+
+def refused(w: Work) -> RouterConfig:
+    """Refuse a token that is alone."""
+    if w.num_tokens == 1:
+        raise ValueError("one token")
+    return config(w)
+
+
+@pytest.mark.parametrize("stages", [{"weights": wrong_alone}, {"config": refused}])
+def test_who_is_wrong_only_where_the_clause_turns_to_is_asked_itself(
+    stages: dict[str, Stage], monkeypatch: pytest.MonkeyPatch
+):
+    stage_of = {"first": {}, "wrong": stages, "last": {}}
+    herd = {name: StagedRouter(name, own, WHOLE) for name, own in stage_of.items()}
+    case = several_tokens("invariance.batch-split")
+    passed, asked = outcomes("invariance.batch-split", herd, case, monkeypatch)
+    assert (passed, asked) == ([True, False, True], ["first", "wrong"])
+
+
+def test_who_answers_where_another_rightly_raised_is_asked_itself(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    def unclaimed(w: Work) -> RouterConfig:
+        raise Unsupported("never claimed")
+
+    claims = Capabilities(claims=(Claim(score=("identity",)),))
+    answering = {"config": lambda w: w.valid}
+    herd = {
+        name: StagedRouter(name, stages, claims)
+        for name, stages in (("refuses", {"config": unclaimed}), ("answers", answering))
+    }
+    case = next(c for c in drawn(CLAUSES["weights.scale"]) if c.config.score != "identity")
+    passed, asked = outcomes("robustness.rejects-unclaimed", herd, case, monkeypatch)
+    assert (passed, asked) == ([True, False], ["refuses", "answers"])
 
 
 def seen_by(variants: dict[str, StagedRouter], clause: str) -> tuple[Encounter, list[Seen]]:

@@ -140,5 +140,15 @@ def test_the_plain_router_notes_what_each_stage_reads():
     plain = PlainWork(RIGHT, CONFIG, inputs(), WHOLE)
     assert plain.can("answer")
     assert plain.reads["biased"] == {"scores", "selection_bias"}
+    assert plain.sources("biased", frozenset({"logits", "config"})) == {"logits", "config"}
+    assert plain.sources("biased", frozenset({"logits", "scores"})) == {"scores"}
     bad = RouterConfig.unchecked(**{**vars(CONFIG), "top_k": 9})
     assert not PlainWork(RIGHT, bad, inputs(), WHOLE).can("answer")
+
+
+def test_nobody_can_change_what_the_plain_router_has_done():
+    plain = PlainWork(RIGHT, CONFIG, inputs(), WHOLE)
+    work = Work({"weights": RIGHT["weights"]}, RIGHT, CONFIG, inputs(), WHOLE, {}, plain)
+    with pytest.raises(ValueError, match="read-only"):
+        work.scores[0] = 0.0
+    assert work.answer is plain.value("answer")
