@@ -8,6 +8,7 @@ from functools import reduce
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from moe_routing.conformance.judge.exactness import Bools, Exactness
 from moe_routing.conformance.judge.intervals import DIVISION, ELEMENTARY, Interval, underflow
@@ -34,6 +35,15 @@ class LogitBounds:
     permitted: Interval
     exact: Bools
     overflows: Bools
+
+    def rows(self, which: npt.NDArray[np.int64] | slice) -> LogitBounds:
+        """Take the rows ``which``."""
+        return LogitBounds(
+            reference=self.reference[which],
+            permitted=self.permitted.rows(which),
+            exact=self.exact[which],
+            overflows=self.overflows[which],
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

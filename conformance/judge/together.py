@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from moe_routing.conformance.judge.bounds import Bounds
-from moe_routing.conformance.judge.logits import LogitBounds
 from moe_routing.conformance.judge.verdict import Answer, Verdict, judge
 from moe_routing.conformance.judge.weights import WeightBounds
 
@@ -41,8 +40,9 @@ def _judged(
     if len(answers) == 1:
         return [judge(bounds, answers[0], logits=logits)]
     tokens = len(bounds.judged)
-    repeated = _repeated(bounds, np.tile(np.arange(tokens), len(answers)))
-    whole = judge(repeated, _joined(answers), logits=logits)
+    joined = _joined(answers)
+    repeated = _repeated(bounds, np.tile(np.arange(tokens), len(answers)), joined, logits)
+    whole = judge(repeated, joined, logits=logits)
     return [
         _part(whole, bounds, answer, slice(i * tokens, (i + 1) * tokens))
         for i, answer in enumerate(answers)
@@ -59,20 +59,26 @@ def _joined(answers: Sequence[Answer]) -> Answer:
     )
 
 
-def _repeated(bounds: Bounds, tokens: npt.NDArray[np.int64]) -> Bounds:
-    """Return ``bounds`` for these tokens, as often as they are named; the inputs stay once."""
+def _repeated(
+    bounds: Bounds,
+    tokens: npt.NDArray[np.int64],
+    answer: Answer,
+    logits: Literal["routed", "copy", "none"],
+) -> Bounds:
+    """Return ``bounds`` for these tokens, as often as they are named; the inputs stay once.
+
+    Bounds that ``answer`` is not held to, of logits or those from the reference's, stay out.
+    """
     repeated, done = Bounds(bounds.config, bounds.inputs, bounds.numerics), bounds.reference
-    vars(repeated).update(
-        reference=replace(done, expert_ids=done.expert_ids[tokens]),
-        logits=LogitBounds(
-            reference=bounds.logits.reference[tokens],
-            permitted=bounds.logits.permitted.rows(tokens),
-            exact=bounds.logits.exact[tokens],
-            overflows=bounds.logits.overflows[tokens],
-        ),
-        judged=bounds.judged[tokens],
-        from_reference=bounds.from_reference.rows(tokens),
-    )
+    parts: dict[str, object] = {
+        "reference": replace(done, expert_ids=done.expert_ids[tokens]),
+        "judged": bounds.judged[tokens],
+    }
+    if answer.logits is not None:
+        parts["logits"] = bounds.logits.rows(tokens)
+    if answer.logits is None or logits != "routed":
+        parts["from_reference"] = bounds.from_reference.rows(tokens)
+    vars(repeated).update(parts)
     return repeated
 
 
