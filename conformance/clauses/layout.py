@@ -110,7 +110,10 @@ def flat_token_order(trial: Trial) -> Failure | None:
     return Failure(
         stage="layout",
         token=int(expected[i]),
-        summary=f"{at('token_indices', i)}={tokens[i]}, but should be {expected[i]}",
+        summary=(
+            f"{at('token_indices', i)}={tokens[i]}, but should be {expected[i]}: "
+            "routes go token by token, K to each"
+        ),
     )
 
 
