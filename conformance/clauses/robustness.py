@@ -28,7 +28,7 @@ from moe_routing.conformance.trial import Trial
     "MUST",
     why="A backend that raises on what it claims stops a training run; where it cannot, it "
     "should not claim.",
-    bugs=("M09", "M24", "M38", "M53"),
+    bugs=("M09", "M14", "M24", "M38", "M53"),
     events=("any-case", "all-experts-selected", "no-bias", "zero-bias", "one-group"),
 )
 def answers(trial: Trial) -> Failure | None:

@@ -14,7 +14,7 @@ FAMILIES = {
     "M11": "score function evaluated in bfloat16",
     "M12": "logits read as another dtype",
     "M13": "weights in the wrong dtype, or cast too early",
-    "M14": "another score function",
+    "M14": "another score function, or none",
     "M15": "renormalised, or softmax over the selected, where neither is due",
     "M16": "renormalisation dropped",
     "M18": "softmax or norm over the wrong axis",

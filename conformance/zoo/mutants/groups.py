@@ -46,6 +46,31 @@ def _(w: Work) -> Array:
 
 
 @mutant(
+    "group-score-follows-top-k",
+    "M24",
+    "group_scores",
+    real="NVIDIA/Megatron-LM 0.16.1, moe_utils",
+)
+def _(w: Work) -> Array:
+    """A group summed its best K // kept, not its best one: a third of DeepSeek-V2's tokens went
+    elsewhere.
+    """
+    return sum_of_best(w, max(1, w.config.top_k // w.config.groups.kept))
+
+
+@mutant(
+    "groups-unscored-below-kept",
+    "M24",
+    "group_scores",
+    real="NVIDIA/Megatron-LM 0.16.1, moe_utils",
+)
+def _(w: Work) -> Array:
+    """With K < kept that quotient is 0: every token kept the first groups, and the others idled."""
+    right = group_scores(w)
+    return np.zeros_like(right) if w.config.top_k < w.config.groups.kept else right
+
+
+@mutant(
     "group-of-one-raises",
     "M24",
     "group_scores",

@@ -40,6 +40,19 @@ def _(w: Work) -> Routing:
     return Routing(weights=w.weights, expert_ids=np.asfortranarray(w.expert_ids))
 
 
+@mutant(
+    "one-token-indices-expanded",
+    "M40",
+    "answer",
+    real="axolotl-ai-cloud/axolotl 0.16.1, sonicmoe",
+)
+def _(w: Work) -> FlatRouting:
+    """For one token a reshape is a view: by its pointer, a kernel read past the one number."""
+    if w.num_tokens != 1:
+        return flat(w)
+    return flat(w, token_indices=np.broadcast_to(np.zeros(1, np.int32), w.config.top_k))
+
+
 @mutant("flat-tokens-by-e", "M52", "answer", real="NVIDIA/Megatron-LM@254c87400f")
 def _(w: Work) -> FlatRouting:
     """Right for K = 1 only: tokens were counted as if each had one route."""

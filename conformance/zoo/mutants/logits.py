@@ -8,7 +8,7 @@ from moe_routing.conformance.zoo.memory import as_rows, reinterpreted
 from moe_routing.conformance.zoo.registry import ROUTED, mutant
 from moe_routing.conformance.zoo.stages import Array, logits
 from moe_routing.conformance.zoo.work import Work
-from moe_routing.reference.formats import FORMATS
+from moe_routing.reference.formats import FORMATS, INPUT_FORMATS
 
 BFLOAT16 = FORMATS["bfloat16"]
 
@@ -53,6 +53,19 @@ def _(w: Work) -> Array:
 def _(w: Work) -> Array:
     """Sizes that the fast gate did not cover were routed in bfloat16."""
     return logits(w) if w.config.num_experts % 8 == 0 else to_bfloat16(logits(w))
+
+
+@mutant(
+    "logits-in-the-dtype-of-the-input",
+    "M10",
+    "logits",
+    real="deepspeedai/DeepSpeed 0.19.8, ep_router",
+)
+def _(w: Work) -> Array:
+    """The cast to float32 came after the product: at DeepSeek-V3's sizes one token in a hundred
+    got other experts.
+    """
+    return INPUT_FORMATS[w.inputs.dtype].round(logits(w)).astype(np.float32)
 
 
 @mutant("bfloat16-gate", "M10", "gate_weight", real="sgl-project/sglang#38719")
@@ -121,3 +134,18 @@ def _(w: Work) -> Array:
     """Scores [E, T] were viewed as [T, E]: Llama 4 answered garbage."""
     z = logits(w)
     return np.ascontiguousarray(z.T).reshape(z.shape)
+
+
+@mutant(
+    "halves-viewed-across-tokens",
+    "M52",
+    "logits",
+    real="huggingface/transformers 5.23.0, doge",
+    needs="2 tokens",
+)
+def _(w: Work) -> Array:
+    """[T, 2, E / 2] was viewed as [2, T, E / 2]: later tokens changed what earlier ones chose."""
+    z = logits(w)
+    if z.shape[1] % 2:
+        return z
+    return np.concatenate(z.reshape(2, len(z), -1), axis=1)

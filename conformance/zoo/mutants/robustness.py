@@ -9,7 +9,14 @@ import numpy as np
 from moe_routing.conformance.zoo.functions import softmax
 from moe_routing.conformance.zoo.mutants.scores import right_scores
 from moe_routing.conformance.zoo.registry import WHOLE, mutant
-from moe_routing.conformance.zoo.stages import Array, answer, checked, logits, weights
+from moe_routing.conformance.zoo.stages import (
+    Array,
+    answer,
+    checked,
+    group_scores,
+    logits,
+    weights,
+)
 from moe_routing.conformance.zoo.work import Work
 from moe_routing.implementations import Claim
 from moe_routing.reference import Routing
@@ -20,6 +27,27 @@ def _(w: Work) -> Array:
     """A launcher divided by the number of tokens: a rank without any killed the job."""
     if w.num_tokens == 0:
         raise ZeroDivisionError("integer division or modulo by zero")
+    return logits(w)
+
+
+@mutant(
+    "empty-batch-raises-in-groups",
+    "M53",
+    "group_scores",
+    real="NVIDIA/Megatron-LM 0.16.1, moe_utils",
+)
+def _(w: Work) -> Array:
+    """view(0, groups, -1) is ambiguous: a rank without tokens stopped, if its model had groups."""
+    if w.num_tokens == 0:
+        raise RuntimeError("cannot reshape tensor of 0 elements")
+    return group_scores(w)
+
+
+@mutant("few-tokens-refused", "M53", "logits", real="deepspeedai/DeepSpeed 0.19.8, sharded_moe")
+def _(w: Work) -> Array:
+    """With K = 1 fewer than 8 tokens, a capacity's minimum, were refused though none would drop."""
+    if w.config.top_k == 1 and w.num_tokens < 8:
+        raise AssertionError("No. of tokens should be greater than min_capacity")
     return logits(w)
 
 
@@ -54,6 +82,22 @@ def _(w: Work) -> Array:
     z = logits(w)
     shared = np.isnan(z).any()
     return z + (z.max() - z.max() if shared and z.size else np.float32(0))
+
+
+@mutant(
+    "nan-row-reaches-the-row-before",
+    "M31",
+    "logits",
+    real="uxlfoundation/oneDNN 3.10.2, brg_matmul",
+    needs="17 tokens",
+)
+def _(w: Work) -> Array:
+    """A tile reached past a row's end into the next, times 0: NaN, in bfloat16 above 16 rows."""
+    z = logits(w)
+    if w.num_tokens <= 16 or w.inputs.dtype != "bfloat16":
+        return z
+    next_is_nan = np.append(np.isnan(z[1:]).any(axis=1), False)
+    return np.where(next_is_nan[:, None], np.float32(np.nan), z)
 
 
 @mutant("nan-row-blurs-the-others", "M31", "weights", real="vllm-project/vllm#39593")

@@ -11,6 +11,7 @@ from moe_routing.conformance.zoo.mutants.logits import to_bfloat16
 from moe_routing.conformance.zoo.registry import ROUTED, mutant
 from moe_routing.conformance.zoo.stages import RIGHT, Array, at_ids, gathered, renormalized
 from moe_routing.conformance.zoo.work import Work
+from moe_routing.reference.formats import INPUT_FORMATS
 
 
 def right_scores(w: Work) -> Array:
@@ -28,6 +29,12 @@ def _(w: Work) -> Array:
 def _(w: Work) -> Array:
     """The grouped kernel computed its scores in the dtype of the activations."""
     return right_scores(w) if w.config.groups is None else to_bfloat16(right_scores(w))
+
+
+@mutant("scores-in-the-dtype-of-the-input", "M11", "scores", real="pytorch/torchtitan 0.3.0, moe")
+def _(w: Work) -> Array:
+    """An autocast to float32 is disabled on a CPU: tests ran there in bfloat16, unlike training."""
+    return INPUT_FORMATS[w.inputs.dtype].round(right_scores(w)).astype(np.float32)
 
 
 @mutant("softmax-for-sigmoid", "M14", "scores", real="axolotl-ai-cloud/axolotl@8f3fb517b")
@@ -69,6 +76,14 @@ def _(w: Work) -> Array:
     return softmax(at_ids(w, w.operated)) if plain else gathered(w)
 
 
+@mutant("softmax-raises", "M14", "scores", real="huggingface/transformers 5.23.0, deepseek_v4")
+def _(w: Work) -> Array:
+    """A documented scoring_func was looked up among activations: the model could not be built."""
+    if w.config.score == "softmax":
+        raise KeyError("softmax")
+    return right_scores(w)
+
+
 @mutant("renormalized-though-off", "M15", "renormalized", real="lablup/mlxcel#391")
 def _(w: Work) -> Array:
     """OLMoE's norm_topk_prob=false was not read: every layer's output grew."""
@@ -89,6 +104,21 @@ def _(w: Work) -> Array:
 def _(w: Work) -> Array:
     """A softmax over dim 1 of three was one over the sequence: tokens shared their weights."""
     return softmax(w.operated, axis=0) if w.config.score == "softmax" else right_scores(w)
+
+
+@mutant(
+    "softmax-of-selected-over-tokens",
+    "M18",
+    "gathered",
+    real="huggingface/transformers 5.23.0, gpt_oss",
+    needs="2 tokens",
+)
+def _(w: Work) -> Array:
+    """dim=1 is the experts of [T, K] and the tokens of [B, S, K]: who called the router alone got
+    weights that sum to 1 over a sequence.
+    """
+    late = w.config.weights_from == "softmax_of_selected"
+    return softmax(at_ids(w, w.operated), axis=0) if late else gathered(w)
 
 
 @mutant("norm-over-tokens-at-top-1", "M18", "norm", real="databricks/megablocks@04e4f1f")

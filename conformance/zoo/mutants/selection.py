@@ -65,6 +65,33 @@ def _(w: Work) -> Array:
     return best_above(w, -1e30, 0)
 
 
+@mutant(
+    "second-arg-max-repeats-expert-zero",
+    "M31",
+    "expert_ids",
+    real="deepspeedai/DeepSpeed 0.19.8, sharded_moe",
+)
+def _(w: Work) -> Array:
+    """The first choice's logit became -inf; where all others were, expert 0 came second, too, and
+    ran twice at half weight.
+    """
+    if w.config.top_k != 2 or w.config.groups or w.selection_bias is not None:
+        return expert_ids(w)
+    first, rest = w.operated.argmax(axis=1, keepdims=True), np.array(w.operated)
+    np.put_along_axis(rest, first, -np.inf, axis=1)
+    return table_or(w, lambda: np.hstack([first, rest.argmax(axis=1, keepdims=True)]))
+
+
+@mutant("mask-read-as-ids", "M52", "expert_ids", real="huggingface/transformers 5.23.0, nllb_moe")
+def _(w: Work) -> Array:
+    """A mask of first choices, 0 or 1 an expert, was read as ids: experts 0 and 1 ran, and no
+    other.
+    """
+    first = w.competing.argmax(axis=1, keepdims=True)
+    mask = (np.arange(w.config.num_experts) == first).astype(np.int64)
+    return table_or(w, lambda: mask[:, : w.config.top_k])
+
+
 @mutant("padding-lane-is-expert-zero", "M30", "expert_ids", real="vllm-project/vllm#32058")
 def _(w: Work) -> Array:
     """Lanes beyond E carried index 0 and the value 0: expert 0 twice."""

@@ -112,6 +112,18 @@ def _(w: Work) -> Array | None:
 
 
 @mutant(
+    "bias-rounded-under-bfloat16-only",
+    "M06",
+    "selection_bias",
+    real="huggingface/transformers 5.23.0, afmoe",
+)
+def _(w: Work) -> Array | None:
+    """What kept the bias in float32 held for float16 only: loaded in bfloat16, it was rounded."""
+    bias = w.inputs.selection_bias
+    return bias if bias is None or w.inputs.dtype != "bfloat16" else to_bfloat16(bias)
+
+
+@mutant(
     "bfloat16-bias-above-8-tokens",
     "M06",
     "selection_bias",

@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from moe_routing.conformance.zoo.registry import mutant
-from moe_routing.conformance.zoo.stages import Array, checked, competing, expert_ids, table_or
+from moe_routing.conformance.zoo.stages import (
+    Array,
+    checked,
+    competing,
+    config,
+    expert_ids,
+    table_or,
+)
 from moe_routing.conformance.zoo.work import Work
 from moe_routing.reference import RouterConfig
 from moe_routing.reference.selection import top_k
@@ -110,6 +117,22 @@ def _(w: Work) -> RouterConfig:
     w.asked = RouterConfig.unchecked(**{**vars(w.asked), "top_k": fewer})
     w.claims.require(w.asked, w.inputs)
     return checked(w)
+
+
+@mutant(
+    "k-above-kept-experts-answered",
+    "M38",
+    "config",
+    real="huggingface/transformers 5.23.0, deepseek_v3",
+)
+def _(w: Work) -> RouterConfig:
+    """With K above what the kept groups hold, experts of excluded groups ran with real weights."""
+    groups, size, experts = w.asked.groups, w.asked.experts_per_group, w.asked.num_experts
+    if not groups or not groups.kept * size < w.asked.top_k <= experts == groups.count * size:
+        return config(w)
+    w.claims.require(w.asked, w.inputs)
+    RouterConfig(**{**vars(w.asked), "groups": None})
+    return w.asked
 
 
 @mutant(

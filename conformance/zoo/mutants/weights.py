@@ -138,6 +138,12 @@ def _(w: Work) -> Array:
     return norm(w) + np.float32(w.config.renormalize.eps)
 
 
+@mutant("epsilon-where-none-is-due", "M20", "norm", real="deepspeedai/DeepSpeed 0.19.8, ep_router")
+def _(w: Work) -> Array:
+    """DeepSeek-V3's 1e-20 was added for MiniMax as well: weights of tiny scores lost their sum."""
+    return norm(w) if w.config.renormalize.eps else norm(w) + np.float32(1e-20)
+
+
 @mutant("scale-skipped", "M21", "scaled", real="flashinfer-ai/flashinfer@37b397cd1")
 def _(w: Work) -> Array:
     """A scale initialised to 1 was never set: routed experts counted for less than half."""
@@ -160,6 +166,12 @@ def _(w: Work) -> Array:
 def _(w: Work) -> Array:
     """A model without groups was taken for one that has no factor."""
     return scaled(w) if w.config.groups else w.renormalized
+
+
+@mutant("zero-scale-ignored", "M21", "scaled", real="NVIDIA/Megatron-LM 0.16.1, moe_utils")
+def _(w: Work) -> Array:
+    """`if scale:` took 0 for none: experts that were to be switched off stayed fully on."""
+    return scaled(w) if w.config.scale else w.renormalized
 
 
 @mutant("scale-before-renormalisation", "M21", "gathered", "scaled", real="sgl-project/sglang#8511")
