@@ -78,7 +78,7 @@ def dtypes(trial: Trial) -> Failure | None:
     why="Kernels downstream take pointers; an expanded or transposed answer is read wrongly or "
     "copied in silence.",
     bugs=("M40",),
-    events=("any-case", "strided-input", "several-selected"),
+    events=("any-case", "strided-input", "several-selected", "one-token"),
 )
 def contiguous(trial: Trial) -> Failure | None:
     """The arrays of the answer are contiguous in memory."""
