@@ -48,6 +48,16 @@ def test_what_was_right_when_repeated_behaves_like_no_mutant():
     assert not nearest(at_times, router.capabilities())
 
 
+def test_a_mutant_that_answers_the_same_is_nearer_than_one_that_fails_more_cases(monkeypatch):
+    alike = {"bias-ignored": (6, 0), "groups-ranked-without-bias": (5, 5)}  # stages, and words
+    monkeypatch.setattr(
+        "moe_routing.conformance.zoo.nearest._alike",
+        lambda mutant, failing: alike.get(mutant.name, (0, 0)),
+    )
+    (found,) = hints(MUTANTS["scale-twice"].adapter())
+    assert (found.mutant, found.alike, found.cases) == ("groups-ranked-without-bias", 5, 6)
+
+
 def test_a_backend_that_passes_has_no_hint():
     assert hints(StagedRouter("plain", {}, WHOLE)) == []
 

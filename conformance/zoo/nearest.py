@@ -63,9 +63,10 @@ class _Question:
 def nearest(results: Sequence[ClauseResult], capabilities: Capabilities) -> tuple[Likeness, ...]:
     """Return the mutants that fail most of the failing cases in ``results`` at the same stage.
 
-    The backend itself is not called. Of mutants that fail alike, those come first that say
-    the same words, having answered the same, and then those that pass the constructed
-    cases that the backend passes.
+    The backend itself is not called. A case that fails in the same words, having been answered
+    the same, counts twice: a mutant of the right cause may miss a case by how it breaks ties.
+    Of mutants that are as alike, those come first that pass the constructed cases that the
+    backend passes.
     """
     failing = [
         (_Question(clause=CLAUSES[each.id], case=each.case), each.failure)
@@ -74,14 +75,12 @@ def nearest(results: Sequence[ClauseResult], capabilities: Capabilities) -> tupl
         if each.failure.steady  # what comes and goes behaves like no mutant
     ]
     alike = {name: _alike(mutant.adapter(), failing) for name, mutant in MUTANTS.items()}
-    most, _ = best = max(alike.values())
-    if 2 * most <= len(failing):
-        return ()
-    names = [name for name, likeness in alike.items() if likeness == best]
+    likely = {name: sum(each) for name, each in alike.items() if 2 * each[0] > len(failing)}
+    names = [name for name, likeness in likely.items() if likeness == max(likely.values())]
     names = _least_wrong(names, _constructed(results, capabilities, "fail"))
     names = _least_wrong(names[:_WEIGHED], _constructed(results, capabilities, "pass"))
     return tuple(
-        Likeness(mutant=name, family=MUTANTS[name].family, alike=most, cases=len(failing))
+        Likeness(mutant=name, family=MUTANTS[name].family, alike=alike[name][0], cases=len(failing))
         for name in names[:_SHOWN]
     )
 
