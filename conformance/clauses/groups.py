@@ -127,7 +127,7 @@ def _without_groups(case: Case) -> Case:
     narrow=_GROUPED,
     events=("kept-score-below-fill",),
     focus=Focus(
-        biases=("negative", "steering", "one-finite"),
+        biases=("negative", "deep", "steering", "one-finite"),
         recipes=("table", "one-sided", "underflowing", "normal"),
     ),
 )

@@ -47,6 +47,11 @@ _BIASED = ("gate", "block", "statics")
         "all-to-first",
         "all-to-last",
         "idle-expert",
+        "table-repeats-an-expert",
+        "token-id-above-65535",
+        "hidden-above-4096",
+        "published-width-of-groups",
+        "large-batch-of-many-experts",
         *members("published"),
     ),
     bulk=("bulk-of-many-experts",),
@@ -101,11 +106,12 @@ def in_range(trial: Trial) -> Failure | None:
         "offset-bias",
         "negative-scores-win",
         "scores-below-minus-1-win",
+        "scores-below-minus-10000-win",
         "masked-bias",
         "one-finite-bias",
     ),
     focus=Focus(
-        biases=("steering", "fine", "offset", "normal", "negative", "one-finite", "masked")
+        biases=("steering", "fine", "offset", "normal", "negative", "deep", "one-finite", "masked")
     ),
 )
 def bias_steers(trial: Trial) -> Failure | None:

@@ -29,8 +29,12 @@ from moe_routing.reference.formats import FORMATS
         "renormalized",
         "not-renormalized",
         "experts-scaled-apart",
+        "hashed-and-scaled",
+        "input-norm-beside-epsilon",
+        "norm-of-another-order",
         "routes-above-65535",
         "batch-above-50000",
+        "large-batch-of-many-experts",
         *members("mix"),
         *members("preset"),
     ),
@@ -123,7 +127,7 @@ def _with_more_additions(offered: Sequence[Renormalize | None]) -> list[Renormal
     why="An epsilon that the model does not have, or a larger one, shows where the selected "
     "scores are tiny; so does one in the wrong branch.",
     bugs=("M20",),
-    events=("tiny-norm", "norm-below-floor", "norm-beside-epsilon"),
+    events=("tiny-norm", "norm-below-floor", "norm-beside-epsilon", "floor-beside-epsilon"),
     needs=lambda capabilities: _renormalizes(capabilities),
     focus=Focus(
         recipes=("underflowing", "wide", "one-sided"),

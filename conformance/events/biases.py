@@ -183,21 +183,26 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
     )
 
 
-@event(
-    "scores-below-minus-1-win",
-    "the winning biased scores are all finite and below -1",
-    lambda b: _finite_below(selected(b, b.reference.biased)[b.judged], -1.0),
-)
-def _(capabilities: Capabilities) -> Iterator[Case]:
-    for top_k in (2, 1):
-        yield from table_cases(
-            capabilities, ROWS, top_k=top_k, selection_bias=[-3.0, -3.25, -3.5, -2.75]
-        )
-        yield from table_cases(capabilities, [[-2.0, -1.5, -3.0, -4.0]], top_k=top_k)
+def _deep(name: str, least: float, bias: Sequence[float], row: Sequence[float]) -> None:
+    """Register an event of winners far below zero, shown by a bias, or by the logits alone."""
+
+    @event(
+        f"scores-below-minus-{name}-win",
+        f"the winning biased scores are all finite and below {least:,.0f}",
+        lambda b: _finite_below(selected(b, b.reference.biased)[b.judged], least),
+    )
+    def _(capabilities: Capabilities) -> Iterator[Case]:
+        for top_k in (2, 1):
+            yield from table_cases(capabilities, ROWS, top_k=top_k, selection_bias=bias)
+            yield from table_cases(capabilities, [row], top_k=top_k)
 
 
 def _finite_below(values: np.ndarray, bound: float) -> bool:
     return bool(((values < bound) & np.isfinite(values)).all(axis=1).any())
+
+
+_deep("1", -1.0, [-3.0, -3.25, -3.5, -2.75], [-2.0, -1.5, -3.0, -4.0])
+_deep("10000", -1e4, [-3e4, float("-inf"), -3.5e4, -2.75e4], [-2e4, -1.5e4, -3e4, -4e4])
 
 
 def _masked(slug: str, statement: str, bias: Sequence[float], test: _Test) -> None:

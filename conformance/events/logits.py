@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 
@@ -24,6 +25,25 @@ from moe_routing.reference.formats import BFLOAT16, Floats
 )
 def _(capabilities: Capabilities) -> Iterator[Case]:
     yield from EVENTS["any-case"].cases(capabilities)
+
+
+def _norm_beside_epsilon(bounds: Bounds) -> bool:
+    rule = bounds.config.input_norm
+    if rule is None:
+        return False
+    mean_square = np.mean(bounds.inputs.hidden.astype(np.float64) ** 2, axis=1)
+    return bool(((mean_square > 0.0) & (mean_square <= 8.0 * rule.eps)).any())
+
+
+@event(
+    "input-norm-beside-epsilon",
+    "hidden states so small that the epsilon of their norm changes them by a twentieth or more",
+    _norm_beside_epsilon,
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    wants = {"logit ops": lambda ops: "input_norm" in ops}
+    for top_k, least in product((2, 1), (2.0**-10, 2.0**-4)):
+        yield from table_cases(capabilities, np.array(ROWS) * least, top_k=top_k, wants=wants)
 
 
 def _part_decides(name: str) -> Callable[[Bounds], bool]:

@@ -1,4 +1,4 @@
-"""Events of sizes: T, K, E, and all of them as they were published together."""
+"""Events of sizes: T, K and E."""
 
 from __future__ import annotations
 
@@ -8,13 +8,7 @@ import numpy as np
 
 from moe_routing.conformance.case import Case
 from moe_routing.conformance.events.registry import FAMILIES, event
-from moe_routing.conformance.generators.construct import table_cases, with_inputs
-from moe_routing.conformance.generators.published import (
-    PUBLISHED,
-    Published,
-    published_widths,
-    sizes_of,
-)
+from moe_routing.conformance.generators.construct import table_cases
 from moe_routing.conformance.generators.scenes import fitting_experts
 from moe_routing.conformance.judge import Bounds
 from moe_routing.implementations import Capabilities
@@ -40,7 +34,7 @@ def _batch(slug: str, statement: str, tokens: int, test: Callable[[int], bool]) 
 _batch("empty-batch", "no token at all", 0, lambda tokens: tokens == 0)
 _batch("one-token", "a single token", 1, lambda tokens: tokens == 1)
 FAMILIES["batch"] = "T exactly: small, odd, and on both sides of where kernels change their path"
-for _tokens in (2, 3, 7, 8, 9, 16, 17, 45, 63, 256, 257):
+for _tokens in (2, 3, 4, 7, 8, 9, 16, 17, 32, 45, 63, 64, 65, 128, 129, 256, 257, 512, 1024):
     _batch(f"batch:{_tokens}", f"{_tokens} tokens", _tokens, _tokens.__eq__)
 for _least in (8, 16, 256, 2048, 50_000):
     _batch(f"batch-above-{_least}", f"more than {_least:,} tokens", _least + 1, _least.__lt__)
@@ -76,6 +70,17 @@ _routes("routes-above-65535", "more than 65,535 routes (T * K)", 65_535, (65_535
 )
 def _(capabilities: Capabilities) -> Iterator[Case]:
     rows = ladder(65_536, fitting_experts(capabilities, 256))
+    for top_k in (8, 2, 1):
+        yield from table_cases(capabilities, rows, top_k=top_k)
+
+
+@event(
+    "large-batch-of-many-experts",
+    "more than 256 tokens, of 128 experts or more",
+    lambda b: b.inputs.num_tokens > 256 and b.config.num_experts >= 128,
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    rows = ladder(257, fitting_experts(capabilities, 128))
     for top_k in (8, 2, 1):
         yield from table_cases(capabilities, rows, top_k=top_k)
 
@@ -167,51 +172,3 @@ _many_experts(
     1026,
     lambda b: bool((b.reference.expert_ids >= 1024).any()),
 )
-
-
-# As they were published.
-
-FAMILIES["published"] = "E, K, and the groups of a shipped model, exactly; an upper expert wins"
-
-
-def _of_model(sizes: Published) -> None:
-    groups = sizes.groups
-
-    def occurs(bounds: Bounds) -> bool:
-        upper = bounds.reference.expert_ids >= sizes.num_experts // 2
-        return sizes_of(bounds.config) == sizes.key and bool(upper.any())
-
-    words = "" if groups is None else f", {groups[1]} of {groups[0]} groups kept"
-    slug = f"published:{sizes.num_experts}-experts-top-{sizes.top_k}"
-    slug += "" if groups is None else f"-groups-{groups[1]}-of-{groups[0]}"
-
-    @event(slug, f"{sizes.num_experts} experts, top {sizes.top_k}{words}", occurs)
-    def _(capabilities: Capabilities) -> Iterator[Case]:
-        wants = {"groups": None} if groups is None else {}
-        rows = favouring_last(sizes.num_experts)
-        yield from table_cases(capabilities, rows, top_k=sizes.top_k, wants=wants, groups=groups)
-
-
-for _sizes in PUBLISHED:
-    _of_model(_sizes)
-
-
-@event(
-    "published-width",
-    "E, K, groups and H of a shipped model, exactly",
-    lambda b: b.inputs.num_tokens > 0 and b.inputs.hidden_size in published_widths(b.config),
-)
-def _(capabilities: Capabilities) -> Iterator[Case]:
-    for sizes in sorted(PUBLISHED, key=lambda each: each.num_experts * each.widths[0]):
-        rows = favouring_last(sizes.num_experts)
-        for case in table_cases(capabilities, rows, top_k=sizes.top_k, groups=sizes.groups):
-            if case.inputs.logits is None and case.config.input_norm is None:
-                yield _widened(case, sizes.widths[0])
-
-
-def _widened(case: Case, width: int) -> Case:
-    """Return ``case`` with hidden states and gate of ``width``, zeros in the new columns."""
-    inputs = case.inputs
-    more = ((0, 0), (0, width - inputs.hidden_size))
-    names = [name for name in ("hidden", "gate_weight", "gate_delta") if name in inputs.arrays()]
-    return with_inputs(case, **{name: np.pad(getattr(inputs, name), more) for name in names})

@@ -16,14 +16,18 @@ from moe_routing.implementations import Capabilities
 from moe_routing.reference import Renormalize
 
 
+def experts_scaled_apart(bounds: Bounds) -> bool:
+    """Tell whether experts have scales of their own, and one that is selected a negative one."""
+    scales = bounds.inputs.per_expert_scale
+    if scales is None or len(np.unique(scales)) == 1:
+        return False
+    return bool((scales[bounds.reference.expert_ids] < 0).any())
+
+
 @event(
     "experts-scaled-apart",
     "experts with scales of their own, one of them negative",
-    lambda b: (
-        b.inputs.per_expert_scale is not None
-        and bool((_selected_scale(b) < 0).any())
-        and len(np.unique(b.inputs.per_expert_scale)) > 1
-    ),
+    experts_scaled_apart,
 )
 def _(capabilities: Capabilities) -> Iterator[Case]:
     scales = [0.5, 2.0, -1.0, -1.5]
@@ -35,10 +39,6 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
             wants={"optional arrays": lambda parts: "per_expert_scale" in parts},
             per_expert_scale=scales,
         )
-
-
-def _selected_scale(bounds: Bounds) -> np.ndarray:
-    return bounds.inputs.per_expert_scale[bounds.reference.expert_ids]
 
 
 @event(
@@ -160,6 +160,47 @@ _norm_is(
     "a norm that the renormalisation's epsilon changes by an eighth or more",
     lambda rule, norms: (norms / 8 <= rule.eps) & (rule.eps > 0.0),
 )
+
+
+@event(
+    "norm-of-another-order",
+    "a norm over two experts or more, of an order that is neither 1 nor 2",
+    lambda b: (
+        b.config.renormalize is not None
+        and b.config.renormalize.order not in (1.0, 2.0)
+        and b.config.top_k > 1
+        and b.inputs.num_tokens > 0
+    ),
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    wants = {"renormalize": lambda rule: rule is not None and rule.order not in (1.0, 2.0)}
+    yield from table_cases(capabilities, ROWS, top_k=2, wants=wants)
+
+
+@event(
+    "floor-beside-epsilon",
+    "norms that the renormalisation's floor raises, and others only without its epsilon",
+    lambda b: (
+        b.config.renormalize is not None
+        and b.config.renormalize.eps > 0.0
+        and (norms := _norms(b)).size > 0
+        and bool((norms + b.config.renormalize.eps < b.config.renormalize.floor).any())
+        and bool((_between(b.config.renormalize, norms)).any())
+    ),
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    wants = {
+        "renormalize": lambda rule: rule is not None and min(rule.eps, rule.floor) > 0.0,
+        "score and weights": lambda pair: pair == ("sigmoid", "scores"),
+    }
+    rows = [[-1.0, -1.25, -4.0, -5.0], [-3.0, -4.0, -5.0, -6.0]]
+    for top_k in (2, 1):
+        yield from table_cases(capabilities, rows, top_k=top_k, wants=wants)
+
+
+def _between(rule: Renormalize, norms: np.ndarray) -> Bools:
+    """Tell which norms are below the floor, and above it with the epsilon added."""
+    return (norms < rule.floor) & (rule.floor < norms + rule.eps)
 
 
 def _scaled(slug: str, statement: str, test: Callable[[float], bool]) -> None:

@@ -35,9 +35,12 @@ RENORMALIZATIONS = (
     Renormalize(eps=1e-6),
     Renormalize(floor=1e-12),
     Renormalize(order=2.0),
+    Renormalize(order=3.0),
+    Renormalize(eps=0.25, floor=0.5, order=2.0),
 )
 SOFTCAPS = (30.0, 5.0, 1.0)
 MULTIPLIERS = (0.1768, 0.5, 2.0, -1.0)
+INPUT_NORMS = (RmsNorm(), RmsNorm(eps=0.25))
 
 _ARRAYS = ("gate_bias", "gate_delta", "per_expert_scale")
 _PLAIN = 6  # how many times no optional part is offered, for each time every one is
@@ -76,7 +79,7 @@ def choose_config(choose: Choose, claim: Claim, capabilities: Capabilities) -> R
         logits_dtype=logits_dtype,
         scores_dtype=scores_dtype,
         weights_dtype=weights_dtype,
-        input_norm=RmsNorm() if "input_norm" in ops else None,
+        input_norm=choose("input norm", INPUT_NORMS) if "input_norm" in ops else None,
     )
 
 
@@ -90,8 +93,8 @@ def choose_parts(choose: Choose, claim: Claim, config: RouterConfig, takes: str)
     sets = _part_sets(claim, names)
     plain = config.groups is None and config.weights_from != "masked_scores"
     if plain and True in claim.expert_table and "none" in claim.selection_bias:
-        hashed = sets[0] | {"expert_table"}
-        sets = [*sets, hashed] if False in claim.expert_table else [hashed]
+        hashed = [parts | {"expert_table"} for parts in (sets[0], sets[-1])]
+        sets = [*sets, *hashed] if False in claim.expert_table else hashed
     parts = choose("optional arrays", sets)
     table = "expert_table" in parts
     return Parts(

@@ -180,6 +180,11 @@ def _finer_than_bfloat16(rng: Rng, experts: int) -> Array:
     return 1.0 + rng.integers(-3, 4, experts) * 2.0**-10
 
 
+def _deep(rng: Rng, experts: int) -> Array:
+    """Draw biases far below zero, past numbers that kernels take for minus infinity."""
+    return -rng.choice([50.0, 3e4, 1e10]) * (1.0 + rng.integers(0, 9, experts) / 8.0)
+
+
 def _one_finite(rng: Rng, experts: int) -> Array:
     return np.where(np.arange(experts) == rng.integers(experts), 0.25, -np.inf)
 
@@ -197,6 +202,7 @@ BIASES: dict[str, Callable[[Rng, int], Array]] = {
     ),
     "negative": lambda rng, experts: -rng.choice([0.5, 1.5, 3.0]) - rng.random(experts),
     "fine": _finer_than_bfloat16,
+    "deep": _deep,
     "one-finite": _one_finite,
     "masked": _masked,
 }

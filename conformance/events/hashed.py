@@ -1,0 +1,71 @@
+"""Events of hash routing: what a table holds, and what it is beside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from moe_routing.conformance.case import Case
+from moe_routing.conformance.events.registry import ROWS, event
+from moe_routing.conformance.events.weights import experts_scaled_apart
+from moe_routing.conformance.generators.construct import table_cases
+from moe_routing.conformance.judge import Bounds
+from moe_routing.implementations import Capabilities
+
+_LARGE_VOCABULARY = 2**16 + 2
+
+
+@event(
+    "table-repeats-an-expert",
+    "a row of an expert table that names one expert twice",
+    lambda b: (
+        b.inputs.expert_table is not None
+        and bool((np.diff(np.sort(b.reference.expert_ids, axis=1), axis=1) == 0).any())
+    ),
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    yield from _hashed(capabilities, [[1, 1], [0, 2]])
+
+
+def _hashed(
+    capabilities: Capabilities, table: list[list[int]], **arrays: list[float]
+) -> Iterator[Case]:
+    """Yield a call of three tokens, of which the first and the last are the same."""
+    top_k = len(table[0])
+    yield from table_cases(
+        capabilities, ROWS, top_k=top_k, expert_table=table, token_ids=[0, 1, 0], **arrays
+    )
+
+
+@event(
+    "hashed-and-scaled",
+    "a table assigns experts with scales of their own, one of them negative",
+    lambda b: b.inputs.expert_table is not None and experts_scaled_apart(b),
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    scales = {"per_expert_scale": [0.5, 2.0, -1.0, -1.5]}
+    yield from _hashed(capabilities, [[3, 1], [0, 2]], **scales)
+    yield from _hashed(capabilities, [[3], [0]], **scales)
+
+
+def _looks_beyond(bounds: Bounds) -> bool:
+    """Tell whether a token's row lies where 16 bits do not reach, and holds other experts."""
+    table, tokens = bounds.inputs.expert_table, bounds.inputs.token_ids
+    if table is None or not (tokens >= 2**16).any():
+        return False
+    return bool((table[tokens] != table[tokens % 2**16]).any())
+
+
+@event("token-id-above-65535", "a token id above 65,535 finds other experts", _looks_beyond)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    for top_k in (2, 1):
+        table = np.zeros((_LARGE_VOCABULARY, top_k), np.int64) + np.arange(top_k)
+        table[2**16 :] += 2
+        yield from table_cases(
+            capabilities,
+            ROWS,
+            top_k=top_k,
+            expert_table=table,
+            token_ids=[0, _LARGE_VOCABULARY - 1, 2**16],
+        )

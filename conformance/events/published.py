@@ -1,0 +1,106 @@
+"""Events of published sizes: E, K, groups and H as they came together, and wide hidden states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from moe_routing.conformance.case import Case
+from moe_routing.conformance.events.registry import FAMILIES, event
+from moe_routing.conformance.events.sizes import favouring_last, ladder
+from moe_routing.conformance.generators.construct import table_cases, with_inputs
+from moe_routing.conformance.generators.published import (
+    PUBLISHED,
+    Published,
+    published_widths,
+    sizes_of,
+)
+from moe_routing.conformance.generators.scenes import fitting_experts
+from moe_routing.conformance.judge import Bounds
+from moe_routing.implementations import Capabilities
+from moe_routing.reference import RouterConfig
+
+FAMILIES["published"] = "E, K, and the groups of a shipped model, exactly; an upper expert wins"
+
+
+def _of_model(sizes: Published) -> None:
+    groups = sizes.groups
+
+    def occurs(bounds: Bounds) -> bool:
+        upper = bounds.reference.expert_ids >= sizes.num_experts // 2
+        return sizes_of(bounds.config) == sizes.key and bool(upper.any())
+
+    words = "" if groups is None else f", {groups[1]} of {groups[0]} groups kept"
+    slug = f"published:{sizes.num_experts}-experts-top-{sizes.top_k}"
+    slug += "" if groups is None else f"-groups-{groups[1]}-of-{groups[0]}"
+
+    @event(slug, f"{sizes.num_experts} experts, top {sizes.top_k}{words}", occurs)
+    def _(capabilities: Capabilities) -> Iterator[Case]:
+        wants = {"groups": None} if groups is None else {}
+        rows = favouring_last(sizes.num_experts)
+        yield from table_cases(capabilities, rows, top_k=sizes.top_k, wants=wants, groups=groups)
+
+
+for _sizes in PUBLISHED:
+    _of_model(_sizes)
+
+
+def _at_width(
+    slug: str, statement: str, sizes: Sequence[Published], test: Callable[[RouterConfig], bool]
+) -> None:
+    """Register an event of H beside E, K and groups, shown by the least of ``sizes``."""
+
+    def occurs(bounds: Bounds) -> bool:
+        config, inputs = bounds.config, bounds.inputs
+        wide = inputs.num_tokens > 0 and inputs.hidden_size in published_widths(config)
+        return wide and test(config)
+
+    @event(slug, statement, occurs)
+    def _(capabilities: Capabilities) -> Iterator[Case]:
+        for each in sorted(sizes, key=lambda each: each.num_experts * each.widths[0]):
+            rows = favouring_last(each.num_experts)
+            cases = table_cases(capabilities, rows, top_k=each.top_k, groups=each.groups)
+            yield from _widened(cases, each.widths[0])
+
+
+def _widened(cases: Iterator[Case], width: int) -> Iterator[Case]:
+    """Yield ``cases`` with hidden states and gate of ``width``, zeros before their own numbers."""
+    for case in cases:
+        inputs = case.inputs
+        if inputs.logits is not None or case.config.input_norm is not None:
+            continue
+        more = ((0, 0), (width - inputs.hidden_size, 0))
+        names = [
+            name for name in ("hidden", "gate_weight", "gate_delta") if name in inputs.arrays()
+        ]
+        yield with_inputs(case, **{name: np.pad(getattr(inputs, name), more) for name in names})
+
+
+def _limits_groups(config: RouterConfig) -> bool:
+    return config.groups is not None and config.groups.count > 1
+
+
+_at_width(
+    "published-width",
+    "E, K, groups and H of a shipped model, exactly",
+    PUBLISHED,
+    lambda config: True,
+)
+_at_width(
+    "published-width-of-groups",
+    "E, K, several groups and H of a shipped model, exactly",
+    [each for each in PUBLISHED if each.groups is not None and each.groups[0] > 1],
+    _limits_groups,
+)
+
+
+@event(
+    "hidden-above-4096",
+    "more than 4,096 numbers a hidden state, not all of those beyond 0",
+    lambda b: bool(b.inputs.hidden[:, 4096:].any()),
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    rows = ladder(2, fitting_experts(capabilities, 4))
+    for top_k in (2, 1):
+        yield from _widened(table_cases(capabilities, rows, top_k=top_k), 7168)
