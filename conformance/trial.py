@@ -64,6 +64,11 @@ class SharedTrial:
         """The backend's own return value. Errors: ``Raised``."""
         return self._call.native
 
+    @property
+    def changed(self) -> list[str]:
+        """The inputs that the backend changed, by name. Errors: ``Raised``."""
+        return self._call.changed
+
     @cached_property
     def _call(self) -> Call:
         return called(self.adapter, self.method, self.case, with_fresh_arrays(self.case.inputs))

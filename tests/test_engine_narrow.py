@@ -125,7 +125,15 @@ STRIDES = {
     "spaced-bias",
 }
 UNREACHABLE: dict[str, set[str]] = {
-    "logits": {"published-width", "delta-decides", "gate-bias-decides", "infinite-logit"},
+    "logits": {
+        "published-width",
+        "published-width-of-groups",
+        "hidden-above-4096",
+        "input-norm-beside-epsilon",
+        "delta-decides",
+        "gate-bias-decides",
+        "infinite-logit",
+    },
     "rows": STRIDES,
     "E in eights": {
         "experts:5",
@@ -134,11 +142,7 @@ UNREACHABLE: dict[str, set[str]] = {
         "published:60-experts-top-4",
     },
     "T to 16": {
-        "batch:17",
-        "batch:45",
-        "batch:63",
-        "batch:256",
-        "batch:257",
+        *(slug for slug in members("batch") if int(slug.removeprefix("batch:")) > 16),
         "batch-above-16",
         "batch-above-256",
         "batch-above-2048",
@@ -147,6 +151,7 @@ UNREACHABLE: dict[str, set[str]] = {
         "ragged-routes",
         "routes-above-65535",
         "bulk-of-many-experts",
+        "batch-of-many-experts",
     },
     "linear bias": set(),
 }

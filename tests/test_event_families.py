@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from moe_routing.conformance import Case
-from moe_routing.conformance.events import EVENTS, members
+from moe_routing.conformance.events import EVENTS, FAMILIES, members
 from moe_routing.conformance.events.mixes import mix_of
 from moe_routing.conformance.events.registry import ROWS, facts_of
 from moe_routing.conformance.events.sizes import favouring_last
@@ -35,6 +35,11 @@ def biased(bias: list[float]) -> dict[str, Any]:
 def seen(case: Case, family: str) -> set[str]:
     facts = facts_of(case, WHOLE)
     return {slug for slug in members(family) if EVENTS[slug].occurs(facts)}
+
+
+def test_families_are_those_that_the_slugs_name() -> None:
+    assert {event.family for event in EVENTS.values()} == {*FAMILIES, None}
+    assert all(len(members(family)) > 1 for family in FAMILIES)
 
 
 class TestFamilies:

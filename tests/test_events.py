@@ -10,13 +10,20 @@ import pytest
 
 from moe_routing.conformance import Case
 from moe_routing.conformance.case import SharedCase
-from moe_routing.conformance.events import EVENTS, FAMILIES, members
+from moe_routing.conformance.events import EVENTS
 from moe_routing.conformance.events.registry import ROWS, facts_of
 from moe_routing.conformance.events.sizes import favouring_last, ladder
 from moe_routing.conformance.generators.inputs import with_strides
 from moe_routing.conformance.generators.shared import make_shared_case
 from moe_routing.implementations import Capabilities, load_adapter
-from moe_routing.reference import Groups, Renormalize, RouterConfig, RouterInputs, check_inputs
+from moe_routing.reference import (
+    Groups,
+    Renormalize,
+    RmsNorm,
+    RouterConfig,
+    RouterInputs,
+    check_inputs,
+)
 
 WHOLE = Capabilities()
 NOWHERE_OUTSIDE = "outside-claims"  # nothing lies outside the whole specification
@@ -82,11 +89,6 @@ def test_an_event_says_what_it_is() -> None:
         assert not event.statement.endswith("."), slug
 
 
-def test_families_are_those_that_the_slugs_name() -> None:
-    assert {event.family for event in EVENTS.values()} == {*FAMILIES, None}
-    assert all(len(members(family)) > 1 for family in FAMILIES)
-
-
 # Near misses: all but the one thing that makes the event.
 
 
@@ -127,11 +129,17 @@ def shared(kind: str, width: int = 2, **others: Any) -> SharedCase:
     return make_shared_case(kind=kind, dtype="float32", width=width, **given)
 
 
+def hashed(table: list[list[int]], **arrays: Any) -> Case:
+    arrays |= {"expert_table": table, "token_ids": [0, 1, 0]}
+    return call(ROWS, len(table[0]), arrays=arrays)
+
+
 EVEN = [[1.0] * 4]
 STEERED = ([[2.0, 1.0, 0.0, -1.0]], [0.0, 0.0, 1.0, 1.5])
 EYE = np.eye(4)
 SCALES = [1.0, -1.0, 0.5, 0.5]
 SIGMOID = {"score": "sigmoid"}
+BOTH = Renormalize(eps=0.25, floor=0.5)
 LATE = {"weights_from": "softmax_of_selected"}
 
 NEAR: dict[str, Case | SharedCase] = {
@@ -149,6 +157,7 @@ NEAR: dict[str, Case | SharedCase] = {
     "fine-bias-beside-16-bits": biased([[0.0] * 4], [1.0, 1 + 2**-10, 1 + 2**-9, 1.0], 1),
     "rounded-bias": biased([[0.0, 2.0**-9]], [7.0 + 3 * 2.0**-11, 7.0], 1),  # in float32
     "scores-below-minus-1-win": biased(ROWS, [-3.0, -3.0, 0.0, 0.0]),
+    "scores-below-minus-10000-win": biased(ROWS, [-3e4, -3e4, 0.0, NEVER]),
     "masked-bias": biased(ROWS, [NEVER, NEVER, NEVER, 0.0]),
     "few-finite-bias": biased(ROWS, [NEVER, NEVER, 0.0, 0.0]),
     "one-finite-bias": biased(ROWS, [NEVER, NEVER, 0.0, 0.0]),
@@ -185,6 +194,9 @@ NEAR: dict[str, Case | SharedCase] = {
     "top-k-above-32": call(ladder(2, 36), 32),
     "experts-above-1024": call(np.arange(1026) < 3),
     "published-width": call(favouring_last(128), 4),
+    "published-width-of-groups": gated(np.ones((1, 5120)), np.ones((160, 5120)), 6),
+    "hidden-above-4096": gated(np.eye(1, 4104), np.ones((4, 4104))),
+    "batch-of-many-experts": call(ladder(256, 128), 8),
     # Groups.
     "group-excludes-better": grouped([[2.0, 1.75, 1.5, 1.25, 0.0, 0.0, 0.0, 0.0]], 2, 1),
     "sum-and-max-disagree": grouped([[2.5, -6.0, 2.0, 1.9375, 0.0, 0.0, 0.0, 0.0]], 4, 1),
@@ -216,6 +228,7 @@ NEAR: dict[str, Case | SharedCase] = {
     "close-call": call([[1.0, 1.0 + 2.0**-13, 0.5, 0.25]], 1, score="identity", **LATE),
     # Logits that are not finite.
     "nan-row": call([[np.nan] * 4]),
+    "input-norm-beside-epsilon": gated(ROWS, EYE, config={"input_norm": RmsNorm()}),
     "infinite-logit": gated([[3e38, -3e38, 0.0, 1.0]], EYE),
     "lost-expert": biased(ROWS, [0.0, NEVER, 0.0, 0.0]),
     "few-finite-logits": call([[1.0, 2.0, NEVER, NEVER]]),
@@ -226,6 +239,7 @@ NEAR: dict[str, Case | SharedCase] = {
     # Scores.
     "saturated": call([[20.0, 24.0, 1.0, 30.0]], score="sigmoid"),
     "underflow": call([[-80.0] * 4], score="sigmoid"),
+    "softplus-nearly-linear": call([[7.0, 1.0, 9.0, 0.0]], 1, score="sigmoid"),
     # Selection.
     "tie-at-cut": call([[1.0, 1.0, 0.5, 0.25]]),
     "tie-of-positive-logits": call([[1.0, -1.0, -1.0, -2.0]]),
@@ -236,6 +250,10 @@ NEAR: dict[str, Case | SharedCase] = {
     "all-to-first": call([[2.0, 1.0, 0.0], [0.0, 2.0, 1.0]], 1),
     "all-to-last": call([[0.0, 1.0, 2.0], [0.0, 2.0, 1.0]], 1),
     "idle-expert": call(np.eye(4), 1),
+    # Hash routing.
+    "table-repeats-an-expert": hashed([[1, 2], [0, 1]]),
+    "hashed-and-scaled": hashed([[2, 0], [2, 3]], per_expert_scale=SCALES),
+    "token-id-above-65535": hashed([[1, 2], [0, 1]]),
     # Weights.
     "experts-scaled-apart": call([[2.0, 0.0, 1.5, 1.0]], arrays={"per_expert_scale": SCALES}),
     "weights-apart": call(EVEN),
@@ -244,6 +262,8 @@ NEAR: dict[str, Case | SharedCase] = {
     "tiny-norm": call([[-20.0] * 4], score="sigmoid", renormalize=Renormalize()),
     "norm-below-floor": call([[-20.0] * 4], **SIGMOID, renormalize=Renormalize(floor=1e-12)),
     "norm-beside-epsilon": call([[-40.0] * 4], **SIGMOID, renormalize=Renormalize(eps=1e-20)),
+    "norm-of-another-order": call(ROWS, renormalize=Renormalize(order=2.0)),
+    "floor-beside-epsilon": call([[-1.0] * 4], **SIGMOID, renormalize=BOTH),
     "scaled": call(ROWS, scale=0.0),
     "scaled-by-zero": call(ROWS, scale=-1.0),
     # Shared experts.

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from moe_routing.conformance.boundary import receive
 from moe_routing.conformance.case import Case
 from moe_routing.conformance.clauses.registry import clause
-from moe_routing.conformance.clauses.relations import related, reverse_experts
+from moe_routing.conformance.clauses.relations import (
+    related,
+    reverse_experts,
+    same_bits,
+    wrote_to_inputs,
+)
 from moe_routing.conformance.events import members
 from moe_routing.conformance.failure import Failure
 from moe_routing.conformance.generators.choices import Focus
@@ -26,35 +32,24 @@ _EXACT = Focus(recipes=("table", "lattice", "one-sided", "near-ties", "bfloat16-
     "invariance.repeatable",
     "MUST",
     why="Recomputed activations, replayed rollouts and debugging all assume that the same call "
-    "gives the same answer; races and atomics break it.",
+    "gives the same answer; races, atomics and reused workspaces break it.",
     bugs=("M33", "M34"),
     events=("tie-at-cut", "any-case"),
 )
 def repeatable(trial: Trial) -> Failure | None:
-    """The same call, repeated, gives the same bits."""
-    first, second = trial.received, trial.of(trial.case).received
-    if first.arrays.keys() != second.arrays.keys():
-        return Failure(
-            stage="layout",
-            summary=f"returned {sorted(first.arrays)}, and {sorted(second.arrays)} when repeated",
-        )
-    for name, array in first.arrays.items():
-        if array.shape != second.arrays[name].shape:
-            return Failure(
-                stage="layout",
-                summary=f"{name} has shape {array.shape}, and {second.arrays[name].shape} repeated",
-            )
-        same = array.tobytes() == second.arrays[name].tobytes()
-        if not same and not np.array_equal(array, second.arrays[name], equal_nan=True):
-            where = tuple(int(i) for i in np.argwhere(array != second.arrays[name])[0])
-            return Failure(
-                stage="selection" if "ind" in name or "ids" in name else "weights",
-                summary=(
-                    f"{name}{list(where)}={array[where]}, and {second.arrays[name][where]} "
-                    "when the same call was repeated"
-                ),
-            )
-    return None
+    """The same call, repeated after another one, gives the same bits, and what was answered
+    first stays as it was.
+    """
+    first, config = trial.received, trial.case.config
+    _ = trial.of(trial.once(_reversed)).native
+    kept = receive(trial.native, config, trial.case.inputs.num_tokens)
+    overwritten = same_bits(first, kept, "after another call")
+    again = trial.of(trial.case).received
+    return overwritten or same_bits(first, again, "when the same call was repeated")
+
+
+def _reversed(case: Case) -> Case:
+    return take_tokens(case, range(case.inputs.num_tokens)[::-1])
 
 
 @clause(
@@ -68,12 +63,11 @@ def repeatable(trial: Trial) -> Failure | None:
 )
 def token_order(trial: Trial) -> Failure | None:
     """Tokens in another order are routed as before, each with its own row."""
-    order = range(trial.case.inputs.num_tokens)[::-1]
     return related(
         trial,
-        trial.once(take_tokens, order),
+        trial.once(_reversed),
         "the tokens in reverse order",
-        tokens=np.array(order, dtype=np.int64),
+        tokens=np.arange(trial.case.inputs.num_tokens)[::-1],
     )
 
 
@@ -217,12 +211,7 @@ def _spaced(case: Case) -> Case:
 )
 def inputs_unchanged(trial: Trial) -> Failure | None:
     """The inputs are the same after the call as before it."""
-    if not trial.changed:
-        return None
-    return Failure(
-        stage="layout",
-        summary=f"changed its inputs: {', '.join(trial.changed)}; they should be only read",
-    )
+    return wrote_to_inputs(trial)
 
 
 @clause(

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from moe_routing.conformance.boundary import Received
 from moe_routing.conformance.case import Case
 from moe_routing.conformance.failure import Failure, first_failure, token_failure
 from moe_routing.conformance.generators.construct import with_inputs
-from moe_routing.conformance.trial import Raised, Trial
+from moe_routing.conformance.trial import Raised, SharedTrial, Trial
 from moe_routing.reference.formats import INPUT_FORMATS
 
 Ids = npt.NDArray[np.int64]
@@ -77,6 +78,29 @@ def agree(
     )
 
 
+def same_bits(first: Received, other: Received, words: str) -> Failure | None:
+    """Compare two answers bit by bit, NaN with NaN; ``words`` says when the other one was read."""
+    if first.arrays.keys() != other.arrays.keys():
+        return Failure(
+            stage="layout",
+            summary=f"returned {sorted(first.arrays)}, and {sorted(other.arrays)} {words}",
+        )
+    for name, array in first.arrays.items():
+        now = other.arrays[name]
+        if array.shape != now.shape:
+            return Failure(
+                stage="layout", summary=f"{name} has shape {array.shape}, and {now.shape} {words}"
+            )
+        same = array.tobytes() == now.tobytes()
+        if not same and not np.array_equal(array, now, equal_nan=True):
+            where = tuple(int(i) for i in np.argwhere(array != now)[0])
+            return Failure(
+                stage="selection" if "ind" in name or "ids" in name else "weights",
+                summary=f"{name}{list(where)}={array[where]}, and {now[where]} {words}",
+            )
+    return None
+
+
 def reverse_experts(case: Case) -> Case:
     """Return ``case`` with expert e renamed to E - 1 - e; groups stay groups."""
     inputs = case.inputs
@@ -101,20 +125,30 @@ def raised(trial: Trial) -> Failure | None:
     return None
 
 
-def middle(case: Case) -> int:
-    """Return the row that is poisoned."""
-    return case.inputs.num_tokens // 2
+def wrote_to_inputs(trial: Trial | SharedTrial) -> Failure | None:
+    """Return the failure of a call that changed what it was given, or None."""
+    if not trial.changed:
+        return None
+    return Failure(
+        stage="layout",
+        summary=f"changed its inputs: {', '.join(trial.changed)}; they should be only read",
+    )
+
+
+def poisoned_row(case: Case) -> int:
+    """Return the row that is poisoned: the first, the last or any other, as E and T have it."""
+    return case.config.num_experts % case.inputs.num_tokens
 
 
 def poisoned(trial: Trial, poison: Poison) -> Trial:
-    """Return the trial with the middle row replaced; without a row, the trial itself."""
+    """Return the trial with one row replaced; without a row, the trial itself."""
     if trial.case.inputs.num_tokens == 0:
         return trial
     return trial.of(trial.once(_poisoned, poison))
 
 
 def _poisoned(case: Case, poison: Poison) -> Case:
-    inputs, row = case.inputs, middle(case)
+    inputs, row = case.inputs, poisoned_row(case)
     hidden = np.array(inputs.hidden)
     hidden[row] = poison(inputs.hidden_size, INPUT_FORMATS[inputs.dtype].largest)
     changes: dict[str, Any] = {"hidden": hidden}

@@ -9,10 +9,10 @@ import numpy as np
 from moe_routing.conformance import claim_story
 from moe_routing.conformance.clauses.registry import clause
 from moe_routing.conformance.clauses.relations import (
-    middle,
     nan,
     overflowing,
     poisoned,
+    poisoned_row,
     raised,
     zero,
 )
@@ -138,7 +138,7 @@ def nan_row_apart(trial: Trial) -> Failure | None:
         return None
     zeroed, with_nan = poisoned(trial, zero), poisoned(trial, nan)
     good = np.ones(trial.case.inputs.num_tokens, dtype=bool)
-    good[middle(trial.case)] = False
+    good[poisoned_row(trial.case)] = False
     for name in ("expert_ids", "weights"):
         clean = getattr(zeroed.received.answer, name)[good]
         beside = getattr(with_nan.received.answer, name)[good]

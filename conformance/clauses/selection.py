@@ -51,7 +51,7 @@ _BIASED = ("gate", "block", "statics")
         "token-id-above-65535",
         "hidden-above-4096",
         "published-width-of-groups",
-        "large-batch-of-many-experts",
+        "batch-of-many-experts",
         *members("published"),
     ),
     bulk=("bulk-of-many-experts",),

@@ -9,6 +9,7 @@ import numpy as np
 
 from moe_routing.conformance.boundary import Malformed, to_numpy
 from moe_routing.conformance.clauses.registry import Check, clause
+from moe_routing.conformance.clauses.relations import wrote_to_inputs
 from moe_routing.conformance.failure import Failure, at, show, span
 from moe_routing.conformance.judge.shared_experts import contribution_bounds
 from moe_routing.conformance.trial import SharedTrial
@@ -90,7 +91,7 @@ def mlp(trial: SharedTrial) -> Failure | None:
 )
 def absent(trial: SharedTrial) -> Failure | None:
     """Without a shared expert the contribution is None or zero."""
-    return None if trial.native is None else _contributes(trial)
+    return wrote_to_inputs(trial) if trial.native is None else _contributes(trial)
 
 
 @_shared(
@@ -109,6 +110,8 @@ def gate_applied_once(trial: SharedTrial) -> Failure | None:
 
 def _contributes(trial: SharedTrial) -> Failure | None:
     native: Any = trial.native
+    if (failure := wrote_to_inputs(trial)) is not None:
+        return failure
     if native is None:
         return Failure(stage="layout", summary="returned None, but there is a shared expert")
     expected = shared_contribution(trial.case.config, trial.case.inputs)

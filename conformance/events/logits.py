@@ -10,6 +10,7 @@ import numpy as np
 
 from moe_routing.conformance.case import Case
 from moe_routing.conformance.events.registry import EVENTS, ROWS, event
+from moe_routing.conformance.events.sizes import ladder
 from moe_routing.conformance.generators.construct import table_cases, with_inputs
 from moe_routing.conformance.generators.scenes import fitting_experts
 from moe_routing.conformance.judge import Bounds
@@ -42,8 +43,9 @@ def _norm_beside_epsilon(bounds: Bounds) -> bool:
 )
 def _(capabilities: Capabilities) -> Iterator[Case]:
     wants = {"logit ops": lambda ops: "input_norm" in ops}
+    rows = ladder(3, fitting_experts(capabilities, 4))
     for top_k, least in product((2, 1), (2.0**-10, 2.0**-4)):
-        yield from table_cases(capabilities, np.array(ROWS) * least, top_k=top_k, wants=wants)
+        yield from table_cases(capabilities, rows * least, top_k=top_k, wants=wants)
 
 
 def _part_decides(name: str) -> Callable[[Bounds], bool]:

@@ -97,10 +97,10 @@ _at_width(
 
 @event(
     "hidden-above-4096",
-    "more than 4,096 numbers a hidden state, not all of those beyond 0",
+    "hidden states of more than 4,096 numbers, not all of those beyond 0",
     lambda b: bool(b.inputs.hidden[:, 4096:].any()),
 )
 def _(capabilities: Capabilities) -> Iterator[Case]:
     rows = ladder(2, fitting_experts(capabilities, 4))
     for top_k in (2, 1):
-        yield from _widened(table_cases(capabilities, rows, top_k=top_k), 7168)
+        yield from _widened(table_cases(capabilities, rows, top_k=top_k), 4104)

@@ -10,8 +10,9 @@ from moe_routing.conformance.case import Case
 from moe_routing.conformance.events.registry import event, selected
 from moe_routing.conformance.generators.construct import table_cases
 from moe_routing.conformance.generators.scenes import fitting_experts
+from moe_routing.conformance.judge.selection import Bools
 from moe_routing.implementations import Capabilities
-from moe_routing.reference.formats import FLOAT32
+from moe_routing.reference.formats import FLOAT32, Floats
 
 
 @event(
@@ -43,3 +44,22 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
         yield from table_cases(capabilities, rows, top_k=top_k)
         wants = {"score and weights": lambda pair: pair[0] not in ("softmax", "identity")}
         yield from table_cases(capabilities, rows[::-1], top_k=top_k, wants=wants)
+
+
+@event(
+    "softplus-nearly-linear",
+    "a winner's logit from 8 to 12 under sqrtsoftplus, where softplus is not yet the logit itself",
+    lambda b: (
+        b.config.score == "sqrtsoftplus"
+        and b.config.weights_from.endswith("scores")
+        and bool(_from_8_to_12(selected(b, b.reference.operated)[b.judged]).any())
+    ),
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    wants = {"score and weights": lambda pair: pair[0] == "sqrtsoftplus"}
+    for top_k in (2, 1):
+        yield from table_cases(capabilities, [[9.0, 1.0, -1.0, -2.0]], top_k=top_k, wants=wants)
+
+
+def _from_8_to_12(logits: Floats) -> Bools:
+    return (logits >= 8.0) & (logits <= 12.0)

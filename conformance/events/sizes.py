@@ -75,7 +75,7 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
 
 
 @event(
-    "large-batch-of-many-experts",
+    "batch-of-many-experts",
     "more than 256 tokens, of 128 experts or more",
     lambda b: b.inputs.num_tokens > 256 and b.config.num_experts >= 128,
 )

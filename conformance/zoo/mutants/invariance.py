@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from moe_routing.conformance.zoo.memory import overwrite
 from moe_routing.conformance.zoo.registry import mutant
 from moe_routing.conformance.zoo.stages import Array, answer, gate_input
 from moe_routing.conformance.zoo.work import Work
+from moe_routing.reference import Routing
 
 
 @mutant("hidden-jittered-in-place", "M61", "gate_input", real="huggingface/transformers#33969")
@@ -35,6 +38,15 @@ def _(w: Work) -> object:
     right = answer(w)
     overwrite(w.inputs.hidden, np.zeros_like(w.inputs.hidden))
     return right
+
+
+@mutant("workspace-handed-out", "M34", "answer", real="ROCm/aiter@be1ab22ae7")
+def _(w: Work) -> Routing:
+    """A workspace was given back while its contents were in use: the next call wrote over them."""
+    right = answer(w)
+    kept = w.memory.setdefault(right.weights.shape, np.array(right.weights))
+    kept[...] = right.weights
+    return replace(right, weights=kept)
 
 
 @mutant("float-mode-left-changed", "M61", "parting", real="gevent/gevent#1820")

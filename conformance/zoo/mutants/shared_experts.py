@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from moe_routing.conformance.zoo.functions import sigmoid
+from moe_routing.conformance.zoo.memory import overwrite
 from moe_routing.conformance.zoo.registry import mutant
 from moe_routing.conformance.zoo.shared_stages import contribution, shared_output
 from moe_routing.conformance.zoo.stages import Array
@@ -86,3 +88,12 @@ def _(w: Work) -> Array | None:
 def _(w: Work) -> Array:
     """The routed experts had written over the states that the shared expert read."""
     return np.tanh(w.inputs.hidden)
+
+
+@mutant("shared-gate-in-place", "M61", "contribution", real="ollama/ollama#14077")
+def _(w: Work) -> Array | None:
+    """The gate's sigmoid was written over the gate itself, which others read."""
+    right = contribution(w)
+    if w.asked.gated:
+        overwrite(w.inputs.gate, sigmoid(w.inputs.gate))
+    return right
