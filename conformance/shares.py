@@ -31,6 +31,7 @@ _WITHIN = "drawn without it: the clause makes it inside each drawn case"
 _COSTLY = "a case costs as much as hundreds of others"
 _BESIDE = "beside finite logits it needs a gate that is not finite"
 
+_EXACTLY = "one number of tokens exactly; others on both sides of it are drawn"
 ONLY_CONSTRUCTED = {
     **dict.fromkeys(
         members("preset"), "too many settings to meet by chance; published sizes are drawn whole"
@@ -39,6 +40,10 @@ ONLY_CONSTRUCTED = {
     "infinite-logit": _WITHIN,
     "nan-logit": _BESIDE,
     "plus-infinity": _BESIDE,
+    **dict.fromkeys(("batch:65", "batch:129", "batch:512", "batch:1024"), _EXACTLY),
+    "published-width-of-groups": _COSTLY,
+    "batch-of-many-experts": _COSTLY,
+    "token-id-above-65535": "the tables drawn have 8 rows",
     "batch-above-50000": _COSTLY,
     "routes-above-65535": _COSTLY,
     "bulk-of-many-experts": _COSTLY,

@@ -129,6 +129,7 @@ UNREACHABLE: dict[str, set[str]] = {
         "published-width",
         "published-width-of-groups",
         "hidden-above-4096",
+        "fine-hidden-above-4096",
         "input-norm-beside-epsilon",
         "delta-decides",
         "gate-bias-decides",

@@ -25,6 +25,8 @@ Ids = npt.NDArray[np.int64]
 Poison = Callable[[int, float], npt.ArrayLike]
 """Makes a row of a size, given the largest number of its dtype."""
 
+_STAGES = ("logits", "selection", "weights")  # of routed logits, what follows is judged by them
+
 
 def related(
     trial: Trial,
@@ -43,9 +45,9 @@ def related(
     if not trial.claims(case):
         return None
     other = trial.of(case)
-    if (failure := first_failure(trial.verdict, "selection", "weights")) is not None:
+    if (failure := first_failure(trial.verdict, *_STAGES)) is not None:
         return failure
-    if (failure := first_failure(other.verdict, "selection", "weights")) is not None:
+    if (failure := first_failure(other.verdict, *_STAGES)) is not None:
         return replace(failure, summary=f"{words}: {failure.summary}")
     return agree(trial, other, words, tokens=tokens, back=back)
 

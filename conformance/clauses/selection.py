@@ -50,6 +50,7 @@ _BIASED = ("gate", "block", "statics")
         "table-repeats-an-expert",
         "token-id-above-65535",
         "hidden-above-4096",
+        "fine-hidden-above-4096",
         "published-width-of-groups",
         "batch-of-many-experts",
         *members("published"),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from moe_routing.conformance.case import Case
-from moe_routing.conformance.events.registry import FAMILIES, event
+from moe_routing.conformance.events.registry import EVENTS, FAMILIES, event
 from moe_routing.conformance.events.sizes import favouring_last, ladder
 from moe_routing.conformance.generators.construct import table_cases, with_inputs
 from moe_routing.conformance.generators.published import (
@@ -18,8 +19,10 @@ from moe_routing.conformance.generators.published import (
 )
 from moe_routing.conformance.generators.scenes import fitting_experts
 from moe_routing.conformance.judge import Bounds
+from moe_routing.conformance.judge.selection import Bools
 from moe_routing.implementations import Capabilities
 from moe_routing.reference import RouterConfig
+from moe_routing.reference.formats import Floats
 
 FAMILIES["published"] = "E, K, and the groups of a shipped model, exactly; an upper expert wins"
 
@@ -104,3 +107,30 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
     rows = ladder(2, fitting_experts(capabilities, 4))
     for top_k in (2, 1):
         yield from _widened(table_cases(capabilities, rows, top_k=top_k), 4104)
+
+
+@event(
+    "fine-hidden-above-4096",
+    "numbers beyond the 4,096th of a hidden state, of more bits than tf32 holds, decide",
+    lambda b: b.inputs.hidden_size > 4096 and bool(_loses_in_tf32(b.inputs.hidden[:, 4096:]).any()),
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    if "float32" in capabilities.dtypes:
+        for case in EVENTS["hidden-above-4096"].cases(replace(capabilities, dtypes=("float32",))):
+            yield _of_differences(case)
+
+
+def _loses_in_tf32(values: Floats) -> Bools:
+    return np.float32(values).view(np.int32) & 0x1FFF != 0
+
+
+def _of_differences(case: Case) -> Case:
+    """Return ``case`` with small integers as logits, each the difference of two large numbers."""
+    inputs, experts = case.inputs, case.config.num_experts
+    plus = np.arange(experts) - 2 * experts  # the columns that are added; what follows is taken off
+    hidden, gate = np.array(inputs.hidden), np.zeros_like(inputs.gate_weight)
+    hidden[:, -2 * experts :] = 4096.0
+    hidden[:, plus] += 4.0 * inputs.hidden[:, -experts:]
+    gate[np.arange(experts), plus] = 1.0
+    gate[np.arange(experts), plus + experts] = -1.0
+    return with_inputs(case, hidden=hidden, gate_weight=gate)
