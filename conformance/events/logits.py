@@ -43,9 +43,9 @@ def _norm_beside_epsilon(bounds: Bounds) -> bool:
 )
 def _(capabilities: Capabilities) -> Iterator[Case]:
     wants = {"logit ops": lambda ops: "input_norm" in ops}
-    rows = ladder(3, fitting_experts(capabilities, 4))
-    for top_k, least in product((2, 1), (2.0**-10, 2.0**-4)):
-        yield from table_cases(capabilities, rows * least, top_k=top_k, wants=wants)
+    for experts, top_k, least in product((4, 12), (2, 1), (2.0**-10, 2.0**-4)):
+        rows = ladder(3, fitting_experts(capabilities, experts)) * least
+        yield from table_cases(capabilities, rows, top_k=top_k, wants=wants)
 
 
 def _part_decides(name: str) -> Callable[[Bounds], bool]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -67,7 +67,7 @@ def _at_width(
             yield from _widened(cases, each.widths[0])
 
 
-def _widened(cases: Iterator[Case], width: int) -> Iterator[Case]:
+def _widened(cases: Iterable[Case], width: int) -> Iterator[Case]:
     """Yield ``cases`` with hidden states and gate of ``width``, zeros before their own numbers."""
     for case in cases:
         inputs = case.inputs
@@ -106,7 +106,8 @@ _at_width(
 def _(capabilities: Capabilities) -> Iterator[Case]:
     rows = ladder(2, fitting_experts(capabilities, 4))
     for top_k in (2, 1):
-        yield from _widened(table_cases(capabilities, rows, top_k=top_k), 4104)
+        for case in table_cases(capabilities, rows, top_k=top_k):
+            yield from _widened([case], 4096 + 2 * case.config.num_experts)
 
 
 @event(

@@ -10,6 +10,7 @@ import numpy as np
 from moe_routing.conformance.case import Case
 from moe_routing.conformance.events.registry import EVENTS, ROWS, event
 from moe_routing.conformance.generators.construct import table_cases
+from moe_routing.conformance.generators.scenes import fitting_experts
 from moe_routing.conformance.judge import Bounds
 from moe_routing.conformance.judge.selection import Bools, chosen_mask
 from moe_routing.implementations import Capabilities
@@ -193,8 +194,8 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
         "renormalize": lambda rule: rule is not None and min(rule.eps, rule.floor) > 0.0,
         "score and weights": lambda pair: pair == ("sigmoid", "scores"),
     }
-    rows = [[-1.0, -1.25, -4.0, -5.0], [-3.0, -4.0, -5.0, -6.0]]
-    for top_k in (2, 1):
+    for experts, high, top_k in product((4, 12), (-0.5, -1.0, -2.0, -2.5), (2, 1)):
+        rows = np.array([[high], [-4.0]]) - np.arange(fitting_experts(capabilities, experts)) / 16
         yield from table_cases(capabilities, rows, top_k=top_k, wants=wants)
 
 
