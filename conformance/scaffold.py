@@ -67,15 +67,15 @@ def names_for(name: str) -> Names:
     names = Names(name=name, module=module, adapter=f"{camel.removesuffix('Adapter')}Adapter")
     if keyword.iskeyword(module):
         raise ScaffoldError(f"Cannot name an adapter {name!r}: {module} is a word of Python's own")
-    if importlib.util.find_spec(module) is not None:
-        raise ScaffoldError(
-            f"Cannot name an adapter {name!r}: {module}.py would hide the module {module}, "
-            f"which is installed; take {name}-router, say"
-        )
     if name in {each.partition(":")[0] for each in (*registered(), *out_of_scope(), PROCESS)}:
         raise ScaffoldError(
             f"Cannot name an adapter {name!r}: `moe-routing check {name}` means another already; "
             f"take my-{name}, say"
+        )
+    if importlib.util.find_spec(module) is not None:
+        raise ScaffoldError(
+            f"Cannot name an adapter {name!r}: {module}.py would hide the module {module}, "
+            f"which is installed; take {name}-router, say"
         )
     return names
 

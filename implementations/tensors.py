@@ -49,7 +49,9 @@ def torch_inputs(inputs: RouterInputs, device: str = "cpu") -> TorchInputs:
     """Make the tensors of one routing call: ``inputs.dtype`` (the selection bias: float32).
 
     Every tensor has the strides of its array, with NaN in the gaps between elements, and
-    is watched: the suite compares it with the array after the call.
+    is watched: the suite compares it with the array after the call. On another device than
+    the CPU, 16-bit products are from now on added up in float32 (torch's
+    ``allow_bf16_reduced_precision_reduction`` and its twin are turned off).
     """
     return TorchInputs(
         **{
@@ -75,6 +77,8 @@ def torch_tensor(
     """Make one watched tensor with the array's values and element strides."""
     import torch
 
+    if device != "cpu":
+        _add_in_float32()
     strides = tuple(step // array.itemsize for step in array.strides)
     span = 1 + sum((n - 1) * step for n, step in zip(array.shape, strides, strict=True))
     if array.size == 0 or min(strides, default=1) < 1:
@@ -91,6 +95,19 @@ def torch_tensor(
     if (watched := _watched.get()) is not None:
         watched.append(Watched(name=name, tensor=tensor, array=array))
     return tensor
+
+
+def _add_in_float32() -> None:
+    """Have the parts of a 16-bit product on a GPU added in float32, not in 16 bits again.
+
+    torch permits the latter unless it is told otherwise, and cuBLAS makes use of it where it
+    splits a long sum: docs/findings.md#partial-sums-in-16-bits.
+    """
+    import torch
+
+    products = torch.backends.cuda.matmul
+    products.allow_bf16_reduced_precision_reduction = False
+    products.allow_fp16_reduced_precision_reduction = False
 
 
 @contextmanager

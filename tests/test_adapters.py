@@ -34,6 +34,7 @@ from moe_routing.implementations import (
     BackendMissing,
     Dispatches,
     FlatRouting,
+    torch_inputs,
 )
 from moe_routing.implementations.tensors import watching_tensors
 from moe_routing.reference import (
@@ -142,6 +143,26 @@ class TestEager:
 
 
 @needs_axolotl
+@pytest.fixture
+def reduced_precision():
+    """torch's settings that let a GPU add the parts of a product in 16 bits, turned on."""
+    products = pytest.importorskip("torch").backends.cuda.matmul
+    names = [f"allow_{kind}_reduced_precision_reduction" for kind in ("bf16", "fp16")]
+    before = {name: getattr(products, name) for name in names}
+    for name in names:
+        setattr(products, name, True)
+    yield lambda: [getattr(products, name) for name in names]
+    for name, value in before.items():
+        setattr(products, name, value)
+
+
+def test_on_another_device_the_parts_of_a_product_are_added_in_float32(reduced_precision):
+    torch_inputs(inputs_of())
+    assert reduced_precision() == [True, True], "a CPU is left as it is"
+    torch_inputs(inputs_of(), device="meta")
+    assert reduced_precision() == [False, False]
+
+
 class TestBias:
     @pytest.mark.parametrize(
         ("adapter", "place", "config"),

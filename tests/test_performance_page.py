@@ -135,7 +135,7 @@ def test_one_command_measures_and_writes(tmp_path: Path) -> None:
     done = subprocess.run([*command, *chosen], cwd=ROOT, env=alone, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     kept = json.loads((tmp_path / "performance.json").read_text())
-    assert {each["column"] for each in kept["rows"]} == {"torch"}
+    assert "torch" in {each["column"] for each in kept["rows"]}
     assert "### The router of mixtral" in (tmp_path / PAGE).read_text()
     assert str(ROOT) not in json.dumps(kept)
 
