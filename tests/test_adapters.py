@@ -142,7 +142,6 @@ class TestEager:
             EAGER.route(RouterConfig.unchecked(num_experts=E, **bad), inputs_of())
 
 
-@needs_axolotl
 @pytest.fixture
 def reduced_precision():
     """torch's settings that let a GPU add the parts of a product in 16 bits, turned on."""
@@ -163,6 +162,7 @@ def test_on_another_device_the_parts_of_a_product_are_added_in_float32(reduced_p
     assert reduced_precision() == [False, False]
 
 
+@needs_axolotl
 class TestBias:
     @pytest.mark.parametrize(
         ("adapter", "place", "config"),
