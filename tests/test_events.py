@@ -226,6 +226,8 @@ NEAR: dict[str, Case | SharedCase] = {
     "logits-above-17": call([[20.0, 16.0, 20.0, 1.0]]),
     "logits-below-minus-100": call([[-101.0, -102.0, -100.0, -200.0]]),
     "fine-logits": call([[1.0, 1.0 + 2.0**-7, 0.5, 0.25]], 1),
+    "fine-gate": gated([[1.0]], [[1.0], [1.0 + 2.0**-7], [0.5], [0.25]], 1),
+    "fine-logits-beside-16-bits": call([[1.0, 1.0 + 2.0**-7, 0.5, 0.25]], 1, dtype="bfloat16"),
     "close-call": call([[1.0, 1.0 + 2.0**-13, 0.5, 0.25]], 1, score="identity", **LATE),
     # Logits that are not finite.
     "nan-row": call([[np.nan] * 4]),

@@ -32,6 +32,8 @@ _EXACT_AT_PUBLISHED_SIZES = Focus(
     events=(
         "exact-logits",
         "fine-logits",
+        "fine-logits-beside-16-bits",
+        "fine-gate",
         "published-width",
         "published-width-of-groups",
         "hidden-above-4096",

@@ -30,6 +30,8 @@ _BIASED = ("gate", "block", "statics")
         "tie-of-negative-logits",
         "clear-winners",
         "fine-logits",
+        "fine-logits-beside-16-bits",
+        "fine-gate",
         "close-call",
         "all-negative-logits",
         "all-zero-logits",

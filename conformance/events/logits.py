@@ -160,6 +160,49 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
 
 
 @event(
+    "fine-gate",
+    "logits apart by less than a bfloat16 step decide, made by a gate that bfloat16 cannot hold",
+    lambda b: (
+        b.inputs.dtype == "float32"
+        and not BFLOAT16.represents(b.inputs.gate_weight).all()
+        and _least_gap(b)
+    ),
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    for case in _settable(capabilities, ("float32",)):
+        steps = _up_to_the_last(case.config.num_experts)
+        gate = np.stack([1.0 + steps * 2.0**-12, 0.0 * steps], axis=1)
+        yield with_inputs(_in_two_columns(case, 0.0, steps), gate_weight=np.float32(gate))
+
+
+@event(
+    "fine-logits-beside-16-bits",
+    "logits in float32 decide that are one number in the 16 bits of the inputs",
+    lambda b: b.inputs.dtype != "float32" and b.config.logits_dtype == "float32" and _least_gap(b),
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    for case in _settable(capabilities, ("bfloat16", "float16")):
+        yield _in_two_columns(case, 2.0**-14, _up_to_the_last(case.config.num_experts))
+
+
+def _settable(capabilities: Capabilities, dtypes: Sequence[str]) -> Iterator[Case]:
+    """Yield calls in ``dtypes`` of which all logits may be set by hidden states and gate."""
+    wants = {"dtypes": lambda formats: formats[:2] == ("float32", "float32")}
+    offered = tuple(dtype for dtype in dtypes if dtype in capabilities.dtypes)
+    for top_k in (2, 1):
+        for case in table_cases(
+            replace(capabilities, dtypes=offered), ROWS, top_k=top_k, wants=wants
+        ):
+            if {*case.inputs.arrays()}.isdisjoint(("logits", "gate_delta", "hidden_scale")):
+                yield case
+
+
+def _up_to_the_last(experts: int) -> Floats:
+    """Return steps up to 0, the best of which are the last: a tie among them goes elsewhere."""
+    return np.maximum(np.arange(experts) - (experts - 1.0), -8.0)
+
+
+@event(
     "close-call",
     "experts decide whose scores are apart by less than 2^-14 of them, beyond rounding",
     lambda b: _close(b),
