@@ -170,13 +170,13 @@ BAD = {
     "two words": "Cannot name an adapter 'two words'",
     "line\n": "Cannot name an adapter 'line",
     "class": "class is a word of Python's own",
-    "torch": "torch.py would hide the module torch, which is installed; take torch-router, say",
+    "torch": "`moe-routing check torch` means another already; take my-torch, say",
     "reference": "`moe-routing check reference` means another already; take my-reference, say",
     "megatron-core": "`moe-routing check megatron-core` means another already",
     "deepspeed": "`moe-routing check deepspeed` means another already",
     "sonic-moe": "`moe-routing check sonic-moe` means another already",
     "process": "`moe-routing check process` means another already",
-    "json": "json.py would hide the module json, which is installed",
+    "json": "json.py would hide the module json, which is installed; take json-router, say",
 }
 
 
