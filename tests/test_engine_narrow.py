@@ -129,6 +129,8 @@ UNREACHABLE: dict[str, set[str]] = {
         "published-width",
         "published-width-of-groups",
         "hidden-above-4096",
+        "fine-gate",
+        "fine-logits-beside-16-bits",
         "fine-hidden-above-4096",
         "input-norm-beside-epsilon",
         "delta-decides",
