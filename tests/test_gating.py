@@ -1,14 +1,9 @@
-"""Gating: what changed between reports, the floor, the seed, kept cases, an interrupted run."""
+"""Gating: what changed between reports, the floor, the seed, kept cases."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -261,52 +256,3 @@ def test_two_runs_of_ci_differ_in_their_times_alone_however_many_jobs_there_are(
     assert texts[0] == texts[1] == texts[2]
     assert read()["adapters"][1]["threads"] >= 1, "what torch computes with"
     assert {"numpy", "torch", "hypothesis"} <= set(read()["environment"]["packages"])
-
-
-def _heed_interrupts() -> None:
-    """Undo what a background job of a shell inherits: that interrupts are ignored."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="interrupts are sent in another way there")
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("jobs", ["1", "2"])
-def test_an_interrupted_run_leaves_a_report_that_says_so(how: int, jobs: str) -> None:
-    Path("slow.py").write_text(
-        "import time, pathlib\nfrom moe_routing.implementations import Capabilities\n"
-        "from moe_routing.reference import RouterConfig, route\n"
-        "class Slow:\n"
-        "    name = 'slow'\n"
-        "    def capabilities(self): return Capabilities()\n"
-        "    def route(self, config, inputs):\n"
-        "        if inputs.num_tokens == 0:\n"
-        "            pathlib.Path('waiting').touch(); time.sleep(600)\n"
-        "        return route(RouterConfig(**vars(config)), inputs)\n"
-    )
-    argv = ["check", "reference", "slow.py:Slow", "--clause=weights.unbiased", "--max-examples=1"]
-    argv += ["--clause=robustness.empty-batch", "--json=report.json", f"--jobs={jobs}"]
-    run = subprocess.Popen(
-        [sys.executable, "-m", "moe_routing.conformance.cli", *argv],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        preexec_fn=_heed_interrupts,
-    )
-    while not Path("waiting").exists():
-        assert run.poll() is None, run.communicate()
-        time.sleep(0.05)
-    run.send_signal(how)
-    out, err = run.communicate(timeout=60)
-    assert run.returncode == 1, (out, err)
-    assert "interrupted: this run is partial, and decides nothing" in out
-    found = read()
-    assert found["partial"] is True
-    assert found["exit_code"] == 1
-    reference, *slow = found["adapters"]
-    statuses = [each["status"] for each in reference["clauses"]]
-    ended = 2 if jobs == "1" else len(statuses)  # a second job is ahead of the first
-    assert statuses == ["pass"] * ended
-    for each in slow:
-        assert [clause["id"] for clause in each["clauses"]] in (["weights.unbiased"], [])
-    assert main(["diff", "report.json", "report.json"]) == 2

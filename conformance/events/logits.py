@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 
@@ -153,10 +153,8 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
     for top_k in (2, 1):
         yield from table_cases(capabilities, rows, top_k=top_k)
     for top_k in (2, 1):
-        for case in table_cases(capabilities, ROWS, top_k=top_k):
-            if {*case.inputs.arrays()}.isdisjoint(("logits", "gate_delta", "hidden_scale")):
-                steps = -np.arange(case.config.num_experts)
-                yield _in_two_columns(case, 2.0**-12, steps)
+        for case in _settable(table_cases(capabilities, ROWS, top_k=top_k)):
+            yield _in_two_columns(case, 2.0**-12, -np.arange(case.config.num_experts))
 
 
 @event(
@@ -169,7 +167,7 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
     ),
 )
 def _(capabilities: Capabilities) -> Iterator[Case]:
-    for case in _settable(capabilities, ("float32",)):
+    for case in _in_wide_scores(capabilities, ("float32",)):
         steps = _up_to_the_last(case.config.num_experts)
         gate = np.stack([1.0 + steps * 2.0**-12, 0.0 * steps], axis=1)
         yield with_inputs(_in_two_columns(case, 0.0, steps), gate_weight=np.float32(gate))
@@ -181,20 +179,26 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
     lambda b: b.inputs.dtype != "float32" and b.config.logits_dtype == "float32" and _least_gap(b),
 )
 def _(capabilities: Capabilities) -> Iterator[Case]:
-    for case in _settable(capabilities, ("bfloat16", "float16")):
+    for case in _in_wide_scores(capabilities, ("bfloat16", "float16")):
         yield _in_two_columns(case, 2.0**-14, _up_to_the_last(case.config.num_experts))
 
 
-def _settable(capabilities: Capabilities, dtypes: Sequence[str]) -> Iterator[Case]:
-    """Yield calls in ``dtypes`` of which all logits may be set by hidden states and gate."""
-    wants = {"dtypes": lambda formats: formats[:2] == ("float32", "float32")}
+def _in_wide_scores(capabilities: Capabilities, dtypes: Sequence[str]) -> Iterator[Case]:
+    """Yield calls in ``dtypes`` that hold their logits and scores in float32."""
     offered = tuple(dtype for dtype in dtypes if dtype in capabilities.dtypes)
     for top_k in (2, 1):
-        for case in table_cases(
-            replace(capabilities, dtypes=offered), ROWS, top_k=top_k, wants=wants
-        ):
-            if {*case.inputs.arrays()}.isdisjoint(("logits", "gate_delta", "hidden_scale")):
-                yield case
+        narrowed = replace(capabilities, dtypes=offered)
+        yield from _settable(table_cases(narrowed, ROWS, top_k=top_k, wants=_WIDE))
+
+
+_WIDE = {"dtypes": lambda dtypes: dtypes[:2] == ("float32", "float32")}
+
+
+def _settable(cases: Iterable[Case]) -> Iterator[Case]:
+    """Yield those of ``cases`` of which hidden states and gate alone set the logits."""
+    for case in cases:
+        if {*case.inputs.arrays()}.isdisjoint(("logits", "gate_delta", "hidden_scale")):
+            yield case
 
 
 def _up_to_the_last(experts: int) -> Floats:
@@ -213,12 +217,10 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
     rows = np.full((2, experts), -2.0)
     rows[0, [0, -1]], rows[1, [0, -1]] = (1.0, 1.0 + 2.0**-16), (1.0 + 2.0**-16, 1.0)
     yield from table_cases(capabilities, rows, top_k=1)
-    wide = {"dtypes": lambda dtypes: dtypes[:2] == ("float32", "float32")}
-    for case in table_cases(capabilities, np.ones((2, experts)), top_k=1, wants=wide):
-        if {*case.inputs.arrays()}.isdisjoint(("logits", "gate_delta", "hidden_scale")):
-            steps = np.zeros(case.config.num_experts)
-            steps[0], steps[-case.config.top_k :] = 1.0, 2.0
-            yield _in_two_columns(case, 2.0**-16, steps)
+    for case in _settable(table_cases(capabilities, np.ones((2, experts)), top_k=1, wants=_WIDE)):
+        steps = np.zeros(case.config.num_experts)
+        steps[0], steps[-case.config.top_k :] = 1.0, 2.0
+        yield _in_two_columns(case, 2.0**-16, steps)
 
 
 def _close(bounds: Bounds) -> bool:
