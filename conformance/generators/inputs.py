@@ -24,6 +24,10 @@ from moe_routing.reference.formats import FLOAT32, INPUT_FORMATS, FloatFormat
 POOL = 8
 """The number of experts in the pool that small cases choose from."""
 
+_EXPERT_SCALES = (1.0, 0.5, 2.0, 0.0, -1.5, 0.7)  # the last one is rounded by every dtype
+_HIDDEN_SCALES = (1.0, 0.5, 0.75, 1.25, 1.5, 0.7)
+_WITH_SCALE = 0.75  # the share of normalised hidden states that a scale follows
+
 
 @dataclass(frozen=True, kw_only=True)
 class Draft:
@@ -120,9 +124,9 @@ def _optional_arrays(
         delta = rng.integers(-1, 2, (experts, width)) * (rng.random((experts, width)) < 0.3)
         arrays["gate_delta"] = _exact(delta.astype(np.float64), form)
     if parts.per_expert_scale:
-        arrays["per_expert_scale"] = _exact(rng.choice([1, 0.5, 2, 0, -1.5], experts), form)
-    if config.input_norm is not None:
-        arrays["hidden_scale"] = _exact(1.0 + rng.integers(-2, 3, width) / 4.0, form)
+        arrays["per_expert_scale"] = _exact(rng.choice(_EXPERT_SCALES, experts), form)
+    if config.input_norm is not None and rng.random() < _WITH_SCALE:
+        arrays["hidden_scale"] = _exact(rng.choice(_HIDDEN_SCALES, width), form)
     if parts.expert_table:
         table = rng.integers(0, experts, (POOL, config.top_k))
         arrays["expert_table"] = table
