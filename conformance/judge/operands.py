@@ -42,19 +42,22 @@ def merged(gate: Matrix, delta: Matrix) -> Matrix:
 
 def _product_error(x: Matrix, x_error: Floats | None, matrix: Matrix, numerics: Numerics) -> Floats:
     x, a = x.astype(np.float64), matrix.astype(np.float64)
-    dx, da = _operand_error(x, numerics), _operand_error(a, numerics)
-    if x_error is not None:
-        dx = x_error + dx
+    dx, da = _operand_error(x, x_error, numerics), _operand_error(a, None, numerics)
     error: Floats = dx @ (np.abs(a) + da).T + np.abs(x) @ da.T
     return error
 
 
-def _operand_error(values: Floats, numerics: Numerics) -> Floats:
-    """Return what declared numerics may take from each operand of a product."""
-    error = np.zeros(values.shape)
+def _operand_error(values: Floats, own: Floats | None, numerics: Numerics) -> Floats:
+    """Return what each operand of a product errs by: its ``own`` error, and what is declared.
+
+    One with an error of its own may be any number around its value, of any bits.
+    """
+    known: Floats = np.zeros(values.shape) if own is None else own
+    size, error = np.abs(values), np.zeros(values.shape)
     if numerics.multiply == "tf32":
         mantissa = np.frexp(values)[0] * 2.0**_TF32_BITS
-        error = np.where(mantissa == np.rint(mantissa), 0.0, _TF32_UNIT * np.abs(values))
+        fits = (mantissa == np.rint(mantissa)) & (known == 0.0)
+        error = np.where(fits, 0.0, _TF32_UNIT * (size + known))
     if numerics.flush_subnormals:
-        error = np.where(np.abs(values) < FLOAT32.tiny, np.abs(values), error)
-    return error
+        error = np.where(size - known < FLOAT32.tiny, size, error)
+    return known + error
