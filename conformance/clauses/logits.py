@@ -40,6 +40,7 @@ _EXACT_AT_PUBLISHED_SIZES = Focus(
         "fine-hidden-above-4096",
         "batch-of-many-experts",
         "input-norm-beside-epsilon",
+        "groups-mask-logits",
         "float32-input",
         "bfloat16-input",
         "float16-input",

@@ -39,6 +39,19 @@ _SUM_WINS = [[2.5, -6.0, 2.25, 1.75, 0.0, 0.0, 0.0, 0.0]]
 
 
 @event(
+    "groups-mask-logits",
+    "an excluded group holds a better expert, and what competes is logits",
+    lambda b: (
+        b.config.score == "identity" and b.inputs.selection_bias is None and _groups_exclude(b)
+    ),
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    wants = {"score and weights": lambda pair: pair[0] == "identity"}
+    yield from table_cases(capabilities, _SUM_WINS, top_k=1, groups=(4, 1), wants=wants)
+    yield from table_cases(capabilities, _SUM_WINS, top_k=2, groups=(4, 1), wants=wants)
+
+
+@event(
     "max-and-sum-disagree",
     "the group with the best expert is not the one with the best two",
     lambda b: (

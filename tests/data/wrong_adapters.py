@@ -222,6 +222,19 @@ class ClaimsNothing(Router):
     claims = Capabilities(claims=())
 
 
+class MasksItsLogits(Router):
+    """Masks what competes in place: its logits, where no score and no bias made a copy."""
+
+    name = "masks-its-logits"
+
+    def route(self, config: RouterConfig, inputs: RouterInputs) -> Routing:
+        right = super().route(config, inputs)
+        if config.score != "identity" or inputs.selection_bias is not None:
+            return right
+        kept = stages(RouterConfig(**vars(config)), inputs).kept
+        return replace(right, logits=np.where(kept, right.logits, np.float32("-inf")))
+
+
 class ReadsScoreInDispatch(Router):
     """Dispatches by the configured score, not by the selection bias."""
 
