@@ -15,7 +15,7 @@ PROFILES = {"smoke": 10, "ci": 100, "nightly": 2000}
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What to run: clauses, examples a clause, the suite seed, and the known divergences.
+    """What to run: clauses, cases drawn a clause, the suite seed, and the known divergences.
 
     ``kept`` are cases of earlier runs that are asked before any is drawn; ``seconds`` is
     what drawing may take for each clause, or None. ``bulk`` asks the calls, too, that cost

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from moe_routing.conformance.diff import RED
+from moe_routing.conformance.cli.exit_codes import EXIT_CODES
 from moe_routing.conformance.results import GREEN
 
 MEANINGS = {
@@ -26,35 +26,6 @@ MEANINGS = {
     "inconclusive": "a condition that could be seen under the claims was not: no verdict",
 }
 """What each status of a clause means."""
-
-EXIT_CODES = {
-    "check": {
-        0: "every clause is pass, known or unsupported; every adapter has one that is pass or "
-        "known, and was asked as many cases as the floor; with --baseline: nothing is worse",
-        1: "anything else; also an interrupted run, whose report is partial",
-        2: "it could not run: usage, unknown adapter or clause, import failure, missing package",
-    },
-    "replay": {
-        0: "the case is pass or unsupported on every adapter",
-        1: "the case is fail, error, crash or timeout on one of them",
-        2: "it could not run",
-    },
-    "diff": {
-        0: "no clause got worse",
-        1: f"a change of kind {', '.join(RED[:-1])} or {RED[-1]}, or the new report is partial",
-        2: "the reports cannot be read, or not be compared",
-    },
-    "zoo": {
-        0: "every mutant was caught where it should be, and every honest variant passes",
-        1: "a mutant lived, or a variant did not pass",
-        2: "it could not run",
-    },
-    "explain, known, clauses, adapters, new-adapter": {
-        0: "it is done",
-        2: "it could not be done; `known add` also where the case does not fail",
-    },
-}
-"""What the exit codes of each command mean."""
 
 
 def page() -> str:

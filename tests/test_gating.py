@@ -212,6 +212,14 @@ class TestSeeds:
         assert asked["examples"] < 2000
         assert asked["message"] == "stopped by the time budget"
 
+    def test_a_budget_is_shared_by_the_adapters_that_a_glob_stands_for(self) -> None:
+        nightly = ("--clause=weights.sum", "--profile=nightly", "--budget=200", "--jobs=2")
+        both, one = (
+            gating.plan(_parsed(["check", *adapters, *nightly]))
+            for adapters in (["transformers:qwen3_m?e", "torch"], ["torch"])
+        )
+        assert (both.seconds, one.seconds) == (200.0, 400.0)
+
     def test_a_budget_is_refused_where_the_verdict_must_not_depend_on_the_clock(
         self, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -137,6 +137,22 @@ def test_a_gate_and_its_delta_may_be_added_before_subnormals_are_flushed() -> No
     assert_refused(bounds_of(inputs), np.zeros((1, 1)), "undeclared flushing")
 
 
+def test_a_norm_that_is_exact_on_paper_is_cut_by_tf32_as_it_is_computed() -> None:
+    # 2.5 * 0.75 / 6 = 5/16 has three bits; the float32 below it has 24, and tf32 cuts them
+    hidden = [[3.5, 1.5, 2.5, 2.0, 1.5, 2.5, 1.0]]
+    assert sum(x * x for x in hidden[0]) + 7 * 0.25 == 36.0
+    gate = np.eye(1, 7, k=5)
+    inputs = made("float32", hidden, gate, hidden_scale=np.full(7, 0.75))
+    norm, declared = RmsNorm(eps=0.25), Numerics(multiply="tf32")
+    below = np.nextafter(np.float32([[0.3125]]), np.float32(0.0))
+    assert cut_to_tf32(below) < below, "tf32 holds it: this test saw nothing"
+    bound = bounds_of(inputs, declared, input_norm=norm)
+    assert_permitted(bound, below, "the norm computed in float32")
+    assert_permitted(bound, cut_to_tf32(below), "declared tf32 of it")
+    assert_refused(bound, cut_to_tf32(below) * 0.999, "another number")
+    assert_refused(bounds_of(inputs, input_norm=norm), cut_to_tf32(below), "undeclared tf32")
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_declaring_tf32_widens_nothing_that_tf32_holds_exactly(dtype: str) -> None:
     sizes = (4, 16) if dtype == "float32" else (8, 33)

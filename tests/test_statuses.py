@@ -8,8 +8,10 @@ from typing import get_args
 import pytest
 
 from moe_routing.conformance.cli import COMMANDS
+from moe_routing.conformance.cli.exit_codes import EXIT_CODES
+from moe_routing.conformance.diff import RED
 from moe_routing.conformance.results import BROKEN, GREEN, Status
-from moe_routing.conformance.statuses import EXIT_CODES, MEANINGS, page
+from moe_routing.conformance.statuses import MEANINGS, page
 
 PAGE = Path(__file__).parents[1] / "docs" / "statuses.md"
 
@@ -23,6 +25,10 @@ def test_the_page_is_current() -> None:
 def test_every_status_is_told() -> None:
     assert set(MEANINGS) == set(get_args(Status))
     assert set(GREEN) | set(BROKEN) < set(MEANINGS)
+
+
+def test_what_diff_is_red_about_is_told() -> None:
+    assert all(kind in EXIT_CODES["diff"][1] for kind in RED)
 
 
 def test_every_command_is_told() -> None:

@@ -22,7 +22,7 @@ from moe_routing.conformance.cli import (
     replay,
     zoo,
 )
-from moe_routing.conformance.cli.options import EXIT_CODES, UsageError, complain
+from moe_routing.conformance.cli.options import UsageError, complain
 
 COMMANDS = (check, replay, explain, diff, known, clauses, adapters, new_adapter, zoo)
 """The modules of the commands, in the order that ``--help`` lists them."""
@@ -61,8 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="moe-routing",
         description="Hold Mixture-of-Experts routers against the reference specification.",
-        epilog=EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Exit codes: 0 all is well, 1 something is red, 2 it could not run; "
+        "moe-routing COMMAND --help says what is red.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from moe_routing.conformance.cli import gating, outputs
+from moe_routing.conformance.cli.exit_codes import epilog
 from moe_routing.conformance.cli.options import (
     CASES,
-    EXIT_CODES,
     Commands,
     UsageError,
     positive,
@@ -25,7 +25,7 @@ def add(commands: Commands) -> None:
     check = commands.add_parser(
         "check",
         help="check adapters",
-        epilog=EXIT_CODES,
+        epilog=epilog("check"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     check.add_argument(

@@ -5,14 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from moe_routing.conformance.cli.exit_codes import epilog
 from moe_routing.conformance.cli.options import Commands
-
-_EPILOG = """\
-exit codes:
-  0  nothing got worse
-  1  a clause got worse, vanished or was asked less, a known divergence is fixed
-  2  the reports cannot be read or compared
-"""
 
 
 def add(commands: Commands) -> None:
@@ -20,7 +14,7 @@ def add(commands: Commands) -> None:
     diff = commands.add_parser(
         "diff",
         help="compare two reports",
-        epilog=_EPILOG,
+        epilog=epilog("diff"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     diff.add_argument("old", type=Path, metavar="OLD")

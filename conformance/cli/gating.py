@@ -117,7 +117,10 @@ def _seconds(arguments: argparse.Namespace, clauses: int) -> float | None:
             f"--budget makes a run depend on the clock, which {arguments.profile} must not: "
             "use --profile nightly, or --max-examples"
         )
-    return arguments.budget * arguments.jobs / (clauses * len(arguments.adapter))
+    from moe_routing.implementations import expand
+
+    adapters = sum(len(expand(each)) for each in arguments.adapter)
+    return arguments.budget * arguments.jobs / (clauses * adapters)
 
 
 def baseline(arguments: argparse.Namespace) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""What several commands share: the exit codes in words, and arguments of the same kind."""
+"""What several commands share: arguments of the same kind, and complaints."""
 
 from __future__ import annotations
 
@@ -11,13 +11,6 @@ Commands = argparse._SubParsersAction
 
 CASES = Path("moe-routing-cases")
 """Where failing cases are written unless ``--cases`` says otherwise."""
-
-EXIT_CODES = """\
-exit codes:
-  0  every applicable clause is pass or known
-  1  any clause is fail, error, crash, timeout, fixed or inconclusive
-  2  it could not run: usage, unknown adapter or clause, import failure
-"""
 
 
 class UsageError(Exception):

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from moe_routing.conformance.cli.exit_codes import epilog
 from moe_routing.conformance.cli.options import Commands
 from moe_routing.conformance.cli.seats import add_options, seats
 
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
 
 def add(commands: Commands) -> None:
     """Add the parser of ``replay``."""
-    replay = commands.add_parser("replay", help="put one case file to adapters again")
+    replay = commands.add_parser(
+        "replay",
+        help="put one case file to adapters again",
+        epilog=epilog("replay"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     replay.add_argument("case", type=Path, metavar="CASE")
     replay.add_argument("adapter", nargs="*", metavar="ADAPTER", help="default: reference")
     replay.add_argument("--clause", help="default: the clause that the case file names")

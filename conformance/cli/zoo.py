@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from moe_routing.conformance.cli.options import EXIT_CODES, Commands, positive
+from moe_routing.conformance.cli.exit_codes import epilog
+from moe_routing.conformance.cli.options import Commands, positive
 
 if TYPE_CHECKING:
     from moe_routing.conformance.zoo.census import Plan
@@ -21,7 +22,7 @@ def add(commands: Commands) -> None:
     zoo = commands.add_parser(
         "zoo",
         help="prove the suite: mutants that must be caught, honest variants that must pass",
-        epilog=EXIT_CODES,
+        epilog=epilog("zoo"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     zoo.add_argument(

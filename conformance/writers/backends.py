@@ -105,7 +105,7 @@ def _made_by(reports: Sequence[Mapping[str, Any]]) -> list[str]:
         on = " and ".join(dict.fromkeys(a.get("device", "cpu") for a in each["adapters"]))
         lines.append(
             f"Checked with suite {each['suite_version']}, profile `{each['profile']}` "
-            f"({each['max_examples']} examples a clause), seed {each['seed']}, on {on}"
+            f"({each['max_examples']} cases drawn a clause), seed {each['seed']}, on {on}"
             + (f" with torch {torch}." if torch else ".")
         )
     return [*dict.fromkeys(lines), ""] if lines else []

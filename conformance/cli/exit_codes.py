@@ -1,0 +1,42 @@
+"""What the exit codes of each command mean, for its ``--help`` and for the docs."""
+
+from __future__ import annotations
+
+import textwrap
+
+EXIT_CODES = {
+    "check": {
+        0: "every clause is pass, known or unsupported; every adapter has one that is pass or "
+        "known, and was asked as many cases as the floor; with --baseline: nothing is worse",
+        1: "anything else; also an interrupted run, whose report is partial",
+        2: "it could not run: usage, unknown adapter or clause, import failure, missing package",
+    },
+    "replay": {
+        0: "the case is pass or unsupported on every adapter",
+        1: "the case is fail, error, crash or timeout on one of them",
+        2: "it could not run",
+    },
+    "diff": {
+        0: "no clause got worse",
+        1: "a change of kind worse, fixed, fewer or vanished, or the new report is partial",
+        2: "the reports cannot be read, or not be compared",
+    },
+    "zoo": {
+        0: "every mutant was caught where it should be, and every honest variant passes",
+        1: "a mutant lived, or a variant did not pass",
+        2: "it could not run",
+    },
+    "explain, known, clauses, adapters, new-adapter": {
+        0: "it is done",
+        2: "it could not be done; `known add` also where the case does not fail",
+    },
+}
+"""What the exit codes of each command mean."""
+
+
+def epilog(command: str) -> str:
+    """Return what ``--help`` of ``command`` ends with."""
+    lines = ["exit codes:"]
+    for code, words in EXIT_CODES[command].items():
+        lines += textwrap.wrap(words, 78, initial_indent=f"  {code}  ", subsequent_indent="     ")
+    return "\n".join(lines)
