@@ -136,6 +136,21 @@ def test_work_shared_with_the_plain_router_changes_no_bit(resident):
                 np.testing.assert_array_equal(value, other, strict=True)
 
 
+def test_numbers_that_lie_otherwise_are_not_the_plain_routers():
+    rng = np.random.default_rng(3)
+    given = RouterInputs(
+        hidden=rng.standard_normal((5, 16)).astype(np.float32),
+        gate_weight=rng.standard_normal((64, 16)).astype(np.float32),
+    )
+    by_column = {"logits": lambda work: np.asfortranarray(RIGHT["logits"](work))}
+    softmax = RouterConfig(num_experts=64, top_k=4)
+    plain = PlainWork(RIGHT, softmax, given, WHOLE)
+    alone = Work(by_column, RIGHT, softmax, given, WHOLE, {})
+    shared = Work(by_column, RIGHT, softmax, given, WHOLE, {}, plain)
+    assert (alone.scores != plain.value("scores")).any(), "added in the same order"
+    np.testing.assert_array_equal(shared.scores, alone.scores, strict=True)
+
+
 def test_the_plain_router_notes_what_each_stage_reads():
     plain = PlainWork(RIGHT, CONFIG, inputs(), WHOLE)
     assert plain.can("answer")

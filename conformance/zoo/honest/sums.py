@@ -20,7 +20,7 @@ _FEW = 2**11
 def in_order(x: Array, a: Array) -> Array:
     """Add up the products one column after another."""
     if len(x) * len(a) <= _FEW:
-        return np.add.accumulate(x[:, None] * a, axis=2)[:, :, -1]
+        return np.add.accumulate(x[:, None] * a, axis=2)[:, :, -1].copy()
     z = np.zeros((len(x), len(a)), np.float32)
     for left, right in zip(x.T, a.T, strict=True):
         z += left[:, None] * right
