@@ -13,7 +13,10 @@ from moe_routing.conformance.zoo import HONEST
 from moe_routing.conformance.zoo import census as census_of
 from moe_routing.implementations import Numerics
 
-JOBS = min(2, os.cpu_count() or 1)
+JOBS = min(8, os.cpu_count() or 1)
+ENOUGH = 200_000
+"""The answers of honest variants that are judged at the least."""
+
 UNDECLARED = {
     "tf32": "logits.lora-delta",
     "tanh-sigmoid": "scores.match",
@@ -27,12 +30,12 @@ def test_no_honest_variant_is_refused():
     plan = census_of.Plan(
         clauses=tuple(CLAUSES),
         seeds=(0,),
-        max_examples=PROFILES["ci"],
+        max_examples=PROFILES["nightly"],
         variants=tuple(HONEST),
     )
     found = census_of.take(plan, jobs=JOBS)
     assert not found.alarms, [(a.variant, a.clause, a.message) for a in found.alarms]
-    assert found.ok
+    assert found.asked >= ENOUGH, f"{found.asked} answers are too few to say anything"
 
 
 @pytest.mark.parametrize("name", UNDECLARED)
