@@ -199,6 +199,7 @@ NEAR: dict[str, Case | SharedCase] = {
     "batch-of-many-experts": call(ladder(256, 128), 8),
     # Groups.
     "group-excludes-better": grouped([[2.0, 1.75, 1.5, 1.25, 0.0, 0.0, 0.0, 0.0]], 2, 1),
+    "groups-mask-logits": grouped([[2.5, -6.0, 2.25, 1.75, 0.0, 0.0, 0.0, 0.0]], 4, 1),
     "sum-and-max-disagree": grouped([[2.5, -6.0, 2.0, 1.9375, 0.0, 0.0, 0.0, 0.0]], 4, 1),
     "share-keeps-others": grouped([[2.5, -6.0, 2.25, 1.75, 0.0, 0.0, 0.0, 0.0]], 4, 1),
     "max-and-sum-disagree": grouped([[2.5, 2.0, 1.0, 0.5, 0.0, 0.0, 0.0, 0.0]], 4, 1),
