@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
 import pytest
 
+from moe_routing.conformance.case import Case
 from moe_routing.conformance.clause_run import check_clause
 from moe_routing.conformance.clauses import CLAUSES, select_clauses
+from moe_routing.conformance.outcome import Outcome, evaluate
 from moe_routing.conformance.plan import PROFILES, Plan
+from moe_routing.conformance.trial import trial_of
 from moe_routing.conformance.zoo import HONEST
 from moe_routing.conformance.zoo import census as census_of
 from moe_routing.implementations import Numerics
+from moe_routing.reference import Groups, Renormalize, RouterConfig, RouterInputs
+from moe_routing.reference import route as reference
 
 JOBS = min(8, os.cpu_count() or 1)
 ENOUGH = 200_000
@@ -36,6 +42,51 @@ def test_no_honest_variant_is_refused():
     found = census_of.take(plan, jobs=JOBS)
     assert not found.alarms, [(a.variant, a.clause, a.message) for a in found.alarms]
     assert found.asked >= ENOUGH, f"{found.asked} answers are too few to say anything"
+
+
+GROUPS_TIE = Case(
+    config=RouterConfig(
+        num_experts=6,
+        top_k=4,
+        score="sigmoid",
+        groups=Groups(count=3, kept=2, top=2, fill=0.0),
+    ),
+    inputs=RouterInputs(
+        hidden=np.ones((1, 1), np.float32),
+        gate_weight=np.zeros((6, 1), np.float32),
+        selection_bias=np.float32([0.5, 0.5, 0.0, 0.0, 1.0, -1.0]),
+    ),
+)
+"""The last two groups tie; with the third one kept, a fill of 0 beats its second expert."""
+
+LOST_EXPERTS_TIE = Case(
+    config=RouterConfig(
+        num_experts=4,
+        top_k=2,
+        weights_from="softmax_of_selected",
+        renormalize=Renormalize(floor=1e-12),
+    ),
+    inputs=RouterInputs(
+        hidden=np.ones((1, 1), np.float32),
+        gate_weight=np.float32([[-120.0], [0.0], [0.0], [0.0]]),
+        gate_bias=np.float32([0.0, -np.inf, -np.inf, 0.0]),
+        selection_bias=np.float32([0.0, 0.0, 0.0, -100.0]),
+    ),
+)
+"""Three scores are 0, of the logits -120, -inf and -inf; a softmax of the last two is NaN."""
+
+
+@pytest.mark.parametrize(
+    ("clause", "case"),
+    [("groups.kept-only", GROUPS_TIE), ("robustness.underflow", LOST_EXPERTS_TIE)],
+)
+def test_a_tie_that_goes_the_other_way_may_lead_where_the_references_does_not(
+    clause: str, case: Case
+):
+    lowest, highest = reference(case.config, case.inputs), HONEST["ties-to-the-highest"].adapter()
+    other = highest.route(case.config, case.inputs)
+    assert set(lowest.expert_ids[0]) != set(other.expert_ids[0]), "no tie: this test saw nothing"
+    assert evaluate(CLAUSES[clause], trial_of(highest, case, "route")) == Outcome()
 
 
 @pytest.mark.parametrize("name", UNDECLARED)

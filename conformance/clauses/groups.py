@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from moe_routing.conformance.case import Case
 from moe_routing.conformance.clauses.registry import clause
@@ -14,7 +15,8 @@ from moe_routing.conformance.failure import Failure, first_failure, token_failur
 from moe_routing.conformance.generators.choices import Focus
 from moe_routing.conformance.generators.construct import take_tokens, with_config
 from moe_routing.conformance.generators.nonsense import ragged_counts
-from moe_routing.conformance.judge.selection import possible_groups
+from moe_routing.conformance.judge import Verdict
+from moe_routing.conformance.judge.selection import Bools, certain_groups, possible_groups
 from moe_routing.conformance.trial import Raised, Trial
 from moe_routing.reference import Groups
 
@@ -57,9 +59,7 @@ def kept_only(trial: Trial) -> Failure | None:
     inside = np.take_along_axis(possible, chosen, axis=1).all(axis=1)
     ordered = np.sort(chosen, axis=1)
     visited = 1 + (ordered[:, 1:] != ordered[:, :-1]).sum(axis=1)
-    inside_kept = np.where(verdict.bounds.reference.kept, later.competing.lo, -np.inf)
-    above = (inside_kept > config.groups.fill).sum(axis=1)
-    held = verdict.judged & (above >= config.top_k)
+    held = verdict.judged & (_fewest_above_fill(verdict, possible) >= config.top_k)
     wrong = held & ~(inside & (visited <= config.groups.kept))
     if not wrong.any():
         return None
@@ -74,6 +74,16 @@ def kept_only(trial: Trial) -> Failure | None:
             f"{np.flatnonzero(possible[t]).tolist()}"
         ),
     )
+
+
+def _fewest_above_fill(verdict: Verdict, possible: Bools) -> npt.NDArray[np.int64]:
+    """Count the experts sure to be above the fill in the kept groups, whichever are kept."""
+    later, groups = verdict.later, verdict.bounds.config.groups
+    certain, _ = certain_groups(later.competing, groups, later.group_format)
+    above = (later.competing.lo > groups.fill).reshape(*possible.shape, -1).sum(axis=2)
+    order = np.where(certain, -1, np.where(possible, above, verdict.bounds.config.num_experts))
+    kept = np.argsort(order, axis=1)[:, : groups.kept]
+    return np.take_along_axis(above, kept, axis=1).sum(axis=1)
 
 
 @clause(

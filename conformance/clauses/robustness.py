@@ -19,7 +19,9 @@ from moe_routing.conformance.clauses.relations import (
 from moe_routing.conformance.failure import Failure, at, first_failure, show
 from moe_routing.conformance.generators.choices import Focus
 from moe_routing.conformance.generators.construct import take_tokens
+from moe_routing.conformance.judge import Verdict
 from moe_routing.conformance.judge.logits import format_of
+from moe_routing.conformance.judge.selection import Bools
 from moe_routing.conformance.trial import Trial
 
 
@@ -95,7 +97,7 @@ def underflow(trial: Trial) -> Failure | None:
     if rule is None or max(rule.eps, rule.floor) < form.tiny:
         return None
     bad = ~np.isfinite(trial.verdict.answer.weights) & trial.verdict.judged[:, None]
-    bad &= np.isfinite(trial.bounds.reference.weights)
+    bad &= np.isfinite(trial.bounds.reference.weights) & ~_of_nothing(trial.verdict)[:, None]
     if not bad.any():
         return None
     t, k = np.argwhere(bad)[0]
@@ -107,6 +109,15 @@ def underflow(trial: Trial) -> Failure | None:
             "keeps the norm above 0"
         ),
     )
+
+
+def _of_nothing(verdict: Verdict) -> Bools:
+    """Mark the tokens whose weights are a softmax over -inf alone: others may tie with those."""
+    if verdict.bounds.config.weights_from != "softmax_of_selected":
+        return np.zeros(len(verdict.judged), dtype=bool)
+    operated = verdict.bounds.reference.operated
+    selected = np.take_along_axis(operated, verdict.answer.expert_ids, axis=1)
+    return np.isneginf(selected).all(axis=1)
 
 
 @clause(
