@@ -78,10 +78,11 @@ def kept_only(trial: Trial) -> Failure | None:
 
 def _fewest_above_fill(verdict: Verdict, possible: Bools) -> npt.NDArray[np.int64]:
     """Count the experts sure to be above the fill in the kept groups, whichever are kept."""
-    later, groups = verdict.later, verdict.bounds.config.groups
+    later, config = verdict.later, verdict.bounds.config
+    groups, size = config.groups, config.experts_per_group
     certain, _ = certain_groups(later.competing, groups, later.group_format)
-    above = (later.competing.lo > groups.fill).reshape(*possible.shape, -1).sum(axis=2)
-    order = np.where(certain, -1, np.where(possible, above, verdict.bounds.config.num_experts))
+    above = (later.competing.lo > groups.fill).reshape(*possible.shape, size).sum(axis=2)
+    order = np.where(certain, -1, np.where(possible, above, size + 1))
     kept = np.argsort(order, axis=1)[:, : groups.kept]
     return np.take_along_axis(above, kept, axis=1).sum(axis=1)
 
