@@ -13,7 +13,7 @@ from moe_routing.conformance.applies import why_unsupported
 from moe_routing.conformance.case import Case, SharedCase
 from moe_routing.conformance.clauses import Clause
 from moe_routing.conformance.known import Divergence
-from moe_routing.conformance.outcome import Outcome, evaluate
+from moe_routing.conformance.outcome import Outcome, evaluate, own_fault
 from moe_routing.conformance.plan import Plan
 from moe_routing.conformance.reducer import reduce_case
 from moe_routing.conformance.replayed import replay_case, still_breaking
@@ -21,7 +21,7 @@ from moe_routing.conformance.results import ClauseResult, Status
 from moe_routing.conformance.search import draw_cases
 from moe_routing.conformance.trial import SharedTrial, Trial, trial_of
 from moe_routing.conformance.width import Width, covered, width
-from moe_routing.implementations import Adapter, Capabilities
+from moe_routing.implementations import Adapter, BackendMissing, Capabilities
 
 
 def check_clause(adapter: Adapter, clause: Clause, plan: Plan) -> ClauseResult:
@@ -81,7 +81,14 @@ class _ClauseRun:
 
     def result(self) -> ClauseResult:
         began = time.perf_counter()
-        status, extra = self._run()
+        capabilities = self.adapter.capabilities()
+        try:
+            status, extra = self._run(capabilities)
+        except BackendMissing:
+            raise
+        except Exception as error:  # calls are made in `evaluate`: the rest is the suite's
+            case = self.found[0] if self.found else None
+            status, extra = "error", {"message": own_fault(error), "case": case}
         return ClauseResult(
             id=self.clause.id,
             level=self.clause.level,
@@ -102,14 +109,13 @@ class _ClauseRun:
         trial = self._trial(case)
         if not self._in_scope(case):
             return None
-        return None if self._is_known(trial) else self._evaluate(trial, count=False)
+        return None if self._is_known(trial) else evaluate(self.clause, trial)
 
     def _prepare(self, capabilities: Capabilities) -> None:
         self.narrowed = self.clause.narrowed(capabilities)
         self.excluded = self.plan.touching(self.adapter.name, self.clause)
 
-    def _run(self) -> tuple[Status, dict[str, Any]]:
-        capabilities = self.adapter.capabilities()
+    def _run(self, capabilities: Capabilities) -> tuple[Status, dict[str, Any]]:
         if (reason := why_unsupported(self.adapter, self.clause, capabilities)) is not None:
             return "unsupported", {"message": reason}
         self._prepare(capabilities)
@@ -186,18 +192,13 @@ class _ClauseRun:
         case = trial.case
         self.tokens += len(case.inputs.hidden)
         self.drawn.update({f"recipe:{case.recipe}": 1, f"dtype:{case.inputs.dtype}": 1})
-        outcome = self._evaluate(trial)
+        outcome = evaluate(self.clause, trial)
         if outcome.broken:
             own = outcome.failure.case if outcome.failure else None
             self.found = own or case, outcome
-
-    def _evaluate(self, trial: Trial | SharedTrial, *, count: bool = True) -> Outcome:
-        outcome = evaluate(self.clause, trial)
-        if count:
-            self._witness(trial)
-            if isinstance(trial, Trial) and "verdict" in vars(trial):
-                self.used = max(self.used, trial.verdict.allowance_used)
-        return outcome
+        self._witness(trial)
+        if isinstance(trial, Trial) and "verdict" in vars(trial):
+            self.used = max(self.used, trial.verdict.allowance_used)
 
     def _witness(self, trial: Trial | SharedTrial) -> None:
         for event in self.clause.witnesses(bulk=self.plan.bulk):
@@ -221,7 +222,7 @@ class _ClauseRun:
 
     def _again(self) -> Outcome:
         """Repeat the call that was found broken."""
-        outcome = self._evaluate(self._trial(self.found[0]), count=False)
+        outcome = evaluate(self.clause, self._trial(self.found[0]))
         if outcome.broken:
             self.found = self.found[0], outcome
         return outcome
@@ -231,7 +232,7 @@ class _ClauseRun:
         trial = self._trial(case)
         if not self._in_scope(case) or self._is_known(trial):
             return False
-        outcome = self._evaluate(trial, count=False)
+        outcome = evaluate(self.clause, trial)
         if alike := outcome.kind == broken.kind:
             self.found = case, outcome
         return alike

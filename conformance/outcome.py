@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -10,9 +12,10 @@ import numpy as np
 from moe_routing.conformance.boundary import Malformed
 from moe_routing.conformance.clauses import Clause
 from moe_routing.conformance.failure import Failure
-from moe_routing.conformance.judge import JudgeError
-from moe_routing.conformance.trial import Excused, Raised, SharedTrial, Trial
-from moe_routing.implementations import BackendLost
+from moe_routing.conformance.trial import Excused, Raised, SharedTrial, Trial, in_words
+from moe_routing.implementations import BackendLost, BackendMissing
+
+_PACKAGE = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,20 +60,30 @@ class Outcome:
 
 
 def evaluate(clause: Clause, trial: Trial | SharedTrial) -> Outcome:
-    """Put the clause's question about one trial."""
+    """Put the clause's question about one trial. Errors: ``BackendMissing``."""
     try:
         with np.errstate(all="ignore"):
             return Outcome(failure=clause.check(trial))
     except Excused:
         return Outcome()
+    except BackendMissing:
+        raise
     except BackendLost as error:
         return Outcome(error=str(error), unasked=error.status)
     except Raised as error:
         return Outcome(error=str(error))
     except Malformed as error:
         return Outcome(error=f"malformed answer: {error}")
-    except JudgeError as error:
-        return Outcome(error=f"the judge itself went wrong: {error}")
+    except Exception as error:
+        return Outcome(error=own_fault(error))
+
+
+def own_fault(error: Exception) -> str:
+    """Tell in one line what went wrong in the suite itself, which is no verdict on a backend."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if _PACKAGE in Path(frame.filename).parents]
+    places = [f" at {Path(f.filename).relative_to(_PACKAGE)}:{f.lineno}" for f in own[-1:]]
+    return f"the suite itself went wrong: {in_words(error)}{''.join(places)}; please report it"
 
 
 def layout_of(trial: Trial | SharedTrial) -> str | None:

@@ -17,7 +17,7 @@ MEANINGS = {
     "fixed": "a listed divergence whose witness is right now: remove the entry, at the line that "
     "the message names",
     "error": "the backend raised on a call that it claims, answered in no known layout, or "
-    "replaced functions that the suite computes with",
+    "replaced functions that the suite computes with; or the suite itself went wrong, and says so",
     "crash": "the adapter's process, or one that it runs its backend in, ended (a signal, an "
     "exit), or took more memory than it may",
     "timeout": "no answer in time; the adapter's process was ended",

@@ -86,7 +86,7 @@ class Interval:
         """Return self, or raise ``JudgeError`` where a row of ``judged [T]`` has a NaN endpoint."""
         least = self.lo.min(axis=1, initial=0.0), self.hi.min(axis=1, initial=0.0)  # NaN, if any
         if (np.isnan(least[0] + least[1]) & judged).any():
-            raise JudgeError("an interval has a NaN endpoint; please report this case")
+            raise JudgeError("an interval has a NaN endpoint")
         return self
 
     @classmethod

@@ -1,0 +1,83 @@
+"""What goes wrong in the suite itself is told as that: never as a verdict on a backend."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import strategies as st
+
+from moe_routing.conformance import Plan
+from moe_routing.conformance.clauses import CLAUSES
+from moe_routing.conformance.clauses.registry import Clause
+from moe_routing.conformance.engine import check_clause
+from moe_routing.conformance.judge import Interval, JudgeError
+from moe_routing.conformance.results import ClauseResult
+from moe_routing.conformance.zoo import HONEST
+from moe_routing.conformance.zoo.matrix import Alarm, Task
+from moe_routing.implementations import BackendMissing, load_adapter
+
+REFERENCE = load_adapter("reference")
+MATCH = CLAUSES["weights.match"]
+
+
+def _above_two_experts(trial: Any) -> None:
+    if trial.case.config.num_experts > 2:
+        raise ZeroDivisionError("of ours")
+
+
+def _cannot_draw(capabilities: Any) -> Any:
+    return st.builds(lambda: 1 // 0)
+
+
+def checked(clause: Clause) -> ClauseResult:
+    return check_clause(REFERENCE, clause, Plan(clauses=(clause,), max_examples=20))
+
+
+def test_a_clause_that_raises_is_an_error_with_its_line_and_its_smallest_case() -> None:
+    result = checked(replace(MATCH, check=_above_two_experts))
+    assert (result.status, result.failure) == ("error", None)
+    words = (
+        r"the suite itself went wrong: ZeroDivisionError: of ours at \S+\.py:\d+; please report it"
+    )
+    assert re.fullmatch(words, result.message)
+    assert result.case.config.num_experts == 3
+
+
+@pytest.mark.parametrize("parts", [{"strategy": _cannot_draw}, {"needs": lambda claims: 1 // 0}])
+def test_a_fault_outside_of_any_case_is_an_error_without_one(parts: dict[str, Any]) -> None:
+    result = checked(replace(MATCH, **parts))
+    assert (result.status, result.case) == ("error", None)
+    assert "ZeroDivisionError" in result.message
+
+
+def test_bounds_of_nan_are_an_error_with_their_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise JudgeError("an interval has a NaN endpoint")
+
+    monkeypatch.setattr(Interval, "checked", broken)
+    result = checked(MATCH)
+    assert result.status == "error"
+    assert (
+        "the suite itself went wrong: JudgeError: an interval has a NaN endpoint" in result.message
+    )
+    assert result.case is not None
+
+
+def test_a_missing_backend_is_none_of_our_faults() -> None:
+    def lacks(trial: Any) -> None:
+        raise BackendMissing("somelib is not installed: pip install somelib")
+
+    with pytest.raises(BackendMissing, match="somelib"):
+        checked(replace(MATCH, check=lacks))
+
+
+def test_the_zoo_goes_on_and_tells_of_every_variant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CLAUSES, MATCH.id, replace(MATCH, check=_above_two_experts))
+    variants = tuple(HONEST)[:3]
+    found = Task(clause=MATCH.id, seed=0, max_examples=5, variants=variants).run()
+    alarms = {each.variant: each.message for each in found if isinstance(each, Alarm)}
+    assert set(alarms) == set(variants)
+    assert all("the suite itself went wrong: ZeroDivision" in words for words in alarms.values())
