@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -83,17 +84,18 @@ def record(name: str, value: Any) -> ArrayRecord:
         return _numpy_record(value.dtype, value.shape, value.flags.c_contiguous)
     if not hasattr(value, "dtype") or not isinstance(getattr(value, "shape", None), Iterable):
         raise Malformed(f"{name} is {_kind(value)}, but should be an array")
-    contiguous = getattr(value, "is_contiguous", None)
-    flags = getattr(value, "flags", None)
-    return ArrayRecord(
-        dtype=str(value.dtype).rpartition(".")[2],
-        shape=tuple(value.shape),
-        contiguous=bool(contiguous())
-        if callable(contiguous)
-        else bool(getattr(flags, "c_contiguous", True)),
-        device=str(getattr(value, "device", "cpu")),
-        requires_grad=bool(getattr(value, "requires_grad", False)),
-    )
+    with _reading(name):
+        contiguous = getattr(value, "is_contiguous", None)
+        flags = getattr(value, "flags", None)
+        return ArrayRecord(
+            dtype=str(value.dtype).rpartition(".")[2],
+            shape=tuple(value.shape),
+            contiguous=bool(contiguous())
+            if callable(contiguous)
+            else bool(getattr(flags, "c_contiguous", True)),
+            device=str(getattr(value, "device", "cpu")),
+            requires_grad=bool(getattr(value, "requires_grad", False)),
+        )
 
 
 @lru_cache(maxsize=1024)
@@ -106,7 +108,7 @@ def _numpy_record(dtype: np.dtype[Any], shape: tuple[int, ...], contiguous: bool
 
 def to_numpy(name: str, value: Any) -> npt.NDArray[Any]:
     """Copy a native array to NumPy: off its graph, off its device, bfloat16 as float32."""
-    try:
+    with _reading(name):
         if hasattr(value, "detach"):
             native = value.detach()
             host = native.cpu()
@@ -116,7 +118,14 @@ def to_numpy(name: str, value: Any) -> npt.NDArray[Any]:
         array = np.array(value)
         foreign = array.dtype.kind not in "biuf"  # as NumPy sees the bfloat16 of other libraries
         return array.astype(np.float32) if foreign and array.dtype.name == "bfloat16" else array
-    except Exception as error:  # a foreign library may raise anything here
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    """Read a native array: a foreign library may raise anything here. Errors: ``Malformed``."""
+    try:
+        yield
+    except Exception as error:
         words = " ".join(str(error).split())
         raise Malformed(f"{name} cannot be read as an array: {words}") from error
 

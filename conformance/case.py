@@ -72,6 +72,11 @@ def _restored(data: dict[str, Any]) -> Case | SharedCase:
     return case_from_json(data)[0]
 
 
+def case_folder(adapter: str) -> str:
+    """Return the folder of an adapter's case files: its name, as any file system takes it."""
+    return adapter.replace("/", "_").replace(":", "_")
+
+
 def save_case(case: Case | SharedCase, path: Path, *, clause: str | None = None) -> None:
     """Write ``case`` as small, readable, bit-exact JSON; ``clause`` says what it broke."""
     path.parent.mkdir(parents=True, exist_ok=True)

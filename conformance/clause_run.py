@@ -147,7 +147,7 @@ class _ClauseRun:
             if case is None:
                 self.events.setdefault(event.slug, "unreachable")
             elif self._is_known(self._trial(case)):
-                self.events[event.slug] = "known"
+                self.events.setdefault(event.slug, "known")
             else:
                 self.events.setdefault(event.slug, "missing")
                 self.constructed += 1

@@ -22,12 +22,14 @@ _PACKAGE = Path(__file__).parents[1]
 class Outcome:
     """What a clause said of one case: nothing, a failure, or that it could not be asked.
 
-    ``unasked`` is the status of what could not be asked: ``error``, or ``crash``.
+    ``unasked`` is the status of what could not be asked: ``error``, or ``crash``. It is
+    ``ours`` where the suite itself went wrong.
     """
 
     failure: Failure | None = None
     error: str | None = None
     unasked: Literal["crash", "error"] = "error"
+    ours: bool = False
 
     @property
     def status(self) -> Literal["pass", "fail", "crash", "error"]:
@@ -49,7 +51,9 @@ class Outcome:
 
     def unsteady(self) -> Outcome:
         """Return the outcome of a call that broke like this, and passed when it was repeated."""
-        failure = self.failure or Failure(stage="selection", summary=self.words)
+        if self.ours:  # it says nothing of the backend, however often it shows
+            return self
+        failure = self.failure or Failure(stage="call", summary=self.words)
         words = f"not repeatable: passed when the same call was repeated, after: {self.words}"
         return Outcome(failure=replace(failure, summary=words, steady=False))
 
@@ -75,7 +79,7 @@ def evaluate(clause: Clause, trial: Trial | SharedTrial) -> Outcome:
     except Malformed as error:
         return Outcome(error=f"malformed answer: {error}")
     except Exception as error:
-        return Outcome(error=own_fault(error))
+        return Outcome(error=own_fault(error), ours=True)
 
 
 def own_fault(error: Exception) -> str:

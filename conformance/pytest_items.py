@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from moe_routing.conformance.case import save_case
+from moe_routing.conformance.case import case_folder, save_case
 from moe_routing.conformance.clauses import Clause, select_clauses
 from moe_routing.conformance.engine import PROFILES, Plan, check_clause
 from moe_routing.conformance.known import load_known
@@ -56,7 +56,7 @@ def conformance_tests(
             pytest.xfail("; ".join(f"{k}: {v}" for k, v in result.divergences.items()))
         if result.status != "pass":
             folder = Path(_option(request, "cases") or cases or "moe-routing-cases")
-            file = _kept(result, folder / checked.name.replace("/", "_"))
+            file = _kept(result, folder / case_folder(checked.name))
             command = replay_command(adapter, request.node, file)
             pytest.fail("\n".join(_told(clause, result, command)), pytrace=False)
 

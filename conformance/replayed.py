@@ -9,10 +9,10 @@ from moe_routing.conformance.case import Case, SharedCase
 from moe_routing.conformance.clauses import Clause
 from moe_routing.conformance.failure import told
 from moe_routing.conformance.known import Divergence
-from moe_routing.conformance.outcome import evaluate, layout_of
+from moe_routing.conformance.outcome import evaluate, layout_of, own_fault
 from moe_routing.conformance.results import BROKEN, Status
 from moe_routing.conformance.trial import trial_of
-from moe_routing.implementations import Adapter
+from moe_routing.implementations import Adapter, BackendMissing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +46,15 @@ def _all_broken(replays: Sequence[Replayed]) -> bool:
 
 def replay_case(adapter: Adapter, clause: Clause, case: Case | SharedCase) -> Replayed:
     """Put one case to one adapter. Errors: ``BackendMissing``."""
+    try:
+        return _replayed(adapter, clause, case)
+    except BackendMissing:
+        raise
+    except Exception as error:  # calls are made in `evaluate`: the rest is the suite's
+        return Replayed(status="error", message=own_fault(error))
+
+
+def _replayed(adapter: Adapter, clause: Clause, case: Case | SharedCase) -> Replayed:
     if (reason := _unsupported(adapter, clause, case)) is not None:
         return Replayed(status="unsupported", message=reason)
     trial = trial_of(adapter, case, clause.method)

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from moe_routing.conformance.case import save_case
+from moe_routing.conformance.case import case_folder, save_case
 from moe_routing.conformance.engine import (
     AdapterFinished,
     AdapterStarted,
@@ -154,7 +154,7 @@ def _keep_cases(result: AdapterResult, folder: Path | None, twins: int) -> Adapt
     """Write the failing cases of an adapter; ``twins`` of its name were checked before it."""
     if folder is None:
         return result
-    name = result.name.replace("/", "_").replace(":", "_") + (f"-{twins + 1}" if twins else "")
+    name = case_folder(result.name) + (f"-{twins + 1}" if twins else "")
     kept = []
     for each in result.clauses:
         if each.case is not None:

@@ -211,6 +211,13 @@ def _changed(
         for each in watched
         if not _same(to_numpy(each.name, each.tensor), before.get(each.name, each.array))
     ]
+    names += [
+        f"{each.name} (the memory between its elements)"
+        for each in watched
+        if each.memory is not None
+        and each.name not in names
+        and not _same(to_numpy(each.name, each.memory), to_numpy(each.name, each.before))
+    ]
     names += [name for name in before if not _same(after[name], before[name])]
     return list(dict.fromkeys(names))
 

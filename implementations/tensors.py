@@ -22,11 +22,17 @@ _watched: ContextVar[list[Watched] | None] = ContextVar("watched", default=None)
 
 @dataclass(frozen=True, kw_only=True)
 class Watched:
-    """A tensor that a backend was given, beside the array that it must still equal."""
+    """A tensor that a backend was given, beside the array that it must still equal.
+
+    Where there are gaps between its elements, ``memory`` is the tensor of all, gaps
+    included, and ``before`` a copy of that as it was; else both are None.
+    """
 
     name: str
     tensor: Any
     array: npt.NDArray[Any]
+    memory: Any = None
+    before: Any = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -79,6 +85,7 @@ def torch_tensor(
 
     if device != "cpu":
         _add_in_float32()
+    memory = None
     strides = tuple(step // array.itemsize for step in array.strides)
     span = 1 + sum((n - 1) * step for n, step in zip(array.shape, strides, strict=True))
     if array.size == 0 or min(strides, default=1) < 1:
@@ -89,11 +96,12 @@ def torch_tensor(
         )
     else:
         gaps = 0 if array.dtype.kind == "i" else float("nan")
-        storage = torch.full((span,), gaps, dtype=getattr(torch, dtype), device=device)
-        tensor = storage.as_strided(array.shape, strides)
+        memory = torch.full((span,), gaps, dtype=getattr(torch, dtype), device=device)
+        tensor = memory.as_strided(array.shape, strides)
     tensor.copy_(torch.from_numpy(np.array(array)))
     if (watched := _watched.get()) is not None:
-        watched.append(Watched(name=name, tensor=tensor, array=array))
+        before = None if memory is None else memory.clone()
+        watched.append(Watched(name=name, tensor=tensor, array=array, memory=memory, before=before))
     return tensor
 
 

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import strategies as st
 
 from moe_routing.conformance import Plan
 from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.clauses.registry import Clause
 from moe_routing.conformance.engine import check_clause
+from moe_routing.conformance.events import EVENTS
 from moe_routing.conformance.judge import Interval, JudgeError
+from moe_routing.conformance.replayed import replay_case
 from moe_routing.conformance.results import ClauseResult
 from moe_routing.conformance.zoo import HONEST
 from moe_routing.conformance.zoo.matrix import Alarm, Task
 from moe_routing.implementations import BackendMissing, load_adapter
+from moe_routing.reference import RouterConfig, RouterInputs, Routing, route
 
 REFERENCE = load_adapter("reference")
 MATCH = CLAUSES["weights.match"]
@@ -64,6 +69,39 @@ def test_bounds_of_nan_are_an_error_with_their_case(monkeypatch: pytest.MonkeyPa
         "the suite itself went wrong: JudgeError: an interval has a NaN endpoint" in result.message
     )
     assert result.case is not None
+
+
+def test_a_fault_that_does_not_come_again_says_nothing_of_the_backend_either() -> None:
+    calls = count()
+
+    def once(trial: Any) -> None:
+        if next(calls) == 0:
+            raise MemoryError("no memory left")
+
+    result = checked(replace(MATCH, check=once))
+    assert (result.status, result.failure) == ("error", None)
+    assert "the suite itself went wrong: MemoryError: no memory left" in result.message
+
+
+def test_a_replay_tells_it_as_well() -> None:
+    case = EVENTS["any-case"].constructed(REFERENCE.capabilities())
+    told = replay_case(REFERENCE, replace(MATCH, needs=lambda claims: 1 // 0), case)
+    assert told.status == "error"
+    assert "the suite itself went wrong: ZeroDivisionError" in told.message
+
+
+def test_a_tensor_that_cannot_be_described_is_the_backends_own() -> None:
+    class Sparse:
+        name = "sparse"
+        capabilities = REFERENCE.capabilities
+
+        def route(self, config: RouterConfig, inputs: RouterInputs) -> Routing:
+            right = route(config, inputs)
+            return replace(right, weights=torch.from_numpy(right.weights).to_sparse_csr())
+
+    result = check_clause(Sparse(), MATCH, Plan(clauses=(MATCH,), max_examples=5))
+    assert result.status == "error"
+    assert result.message.startswith("malformed answer: weights cannot be read as an array: Sparse")
 
 
 def test_a_missing_backend_is_none_of_our_faults() -> None:

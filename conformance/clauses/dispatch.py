@@ -37,12 +37,12 @@ def softmax_without_bias(trial: Trial) -> Failure | None:
     "on wrong experts without an error.",
     bugs=("M04", "M14"),
     method="dispatch",
-    narrow={**_PLAIN, "score": ("sigmoid",), "selection_bias": ("gate", "block")},
+    narrow={**_PLAIN, "score": ("sigmoid",), "selection_bias": ("gate", "block", "statics")},
     events=("bias-decides", "zero-bias"),
     focus=_FOCUS,
 )
 def sigmoid_with_bias(trial: Trial) -> Failure | None:
-    """With a selection bias on the gate or the block the dispatcher routes by sigmoid."""
+    """With a selection bias, wherever it is placed, the dispatcher routes by sigmoid."""
     return _dispatched(trial)
 
 

@@ -89,18 +89,26 @@ def same_bits(first: Received, other: Received, words: str) -> Failure | None:
         )
     for name, array in first.arrays.items():
         now = other.arrays[name]
-        if array.shape != now.shape:
-            return Failure(
-                stage="layout", summary=f"{name} has shape {array.shape}, and {now.shape} {words}"
-            )
-        same = array.tobytes() == now.tobytes()
-        if not same and not np.array_equal(array, now, equal_nan=True):
-            where = tuple(int(i) for i in np.argwhere(array != now)[0])
+        for what in ("shape", "dtype"):
+            one, two = (getattr(each.records[name], what) for each in (first, other))
+            if one != two:
+                told = f"{name} has {what} {one}, and {two} {words}"
+                return Failure(stage="layout", summary=told)
+        if array.tobytes() != now.tobytes() and (differ := _differing(array, now)).any():
+            where = tuple(int(i) for i in np.argwhere(differ)[0])
             return Failure(
                 stage="selection" if "ind" in name or "ids" in name else "weights",
                 summary=f"{name}{list(where)}={array[where]}, and {now[where]} {words}",
             )
     return None
+
+
+def _differing(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Tell where two arrays of one dtype hold other bits, but that any NaN is like any other."""
+    if one.dtype.kind != "f":
+        return np.asarray(one != other)
+    alike = (one == other) & (np.signbit(one) == np.signbit(other))
+    return ~(alike | (np.isnan(one) & np.isnan(other)))
 
 
 def reverse_experts(case: Case) -> Case:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.report import environment, suite_version
 from moe_routing.conformance.zoo.census import SOON, Census
 from moe_routing.conformance.zoo.families import FAMILIES, LATER
@@ -189,8 +188,3 @@ def _later() -> str:
     rows += ["", "Left for later:", "", "| family | waits for |", "|---|---|"]
     rows += [f"| {family} | {words} |" for family, words in LATER.items()]
     return "\n".join(rows)
-
-
-def unknown_families() -> set[str]:
-    """Return the families that a clause names and the zoo does not know."""
-    return {bug for clause in CLAUSES.values() for bug in clause.bugs} - set(FAMILIES)

@@ -47,7 +47,7 @@ def _reduced(kill: Kill) -> Case | SharedCase:
     clause, mutant = CLAUSES[kill.clause], MUTANTS[kill.mutant].adapter()
     narrowed = clause.narrowed(mutant.capabilities())
 
-    def outcome(case: Case | SharedCase) -> tuple[bool, str | None]:
+    def outcome(case: Case | SharedCase) -> tuple[str, str | None, bool]:
         return evaluate(clause, trial_of(mutant, case, clause.method, bench=Bench())).kind
 
     wanted = outcome(kill.case)

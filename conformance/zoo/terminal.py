@@ -74,8 +74,3 @@ class Watcher:
                 + ("" if len(killers) < 4 else f" +{len(killers) - 3}"),
             )
         return table
-
-
-def _shortened(names: list[str]) -> str:
-    more = f" +{len(names) - 3}" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
