@@ -143,6 +143,37 @@ class TestAWorkerThatEndsWhileNothingIsAsked:
         assert read_mark(Path("journal")) != before, "a request was begun"
 
 
+class TestAnAdapterThatCannotGoOn:
+    def test_keeps_the_crash_after_which_it_cannot_be_loaded(self) -> None:
+        whole = ran("LoadsOnce", cases=Path("cases"))
+        assert statuses(whole) == ["pass", "crash", "crash"]
+        _, crashed, unasked = whole.adapters[0].clauses
+        assert crashed.message == "killed by SIGSEGV in a call"
+        assert Path(crashed.case_file).is_file()
+        assert unasked.message == "mine.py:LoadsOnce: exited with code 7 while it was loaded"
+        assert (whole.adapters[0].unloaded, whole.exit_code) == (unasked.message, 2)
+
+    def test_keeps_what_failed_before_its_backend_was_missing(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        argv = ["check", "mine.py:NoGroups", "--clause=scores.match", "--clause=groups.all-kept"]
+        assert main([*argv, "--max-examples=2", "--no-isolate"]) == 2
+        said = capsys.readouterr()
+        assert Path("moe-routing-cases/no-groups/scores.match.json").is_file()
+        assert said.err == "moe-routing: groupedlib is not installed\n"
+        assert said.out.count("Reproduce with: ") == 1, "what was not asked has no story"
+        tally = "no-groups: 1 failed, 1 errors; 2 of 2 clauses apply, score 0/55"
+        assert f"{tally}; could not go on: groupedlib is not installed" in said.out
+
+    def test_is_ended_where_it_was_begun(self) -> None:
+        heard = Heard()
+        ran("LoadsOnce", writers=[heard])
+        assert heard.told == ["begin loads-once", "pass", "crash", "end loads-once"]
+        heard = Heard()
+        ran("Nobody", writers=[heard])
+        assert heard.told == []
+
+
 def test_a_pipe_that_breaks_elsewhere_is_no_reader_that_went_away(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
