@@ -129,12 +129,15 @@ def adapter_result(
 
 
 def _hints(results: list[ClauseResult], capabilities: Capabilities) -> tuple[str, ...]:
-    """Say which known bugs a failing adapter behaves like."""
+    """Say which known bugs a failing adapter behaves like, or nothing where that goes wrong."""
     if all(each.status != "fail" for each in results):
         return ()
     from moe_routing.conformance.zoo.nearest import nearest
 
-    return tuple(likeness.words for likeness in nearest(results, capabilities))
+    try:
+        return tuple(likeness.words for likeness in nearest(results, capabilities))
+    except Exception:  # a hint is an ornament, for which no report is lost
+        return ()
 
 
 def _unloaded(reference: str, plan: Plan, error: CannotRun) -> AdapterResult:

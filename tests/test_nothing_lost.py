@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import tempfile
@@ -19,6 +20,9 @@ from moe_routing.conformance.engine import ClauseFinished, ClauseStarted
 from moe_routing.conformance.isolation import Isolated
 from moe_routing.conformance.journal import Journal, read_mark
 from moe_routing.conformance.results import AdapterResult
+from moe_routing.conformance.runs import in_process
+from moe_routing.conformance.zoo import nearest
+from moe_routing.implementations import load_adapter
 from moe_routing.reference import RouterConfig, RouterInputs
 
 DATA = Path(__file__).parent / "data"
@@ -172,6 +176,27 @@ class TestAnAdapterThatCannotGoOn:
         heard = Heard()
         ran("Nobody", writers=[heard])
         assert heard.told == []
+
+
+class TestWhatComesAfterTheLastAnswer:
+    @pytest.mark.parametrize("error", ["RuntimeError", "SystemExit"])
+    def test_what_close_raises_is_told_in_one_line(
+        self, error: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        Path("mine.py").write_text(FILE.replace("ERROR", error))
+        argv = ["check", "mine.py:CannotClose", "--clause=weights.sum", "--max-examples=2"]
+        assert main([*argv, "--no-isolate", "--json=report.json"]) == 0
+        assert json.loads(Path("report.json").read_text())["exit_code"] == 0
+        assert capsys.readouterr().err == (
+            f"moe-routing: cannot-close: close raised {error}: closed before\n"
+        )
+
+    def test_a_hint_that_cannot_be_made_is_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(nearest, "nearest", lambda *given: 1 // 0)
+        wrong = load_adapter(f"{DATA}/wrong_adapters.py:BiasedWeights")
+        plan = Plan(clauses=select_clauses(["weights.unbiased"]), max_examples=2)
+        (adapter,) = check(in_process({"wrong": wrong}, plan), plan).adapters
+        assert ([each.status for each in adapter.clauses], adapter.hints) == (["fail"], ())
 
 
 def test_a_pipe_that_breaks_elsewhere_is_no_reader_that_went_away(
