@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -81,25 +81,37 @@ def run(seats: Mapping[str, Open], plan: Plan, *, jobs: int = 1) -> Iterator[Eve
 
 
 def _adapter(lanes: Lanes, reference: str, plan: Plan) -> Iterator[Event]:
-    results: list[ClauseResult] = []
     try:
         about = lanes.about(reference)
-        yield AdapterStarted(reference=reference, about=about, clauses=len(plan.clauses))
-        for clause in plan.clauses:
-            yield ClauseStarted(adapter=about.name, clause=clause)
-            results.append(lanes.result(reference, clause))
-            yield ClauseFinished(adapter=about.name, result=results[-1])
     except CannotRun as error:
         lanes.forget(reference)
         yield AdapterFinished(result=_unloaded(reference, plan, error))
         return
+    yield AdapterStarted(reference=reference, about=about, clauses=len(plan.clauses))
+    results: list[ClauseResult] = []
+    why = ""
+    try:
+        for clause in plan.clauses:
+            yield ClauseStarted(adapter=about.name, clause=clause)
+            results.append(lanes.result(reference, clause))
+            yield ClauseFinished(adapter=about.name, result=results[-1])
+    except CannotRun as error:  # what was found until then stays
+        lanes.forget(reference)
+        results += _unasked(plan.clauses[len(results) :], error)
+        why = str(error)
+    threads = lanes.threads(reference)
     yield AdapterFinished(
-        result=adapter_result(reference, about, results, threads=lanes.threads(reference))
+        result=adapter_result(reference, about, results, threads=threads, unloaded=why)
     )
 
 
 def adapter_result(
-    reference: str, about: About, results: list[ClauseResult], *, threads: int | None = None
+    reference: str,
+    about: About,
+    results: list[ClauseResult],
+    *,
+    threads: int | None = None,
+    unloaded: str = "",
 ) -> AdapterResult:
     """Put together what was found about one adapter."""
     return AdapterResult(
@@ -112,21 +124,39 @@ def adapter_result(
         reference=reference,
         in_spec=len(CLAUSES),
         threads=threads,
+        unloaded=unloaded,
     )
 
 
 def _hints(results: list[ClauseResult], capabilities: Capabilities) -> tuple[str, ...]:
-    """Say which known bugs a failing adapter behaves like."""
+    """Say which known bugs a failing adapter behaves like, or nothing where that goes wrong."""
     if all(each.status != "fail" for each in results):
         return ()
     from moe_routing.conformance.zoo.nearest import nearest
 
-    return tuple(likeness.words for likeness in nearest(results, capabilities))
+    try:
+        return tuple(likeness.words for likeness in nearest(results, capabilities))
+    except Exception:  # a hint is an ornament, for which no report is lost
+        return ()
 
 
 def _unloaded(reference: str, plan: Plan, error: CannotRun) -> AdapterResult:
     """Return the result of an adapter that could not be asked: every clause, and why."""
-    clauses = tuple(
+    return AdapterResult(
+        name=reference,
+        package=None,
+        version=None,
+        numerics=[],
+        clauses=tuple(_unasked(plan.clauses, error)),
+        reference=reference,
+        in_spec=len(CLAUSES),
+        unloaded=str(error),
+    )
+
+
+def _unasked(clauses: Sequence[Clause], error: CannotRun) -> list[ClauseResult]:
+    """Return the results of clauses that an adapter could not be asked about, and why."""
+    return [
         ClauseResult(
             id=clause.id,
             level=clause.level,
@@ -134,15 +164,5 @@ def _unloaded(reference: str, plan: Plan, error: CannotRun) -> AdapterResult:
             status=error.status,
             message=str(error),
         )
-        for clause in plan.clauses
-    )
-    return AdapterResult(
-        name=reference,
-        package=None,
-        version=None,
-        numerics=[],
-        clauses=clauses,
-        reference=reference,
-        in_spec=len(CLAUSES),
-        unloaded=str(error),
-    )
+        for clause in clauses
+    ]

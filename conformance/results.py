@@ -73,8 +73,8 @@ class AdapterResult:
     counts the clauses of the whole specification, run or not (None: all were run);
     ``threads`` are those that the backend's framework computes with, where known;
     ``device`` and ``options`` are what the command that repeats a clause has to say.
-    ``unloaded`` says why the adapter could not be asked at all; its clauses are then as red
-    as its end was. ``hints`` say which known bugs a failing backend behaves like.
+    ``unloaded`` says why the adapter could not be asked, at all or any more; the clauses left
+    are then as red as its end was. ``hints`` say which known bugs a failing backend behaves like.
     """
 
     name: str

@@ -40,7 +40,7 @@ class Writer(Protocol):
         """A clause has run."""
 
     def end(self, result: AdapterResult) -> None:
-        """An adapter has been checked, as far as the run came."""
+        """An adapter that was begun has been checked, as far as the run came."""
 
 
 def check(
@@ -144,8 +144,8 @@ class _Told:
             if each.case is not None:
                 keep_example(self.examples, each.id, each.case)
         self.results.append(kept)
-        self.begun = None
-        if not kept.unloaded:
+        begun, self.begun = self.begun, None
+        if begun is not None:
             for writer in self.writers:
                 writer.end(kept)
 

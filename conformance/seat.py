@@ -14,6 +14,7 @@ from moe_routing.conformance.clauses import Clause
 from moe_routing.conformance.plan import Plan
 from moe_routing.conformance.replayed import Replayed, replay_case
 from moe_routing.conformance.results import ClauseResult, Status
+from moe_routing.conformance.trial import in_words
 from moe_routing.implementations import (
     Adapter,
     AdapterError,
@@ -100,8 +101,12 @@ class InProcess:
         return torch_threads()
 
     def close(self) -> None:
-        """Have the adapter give back what it holds."""
-        close(self._adapter)
+        """Have the adapter give back what it holds; what goes wrong there ends no run."""
+        try:
+            close(self._adapter)
+        except (Exception, SystemExit) as error:
+            words = f"moe-routing: {self._adapter.name}: close raised {in_words(error)}"
+            print(words, file=sys.stderr)
 
 
 def about(adapter: Adapter) -> About:

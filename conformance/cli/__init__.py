@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import select
 import sys
 from collections.abc import Sequence
 
@@ -35,7 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = arguments.run(arguments)
         sys.stdout.flush()
         return code
-    except BrokenPipeError:  # whoever read the output has gone: `moe-routing clauses | head`
+    except BrokenPipeError as error:
+        if not _unread():
+            complain(str(error))
+            return 2
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
@@ -44,6 +48,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except _expected_errors() as error:
         complain(str(error))
         return 2
+
+
+def _unread() -> bool:
+    """Tell whether whoever read the output has gone: `moe-routing clauses | head`."""
+    if not hasattr(select, "poll"):  # not every system can tell
+        return True
+    output = select.poll()
+    output.register(sys.stdout.fileno(), 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in output.poll(0))
 
 
 def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -46,7 +46,8 @@ class Ended(Exception):
 class End:
     """How a worker ended: a status, ``how`` and in which ``place``, with the last call's case.
 
-    ``where`` are the innermost lines of source, where they are known.
+    ``where`` are the innermost lines of source, where they are known; ``begun`` tells whether
+    the worker had begun with what was asked, or had ended, or hung, before.
     """
 
     status: Status
@@ -54,6 +55,7 @@ class End:
     place: str
     case: Case | SharedCase | None
     where: tuple[str, ...] = ()
+    begun: bool = True
 
     @property
     def words(self) -> str:
@@ -88,7 +90,7 @@ class Process:
                 start_new_session=True,  # an interrupt is for the run, which ends its workers
             )
         self._memory = Memory(self._popen.pid)
-        self._idle = True
+        self._idle, self._asked_at = True, b""
         self._answers: SimpleQueue[Any] = SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -96,7 +98,7 @@ class Process:
         """Make a request and return its answer."""
         if self._stopped():
             raise Stopped
-        self._idle = False
+        self._idle, self._asked_at = False, self._mark()
         try:
             frames.send(self._popen.stdin, (name, *arguments))
         except (OSError, ValueError):  # it has ended, or was closed
@@ -113,13 +115,20 @@ class Process:
 
     def close(self) -> None:
         """End the worker, whatever it is doing, and what it has started."""
-        if self._idle:
-            with suppress(Empty, OSError, ValueError):
-                frames.send(self._popen.stdin, ("close",))
-                self._answers.get(timeout=_GRACE)
-        self._kill()
-        self._popen.stdin.close()
-        self._folder.cleanup()
+        with self._folder:  # which goes, whatever becomes of the worker
+            try:
+                if self._idle:
+                    self._give_back()
+            finally:
+                self._kill()
+                with suppress(OSError):  # what was not sent when it ended
+                    self._popen.stdin.close()
+
+    def _give_back(self) -> None:
+        """Have the adapter give back what it holds, if its worker still can."""
+        with suppress(Empty, OSError, ValueError):
+            frames.send(self._popen.stdin, ("close",))
+            self._answers.get(timeout=_GRACE)
 
     def _read(self) -> None:
         while True:
@@ -181,7 +190,8 @@ class Process:
         return self._end("crash", how, _where(self._log.read_bytes()[-_TAIL:]))
 
     def _end(self, status: Status, how: str, where: tuple[str, ...] = ()) -> End:
-        entry = read_entry(self.journal) if self.journal.exists() else None
+        begun = self._mark() != self._asked_at  # else the journal is of an earlier request
+        entry = read_entry(self.journal) if begun and self.journal.exists() else None
         places = {"c": "in a call", "r": "after a call"}
         return End(
             status=status,
@@ -189,6 +199,7 @@ class Process:
             place=places.get(entry.state if entry else "", "before any call"),
             case=entry.case if entry else None,
             where=where,
+            begun=begun,
         )
 
 

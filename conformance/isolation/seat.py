@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -54,8 +55,8 @@ class Isolated:
     def check(self, clause: Clause) -> ClauseResult:
         """Check one clause; a worker that ends in it is the verdict ``crash`` or ``timeout``."""
         listed = self._plan.listed(self.about().name, clause)
-        breaks = still_breaking(listed, lambda case: self.replay(clause, case))
         try:
+            breaks = still_breaking(listed, lambda case: self._witnessed(clause, case))
             checked: Checked = self._ask("check", clause.id, breaks)
         except Ended as ended:
             return self._died(clause, ended.end)
@@ -79,8 +80,16 @@ class Isolated:
         try:
             return self._ask("replay", clause.id, case)
         except Ended as ended:
-            end = ended.end
-            return Replayed(status=end.status, message=end.words, details=end.where)
+            return _replayed(ended.end)
+
+    def _witnessed(self, clause: Clause, case: Case | SharedCase) -> Replayed:
+        """Replay a witness, of which a worker that had ended before says nothing."""
+        try:
+            return self._ask("replay", clause.id, case)
+        except Ended as ended:
+            if not ended.end.begun:
+                raise
+            return _replayed(ended.end)
 
     def threads(self) -> int | None:
         """Return the threads that its framework computes with, where that is known."""
@@ -129,10 +138,8 @@ class Isolated:
     def _died(self, clause: Clause, end: End) -> ClauseResult:
         case, words = end.case, end.words
         if case is not None and end.status == "crash":
-            if not self._dies_alone(clause, case):
-                words = f"{words}; not when the call is made alone"
-            elif isinstance(case, Case):
-                case = reduce_case(case, lambda c: self._dies_alone(clause, c), budget=self._tries)
+            with suppress(CannotRun):  # what was found stays, and the next clause tells why
+                case, words = self._alone(clause, case, words)
         return ClauseResult(
             id=clause.id,
             level=clause.level,
@@ -143,6 +150,16 @@ class Isolated:
             case=case,
         )
 
+    def _alone(
+        self, clause: Clause, case: Case | SharedCase, words: str
+    ) -> tuple[Case | SharedCase, str]:
+        """Put the case of a crash to fresh workers: make it smaller, or say that none ends."""
+        if not self._dies_alone(clause, case):
+            return case, f"{words}; not when the call is made alone"
+        if isinstance(case, Case):
+            case = reduce_case(case, lambda c: self._dies_alone(clause, c), budget=self._tries)
+        return case, words
+
     def _dies_alone(self, clause: Clause, case: Case | SharedCase) -> bool:
         """Tell whether a fresh worker ends when it is asked about one case."""
         self._end_worker()
@@ -151,3 +168,8 @@ class Isolated:
         except Ended as ended:
             return ended.end.status == "crash"
         return False
+
+
+def _replayed(end: End) -> Replayed:
+    """Return what came of a case in which the worker ended."""
+    return Replayed(status=end.status, message=end.words, details=end.where)

@@ -20,6 +20,7 @@ from moe_routing.conformance.writers.text import (
     notes,
     printable,
     told,
+    unasked,
 )
 
 STYLES = {
@@ -78,7 +79,8 @@ class Terminal:
         if not self.several:
             self.console.print(_table(result))
         for each in broken(result):
-            self._story(result, each)
+            if not unasked(result, each):  # the last line says why
+                self._story(result, each)
         self._known(result)
 
     def close(self, result: RunResult) -> None:

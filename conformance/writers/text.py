@@ -39,6 +39,11 @@ def broken(adapter: AdapterResult) -> list[ClauseResult]:
     return [each for each in adapter.clauses if each.status not in GREEN]
 
 
+def unasked(adapter: AdapterResult, clause: ClauseResult) -> bool:
+    """Tell whether a clause was not asked, since its adapter could not run."""
+    return bool(adapter.unloaded) and clause.message == adapter.unloaded
+
+
 def by_clause(run: RunResult) -> dict[str, list[ClauseResult | None]]:
     """Return a row for each clause: its result on every adapter, or None where it was not run."""
     rows: dict[str, list[ClauseResult | None]] = {}
@@ -51,7 +56,7 @@ def by_clause(run: RunResult) -> dict[str, list[ClauseResult | None]]:
 def counts(adapter: AdapterResult) -> str:
     """Return the counts of an adapter in one line, which says so where nothing was checked."""
     summary, asked = adapter.summary(), len(adapter.clauses)
-    if adapter.unloaded:
+    if adapter.unloaded and all(unasked(adapter, each) for each in adapter.clauses):
         return f"could not run: {adapter.unloaded}"
     if not asked:
         return "nothing was checked"
@@ -60,7 +65,8 @@ def counts(adapter: AdapterResult) -> str:
         return f"nothing was checked: all {asked} clauses are unsupported; most often, {most}"
     words = ", ".join(f"{summary[name]} {name}" for name in _SHOWN if summary[name])
     score = f"score {summary['passed']}/{summary['in_spec']}"
-    return f"{words}; {summary['applicable']} of {asked} clauses apply, {score}"
+    tally = f"{words}; {summary['applicable']} of {asked} clauses apply, {score}"
+    return f"{tally}; could not go on: {adapter.unloaded}" if adapter.unloaded else tally
 
 
 def notes(run: RunResult) -> list[str]:
