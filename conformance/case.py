@@ -128,6 +128,7 @@ def case_from_json(data: dict[str, Any]) -> tuple[Case | SharedCase, str | None]
         raise ValueError(f"its kind is {data['kind']!r}, but should be routing or shared-experts")
     if data["schema"] > SCHEMA:
         raise ValueError(f"its schema {data['schema']} is newer than {SCHEMA}: update the suite")
+    _check_kinds(data)
     inputs = {
         name: _array(name, value) if isinstance(value, dict) else value
         for name, value in data["inputs"].items()
@@ -160,6 +161,18 @@ def _require_tables(data: Any, *names: str) -> None:
     for name in names:
         if not isinstance(data[name], dict):
             raise ValueError(f"its {name} are a {type(data[name]).__name__}, but should be a table")
+
+
+def _check_kinds(data: dict[str, Any]) -> None:
+    """Raise ``ValueError`` for what is read before the reference sees it, and of another kind."""
+    if not isinstance(data["recipe"], str):
+        raise ValueError(f"its recipe is {data['recipe']!r}, but should be a string")
+    if not isinstance(data["clause"], str | None):
+        raise ValueError(f"its clause is {data['clause']!r}, but should be a string or null")
+    for name in ("num_experts", "top_k"):
+        value = data["config"].get(name, 0)
+        if not isinstance(value, int | np.integer):
+            raise ValueError(f"its {name} is {value!r}, but should be an integer")
 
 
 def _numbers(array: npt.NDArray[Any], compact: bool) -> dict[str, Any]:
