@@ -89,6 +89,8 @@ class TestFile:
             ({"clause": "weights.mach"}, "unknown clause 'weights.mach'"),
             ({"clause": "weights.*"}, "unknown clause 'weights.*'"),
             ({"when": {"events": ["tie"]}}, "unknown event 'tie'"),
+            ({"when": {"events": [["tie"]]}}, "unknown event ['tie']"),
+            ({"when": {"events": {"tie": 1}}}, "unknown event {'tie': 1}"),
             ({"when": {"scores": "sigmoid"}}, "when.scores names nothing"),
             ({"witness": "absent.json"}, "Cannot read the case file "),
             ({"witness": "known.toml"}, "Cannot read the case file "),
@@ -112,6 +114,11 @@ class TestFile:
             (b"[[divergence]", "Cannot read "),
             (b"[[divergences]]\nid = 1", "has ['divergences'], but only [[divergence]] tables"),
             (b"[divergence]\nid = 'a'", "[[divergence]]"),
+            (b"divergence = [1, 2]", "has the divergence 1, but entries are [[divergence]] tables"),
+            (
+                b"divergence = [[1]]",
+                "has the divergence [1], but entries are [[divergence]] tables",
+            ),
             (b"\xff\xfe", "Cannot read "),
         ],
     )
