@@ -112,6 +112,7 @@ def _divergence(path: Path, number: int, entry: dict[str, Any], place: str) -> D
     try:
         witnesses = tuple(_witness(path, where, name) for name in _listed(entry["witness"]))
         for witness in witnesses:
+            _check_kind(entry["clause"], witness)
             check_region(when, witness)
     except (CaseError, ValueError) as error:
         raise KnownError(f"{where}: {error}") from error
@@ -162,6 +163,11 @@ def _witness(path: Path, where: str, name: Any) -> Case | SharedCase:
     if not isinstance(name, str):
         raise KnownError(f"{where}: witness is {name!r}, but should be a string, or a list of them")
     return load_case(path.parent / name)[0]
+
+
+def _check_kind(clause: str, witness: Case | SharedCase) -> None:
+    if isinstance(witness, SharedCase) != (CLAUSES[clause].method == "shared_experts"):
+        raise ValueError(f"{clause} is not about the kind of case in its witness")
 
 
 def _listed(value: Any) -> list[Any]:

@@ -192,7 +192,8 @@ def test_a_region_of_routing_calls_covers_no_shared_expert_call(tmp_path: Path) 
     sizes = {"tokens": 2, "hidden": 4, "width": 2, "seed": 0}
     shared = make_shared_case(kind="plural", gated=False, dtype="float32", **sizes)
     assert not divergence(tmp_path).covers(None, shared)
-    known = divergence(tmp_path, witness=shared, when={"kind": "plural"})
+    about = {"clause": "shared-experts.plural", "when": {"kind": "plural"}}
+    known = divergence(tmp_path, witness=shared, **about)
     assert known.covers(None, shared)
     assert not known.covers(None, case())
 

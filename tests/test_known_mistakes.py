@@ -65,6 +65,13 @@ class TestIds:
         assert {path: path.read_bytes() for path in Path().iterdir()} == before
 
 
+def test_a_witness_is_of_the_kind_that_the_clause_is_about() -> None:
+    listed(FILE, ("mine", "a"))
+    Path("known-0.json").write_bytes((DATA / "cases" / "shared-gated.json").read_bytes())
+    with pytest.raises(KnownError, match=r"'mine': weights.unbiased is not about the kind of case"):
+        load_known(FILE)
+
+
 MORE = ("--known=known.toml", "--id=mine", "--reason=it adds the bias", "--link=l")
 
 
