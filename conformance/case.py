@@ -19,6 +19,7 @@ from moe_routing.reference import (
     SharedExpertConfig,
     SharedExpertInputs,
 )
+from moe_routing.reference.checks import shown
 from moe_routing.reference.jsonform import PARTS, config_to_json, from_json, to_json
 
 SCHEMA = 1
@@ -166,13 +167,13 @@ def _require_tables(data: Any, *names: str) -> None:
 def _check_kinds(data: dict[str, Any]) -> None:
     """Raise ``ValueError`` for what is read before the reference sees it, and of another kind."""
     if not isinstance(data["recipe"], str):
-        raise ValueError(f"its recipe is {data['recipe']!r}, but should be a string")
+        raise ValueError(f"its recipe is {shown(data['recipe'])}, but should be a string")
     if not isinstance(data["clause"], str | None):
-        raise ValueError(f"its clause is {data['clause']!r}, but should be a string or null")
+        raise ValueError(f"its clause is {shown(data['clause'])}, but should be a string or null")
     for name in ("num_experts", "top_k"):
         value = data["config"].get(name, 0)
         if not isinstance(value, int | np.integer):
-            raise ValueError(f"its {name} is {value!r}, but should be an integer")
+            raise ValueError(f"its {name} is {shown(value)}, but should be an integer")
 
 
 def _numbers(array: npt.NDArray[Any], compact: bool) -> dict[str, Any]:
@@ -203,7 +204,7 @@ def _from_values(name: str, data: dict[str, Any], kind: type[np.generic]) -> npt
 
 def _laid_out(name: str, array: npt.NDArray[Any], steps: Any) -> npt.NDArray[Any]:
     """Lay ``array`` out with the steps of a file, which may be anyone's. Errors: ``ValueError``."""
-    told = f"{name} has the steps {steps!r}, but should"
+    told = f"{name} has the steps {shown(steps)}, but should"
     listed = isinstance(steps, list) and all(type(step) is int and step >= 0 for step in steps)
     if not listed or len(steps) != array.ndim:
         raise ValueError(f"{told} be {array.ndim} integers of 0 or more, one an axis")

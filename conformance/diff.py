@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from moe_routing.conformance.report import SCHEMA
+from moe_routing.conformance.report_form import check_report
 
 Kind = Literal["worse", "fixed", "fewer", "vanished", "better", "new"]
 RED: tuple[Kind, ...] = ("worse", "fixed", "fewer", "vanished")
@@ -72,13 +72,10 @@ class Difference:
 def load_report(path: Path) -> dict[str, Any]:
     """Read a report. Errors: ``ReportError``, in one line."""
     try:
-        report = json.loads(path.read_text())
-        schema, _ = report["schema"], report["adapters"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        words = f"missing {error}" if isinstance(error, KeyError) else error
-        raise ReportError(f"Cannot read the report {path}: {words}") from error
-    if not isinstance(schema, int) or schema > SCHEMA:
-        raise ReportError(f"Cannot read the report {path}: schema {schema} is newer than {SCHEMA}")
+        report: dict[str, Any] = json.loads(path.read_text())
+        check_report(report)
+    except (OSError, ValueError) as error:
+        raise ReportError(f"Cannot read the report {path}: {error}") from error
     return report
 
 
