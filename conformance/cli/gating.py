@@ -126,18 +126,22 @@ def _seconds(arguments: argparse.Namespace, clauses: int) -> float | None:
     return arguments.budget * arguments.jobs / (clauses * adapters)
 
 
-def baseline(arguments: argparse.Namespace) -> dict[str, Any] | None:
-    """Read the baseline, if there is one. Errors: ``ReportError``."""
-    from moe_routing.conformance.diff import load_report
+def baseline(arguments: argparse.Namespace, asked: Plan) -> dict[str, Any] | None:
+    """Read the baseline, if there is one.
 
-    return None if arguments.baseline is None else load_report(arguments.baseline)
+    Errors: ``ReportError``, also where what is asked cannot be compared with it.
+    """
+    from moe_routing.conformance.diff import check_alike, load_report
+
+    if arguments.baseline is None:
+        return None
+    before = load_report(arguments.baseline)
+    check_alike(before, {"profile": arguments.profile, "max_examples": asked.max_examples})
+    return before
 
 
 def exit_code(result: RunResult, before: dict[str, Any] | None, clauses: set[str] | None) -> int:
-    """Return the run's exit code; with a baseline, say and count only what is worse.
-
-    Errors: ``ReportError`` where the two cannot be compared.
-    """
+    """Return the run's exit code; with a baseline, say and count only what is worse."""
     from moe_routing.conformance.diff import compare
     from moe_routing.conformance.report import report
 
