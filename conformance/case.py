@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,12 +19,15 @@ from moe_routing.reference import (
     SharedExpertConfig,
     SharedExpertInputs,
 )
+from moe_routing.reference.checks import shown
 from moe_routing.reference.jsonform import PARTS, config_to_json, from_json, to_json
 
 SCHEMA = 1
 """The version of the case file's form; readers refuse what is newer."""
 
 _LISTS = re.compile(r"\[[^\[\]{}]*\]")
+_SPAN = 2**27
+"""The farthest that an array of a case file is spread in memory, in numbers: 512 MiB."""
 
 
 class CaseError(Exception):
@@ -130,6 +134,7 @@ def case_from_json(data: dict[str, Any]) -> tuple[Case | SharedCase, str | None]
         raise ValueError(f"its kind is {data['kind']!r}, but should be routing or shared-experts")
     if data["schema"] > SCHEMA:
         raise ValueError(f"its schema {data['schema']} is newer than {SCHEMA}: update the suite")
+    _check_kinds(data)
     inputs = {
         name: _array(name, value) if isinstance(value, dict) else value
         for name, value in data["inputs"].items()
@@ -164,6 +169,18 @@ def _require_tables(data: Any, *names: str) -> None:
             raise ValueError(f"its {name} are a {type(data[name]).__name__}, but should be a table")
 
 
+def _check_kinds(data: dict[str, Any]) -> None:
+    """Raise ``ValueError`` for what is read before the reference sees it, and of another kind."""
+    if not isinstance(data["recipe"], str):
+        raise ValueError(f"its recipe is {shown(data['recipe'])}, but should be a string")
+    if not isinstance(data["clause"], str | None):
+        raise ValueError(f"its clause is {shown(data['clause'])}, but should be a string or null")
+    for name in ("num_experts", "top_k"):
+        value = data["config"].get(name, 0)
+        if not isinstance(value, int | np.integer):
+            raise ValueError(f"its {name} is {shown(value)}, but should be an integer")
+
+
 def _numbers(array: npt.NDArray[Any], compact: bool) -> dict[str, Any]:
     if compact:
         return {"hex": array.tobytes().hex()}
@@ -173,7 +190,7 @@ def _numbers(array: npt.NDArray[Any], compact: bool) -> dict[str, Any]:
 def _array(name: str, data: dict[str, Any]) -> npt.NDArray[Any]:
     kind = np.int64 if name in ("expert_table", "token_ids") else np.float32
     array = _from_hex(data, kind) if "hex" in data else _from_values(name, data, kind)
-    return strided(array, data["steps"]) if "steps" in data else array
+    return _laid_out(name, array, data["steps"]) if "steps" in data else array
 
 
 def _from_hex(data: dict[str, Any], kind: type[np.generic]) -> npt.NDArray[Any]:
@@ -190,11 +207,31 @@ def _from_values(name: str, data: dict[str, Any], kind: type[np.generic]) -> npt
         raise ValueError(f"{name} has a value beyond {kind.__name__}") from error
 
 
+def _laid_out(name: str, array: npt.NDArray[Any], steps: Any) -> npt.NDArray[Any]:
+    """Lay ``array`` out with the steps of a file, which may be anyone's. Errors: ``ValueError``."""
+    told = f"{name} has the steps {shown(steps)}, but should"
+    listed = isinstance(steps, list) and all(type(step) is int and step >= 0 for step in steps)
+    if not listed or len(steps) != array.ndim:
+        raise ValueError(f"{told} be {array.ndim} integers of 0 or more, one an axis")
+    if max([_span(array.shape, steps), *steps]) > _SPAN:
+        raise ValueError(f"{told} lie within {_SPAN} numbers")
+    view = strided(array, steps)
+    if view.tobytes() != array.tobytes():  # one value was written over another
+        raise ValueError(f"{told} have a place for each value")
+    return view
+
+
 def _steps(array: npt.NDArray[Any]) -> list[int] | None:
-    """Return the element strides of an array that is not laid out in rows, nor backwards."""
+    """Return the element strides of an array not in rows, nor backwards, nor spread too far."""
     if array.flags.c_contiguous or array.size == 0 or min(array.strides) < 0:
         return None
-    return [step // array.itemsize for step in array.strides]
+    steps = [step // array.itemsize for step in array.strides]
+    return None if max([_span(array.shape, steps), *steps]) > _SPAN else steps
+
+
+def _span(shape: Sequence[int], steps: Sequence[int]) -> int:
+    """Return how many numbers lie between the first of an array and the last, both included."""
+    return 1 + sum((max(n, 1) - 1) * step for n, step in zip(shape, steps, strict=True))
 
 
 Inputs = TypeVar("Inputs", RouterInputs, SharedExpertInputs)
@@ -214,9 +251,9 @@ def with_fresh_arrays(inputs: Inputs) -> Inputs:
 
 def strided(array: npt.NDArray[Any], steps: list[int]) -> npt.NDArray[Any]:
     """Lay ``array`` out in memory with the element strides ``steps``, zeros in the gaps."""
-    span = 1 + sum((n - 1) * step for n, step in zip(array.shape, steps, strict=True))
+    memory = np.zeros(_span(array.shape, steps), dtype=array.dtype)
     view = np.lib.stride_tricks.as_strided(
-        np.zeros(span, dtype=array.dtype), array.shape, [s * array.itemsize for s in steps]
+        memory, array.shape, [step * array.itemsize for step in steps]
     )
     view[...] = array
     return view

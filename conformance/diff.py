@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from moe_routing.conformance.report import SCHEMA
+from moe_routing.conformance.report_form import check_report
 
 Kind = Literal["worse", "fixed", "fewer", "vanished", "better", "new"]
 RED: tuple[Kind, ...] = ("worse", "fixed", "fewer", "vanished")
@@ -72,23 +72,32 @@ class Difference:
 def load_report(path: Path) -> dict[str, Any]:
     """Read a report. Errors: ``ReportError``, in one line."""
     try:
-        report = json.loads(path.read_text())
-        schema, _ = report["schema"], report["adapters"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        words = f"missing {error}" if isinstance(error, KeyError) else error
-        raise ReportError(f"Cannot read the report {path}: {words}") from error
-    if not isinstance(schema, int) or schema > SCHEMA:
-        raise ReportError(f"Cannot read the report {path}: schema {schema} is newer than {SCHEMA}")
+        report: dict[str, Any] = json.loads(path.read_text())
+        check_report(report)
+    except (OSError, ValueError) as error:
+        raise ReportError(f"Cannot read the report {path}: {error}") from error
     return report
 
 
 def compare(
     old: dict[str, Any], new: dict[str, Any], *, clauses: set[str] | None = None
 ) -> Difference:
-    """Compare two reports, in some ``clauses`` or in all.
+    """Compare two reports, in some ``clauses`` or in all. Errors: as ``check_alike``."""
+    check_alike(old, new)
+    before, after = _clauses(old, clauses), _clauses(new, clauses)
+    changes = tuple(_changes(before, after))
+    moved = sum(change.kind not in ("vanished", "new") for change in changes)
+    return Difference(
+        changes=changes,
+        same=len(before.keys() & after.keys()) - moved,
+        partial=bool(new.get("partial")),
+    )
 
-    Errors: ``ReportError`` where they cannot be compared: another profile or number of
-    examples, or an old report of an interrupted run.
+
+def check_alike(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Raise ``ReportError`` where ``old`` is no report to compare a run like ``new`` with.
+
+    It is of another profile or number of examples, or of an interrupted run.
     """
     for name in ("profile", "max_examples"):
         if old.get(name) != new.get(name):
@@ -98,14 +107,6 @@ def compare(
             )
     if old.get("partial"):
         raise ReportError("Cannot compare with a report of an interrupted run: make a whole one")
-    before, after = _clauses(old, clauses), _clauses(new, clauses)
-    changes = tuple(_changes(before, after))
-    moved = sum(change.kind not in ("vanished", "new") for change in changes)
-    return Difference(
-        changes=changes,
-        same=len(before.keys() & after.keys()) - moved,
-        partial=bool(new.get("partial")),
-    )
 
 
 def _clauses(

@@ -12,6 +12,7 @@ import difflib
 import fnmatch
 import re
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,11 +76,26 @@ def load_known(path: Path) -> list[Divergence]:
     entries = data.get("divergence", [])
     if not isinstance(entries, list):
         raise KnownError(f"{path} has a [divergence] table, but entries are [[divergence]]")
+    if others := [each for each in entries if not isinstance(each, dict)]:
+        told = f"{path} has the divergence {others[0]!r}"
+        raise KnownError(f"{told}, but entries are [[divergence]] tables")
     lines = heading_lines(text)
     places = [f"{path}:{line}" for line in lines]
     if len(lines) != len(entries):  # written in another way, as inline tables
         places = [str(path)] * len(entries)
-    return [_divergence(path, n, entry, places[n]) for n, entry in enumerate(entries)]
+    found = [_divergence(path, n, entry, places[n]) for n, entry in enumerate(entries)]
+    check_ids(found)
+    return found
+
+
+def check_ids(entries: Iterable[Divergence]) -> None:
+    """Raise ``KnownError`` where two entries that are read together share an id."""
+    places: dict[str, str] = {}
+    for each in entries:
+        if each.id in places:
+            told = f"{each.place} has the id {each.id!r}, which {places[each.id]} has already"
+            raise KnownError(f"{told}: use another")
+        places[each.id] = each.place
 
 
 def heading_lines(text: str) -> list[int]:
@@ -96,6 +112,7 @@ def _divergence(path: Path, number: int, entry: dict[str, Any], place: str) -> D
     try:
         witnesses = tuple(_witness(path, where, name) for name in _listed(entry["witness"]))
         for witness in witnesses:
+            _check_kind(entry["clause"], witness)
             check_region(when, witness)
     except (CaseError, ValueError) as error:
         raise KnownError(f"{where}: {error}") from error
@@ -146,6 +163,11 @@ def _witness(path: Path, where: str, name: Any) -> Case | SharedCase:
     if not isinstance(name, str):
         raise KnownError(f"{where}: witness is {name!r}, but should be a string, or a list of them")
     return load_case(path.parent / name)[0]
+
+
+def _check_kind(clause: str, witness: Case | SharedCase) -> None:
+    if isinstance(witness, SharedCase) != (CLAUSES[clause].method == "shared_experts"):
+        raise ValueError(f"{clause} is not about the kind of case in its witness")
 
 
 def _listed(value: Any) -> list[Any]:

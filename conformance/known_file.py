@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,27 +25,38 @@ def add_entry(path: Path, entry: dict[str, Any], witness: Case | SharedCase) -> 
     """Append an entry and write its witness beside the file; return it as read again.
 
     Errors: ``KnownError`` for an id that is no slug or is taken, and for whatever
-    ``load_known`` finds wrong; the file is then as it was.
+    ``load_known`` finds wrong; whatever goes wrong, the file is then as it was.
     """
-    before = path.read_text() if path.exists() else ""
-    known = load_known(path) if before else []
+    known = load_known(path) if path.exists() else []
     _check_id(path, entry["id"], known)
     case_file = path.parent / f"{entry['id']}.json"
     if case_file.exists():
         raise KnownError(
             f"Cannot write the witness {case_file}: it is there already; use another id"
         )
-    save_case(witness, case_file, clause=entry["clause"])
-    text = _entry_text({**entry, "witness": case_file.name})
-    path.write_text(f"{before.rstrip()}\n\n{text}" if before.strip() else text)
-    try:
+    before = path.read_bytes() if path.exists() else None
+    with ExitStack() as undo:
+        undo.callback(_put_back, path, before)
+        undo.callback(case_file.unlink, missing_ok=True)
+        save_case(witness, case_file, clause=entry["clause"])
+        _append(path, _entry_text({**entry, "witness": case_file.name}))
         added = load_known(path)[-1]
         _check_witness(added)
-    except KnownError:
-        case_file.unlink()
-        path.write_text(before) if before else path.unlink()
-        raise
+        undo.pop_all()
     return added
+
+
+def _put_back(path: Path, before: bytes | None) -> None:
+    """Give a file the bytes that it had, or, had there been none, take it away."""
+    if before is None:
+        path.unlink(missing_ok=True)
+    else:
+        path.write_bytes(before)
+
+
+def _append(path: Path, text: str) -> None:
+    before = path.read_text().rstrip() if path.exists() else ""
+    path.write_text(f"{before}\n\n{text}" if before else text)
 
 
 def _check_id(path: Path, id_: str, known: Sequence[Divergence]) -> None:

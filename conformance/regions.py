@@ -54,7 +54,7 @@ def check_region(region: Region, witness: Case | SharedCase) -> None:
     for name, values in region.items():
         for value in values:
             if name == "events":
-                if value not in EVENTS:
+                if not isinstance(value, str) or value not in EVENTS:
                     raise ValueError(f"unknown event {value!r}; `moe-routing clauses` lists them")
                 continue
             try:

@@ -227,6 +227,10 @@ BROKEN: list[Any] = [
     ({**GOOD, "kind": "roting"}, "kind"),
     (with_part("config", groups={"count": 2, "kpt": 1}), "kpt"),
     (with_part("inputs", hidden={"shape": [2, 4], "values": [None] * 8}), "hidden"),
+    *(({**GOOD, "clause": x}, f"its clause is {x!r}, but should be") for x in (1, True, ["a"])),
+    *(({**GOOD, "recipe": x}, f"its recipe is {x!r}, but should be") for x in (1, None, {})),
+    (with_part("config", num_experts="x"), "its num_experts is 'x', but should be an integer"),
+    (with_part("config", top_k=None), "its top_k is None, but should be an integer"),
 ]
 
 

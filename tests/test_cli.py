@@ -94,6 +94,11 @@ def test_a_check_exits_0_where_all_passes_and_1_where_any_fails(
     assert run("check", *adapters, *QUICK) == code
 
 
+@pytest.mark.parametrize(("gib", "code"), [("1e300", 0), ("1e-300", 2)])
+def test_any_memory_above_0_is_a_limit(gib: str, code: int) -> None:
+    assert run("check", "reference", *QUICK, f"--memory={gib}") == code
+
+
 FILES = {
     "syntax.py": "class (",
     "raises.py": "raise RuntimeError('at\\nimport')",

@@ -89,6 +89,8 @@ class TestFile:
             ({"clause": "weights.mach"}, "unknown clause 'weights.mach'"),
             ({"clause": "weights.*"}, "unknown clause 'weights.*'"),
             ({"when": {"events": ["tie"]}}, "unknown event 'tie'"),
+            ({"when": {"events": [["tie"]]}}, "unknown event ['tie']"),
+            ({"when": {"events": {"tie": 1}}}, "unknown event {'tie': 1}"),
             ({"when": {"scores": "sigmoid"}}, "when.scores names nothing"),
             ({"witness": "absent.json"}, "Cannot read the case file "),
             ({"witness": "known.toml"}, "Cannot read the case file "),
@@ -112,6 +114,11 @@ class TestFile:
             (b"[[divergence]", "Cannot read "),
             (b"[[divergences]]\nid = 1", "has ['divergences'], but only [[divergence]] tables"),
             (b"[divergence]\nid = 'a'", "[[divergence]]"),
+            (b"divergence = [1, 2]", "has the divergence 1, but entries are [[divergence]] tables"),
+            (
+                b"divergence = [[1]]",
+                "has the divergence [1], but entries are [[divergence]] tables",
+            ),
             (b"\xff\xfe", "Cannot read "),
         ],
     )
@@ -185,7 +192,8 @@ def test_a_region_of_routing_calls_covers_no_shared_expert_call(tmp_path: Path) 
     sizes = {"tokens": 2, "hidden": 4, "width": 2, "seed": 0}
     shared = make_shared_case(kind="plural", gated=False, dtype="float32", **sizes)
     assert not divergence(tmp_path).covers(None, shared)
-    known = divergence(tmp_path, witness=shared, when={"kind": "plural"})
+    about = {"clause": "shared-experts.plural", "when": {"kind": "plural"}}
+    known = divergence(tmp_path, witness=shared, **about)
     assert known.covers(None, shared)
     assert not known.covers(None, case())
 

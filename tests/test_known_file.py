@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from moe_routing.conformance import Case, Divergence, Plan, load_known, save_case
+from moe_routing.conformance import Case, Divergence, Plan, known_file, load_known, save_case
 from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.cli import main
 from moe_routing.conformance.engine import check_clause
@@ -73,6 +73,7 @@ class TestAddEntry:
             ({"when": {"score": "sigmoyd"}}, "when.score is 'sigmoyd', but should be 'softmax'"),
             ({"when": {"score": "sigmoid"}}, "leaves out the case itself"),
             ({"reason": ""}, "reason is missing or empty"),
+            ({"when": {"events": [["x"]]}}, "unknown event ['x']"),
         ],
     )
     def test_a_mistake_leaves_nothing_behind(self, parts: dict[str, Any], words: str) -> None:
@@ -80,6 +81,25 @@ class TestAddEntry:
             add_entry(FILE, entry(**parts), biased())
         assert words in str(error.value)
         assert not list(Path().iterdir()), "neither the file nor the witness"
+
+    @pytest.mark.parametrize("before", [b"", b"# ours\r\n"])
+    def test_whatever_goes_wrong_the_file_is_as_it_was(
+        self, before: bytes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def interrupted(added: Divergence) -> None:
+            raise KeyboardInterrupt
+
+        FILE.write_bytes(before)
+        monkeypatch.setattr(known_file, "_check_witness", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            add_entry(FILE, entry(), biased())
+        assert FILE.read_bytes() == before
+        assert [path.name for path in Path().iterdir()] == ["known.toml"]
+
+    def test_a_file_that_is_no_text_is_told(self) -> None:
+        FILE.write_bytes(b"\xff\xfe")
+        with pytest.raises(KnownError, match=r"^Cannot read known.toml: "):
+            add_entry(FILE, entry(), biased())
 
     def test_an_id_is_taken_once(self) -> None:
         add_entry(FILE, entry(), biased())

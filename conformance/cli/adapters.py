@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from moe_routing.conformance.cli.options import Commands, UsageError
+from moe_routing.conformance.cli.outputs import make_room
 
 
 def add(commands: Commands) -> None:
@@ -43,6 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.markdown is None:
         _print(names, unserved)
     else:
+        make_room("--markdown", arguments.markdown)
         reports = [load_report(path) for path in arguments.report]
         _write(arguments.markdown, names, reports, unserved)
     return 0
@@ -94,5 +96,4 @@ def _write(
         package, version = wrapped(adapter)
         wraps = " ".join(filter(None, (package, version)))
         backends.append(Backend(name=name, wraps=wraps, capabilities=adapter.capabilities()))
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(backends_table(backends, reports, unserved), encoding="utf-8")

@@ -63,11 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.no_isolate and arguments.jobs > 1:
         raise UsageError("--jobs runs clauses in processes of their own: leave out --no-isolate")
-    plan, files, before = (
-        gating.plan(arguments),
-        outputs.paths(arguments),
-        gating.baseline(arguments),
-    )
+    plan = gating.plan(arguments)
+    files, before = _files(arguments), gating.baseline(arguments, plan)
     opened = seats(arguments.adapter, plan, arguments, jobs=arguments.jobs)
     terminal = Terminal(several=len(opened) > 1)
     with stopped_like_interrupted():
@@ -89,6 +86,14 @@ def run(arguments: argparse.Namespace) -> int:
     code = gating.exit_code(result, before, clauses)
     outputs.tell_github(result, arguments.github, red=code != 0)
     return code
+
+
+def _files(arguments: argparse.Namespace) -> dict[str, Path]:
+    """Return the files to write, where they and all the cases can be. Errors: ``OSError``."""
+    outputs.check_folder("--cases", arguments.cases)
+    if (kept := gating.examples(arguments)) is not None:
+        outputs.check_folder("--examples", kept)
+    return outputs.paths(arguments)
 
 
 @contextmanager

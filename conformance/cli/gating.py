@@ -65,16 +65,19 @@ def plan(arguments: argparse.Namespace) -> Plan:
     """Return what the options ask to run. Errors: ``UsageError`` and those of what is read."""
     from moe_routing.conformance.clauses import select_clauses
     from moe_routing.conformance.examples import load_examples
+    from moe_routing.conformance.known import check_ids
     from moe_routing.conformance.plan import PROFILES, Plan
     from moe_routing.conformance.runs import known_divergences
 
     clauses = select_clauses(arguments.clause)
     folder = examples(arguments)
+    known = known_divergences(arguments.known)
+    check_ids(known)  # over all the files
     return Plan(
         clauses=clauses,
         max_examples=arguments.max_examples or PROFILES[arguments.profile],
         seed=_seed(arguments),
-        known=known_divergences(arguments.known),
+        known=known,
         kept=load_examples(folder) if folder else {},
         seconds=_seconds(arguments, len(clauses)),
         bulk=arguments.device != "cpu" or arguments.profile == "nightly",
@@ -123,18 +126,22 @@ def _seconds(arguments: argparse.Namespace, clauses: int) -> float | None:
     return arguments.budget * arguments.jobs / (clauses * adapters)
 
 
-def baseline(arguments: argparse.Namespace) -> dict[str, Any] | None:
-    """Read the baseline, if there is one. Errors: ``ReportError``."""
-    from moe_routing.conformance.diff import load_report
+def baseline(arguments: argparse.Namespace, asked: Plan) -> dict[str, Any] | None:
+    """Read the baseline, if there is one.
 
-    return None if arguments.baseline is None else load_report(arguments.baseline)
+    Errors: ``ReportError``, also where what is asked cannot be compared with it.
+    """
+    from moe_routing.conformance.diff import check_alike, load_report
+
+    if arguments.baseline is None:
+        return None
+    before = load_report(arguments.baseline)
+    check_alike(before, {"profile": arguments.profile, "max_examples": asked.max_examples})
+    return before
 
 
 def exit_code(result: RunResult, before: dict[str, Any] | None, clauses: set[str] | None) -> int:
-    """Return the run's exit code; with a baseline, say and count only what is worse.
-
-    Errors: ``ReportError`` where the two cannot be compared.
-    """
+    """Return the run's exit code; with a baseline, say and count only what is worse."""
     from moe_routing.conformance.diff import compare
     from moe_routing.conformance.report import report
 

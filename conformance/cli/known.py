@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moe_routing.conformance.cli.options import Commands, UsageError
+from moe_routing.conformance.cli.replay import check_kind
 from moe_routing.conformance.cli.seats import add_options, seats
 
 if TYPE_CHECKING:
+    from moe_routing.conformance.clauses import Clause
     from moe_routing.conformance.known import Divergence
     from moe_routing.conformance.seat import Seat
 
@@ -46,15 +49,14 @@ def _add_parser(parser: argparse.ArgumentParser) -> None:
 def run_add(arguments: argparse.Namespace) -> int:
     """Add an entry for a case that fails. Errors: ``UsageError`` where it does not."""
     from moe_routing.conformance.case import load_case
-    from moe_routing.conformance.clauses import select_clauses
     from moe_routing.conformance.known_file import add_entry
-    from moe_routing.conformance.plan import Plan
 
     case, named = load_case(arguments.case)
     if not (arguments.clause or named):
         raise UsageError(f"{arguments.case} names no clause: say which it breaks with --clause")
-    (clause,) = select_clauses([arguments.clause or named])
-    (open_seat,) = seats(arguments.adapter, Plan(clauses=[clause]), arguments).values()
+    clause = _clause(arguments.clause or named)
+    check_kind(arguments.case, case, [clause])
+    open_seat = _seat(arguments, clause)
     with ExitStack() as stack:
         seat = open_seat()
         stack.callback(seat.close)
@@ -65,6 +67,28 @@ def run_add(arguments: argparse.Namespace) -> int:
     added = add_entry(arguments.known, _entry(arguments, clause.id, name), case)
     print(f"added {added.id} at {added.place}: {name} {clause.id}: {replayed.message}")
     return 0
+
+
+def _clause(asked: str) -> Clause:
+    from moe_routing.conformance.clauses import select_clauses
+
+    found = select_clauses([asked])
+    _check_one("clause", [asked], [each.id for each in found])
+    return found[0]
+
+
+def _seat(arguments: argparse.Namespace, clause: Clause) -> Callable[[], Seat]:
+    from moe_routing.conformance.plan import Plan
+
+    found = seats(arguments.adapter, Plan(clauses=[clause]), arguments)
+    _check_one("adapter", arguments.adapter, list(found))
+    return next(iter(found.values()))
+
+
+def _check_one(kind: str, asked: Sequence[str], found: Sequence[str]) -> None:
+    if len(found) != 1:
+        named = f"{' '.join(asked)} names {len(found)}: {', '.join(found)}"
+        raise UsageError(f"known add takes one {kind}, but {named}; name one")
 
 
 def _entry(arguments: argparse.Namespace, clause: str, adapter: str) -> dict[str, Any]:

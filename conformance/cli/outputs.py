@@ -33,10 +33,28 @@ def paths(arguments: argparse.Namespace) -> dict[str, Path]:
     """Return the files asked for, by kind, their folders made. Errors: ``OSError``."""
     asked = {kind: getattr(arguments, kind) for kind in FILES if getattr(arguments, kind)}
     for kind, path in asked.items():
-        if path.is_dir():
-            raise IsADirectoryError(f"Cannot write --{kind} {path}: it is a folder")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_room(f"--{kind}", path)
     return asked
+
+
+def make_room(option: str, path: Path) -> None:
+    """Make the folder of the file that ``option`` names. Errors: ``OSError``, in one line."""
+    if path.is_dir():
+        raise IsADirectoryError(f"Cannot write {option} {path}: it is a folder; name a file")
+    _check_above(option, path, path.parent)
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def check_folder(option: str, path: Path) -> None:
+    """Raise ``OSError`` where ``path`` is no folder and cannot be made one; make none yet."""
+    _check_above(option, path, path)
+
+
+def _check_above(option: str, path: Path, folder: Path) -> None:
+    there = next(each for each in (folder, *folder.parents) if each.exists())
+    if not there.is_dir():
+        words = f"{there} is a file, where a folder is needed"
+        raise NotADirectoryError(f"Cannot write {option} {path}: {words}")
 
 
 def write(run: RunResult, files: dict[str, Path]) -> None:

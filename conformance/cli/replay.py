@@ -35,18 +35,25 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Put the case to every adapter; 1 where any of them is wrong. Errors: ``CaseError``."""
-    from moe_routing.conformance.case import CaseError, SharedCase, load_case
+    from moe_routing.conformance.case import load_case
     from moe_routing.conformance.clauses import select_clauses
     from moe_routing.conformance.plan import Plan
 
     case, named = load_case(arguments.case)
     clauses = select_clauses([arguments.clause or named or "selection.valid-top-k"])
-    for clause in clauses:
-        if isinstance(case, SharedCase) != (clause.method == "shared_experts"):
-            raise CaseError(f"{clause.id} is not about the kind of case in {arguments.case}")
+    check_kind(arguments.case, case, clauses)
     opened = seats(arguments.adapter or ["reference"], Plan(clauses=clauses), arguments)
     broken = [_replay(open_seat(), clauses, case) for open_seat in opened.values()]
     return 1 if any(broken) else 0
+
+
+def check_kind(path: Path, case: Case | SharedCase, clauses: Sequence[Clause]) -> None:
+    """Raise ``CaseError`` for a clause on routing with a case of shared experts, or vice versa."""
+    from moe_routing.conformance.case import CaseError, SharedCase
+
+    for clause in clauses:
+        if isinstance(case, SharedCase) != (clause.method == "shared_experts"):
+            raise CaseError(f"{clause.id} is not about the kind of case in {path}")
 
 
 def _replay(seat: Seat, clauses: Sequence[Clause], case: Case | SharedCase) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -55,7 +56,7 @@ def seats(
     ``AdapterError`` for unknown ones.
     """
     from moe_routing.conformance.isolation import Isolated, Watch
-    from moe_routing.conformance.isolation.watch import available_memory, fair_threads
+    from moe_routing.conformance.isolation.watch import fair_threads
     from moe_routing.conformance.seat import InProcess
     from moe_routing.implementations import expand, is_shipped, load_adapter
 
@@ -67,10 +68,18 @@ def seats(
             each: partial(InProcess, partial(load_adapter, each, device=device), plans[each])
             for each in named
         }
-    free = available_memory()
-    given = None if arguments.memory is None else int(arguments.memory * 2**30)
-    memory = given or (None if free is None else free // jobs)
+    memory = _memory(arguments.memory, jobs)
     watch = Watch(call_seconds=arguments.timeout, memory=memory, threads=fair_threads(jobs))
     return {
         each: partial(Isolated, each, plans[each], device=device, watch=watch) for each in named
     }
+
+
+def _memory(given: float | None, jobs: int) -> int | None:
+    """Return what each of several workers may take, in bytes; None where nothing is known."""
+    from moe_routing.conformance.isolation.watch import available_memory
+
+    if given is not None:
+        return int(min(given * 2**30, sys.maxsize))  # no machine has as much
+    free = available_memory()
+    return None if free is None else free // jobs

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from moe_routing.conformance.cli.exit_codes import epilog
 from moe_routing.conformance.cli.options import Commands, positive
+from moe_routing.conformance.cli.outputs import make_room
 
 if TYPE_CHECKING:
     from moe_routing.conformance.zoo.census import Plan
@@ -41,20 +42,21 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Take the census and show it. Errors: ``NoSuchClause``, ``NoSuchResident``."""
+    """Take the census and show it. Errors: ``NoSuchClause``, ``NoSuchResident``, ``OSError``."""
     from moe_routing.conformance.zoo.census import take
     from moe_routing.conformance.zoo.report import as_json, as_markdown
     from moe_routing.conformance.zoo.terminal import Watcher
 
     plan = _plan(arguments)
+    for option, path in (("--json", arguments.json), ("--markdown", arguments.markdown)):
+        if path is not None:
+            make_room(option, path)
     watcher = Watcher(plan)
     census = take(plan, jobs=arguments.jobs, told=watcher.told)
     watcher.close(census)
     if arguments.json is not None:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(as_json(census), indent=1) + "\n")
     if arguments.markdown is not None:
-        arguments.markdown.parent.mkdir(parents=True, exist_ok=True)
         arguments.markdown.write_text(as_markdown(census, _command()))
     return 0 if census.ok else 1
 
