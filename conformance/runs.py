@@ -20,7 +20,7 @@ from moe_routing.conformance.engine import (
     run,
 )
 from moe_routing.conformance.examples import keep_example
-from moe_routing.conformance.known import Divergence, load_known
+from moe_routing.conformance.known import Divergence, check_ids, load_known
 from moe_routing.conformance.report import environment
 from moe_routing.conformance.results import AdapterResult, ClauseResult, RunResult
 from moe_routing.conformance.seat import InProcess, Seat
@@ -97,10 +97,9 @@ def known_divergences(files: Sequence[Path]) -> list[Divergence]:
 
     Those are marked ``shipped``. Errors: ``KnownError``.
     """
-    if files:
-        return [entry for file in files for entry in load_known(file)]
-    shipped = [entry for file in shipped_known() for entry in load_known(file)]
-    return [replace(entry, shipped=True) for entry in shipped]
+    known = [entry for file in files or shipped_known() for entry in load_known(file)]
+    check_ids(known)  # over all the files
+    return known if files else [replace(entry, shipped=True) for entry in known]
 
 
 @dataclass

@@ -65,19 +65,16 @@ def plan(arguments: argparse.Namespace) -> Plan:
     """Return what the options ask to run. Errors: ``UsageError`` and those of what is read."""
     from moe_routing.conformance.clauses import select_clauses
     from moe_routing.conformance.examples import load_examples
-    from moe_routing.conformance.known import check_ids
     from moe_routing.conformance.plan import PROFILES, Plan
     from moe_routing.conformance.runs import known_divergences
 
     clauses = select_clauses(arguments.clause)
     folder = examples(arguments)
-    known = known_divergences(arguments.known)
-    check_ids(known)  # over all the files
     return Plan(
         clauses=clauses,
         max_examples=arguments.max_examples or PROFILES[arguments.profile],
         seed=_seed(arguments),
-        known=known,
+        known=known_divergences(arguments.known),
         kept=load_examples(folder) if folder else {},
         seconds=_seconds(arguments, len(clauses)),
         bulk=arguments.device != "cpu" or arguments.profile == "nightly",
