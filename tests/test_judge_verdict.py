@@ -158,3 +158,12 @@ def test_a_table_holds_for_tokens_that_have_no_scores() -> None:
     for ids, right in (([[3, 1], [0, 0]], [True, True]), ([[3, 2], [0, 1]], [False, False])):
         verdict = verdict_on(config, inputs, ids, nothing[:, :2])
         assert verdict.selection.tolist() == right, f"ids {ids} for the rows {table.tolist()}"
+
+
+@pytest.mark.parametrize("field", ["scale", "logit_multiplier"])
+def test_a_factor_may_be_an_integer_of_any_size(field: str) -> None:
+    config = RouterConfig(num_experts=3, top_k=2, **{field: 10**30})
+    inputs = RouterInputs(
+        hidden=np.float32([[0.5], [0.0]]), gate_weight=np.float32([[1.0], [0.0], [-1.0]])
+    )
+    check_reference(Case(config=config, inputs=inputs))

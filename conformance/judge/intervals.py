@@ -137,7 +137,7 @@ class Interval:
     def times(self, factor: npt.ArrayLike) -> Interval:
         """Multiply by ``factor``; a negative one swaps the endpoints, 0 gives 0."""
         with np.errstate(invalid="ignore"):
-            a, b = self.lo * np.asarray(factor), self.hi * np.asarray(factor)
+            a, b = (end * np.asarray(factor, dtype=np.float64) for end in (self.lo, self.hi))
         a, b = np.where(np.isnan(a), 0.0, a), np.where(np.isnan(b), 0.0, b)
         return Interval(np.minimum(a, b), np.maximum(a, b))
 
