@@ -92,7 +92,7 @@ def load_case(path: Path) -> tuple[Case | SharedCase, str | None]:
     """Read a case file and the clause it names. Errors: ``CaseError``, in one line."""
     try:
         return case_from_json(json.loads(path.read_text()))
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         message = (
             f"missing {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         )

@@ -74,7 +74,7 @@ def load_report(path: Path) -> dict[str, Any]:
     try:
         report: dict[str, Any] = json.loads(path.read_text())
         check_report(report)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ReportError(f"Cannot read the report {path}: {error}") from error
     return report
 

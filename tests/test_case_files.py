@@ -250,7 +250,7 @@ def test_a_file_with_an_error_is_told_in_one_line(data: Any, words: str, tmp_pat
     assert words in told(path)
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe\x00", b"adapter = 1"])
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe\x00", b"adapter = 1", b"[" * 100_000])
 def test_a_file_that_is_no_json_is_told_in_one_line(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "case.json"
     path.write_bytes(data)

@@ -132,3 +132,10 @@ def test_a_long_value_is_shown_in_part(good: dict[str, Any]) -> None:
     with pytest.raises(ReportError) as error:
         load_report(FILE)
     assert len(str(error.value)) < 200
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000])
+def test_what_is_no_json_is_told_in_one_line(text: str) -> None:
+    FILE.write_text(text)
+    with pytest.raises(ReportError, match=f"Cannot read the report {FILE}: [^\n]+$"):
+        load_report(FILE)
