@@ -166,7 +166,7 @@ def _witness(path: Path, where: str, name: Any) -> Case | SharedCase:
 
 
 def _check_kind(clause: str, witness: Case | SharedCase) -> None:
-    if isinstance(witness, SharedCase) != (CLAUSES[clause].method == "shared_experts"):
+    if not CLAUSES[clause].asks(witness):
         raise ValueError(f"{clause} is not about the kind of case in its witness")
 
 

@@ -17,11 +17,15 @@ from moe_routing.implementations import Adapter, BackendMissing
 
 @dataclass(frozen=True, kw_only=True)
 class Replayed:
-    """What came of one case: a status, one line, and the story of a failure."""
+    """What came of one case: a status, one line, and the story of a failure.
+
+    It is ``ours`` where the suite itself went wrong.
+    """
 
     status: Status
     message: str = ""
     details: tuple[str, ...] = ()
+    ours: bool = False
 
     @property
     def broken(self) -> bool:
@@ -51,7 +55,7 @@ def replay_case(adapter: Adapter, clause: Clause, case: Case | SharedCase) -> Re
     except BackendMissing:
         raise
     except Exception as error:  # calls are made in `evaluate`: the rest is the suite's
-        return Replayed(status="error", message=own_fault(error))
+        return Replayed(status="error", message=own_fault(error), ours=True)
 
 
 def _replayed(adapter: Adapter, clause: Clause, case: Case | SharedCase) -> Replayed:
@@ -62,7 +66,9 @@ def _replayed(adapter: Adapter, clause: Clause, case: Case | SharedCase) -> Repl
         return Replayed(status="unsupported", message=f"answers are not in {clause.layout}")
     outcome = evaluate(clause, trial)
     details = told(outcome.failure, case) if outcome.broken else ()
-    return Replayed(status=outcome.status, message=outcome.words, details=details)
+    return Replayed(
+        status=outcome.status, message=outcome.words, details=details, ours=outcome.ours
+    )
 
 
 def _unsupported(adapter: Adapter, clause: Clause, case: Case | SharedCase) -> str | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from moe_routing.conformance import Case, load_known, save_case
+from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.cli import main
 from moe_routing.conformance.known import KnownError
 from moe_routing.reference import RouterConfig, RouterInputs
@@ -104,4 +106,15 @@ class TestAdd:
         case = f"{DATA}/cases/shared-gated.json"
         assert main(["known", "add", case, "reference", *MORE, "--clause=weights.match"]) == 2
         assert "weights.match is not about the kind of case in" in capsys.readouterr().err
+        assert not FILE.exists()
+
+    def test_what_went_wrong_in_the_suite_is_not_listed(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        clause = CLAUSES["weights.unbiased"]
+        monkeypatch.setitem(CLAUSES, clause.id, replace(clause, check=lambda trial: 1 // 0))
+        assert main(["known", "add", "case.json", WRONG, *MORE, "--no-isolate"]) == 2
+        said = capsys.readouterr().err
+        words = "moe-routing: case.json cannot be listed: the suite itself went wrong: ZeroDivision"
+        assert said.startswith(words)
         assert not FILE.exists()

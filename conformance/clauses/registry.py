@@ -70,6 +70,10 @@ class Clause:
         """The chapter of the spec that the clause belongs to."""
         return self.id.partition(".")[0]
 
+    def asks(self, case: Case | SharedCase) -> bool:
+        """Tell whether ``case`` is of its kind: of routing, or of shared experts."""
+        return isinstance(case, SharedCase) == (self.method == "shared_experts")
+
     def narrowed(self, capabilities: Capabilities) -> Capabilities:
         """Return the part of ``capabilities`` that the clause is about; may claim nothing."""
         return capabilities.narrowed(**self.narrow) if self.narrow else capabilities

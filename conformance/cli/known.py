@@ -61,6 +61,8 @@ def run_add(arguments: argparse.Namespace) -> int:
         seat = open_seat()
         stack.callback(seat.close)
         replayed, name = seat.replay(clause, case), seat.about().name
+    if replayed.ours:
+        raise UsageError(f"{arguments.case} cannot be listed: {replayed.message}")
     if not replayed.broken:
         words = f"{arguments.case} is {replayed.status} on {name}"
         raise UsageError(f"{words}: there is nothing to list")

@@ -49,10 +49,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 def check_kind(path: Path, case: Case | SharedCase, clauses: Sequence[Clause]) -> None:
     """Raise ``CaseError`` for a clause on routing with a case of shared experts, or vice versa."""
-    from moe_routing.conformance.case import CaseError, SharedCase
+    from moe_routing.conformance.case import CaseError
 
     for clause in clauses:
-        if isinstance(case, SharedCase) != (clause.method == "shared_experts"):
+        if not clause.asks(case):
             raise CaseError(f"{clause.id} is not about the kind of case in {path}")
 
 
