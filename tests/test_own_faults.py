@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import count
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import strategies as st
@@ -119,3 +120,34 @@ def test_the_zoo_goes_on_and_tells_of_every_variant(monkeypatch: pytest.MonkeyPa
     alarms = {each.variant: each.message for each in found if isinstance(each, Alarm)}
     assert set(alarms) == set(variants)
     assert all("the suite itself went wrong: ZeroDivision" in words for words in alarms.values())
+
+
+SPOILT = ("weights", "logits")
+NONSENSE = {
+    "ids above E": lambda ids, experts: np.where(ids == ids.max(initial=0), experts, ids),
+    "ids below 0": lambda ids, experts: np.where(ids == 0, -1, ids),
+    "ids far off": lambda ids, experts: np.full_like(ids, -(2**62)),
+    "one expert": lambda ids, experts: np.zeros_like(ids),
+}
+
+
+@pytest.mark.parametrize("ids", NONSENSE)
+@pytest.mark.parametrize("weight", [None, np.nan, -np.inf])
+def test_no_answer_however_wrong_is_a_fault_of_ours(ids: str, weight: float | None) -> None:
+    class Wrong:
+        name = "wrong"
+        capabilities = REFERENCE.capabilities
+
+        def route(self, config: RouterConfig, inputs: RouterInputs) -> Routing:
+            right = route(config, inputs)
+            wrong = NONSENSE[ids](np.asarray(right.expert_ids), config.num_experts)
+            changed = replace(right, expert_ids=wrong)
+            if weight is None:
+                return changed
+            spoilt = {name: np.full_like(getattr(right, name), weight) for name in SPOILT}
+            return replace(changed, **spoilt)
+
+    for clause in CLAUSES.values():
+        if clause.method == "route":
+            result = check_clause(Wrong(), clause, Plan(clauses=(clause,), max_examples=3))
+            assert "the suite itself" not in result.message, f"{clause.id}: {result.message}"
