@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from bench_clocks import clock_of
 
-from moe_routing.conformance.isolation.heap import keep_freed_memory
-from moe_routing.conformance.report import environment, suite_version
+from moe_routing.conformance.report.report import environment, suite_version
+from moe_routing.conformance.run.isolation.heap import keep_freed_memory
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

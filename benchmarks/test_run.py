@@ -7,8 +7,8 @@ from bench_clocks import Benchmark, place
 from bench_sampler import sampled
 
 from moe_routing.conformance.clauses import CLAUSES
-from moe_routing.conformance.engine import Plan, check_clause
-from moe_routing.conformance.runs import known_divergences
+from moe_routing.conformance.run.engine import Plan, check_clause
+from moe_routing.conformance.run.session import known_divergences
 from moe_routing.implementations import AdapterError, BackendMissing, load_adapter, registered
 
 BACKENDS = [name for name in registered() if ":" not in name]  # families would take minutes

@@ -12,7 +12,7 @@ from moe_routing.conformance import Case, routing_cases
 from moe_routing.conformance.generators.axes import Parts
 from moe_routing.conformance.generators.inputs import Draft, make_inputs
 from moe_routing.conformance.judge import Answer, Bounds, judge
-from moe_routing.conformance.trial import Trial
+from moe_routing.conformance.trial.trial import Trial
 from moe_routing.implementations import Numerics, load_adapter
 from moe_routing.reference import Groups, Renormalize, RouterConfig, route
 

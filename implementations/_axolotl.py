@@ -12,9 +12,9 @@ from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from moe_routing.implementations.claims import ANY, Claim, GroupRule
-from moe_routing.implementations.eager import swiglu
 from moe_routing.implementations.protocol import BackendMissing
 from moe_routing.implementations.tensors import TorchInputs, torch_shared_inputs
+from moe_routing.implementations.torch_eager import swiglu
 from moe_routing.reference import (
     Renormalize,
     RouterConfig,

@@ -30,7 +30,7 @@ PROCESS = "process"
 
 SHIPPED = {
     "reference": "moe_routing.implementations.reference:ReferenceAdapter",
-    "torch": "moe_routing.implementations.eager:TorchAdapter",
+    "torch": "moe_routing.implementations.torch_eager:TorchAdapter",
     "scattermoe": "moe_routing.implementations.scattermoe:ScatterMoeAdapter",
     "sonicmoe": "moe_routing.implementations.sonicmoe:SonicMoeAdapter",
     "torchtitan": "moe_routing.implementations.torchtitan:TorchtitanAdapter",

@@ -7,11 +7,11 @@ from typing import get_args
 
 import pytest
 
+from moe_routing.conformance.checking.results import AdapterResult, ClauseResult, RunResult, Status
 from moe_routing.conformance.clauses import CLAUSES, select_clauses
-from moe_routing.conformance.engine import Plan
-from moe_routing.conformance.failure import Failure
-from moe_routing.conformance.results import AdapterResult, ClauseResult, RunResult, Status
-from moe_routing.conformance.runs import check, in_process
+from moe_routing.conformance.explain.failure import Failure
+from moe_routing.conformance.run.engine import Plan
+from moe_routing.conformance.run.session import check, in_process
 from moe_routing.implementations import load_adapter
 
 WRONG = Path(__file__).parent / "data" / "wrong_adapters.py"

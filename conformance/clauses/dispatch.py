@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from moe_routing.conformance.case import Case
+from moe_routing.conformance.cases.case import Case
 from moe_routing.conformance.clauses.registry import clause
-from moe_routing.conformance.failure import Failure, first_failure
+from moe_routing.conformance.explain.failure import Failure, first_failure
 from moe_routing.conformance.generators.choices import Focus
 from moe_routing.conformance.generators.construct import with_config
-from moe_routing.conformance.trial import Trial
+from moe_routing.conformance.trial.trial import Trial
 
 _PLAIN = {"weights_from": ("scores", "masked_scores"), "expert_table": (False,)}
 _FOCUS = Focus(recipes=("table", "lattice", "normal", "near-ties"))

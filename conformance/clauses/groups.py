@@ -8,16 +8,16 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from moe_routing.conformance.case import Case
+from moe_routing.conformance.cases.case import Case
 from moe_routing.conformance.clauses.registry import clause
 from moe_routing.conformance.clauses.relations import raised
-from moe_routing.conformance.failure import Failure, first_failure, token_failure
+from moe_routing.conformance.explain.failure import Failure, first_failure, token_failure
 from moe_routing.conformance.generators.choices import Focus
 from moe_routing.conformance.generators.construct import take_tokens, with_config
 from moe_routing.conformance.generators.nonsense import ragged_counts
 from moe_routing.conformance.judge import Verdict
 from moe_routing.conformance.judge.selection import Bools, certain_groups, possible_groups
-from moe_routing.conformance.trial import Raised, Trial
+from moe_routing.conformance.trial.trial import Raised, Trial
 from moe_routing.reference import Groups
 
 _GROUPED = {"groups": (True,), "expert_table": (False,)}

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from moe_routing.conformance.boundary import receive
-from moe_routing.conformance.case import Case
+from moe_routing.conformance.cases.case import Case
 from moe_routing.conformance.clauses.registry import clause
 from moe_routing.conformance.clauses.relations import (
     related,
@@ -14,11 +13,12 @@ from moe_routing.conformance.clauses.relations import (
     wrote_to_inputs,
 )
 from moe_routing.conformance.events import members
-from moe_routing.conformance.failure import Failure
+from moe_routing.conformance.explain.failure import Failure
 from moe_routing.conformance.generators.choices import Focus
 from moe_routing.conformance.generators.construct import take_tokens, with_inputs
 from moe_routing.conformance.generators.inputs import with_strides
-from moe_routing.conformance.trial import Trial
+from moe_routing.conformance.trial.boundary import receive
+from moe_routing.conformance.trial.trial import Trial
 from moe_routing.reference.formats import INPUT_FORMATS
 
 _TIERS = (9, 17, 257)

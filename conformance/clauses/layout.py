@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from moe_routing.conformance.boundary import Malformed
 from moe_routing.conformance.clauses.registry import clause
-from moe_routing.conformance.failure import Failure, at, first_failure, show
+from moe_routing.conformance.explain.failure import Failure, at, first_failure, show
 from moe_routing.conformance.judge.logits import format_of
-from moe_routing.conformance.trial import Trial
+from moe_routing.conformance.trial.boundary import Malformed
+from moe_routing.conformance.trial.trial import Trial
 from moe_routing.reference.formats import FORMATS
 
 _INTEGERS = ("int16", "int32", "int64", "uint16", "uint32", "uint64")

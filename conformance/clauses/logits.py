@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from moe_routing.conformance.clauses.registry import clause
-from moe_routing.conformance.failure import Failure, first_failure
+from moe_routing.conformance.explain.failure import Failure, first_failure
 from moe_routing.conformance.generators.axes import HIDDEN_SIZES, PUBLISHED_HIDDEN_SIZES
 from moe_routing.conformance.generators.choices import Focus
-from moe_routing.conformance.trial import Trial
+from moe_routing.conformance.trial.trial import Trial
 
 _EXACT_AT_PUBLISHED_SIZES = Focus(
     recipes=(

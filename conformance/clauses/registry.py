@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from moe_routing.conformance.case import Case, SharedCase
+from moe_routing.conformance.cases.case import Case, SharedCase
 from moe_routing.conformance.events import EVENTS, Event
-from moe_routing.conformance.failure import Failure
+from moe_routing.conformance.explain.failure import Failure
 from moe_routing.conformance.generators.choices import Focus
-from moe_routing.conformance.trial import SharedTrial, Trial
+from moe_routing.conformance.trial.trial import SharedTrial, Trial
 from moe_routing.implementations import Capabilities
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from moe_routing.conformance.boundary import Received
-from moe_routing.conformance.case import Case
-from moe_routing.conformance.failure import Failure, first_failure, token_failure
+from moe_routing.conformance.cases.case import Case
+from moe_routing.conformance.explain.failure import Failure, first_failure, token_failure
 from moe_routing.conformance.generators.construct import with_inputs
-from moe_routing.conformance.trial import Raised, SharedTrial, Trial
+from moe_routing.conformance.trial.boundary import Received
+from moe_routing.conformance.trial.trial import Raised, SharedTrial, Trial
 from moe_routing.reference.formats import INPUT_FORMATS
 
 Ids = npt.NDArray[np.int64]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from moe_routing.conformance import claim_story
+from moe_routing.conformance.clauses import claim_story
 from moe_routing.conformance.clauses.registry import clause
 from moe_routing.conformance.clauses.relations import (
     nan,
@@ -16,13 +16,13 @@ from moe_routing.conformance.clauses.relations import (
     raised,
     zero,
 )
-from moe_routing.conformance.failure import Failure, at, first_failure, show
+from moe_routing.conformance.explain.failure import Failure, at, first_failure, show
 from moe_routing.conformance.generators.choices import Focus
 from moe_routing.conformance.generators.construct import take_tokens
 from moe_routing.conformance.judge import Verdict
 from moe_routing.conformance.judge.logits import format_of
 from moe_routing.conformance.judge.selection import Bools
-from moe_routing.conformance.trial import Trial
+from moe_routing.conformance.trial.trial import Trial
 
 
 @clause(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from moe_routing.conformance.clauses.registry import clause
-from moe_routing.conformance.failure import Failure, first_failure
-from moe_routing.conformance.trial import Trial
+from moe_routing.conformance.explain.failure import Failure, first_failure
+from moe_routing.conformance.trial.trial import Trial
 
 
 @clause(

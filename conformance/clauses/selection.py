@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from moe_routing.conformance.case import Case
+from moe_routing.conformance.cases.case import Case
 from moe_routing.conformance.clauses.registry import clause
 from moe_routing.conformance.clauses.relations import agree
 from moe_routing.conformance.events import members
-from moe_routing.conformance.failure import Failure, first_failure
+from moe_routing.conformance.explain.failure import Failure, first_failure
 from moe_routing.conformance.generators.choices import Focus
 from moe_routing.conformance.generators.construct import with_inputs
-from moe_routing.conformance.trial import Trial
+from moe_routing.conformance.trial.trial import Trial
 
 _BIASED = ("gate", "block", "statics")
 

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from moe_routing.conformance.boundary import Malformed, to_numpy
 from moe_routing.conformance.clauses.registry import Check, clause
 from moe_routing.conformance.clauses.relations import wrote_to_inputs
-from moe_routing.conformance.failure import Failure, at, show, span
+from moe_routing.conformance.explain.failure import Failure, at, show, span
 from moe_routing.conformance.judge.shared_experts import contribution_bounds
-from moe_routing.conformance.trial import SharedTrial
+from moe_routing.conformance.trial.boundary import Malformed, to_numpy
+from moe_routing.conformance.trial.trial import SharedTrial
 from moe_routing.implementations import Capabilities
 from moe_routing.reference import shared_contribution
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
-    from moe_routing.conformance.case import SharedCase
+    from moe_routing.conformance.cases.case import SharedCase
 
 
 def _shared(

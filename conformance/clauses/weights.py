@@ -8,11 +8,11 @@ import numpy as np
 
 from moe_routing.conformance.clauses.registry import clause
 from moe_routing.conformance.events import members
-from moe_routing.conformance.failure import Failure, first_failure, show, token_failure
+from moe_routing.conformance.explain.failure import Failure, first_failure, show, token_failure
 from moe_routing.conformance.generators.choices import Focus
 from moe_routing.conformance.judge.logits import format_of
 from moe_routing.conformance.judge.weights import sum_bounds
-from moe_routing.conformance.trial import Trial
+from moe_routing.conformance.trial.trial import Trial
 from moe_routing.implementations import ANY, Capabilities
 from moe_routing.reference import Renormalize, RouterConfig
 from moe_routing.reference.formats import FORMATS

@@ -84,13 +84,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _expected_errors() -> tuple[type[Exception], ...]:
-    from moe_routing.conformance.case import CaseError
+    from moe_routing.conformance.cases.case import CaseError
     from moe_routing.conformance.clauses.registry import NoSuchClause
-    from moe_routing.conformance.diff import ReportError
-    from moe_routing.conformance.known import KnownError
-    from moe_routing.conformance.scaffold import ScaffoldError
-    from moe_routing.conformance.seat import CannotRun
-    from moe_routing.conformance.zoo.registry import NoSuchResident
+    from moe_routing.conformance.known.divergence import KnownError
+    from moe_routing.conformance.report.diff import ReportError
+    from moe_routing.conformance.run.seat import CannotRun
+    from moe_routing.conformance.scaffold.adapter import ScaffoldError
+    from moe_routing.conformance.zoo.residents import NoSuchResident
     from moe_routing.implementations import AdapterError, BackendMissing
 
     return (

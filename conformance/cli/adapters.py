@@ -32,7 +32,7 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """List the adapters, what each wraps and whether that is installed, and what has none."""
-    from moe_routing.conformance.diff import load_report
+    from moe_routing.conformance.report.diff import load_report
     from moe_routing.implementations import out_of_scope, registered
 
     if arguments.report and arguments.markdown is None:
@@ -57,8 +57,8 @@ def _matching(names: Mapping[str, str], globs: Sequence[str]) -> list[str]:
 def _print(names: Sequence[str], unserved: Mapping[str, str]) -> None:
     from rich.table import Table
 
-    from moe_routing.conformance.seat import wrapped
-    from moe_routing.conformance.writers.terminal import literal, plain_console
+    from moe_routing.conformance.report.terminal import literal, plain_console
+    from moe_routing.conformance.run.seat import wrapped
     from moe_routing.implementations import AdapterError, load_adapter, registered
 
     console, table = plain_console(), Table(box=None)
@@ -86,8 +86,8 @@ def _write(
     reports: Sequence[Mapping[str, Any]],
     unserved: Mapping[str, str],
 ) -> None:
-    from moe_routing.conformance.seat import wrapped
-    from moe_routing.conformance.writers.backends import Backend, backends_table
+    from moe_routing.conformance.report.backends import Backend, backends_table
+    from moe_routing.conformance.run.seat import wrapped
     from moe_routing.implementations import load_adapter
 
     backends = []

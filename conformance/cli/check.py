@@ -58,8 +58,8 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check the adapters and return the exit code."""
-    from moe_routing.conformance.runs import check
-    from moe_routing.conformance.writers.terminal import Terminal
+    from moe_routing.conformance.report.terminal import Terminal
+    from moe_routing.conformance.run.session import check
 
     if arguments.no_isolate and arguments.jobs > 1:
         raise UsageError("--jobs runs clauses in processes of their own: leave out --no-isolate")

@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.markup import escape
 
     from moe_routing.conformance.clauses import select_clauses
-    from moe_routing.conformance.writers.terminal import plain_console
+    from moe_routing.conformance.report.terminal import plain_console
 
     console = plain_console()
     for clause in select_clauses(arguments.glob):

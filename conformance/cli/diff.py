@@ -24,7 +24,7 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print every change; 1 where any should stop a gate. Errors: ``ReportError``."""
-    from moe_routing.conformance.diff import compare, load_report
+    from moe_routing.conformance.report.diff import compare, load_report
 
     difference = compare(load_report(arguments.old), load_report(arguments.new))
     print("\n".join(difference.lines()))

@@ -25,8 +25,8 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw the case. Errors: ``CaseError``; ``UsageError`` where there is nothing to draw."""
-    from moe_routing.conformance.case import SharedCase, load_case
-    from moe_routing.conformance.picture import picture
+    from moe_routing.conformance.cases.case import SharedCase, load_case
+    from moe_routing.conformance.explain.picture import picture
 
     case, clause = load_case(arguments.case)
     if isinstance(case, SharedCase):

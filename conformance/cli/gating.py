@@ -11,8 +11,8 @@ from moe_routing.conformance.cli.options import UsageError, complain, positive
 from moe_routing.conformance.cli.seats import amount
 
 if TYPE_CHECKING:
-    from moe_routing.conformance.plan import Plan
-    from moe_routing.conformance.results import RunResult
+    from moe_routing.conformance.checking.plan import Plan
+    from moe_routing.conformance.checking.results import RunResult
 
 EXAMPLES = Path("moe-routing-examples")
 """Where ``nightly`` keeps failing cases for later runs unless ``--examples`` says otherwise."""
@@ -63,10 +63,10 @@ def whole(text: str) -> int:
 
 def plan(arguments: argparse.Namespace) -> Plan:
     """Return what the options ask to run. Errors: ``UsageError`` and those of what is read."""
+    from moe_routing.conformance.cases.kept import load_examples
+    from moe_routing.conformance.checking.plan import PROFILES, Plan
     from moe_routing.conformance.clauses import select_clauses
-    from moe_routing.conformance.examples import load_examples
-    from moe_routing.conformance.plan import PROFILES, Plan
-    from moe_routing.conformance.runs import known_divergences
+    from moe_routing.conformance.run.session import known_divergences
 
     clauses = select_clauses(arguments.clause)
     folder = examples(arguments)
@@ -128,7 +128,7 @@ def baseline(arguments: argparse.Namespace, asked: Plan) -> dict[str, Any] | Non
 
     Errors: ``ReportError``, also where what is asked cannot be compared with it.
     """
-    from moe_routing.conformance.diff import check_alike, load_report
+    from moe_routing.conformance.report.diff import check_alike, load_report
 
     if arguments.baseline is None:
         return None
@@ -139,8 +139,8 @@ def baseline(arguments: argparse.Namespace, asked: Plan) -> dict[str, Any] | Non
 
 def exit_code(result: RunResult, before: dict[str, Any] | None, clauses: set[str] | None) -> int:
     """Return the run's exit code; with a baseline, say and count only what is worse."""
-    from moe_routing.conformance.diff import compare
-    from moe_routing.conformance.report import report
+    from moe_routing.conformance.report.diff import compare
+    from moe_routing.conformance.report.report import report
 
     for each in result.adapters:
         if each.unloaded:

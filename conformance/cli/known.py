@@ -14,8 +14,8 @@ from moe_routing.conformance.cli.seats import add_options, seats
 
 if TYPE_CHECKING:
     from moe_routing.conformance.clauses import Clause
-    from moe_routing.conformance.known import Divergence
-    from moe_routing.conformance.seat import Seat
+    from moe_routing.conformance.known.divergence import Divergence
+    from moe_routing.conformance.run.seat import Seat
 
 
 def add(commands: Commands) -> None:
@@ -48,8 +48,8 @@ def _add_parser(parser: argparse.ArgumentParser) -> None:
 
 def run_add(arguments: argparse.Namespace) -> int:
     """Add an entry for a case that fails. Errors: ``UsageError`` where it does not."""
-    from moe_routing.conformance.case import load_case
-    from moe_routing.conformance.known_file import add_entry
+    from moe_routing.conformance.cases.case import load_case
+    from moe_routing.conformance.known.edit import add_entry
 
     case, named = load_case(arguments.case)
     if not (arguments.clause or named):
@@ -80,7 +80,7 @@ def _clause(asked: str) -> Clause:
 
 
 def _seat(arguments: argparse.Namespace, clause: Clause) -> Callable[[], Seat]:
-    from moe_routing.conformance.plan import Plan
+    from moe_routing.conformance.checking.plan import Plan
 
     found = seats(arguments.adapter, Plan(clauses=[clause]), arguments)
     _check_one("adapter", arguments.adapter, list(found))
@@ -109,7 +109,7 @@ def _entry(arguments: argparse.Namespace, clause: str, adapter: str) -> dict[str
 
 
 def _when(words: list[str]) -> dict[str, Any]:
-    from moe_routing.conformance.known_file import parse_value
+    from moe_routing.conformance.known.edit import parse_value
 
     for word in words:
         if "=" not in word:
@@ -119,9 +119,9 @@ def _when(words: list[str]) -> dict[str, Any]:
 
 def run_prune(arguments: argparse.Namespace) -> int:
     """Take out the entries whose witnesses are right on every adapter that they name."""
-    from moe_routing.conformance.known import load_known
-    from moe_routing.conformance.known_file import remove_entries
-    from moe_routing.conformance.plan import Plan
+    from moe_routing.conformance.checking.plan import Plan
+    from moe_routing.conformance.known.divergence import load_known
+    from moe_routing.conformance.known.edit import remove_entries
 
     entries = load_known(arguments.known)
     with ExitStack() as stack:
@@ -140,8 +140,8 @@ def run_prune(arguments: argparse.Namespace) -> int:
 
 def _fixed(entry: Divergence, seats_: dict[str, Seat]) -> bool:
     """Tell whether an entry is fixed everywhere; say where it is in some places only."""
+    from moe_routing.conformance.checking.replay import still_breaking
     from moe_routing.conformance.clauses import CLAUSES
-    from moe_routing.conformance.replayed import still_breaking
 
     asked = [name for name in entry.adapters if name in seats_]
     clause = CLAUSES[entry.clause]

@@ -36,7 +36,7 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the files, and say what to do next. Errors: ``ScaffoldError``, ``OSError``."""
-    from moe_routing.conformance.scaffold import names_for, write_adapter
+    from moe_routing.conformance.scaffold.adapter import names_for, write_adapter
 
     names, folder = names_for(arguments.name), arguments.directory
     for path in write_adapter(names, folder):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from moe_routing.conformance.results import RunResult
+    from moe_routing.conformance.checking.results import RunResult
 
 FILES = {
     "json": "write the report",
@@ -59,7 +59,7 @@ def _check_above(option: str, path: Path, folder: Path) -> None:
 
 def write(run: RunResult, files: dict[str, Path]) -> None:
     """Write the files."""
-    from moe_routing.conformance.writers.files import write_files
+    from moe_routing.conformance.report.files import write_files
 
     write_files(run, files)
 
@@ -69,7 +69,7 @@ def tell_github(run: RunResult, wanted: bool | None, *, red: bool) -> None:
 
     What a baseline excuses is no error (``red`` is False) but a warning.
     """
-    from moe_routing.conformance.writers.github import annotations, on_github, write_summary
+    from moe_routing.conformance.report.github import annotations, on_github, write_summary
 
     if on_github() if wanted is None else wanted:
         write_summary(run)

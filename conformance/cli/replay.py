@@ -13,9 +13,9 @@ from moe_routing.conformance.cli.options import Commands
 from moe_routing.conformance.cli.seats import add_options, seats
 
 if TYPE_CHECKING:
-    from moe_routing.conformance.case import Case, SharedCase
+    from moe_routing.conformance.cases.case import Case, SharedCase
     from moe_routing.conformance.clauses import Clause
-    from moe_routing.conformance.seat import Seat
+    from moe_routing.conformance.run.seat import Seat
 
 
 def add(commands: Commands) -> None:
@@ -35,9 +35,9 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Put the case to every adapter; 1 where any of them is wrong. Errors: ``CaseError``."""
-    from moe_routing.conformance.case import load_case
+    from moe_routing.conformance.cases.case import load_case
+    from moe_routing.conformance.checking.plan import Plan
     from moe_routing.conformance.clauses import select_clauses
-    from moe_routing.conformance.plan import Plan
 
     case, named = load_case(arguments.case)
     clauses = select_clauses([arguments.clause or named or "selection.valid-top-k"])
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def check_kind(path: Path, case: Case | SharedCase, clauses: Sequence[Clause]) -> None:
     """Raise ``CaseError`` for a clause on routing with a case of shared experts, or vice versa."""
-    from moe_routing.conformance.case import CaseError
+    from moe_routing.conformance.cases.case import CaseError
 
     for clause in clauses:
         if not clause.asks(case):

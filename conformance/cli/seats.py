@@ -9,8 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from moe_routing.conformance.plan import Plan
-    from moe_routing.conformance.seat import Seat
+    from moe_routing.conformance.checking.plan import Plan
+    from moe_routing.conformance.run.seat import Seat
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -55,9 +55,9 @@ def seats(
     What is shipped as known of a name is not known of another's adapter of that name. Errors:
     ``AdapterError`` for unknown ones.
     """
-    from moe_routing.conformance.isolation import Isolated, Watch
-    from moe_routing.conformance.isolation.watch import fair_threads
-    from moe_routing.conformance.seat import InProcess
+    from moe_routing.conformance.run.isolation import Isolated, Watch
+    from moe_routing.conformance.run.isolation.watch import fair_threads
+    from moe_routing.conformance.run.seat import InProcess
     from moe_routing.implementations import expand, is_shipped, load_adapter
 
     device = arguments.device
@@ -77,7 +77,7 @@ def seats(
 
 def _memory(given: float | None, jobs: int) -> int | None:
     """Return what each of several workers may take, in bytes; None where nothing is known."""
-    from moe_routing.conformance.isolation.watch import available_memory
+    from moe_routing.conformance.run.isolation.watch import available_memory
 
     if given is not None:
         return int(min(given * 2**30, sys.maxsize))  # no machine has as much

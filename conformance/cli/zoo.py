@@ -15,7 +15,7 @@ from moe_routing.conformance.cli.options import Commands, positive
 from moe_routing.conformance.cli.outputs import make_room
 
 if TYPE_CHECKING:
-    from moe_routing.conformance.zoo.census import Plan
+    from moe_routing.conformance.zoo.census.census import Plan
 
 
 def add(commands: Commands) -> None:
@@ -43,9 +43,9 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Take the census and show it. Errors: ``NoSuchClause``, ``NoSuchResident``, ``OSError``."""
-    from moe_routing.conformance.zoo.census import take
-    from moe_routing.conformance.zoo.report import as_json, as_markdown
-    from moe_routing.conformance.zoo.terminal import Watcher
+    from moe_routing.conformance.zoo.census.census import take
+    from moe_routing.conformance.zoo.census.console import Watcher
+    from moe_routing.conformance.zoo.census.pages import as_json, as_markdown
 
     plan = _plan(arguments)
     for option, path in (("--json", arguments.json), ("--markdown", arguments.markdown)):
@@ -62,10 +62,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _plan(arguments: argparse.Namespace) -> Plan:
+    from moe_routing.conformance.checking.plan import PROFILES
     from moe_routing.conformance.clauses import select_clauses
-    from moe_routing.conformance.plan import PROFILES
     from moe_routing.conformance.zoo import HONEST, MUTANTS, select_residents
-    from moe_routing.conformance.zoo.census import Plan
+    from moe_routing.conformance.zoo.census.census import Plan
 
     chosen = select_residents(arguments.name, arguments.only)
     return Plan(

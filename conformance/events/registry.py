@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from moe_routing.conformance.case import Case, SharedCase
+from moe_routing.conformance.cases.case import Case, SharedCase
 from moe_routing.conformance.judge import Bounds
 from moe_routing.implementations import Capabilities
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from moe_routing.conformance.case import SharedCase
+from moe_routing.conformance.cases.case import SharedCase
 from moe_routing.reference import SharedExpertConfig, SharedExpertInputs
 
 

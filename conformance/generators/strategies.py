@@ -11,7 +11,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from moe_routing.conformance.case import Case, SharedCase
+from moe_routing.conformance.cases.case import Case, SharedCase
 from moe_routing.conformance.generators.axes import Choose
 from moe_routing.conformance.generators.choices import (
     Focus,

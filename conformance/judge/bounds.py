@@ -8,14 +8,14 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from moe_routing.conformance.judge.defined import judged_tokens
-from moe_routing.conformance.judge.in_force import products_of
+from moe_routing.conformance.judge.defined_scores import judged_tokens
 from moe_routing.conformance.judge.intervals import Interval
 from moe_routing.conformance.judge.logits import (
     LogitBounds,
     format_of,
     logit_bounds,
 )
+from moe_routing.conformance.judge.numerics import products_of
 from moe_routing.conformance.judge.scores import (
     ScoreBounds,
     competing_bounds,

@@ -5,7 +5,7 @@ the suite (docs/zoo.md). Importing this package registers both.
 """
 
 from moe_routing.conformance.zoo import honest, mutants
-from moe_routing.conformance.zoo.registry import (
+from moe_routing.conformance.zoo.residents import (
     HONEST,
     MUTANTS,
     Honest,

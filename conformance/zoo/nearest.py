@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from moe_routing.conformance.applies import why_unsupported
-from moe_routing.conformance.bench import Bench
-from moe_routing.conformance.case import Case, SharedCase
+from moe_routing.conformance.cases.case import Case, SharedCase
+from moe_routing.conformance.checking.outcome import evaluate
+from moe_routing.conformance.checking.results import ClauseResult
+from moe_routing.conformance.checking.scope import why_unsupported
 from moe_routing.conformance.clauses import CLAUSES, Clause
-from moe_routing.conformance.failure import Failure
-from moe_routing.conformance.outcome import evaluate
-from moe_routing.conformance.results import ClauseResult
-from moe_routing.conformance.trial import trial_of
+from moe_routing.conformance.explain.failure import Failure
+from moe_routing.conformance.trial.memo import Bench
+from moe_routing.conformance.trial.trial import trial_of
 from moe_routing.conformance.zoo.families import FAMILIES
-from moe_routing.conformance.zoo.registry import MUTANTS
-from moe_routing.conformance.zoo.router import StagedRouter
+from moe_routing.conformance.zoo.residents import MUTANTS
+from moe_routing.conformance.zoo.router.router import StagedRouter
 from moe_routing.implementations import Capabilities, Numerics
 
 _SHOWN = 3

@@ -6,9 +6,9 @@ import zlib
 
 import numpy as np
 
-from moe_routing.conformance.zoo.layouts import flat, routing_map
-from moe_routing.conformance.zoo.registry import honest
-from moe_routing.conformance.zoo.stages import (
+from moe_routing.conformance.zoo.residents import honest
+from moe_routing.conformance.zoo.router.layouts import flat, routing_map
+from moe_routing.conformance.zoo.router.stages import (
     Array,
     competing,
     expert_ids,
@@ -16,7 +16,7 @@ from moe_routing.conformance.zoo.stages import (
     table_or,
     weights,
 )
-from moe_routing.conformance.zoo.work import Work
+from moe_routing.conformance.zoo.router.work import Work
 from moe_routing.implementations import Capabilities, Claim, FlatRouting, RoutingMap
 from moe_routing.reference import Routing
 from moe_routing.reference.selection import top_k

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from moe_routing.conformance.zoo.registry import ROUTED, honest
-from moe_routing.conformance.zoo.stages import (
+from moe_routing.conformance.zoo.residents import ROUTED, honest
+from moe_routing.conformance.zoo.router.stages import (
     RIGHT,
     Array,
     gate_logits,
@@ -15,7 +15,7 @@ from moe_routing.conformance.zoo.stages import (
     table_or,
     weights,
 )
-from moe_routing.conformance.zoo.work import Work
+from moe_routing.conformance.zoo.router.work import Work
 from moe_routing.implementations import Numerics
 from moe_routing.reference.formats import INPUT_FORMATS
 from moe_routing.reference.selection import top_k

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from moe_routing.conformance.zoo.functions import SCORE_FUNCTIONS, softmax
-from moe_routing.conformance.zoo.registry import honest
-from moe_routing.conformance.zoo.stages import Array, at_ids, renormalized
-from moe_routing.conformance.zoo.work import Work
+from moe_routing.conformance.zoo.residents import honest
+from moe_routing.conformance.zoo.router.functions import SCORE_FUNCTIONS, softmax
+from moe_routing.conformance.zoo.router.stages import Array, at_ids, renormalized
+from moe_routing.conformance.zoo.router.work import Work
 from moe_routing.implementations import Numerics
 from moe_routing.reference import Renormalize
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from moe_routing.conformance.zoo.registry import ROUTED, WHOLE, honest
-from moe_routing.conformance.zoo.stages import Array, gate_logits, product
-from moe_routing.conformance.zoo.work import Work
+from moe_routing.conformance.zoo.residents import ROUTED, WHOLE, honest
+from moe_routing.conformance.zoo.router.stages import Array, gate_logits, product
+from moe_routing.conformance.zoo.router.work import Work
 from moe_routing.implementations import Capabilities
 
 Product = Callable[[Array, Array], Array]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from moe_routing.conformance.zoo.registry import mutant
-from moe_routing.conformance.zoo.work import Work
+from moe_routing.conformance.zoo.residents import mutant
+from moe_routing.conformance.zoo.router.work import Work
 from moe_routing.reference import RouterConfig
 
 

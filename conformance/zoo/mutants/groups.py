@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from moe_routing.conformance.zoo.mutants.logits import to_bfloat16
-from moe_routing.conformance.zoo.registry import mutant
-from moe_routing.conformance.zoo.stages import (
+from moe_routing.conformance.zoo.residents import mutant
+from moe_routing.conformance.zoo.router.stages import (
     RIGHT,
     Array,
     competing,
@@ -20,7 +20,7 @@ from moe_routing.conformance.zoo.stages import (
     sum_of_best,
     table_or,
 )
-from moe_routing.conformance.zoo.work import Work
+from moe_routing.conformance.zoo.router.work import Work
 from moe_routing.reference import Groups, RouterConfig
 from moe_routing.reference.selection import top_k
 

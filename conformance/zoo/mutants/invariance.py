@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from moe_routing.conformance.zoo.memory import overwrite
-from moe_routing.conformance.zoo.registry import mutant
-from moe_routing.conformance.zoo.stages import Array, answer, gate_input
-from moe_routing.conformance.zoo.work import Work
+from moe_routing.conformance.zoo.residents import mutant
+from moe_routing.conformance.zoo.router.memory import overwrite
+from moe_routing.conformance.zoo.router.stages import Array, answer, gate_input
+from moe_routing.conformance.zoo.router.work import Work
 from moe_routing.reference import Routing
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from moe_routing.conformance.zoo.layouts import flat, routing_map
-from moe_routing.conformance.zoo.registry import mutant
-from moe_routing.conformance.zoo.work import Work
+from moe_routing.conformance.zoo.residents import mutant
+from moe_routing.conformance.zoo.router.layouts import flat, routing_map
+from moe_routing.conformance.zoo.router.work import Work
 from moe_routing.implementations import FlatRouting, RoutingMap
 from moe_routing.reference import Routing
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from moe_routing.conformance.zoo.memory import as_rows, reinterpreted
-from moe_routing.conformance.zoo.registry import ROUTED, mutant
-from moe_routing.conformance.zoo.stages import Array, logits
-from moe_routing.conformance.zoo.work import Work
+from moe_routing.conformance.zoo.residents import ROUTED, mutant
+from moe_routing.conformance.zoo.router.memory import as_rows, reinterpreted
+from moe_routing.conformance.zoo.router.stages import Array, logits
+from moe_routing.conformance.zoo.router.work import Work
 from moe_routing.reference.formats import FORMATS, INPUT_FORMATS
 
 BFLOAT16 = FORMATS["bfloat16"]

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from moe_routing.conformance.zoo.functions import softmax
 from moe_routing.conformance.zoo.mutants.scores import right_scores
-from moe_routing.conformance.zoo.registry import WHOLE, mutant
-from moe_routing.conformance.zoo.stages import (
+from moe_routing.conformance.zoo.residents import WHOLE, mutant
+from moe_routing.conformance.zoo.router.functions import softmax
+from moe_routing.conformance.zoo.router.stages import (
     Array,
     answer,
     checked,
@@ -17,7 +17,7 @@ from moe_routing.conformance.zoo.stages import (
     logits,
     weights,
 )
-from moe_routing.conformance.zoo.work import Work
+from moe_routing.conformance.zoo.router.work import Work
 from moe_routing.implementations import Claim
 from moe_routing.reference import Routing
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from moe_routing.conformance.zoo.functions import sigmoid, softmax
 from moe_routing.conformance.zoo.mutants.logits import to_bfloat16
-from moe_routing.conformance.zoo.registry import ROUTED, mutant
-from moe_routing.conformance.zoo.stages import RIGHT, Array, at_ids, gathered, renormalized
-from moe_routing.conformance.zoo.work import Work
+from moe_routing.conformance.zoo.residents import ROUTED, mutant
+from moe_routing.conformance.zoo.router.functions import sigmoid, softmax
+from moe_routing.conformance.zoo.router.stages import RIGHT, Array, at_ids, gathered, renormalized
+from moe_routing.conformance.zoo.router.work import Work
 from moe_routing.reference.formats import INPUT_FORMATS
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from moe_routing.conformance.zoo.registry import mutant
-from moe_routing.conformance.zoo.stages import Array, expert_ids, table_or
-from moe_routing.conformance.zoo.work import Work
+from moe_routing.conformance.zoo.residents import mutant
+from moe_routing.conformance.zoo.router.stages import Array, expert_ids, table_or
+from moe_routing.conformance.zoo.router.work import Work
 from moe_routing.reference.selection import top_k
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from moe_routing.conformance.zoo.functions import SCORE_FUNCTIONS
-from moe_routing.conformance.zoo.memory import as_rows, reinterpreted
 from moe_routing.conformance.zoo.mutants.logits import to_bfloat16
-from moe_routing.conformance.zoo.registry import mutant
-from moe_routing.conformance.zoo.stages import RIGHT, Array, biased
-from moe_routing.conformance.zoo.work import Work
+from moe_routing.conformance.zoo.residents import mutant
+from moe_routing.conformance.zoo.router.functions import SCORE_FUNCTIONS
+from moe_routing.conformance.zoo.router.memory import as_rows, reinterpreted
+from moe_routing.conformance.zoo.router.stages import RIGHT, Array, biased
+from moe_routing.conformance.zoo.router.work import Work
 from moe_routing.reference.formats import INPUT_FORMATS
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from moe_routing.conformance.zoo.functions import sigmoid
-from moe_routing.conformance.zoo.memory import overwrite
-from moe_routing.conformance.zoo.registry import mutant
-from moe_routing.conformance.zoo.shared_stages import contribution, shared_output
-from moe_routing.conformance.zoo.stages import Array
-from moe_routing.conformance.zoo.work import Work
+from moe_routing.conformance.zoo.residents import mutant
+from moe_routing.conformance.zoo.router.functions import sigmoid
+from moe_routing.conformance.zoo.router.memory import overwrite
+from moe_routing.conformance.zoo.router.shared_stages import contribution, shared_output
+from moe_routing.conformance.zoo.router.stages import Array
+from moe_routing.conformance.zoo.router.work import Work
 
 
 @mutant("shared-gate-skipped", "M57", "shared_gate", real="NousResearch/torchtitan#36")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from moe_routing.conformance.zoo.registry import mutant
-from moe_routing.conformance.zoo.stages import (
+from moe_routing.conformance.zoo.residents import mutant
+from moe_routing.conformance.zoo.router.stages import (
     Array,
     checked,
     competing,
@@ -13,7 +13,7 @@ from moe_routing.conformance.zoo.stages import (
     expert_ids,
     table_or,
 )
-from moe_routing.conformance.zoo.work import Work
+from moe_routing.conformance.zoo.router.work import Work
 from moe_routing.reference import RouterConfig
 from moe_routing.reference.selection import top_k
 

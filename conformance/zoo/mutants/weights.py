@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from moe_routing.conformance.zoo.functions import sigmoid
 from moe_routing.conformance.zoo.mutants.logits import to_bfloat16
-from moe_routing.conformance.zoo.registry import mutant
-from moe_routing.conformance.zoo.stages import (
+from moe_routing.conformance.zoo.residents import mutant
+from moe_routing.conformance.zoo.router.functions import sigmoid
+from moe_routing.conformance.zoo.router.stages import (
     Array,
     at_ids,
     gathered,
@@ -17,7 +17,7 @@ from moe_routing.conformance.zoo.stages import (
     scaled,
     weights,
 )
-from moe_routing.conformance.zoo.work import Work
+from moe_routing.conformance.zoo.router.work import Work
 
 
 @mutant("bias-in-weights", "M01", "gathered", real="vllm-project/vllm#12002")

@@ -1,0 +1,31 @@
+"""The examples: failing cases of earlier runs, kept as files and asked first in later ones."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from moe_routing.conformance.cases.case import Case, SharedCase, case_to_json, load_case, save_case
+
+Examples = dict[str, tuple[Case | SharedCase, ...]]
+"""Kept cases by the clauses that they broke."""
+
+
+def load_examples(folder: Path) -> Examples:
+    """Read the kept cases of every clause, in the order of their names.
+
+    A folder that is not there holds none. Errors: ``CaseError``.
+    """
+    kept: Examples = {}
+    for path in sorted(folder.glob("*/*.json")):
+        kept[path.parent.name] = (*kept.get(path.parent.name, ()), load_case(path)[0])
+    return kept
+
+
+def keep_example(folder: Path, clause: str, case: Case | SharedCase) -> Path:
+    """Write a failing case down for later runs: once, whoever finds it again."""
+    text = json.dumps(case_to_json(case, clause=clause, compact=True), sort_keys=True)
+    path = folder / clause / f"{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
+    save_case(case, path, clause=clause)
+    return path

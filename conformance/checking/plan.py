@@ -1,0 +1,43 @@
+"""The plan: which clauses a run asks, how often, with which seed, and what is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from moe_routing.conformance.cases.kept import Examples
+from moe_routing.conformance.clauses import Clause
+from moe_routing.conformance.known.divergence import Divergence
+
+PROFILES = {"smoke": 10, "ci": 100, "nightly": 2000}
+"""The examples drawn a clause, beside the constructed cases, by profile."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What to run: clauses, cases drawn a clause, the suite seed, and the known divergences.
+
+    ``kept`` are cases of earlier runs that are asked before any is drawn; ``seconds`` is
+    what drawing may take for each clause, or None. ``bulk`` asks the calls, too, that cost
+    seconds each.
+    """
+
+    clauses: Sequence[Clause]
+    max_examples: int = PROFILES["ci"]
+    seed: int = 0
+    known: Sequence[Divergence] = ()
+    kept: Examples = field(default_factory=dict)
+    seconds: float | None = None
+    bulk: bool = False
+
+    def unshipped(self) -> Plan:
+        """Return the plan for an adapter of another's, of which no shipped list tells."""
+        return replace(self, known=[each for each in self.known if not each.shipped])
+
+    def touching(self, adapter: str, clause: Clause) -> list[Divergence]:
+        """Return the known divergences whose regions are left out of a clause's search."""
+        return [each for each in self.known if each.touches(adapter, clause.id)]
+
+    def listed(self, adapter: str, clause: Clause) -> list[Divergence]:
+        """Return the known divergences that are about this very clause."""
+        return [each for each in self.touching(adapter, clause) if each.clause == clause.id]

@@ -1,0 +1,76 @@
+"""The search: the cases that a clause draws, one after another, always the same for a seed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from moe_routing.conformance.cases.case import Case, SharedCase
+from moe_routing.conformance.clauses import Clause
+from moe_routing.implementations import Capabilities
+
+
+class _Enough(BaseException):
+    """Ends the drawing."""
+
+
+def draw_cases(
+    clause: Clause,
+    narrowed: Capabilities,
+    *,
+    suite_seed: int,
+    max_examples: int,
+    enough: Callable[[Case | SharedCase], bool],
+) -> None:
+    """Give ``enough`` up to ``max_examples`` cases of ``clause``, until it returns True.
+
+    ``narrowed`` are the capabilities that the clause is about (``Clause.narrowed``). The
+    cases follow from the seed, the clause and the capabilities alone: whoever asks them,
+    be it one adapter or a hundred, is asked the same.
+    """
+    from hypothesis import HealthCheck, Phase, given, seed, settings
+
+    digest = hashlib.sha256(f"{suite_seed}/{clause.id}".encode()).digest()
+
+    @seed(int.from_bytes(digest[:8], "big"))
+    @settings(
+        max_examples=max_examples,
+        deadline=None,
+        database=None,
+        phases=(Phase.generate,),
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(clause.cases(narrowed))
+    def draw(case: Case | SharedCase) -> None:
+        if enough(case):
+            raise _Enough
+
+    with steady_draws():
+        try:
+            draw()
+        except _Enough:
+            return
+
+
+@contextmanager
+def steady_draws() -> Iterator[None]:
+    """Keep what is drawn within from hanging on the constants of whatever source is imported.
+
+    Hypothesis tries them, from version 6.131 on, so that a stream would depend on the modules that
+    a process has imported so far: on an edit, on the clauses before, on the worker.
+    """
+    from hypothesis.internal.conjecture import providers
+
+    provider = getattr(providers, "HypothesisProvider", None)
+    if provider is None or not hasattr(provider, "_local_constants"):
+        yield
+        return
+    before = provider._local_constants
+    provider._local_constants = providers.Constants()
+    providers.CONSTANTS_CACHE.cache.clear()
+    try:
+        yield
+    finally:
+        provider._local_constants = before
+        providers.CONSTANTS_CACHE.cache.clear()

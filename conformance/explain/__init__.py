@@ -1,0 +1,1 @@
+"""Explaining: what went wrong, as values and in words."""

@@ -1,0 +1,127 @@
+"""Failures as values: what went wrong, at which stage, in the words a person can act on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from moe_routing.conformance.cases.case import Case, SharedCase
+from moe_routing.conformance.explain import story
+from moe_routing.conformance.explain.story import show
+from moe_routing.conformance.explain.token_view import TokenView, token_view
+from moe_routing.conformance.judge import Interval, Verdict
+
+STAGES = ("layout", "logits", "selection", "weights")
+"""The stages that a verdict can fail at, in pipeline order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """One broken clause on one case: the stage, the first differing token, the story.
+
+    ``summary`` is one line, ``details`` the stage-by-stage lines beneath it, ``view`` the
+    same token as values, for those who draw it. ``case`` is the call that went wrong, where
+    that is not the one that the clause was given but one that breaks the clause by itself.
+    It is ``steady`` unless the same call, repeated, passed.
+    """
+
+    stage: str
+    summary: str
+    token: int | None = None
+    details: tuple[str, ...] = ()
+    view: TokenView | None = None
+    case: Case | None = None
+    steady: bool = True
+
+
+def told(failure: Failure | None, case: Case | SharedCase | None) -> tuple[str, ...]:
+    """Tell a failure line by line: of one token, or else of the call as a whole."""
+    details = failure.details if failure else ()
+    if not isinstance(case, Case) or (failure and failure.view):
+        return details
+    return (story.asked(case.config, case.inputs), *details)
+
+
+def first_failure(verdict: Verdict, *stages: str) -> Failure | None:
+    """Return the first thing wrong among ``stages``, by pipeline order, or None."""
+    checks = {"logits": _logits, "selection": _selection, "weights": _weights}
+    for stage in STAGES:
+        if stage in stages and (failure := checks[stage](verdict)) is not None:
+            return failure
+    return None
+
+
+def at(name: str, *indices: int) -> str:
+    """Return ``name[3, 1]``."""
+    return f"{name}[{', '.join(str(int(i)) for i in indices)}]"
+
+
+def span(bounds: Interval, *index: int) -> str:
+    """Return the permitted interval at an index."""
+    return story.span((float(bounds.lo[index]), float(bounds.hi[index])))
+
+
+def _logits(verdict: Verdict) -> Failure | None:
+    if verdict.logits is None or verdict.logits.all():
+        return None
+    t, e = np.argwhere(~verdict.logits)[0]
+    bounds = verdict.bounds.logits.permitted
+    return token_failure(
+        verdict,
+        int(t),
+        stage="logits",
+        summary=(
+            f"{at('logits', t, e)}={show(verdict.answer.logits[t, e])}, "
+            f"but should be in {span(bounds, t, e)}"
+        ),
+    )
+
+
+def _selection(verdict: Verdict) -> Failure | None:
+    config, answer = verdict.bounds.config, verdict.answer
+    for fine, wrong in (
+        (verdict.in_range, f"every id should be in [0, {config.num_experts})"),
+        (verdict.distinct, "the ids of a token should be distinct"),
+        (verdict.selection, "rounding cannot explain this choice"),
+    ):
+        if not fine.all():
+            t = int(np.argmin(fine))
+            expected = verdict.bounds.reference.expert_ids[t].tolist()
+            return token_failure(
+                verdict,
+                t,
+                stage="selection",
+                summary=(
+                    f"{at('expert_ids', t)}={answer.expert_ids[t].tolist()}, but {wrong}; "
+                    f"the reference selects {expected}"
+                ),
+            )
+    return None
+
+
+def _weights(verdict: Verdict) -> Failure | None:
+    if verdict.weights.all():
+        return None
+    t, k = np.argwhere(~verdict.weights)[0]
+    expert = int(verdict.answer.expert_ids[t, k])
+    return token_failure(
+        verdict,
+        int(t),
+        stage="weights",
+        summary=(
+            f"{at('weights', t, k)}={show(verdict.answer.weights[t, k])}, but should be in "
+            f"{span(verdict.weight_bounds.permitted, t, k)} (expert {expert})"
+        ),
+    )
+
+
+def token_failure(verdict: Verdict, token: int, *, stage: str, summary: str) -> Failure:
+    """Return the failure of one token, with its story and its values."""
+    return Failure(
+        stage=stage,
+        token=token,
+        summary=summary,
+        details=story.story(verdict, token),
+        view=token_view(verdict, token),
+    )

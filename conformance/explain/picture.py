@@ -1,0 +1,144 @@
+"""The picture of a case: its routing as a person would draw it, token by token.
+
+Which groups won, which experts, where the cuts fell and who sat on them. Drawn from the
+reference's answer, in lines of 100 characters or fewer; of many experts, those near the cut.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from moe_routing.conformance.cases.case import Case
+from moe_routing.conformance.explain.story import describe, show
+from moe_routing.conformance.explain.token_view import ExpertView, GroupView, TokenView, token_view
+from moe_routing.conformance.judge import Answer, Bounds, Verdict, judge
+from moe_routing.implementations import Numerics
+from moe_routing.reference import Groups, route
+
+NEAR = 6
+"""The experts, and the groups, that are drawn on the losing side of a cut."""
+
+_BAR = 12
+_RULE = 76
+
+
+def picture(case: Case, tokens: Sequence[int]) -> Iterator[str]:
+    """Draw ``tokens`` of a case, line by line. Errors: ``ValueError`` where it has no routing."""
+    right = route(replace(case.config), case.inputs)  # replacing checks the configuration
+    answer = Answer(weights=right.weights, expert_ids=right.expert_ids, logits=right.logits)
+    verdict = judge(Bounds(case.config, case.inputs, Numerics()), answer)
+    yield f"{case.size} {case.inputs.dtype}, drawn as {case.recipe}"
+    yield from _wrapped(describe(case.config))
+    for token in tokens:
+        yield ""
+        yield f"token {token}"
+        yield from _token(case, verdict, token)
+
+
+def _wrapped(words: str) -> Iterator[str]:
+    line = " "
+    for part in words.split(", "):
+        if len(line) + len(part) > 96:
+            yield f"{line},"
+            line = " "
+        line += f" {part}" if line == " " else f", {part}"
+    yield line
+
+
+def _token(case: Case, verdict: Verdict, token: int) -> Iterator[str]:
+    shown = case.config.top_k + NEAR
+    view = token_view(verdict, token, shown=shown)
+    if not view.judged:
+        yield "  its scores are undefined: any distinct experts are right"
+        return
+    if case.config.groups is not None:
+        yield from _groups(view.groups, case.config.groups, case.config.experts_per_group)
+    yield from _experts(view)
+
+
+def _groups(views: Sequence[GroupView], groups: Groups, size: int) -> Iterator[str]:
+    best = sorted(views, key=lambda each: (not each.kept, -each.score, each.id))
+    drawn = best[: groups.kept + NEAR]
+    bars = _bars([each.score for each in drawn])
+    yield f"  {'group':>6}  {'experts':>12}  {'score':>12}"
+    for number, (each, bar) in enumerate(zip(drawn, bars, strict=True)):
+        if number == groups.kept:
+            yield _rule(f"the cut: {groups.kept} of {groups.count} groups are kept")
+        experts = f"{each.id * size}..{each.id * size + size - 1}"
+        tied = each.score == best[groups.kept - 1].score and len(best) > groups.kept
+        on_cut = tied and best[groups.kept].score == best[groups.kept - 1].score
+        note = "  on the cut" if on_cut else ""
+        line = f"  {each.id:>6}  {experts:>12}  {show(each.score, 6):>12}  {bar:<{_BAR}}{note}"
+        yield line.rstrip()
+    if len(best) > len(drawn):
+        yield f"  {len(best) - len(drawn):>6} more, lower"
+    yield ""
+
+
+def _experts(view: TokenView) -> Iterator[str]:
+    yield (
+        f"  {'expert':>6}  {'logit':>12} {'score':>12} {'bias':>10} {'competes':>12} {'weight':>11}"
+    )
+    weights = {slot.expert: show(slot.weight, 6) for slot in view.slots}
+    won = [each for each in view.experts if each.due]
+    lost = [each for each in view.experts if not each.due]
+    bars = _bars([_value(each) for each in (*won, *lost)])
+    ties = _on_cut(view, won, lost)
+    for number, (each, bar) in enumerate(zip((*won, *lost), bars, strict=True)):
+        if number == len(won):
+            name = "the cut" if view.cut is not None else "the table's row"
+            yield _rule(f"{name}: {len(view.slots)} of {len(view.experts) + view.hidden} experts")
+        yield _expert(each, weights.get(each.id, ""), bar, each.id in ties)
+    if view.hidden:
+        yield f"  {view.hidden:>6} more, none better"
+
+
+def _expert(each: ExpertView, weight: str, bar: str, tied: bool) -> str:
+    bias = "" if each.bias is None else show(each.bias, 6)
+    note = "  on the cut" if tied else "" if each.kept else "  group is out"
+    mark = "*" if each.due else " "
+    return (
+        f" {mark}{each.id:>6}  {show(each.logit, 6):>12} {show(each.score, 6):>12} {bias:>10} "
+        f"{show(_value(each), 6):>12} {weight:>11}  {bar:<{_BAR}}{note}"
+    ).rstrip()
+
+
+def _value(each: ExpertView) -> float:
+    """Return about what an expert competes with: the middle of what is permitted."""
+    low, high = each.competing
+    return low if low == high else (low + high) / 2.0
+
+
+def _on_cut(view: TokenView, won: Sequence[ExpertView], lost: Sequence[ExpertView]) -> set[int]:
+    """Return the experts that rounding may put on either side of the cut."""
+    rivals = [each for each in lost if each.kept]
+    if view.cut is None or not won or not rivals:
+        return set()
+    needed = max(each.competing[0] for each in rivals)
+    reached = min(each.competing[1] for each in won)
+    best = max(each.competing[1] for each in rivals)
+    weakest = min(each.competing[0] for each in won)
+    if best < weakest:
+        return set()
+    over = {each.id for each in rivals if each.competing[1] >= weakest}
+    under = {each.id for each in won if each.competing[0] <= best}
+    return over | under if needed <= reached else set()
+
+
+def _bars(values: Sequence[float]) -> list[str]:
+    """Return a bar for each value, from the least of them to the greatest."""
+    finite = [value for value in values if math.isfinite(value)]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    span = high - low
+    return [
+        "#" * (1 + round((_BAR - 1) * ((value - low) / span if span else 1.0)))
+        if math.isfinite(value)
+        else ""
+        for value in values
+    ]
+
+
+def _rule(words: str) -> str:
+    return f"  {f'--- {words} ':-<{_RULE}}"

@@ -1,0 +1,1 @@
+"""Known divergences: the list is read, matched against cases, and edited."""

@@ -1,0 +1,174 @@
+"""Known divergences: what a backend is known to do otherwise, why, and where exactly.
+
+A TOML file lists them; each names its clause, a reason, a link, the region of cases it
+covers (``when``), witnesses, cases that must still break the clause, and the other
+clauses that it ``affects``. The region is left out of the search in all of them, so that
+a known divergence neither costs time nor hides another one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import re
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from moe_routing.conformance.cases.case import Case, CaseError, SharedCase, load_case
+from moe_routing.conformance.clauses import CLAUSES
+from moe_routing.conformance.known.regions import Region, check_region, holds
+
+_REQUIRED = ("id", "adapters", "clause", "reason", "link", "witness")
+_OPTIONAL = ("affects", "when")
+_HEADING = re.compile(r"^[ \t]*\[\[[ \t]*divergence[ \t]*\]\]", re.MULTILINE)
+
+
+class KnownError(Exception):
+    """A known-divergences file cannot be used; the message says which entry and why."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Divergence:
+    """One known divergence: its region is the cases for which everything in ``when`` holds.
+
+    ``when`` maps a field of the configuration (``score``, ``groups.fill``), an axis of the
+    inputs (``selection_bias``), ``dtype`` or ``tokens`` to the values it covers, and
+    ``events`` to events of the case. Without ``when`` the region is every case. ``place``
+    is where it is written, as ``file:line``; ``shipped`` says that it came with the suite, and
+    is about shipped adapters alone. Several ``witnesses`` serve adapters that claim
+    different things: each adapter is held to those that it claims.
+    """
+
+    id: str
+    adapters: tuple[str, ...]
+    clause: str
+    reason: str
+    link: str
+    witnesses: tuple[Case | SharedCase, ...]
+    affects: tuple[str, ...] = ()
+    when: Region = field(default_factory=dict)
+    place: str = ""
+    shipped: bool = False
+
+    def touches(self, adapter: str, clause: str) -> bool:
+        """Tell whether its region is left out of the search of ``clause`` on ``adapter``."""
+        globs = (self.clause, *self.affects)
+        return adapter in self.adapters and any(fnmatch.fnmatch(clause, glob) for glob in globs)
+
+    def covers(self, facts: Any, case: Case | SharedCase) -> bool:
+        """Tell whether ``case`` lies in the region; ``facts`` as in ``holds``."""
+        return type(case) is type(self.witnesses[0]) and holds(self.when, facts, case)
+
+
+def load_known(path: Path) -> list[Divergence]:
+    """Read a known-divergences file. Errors: ``KnownError``, in one line."""
+    try:
+        text = path.read_text()
+        data = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise KnownError(f"Cannot read {path}: {error}") from error
+    unknown = sorted(set(data) - {"divergence"})
+    if unknown:
+        raise KnownError(f"{path} has {unknown}, but only [[divergence]] tables are read")
+    entries = data.get("divergence", [])
+    if not isinstance(entries, list):
+        raise KnownError(f"{path} has a [divergence] table, but entries are [[divergence]]")
+    if others := [each for each in entries if not isinstance(each, dict)]:
+        told = f"{path} has the divergence {others[0]!r}"
+        raise KnownError(f"{told}, but entries are [[divergence]] tables")
+    lines = heading_lines(text)
+    places = [f"{path}:{line}" for line in lines]
+    if len(lines) != len(entries):  # written in another way, as inline tables
+        places = [str(path)] * len(entries)
+    found = [_divergence(path, n, entry, places[n]) for n, entry in enumerate(entries)]
+    check_ids(found)
+    return found
+
+
+def check_ids(entries: Iterable[Divergence]) -> None:
+    """Raise ``KnownError`` where two entries that are read together share an id."""
+    places: dict[str, str] = {}
+    for each in entries:
+        if each.id in places:
+            told = f"{each.place} has the id {each.id!r}, which {places[each.id]} has already"
+            raise KnownError(f"{told}: use another")
+        places[each.id] = each.place
+
+
+def heading_lines(text: str) -> list[int]:
+    """Return the numbers of the lines that begin an entry, from 1."""
+    return [text.count("\n", 0, found.start()) + 1 for found in _HEADING.finditer(text)]
+
+
+def _divergence(path: Path, number: int, entry: dict[str, Any], place: str) -> Divergence:
+    where = f"{path}, divergence {entry.get('id', number + 1)!r}"
+    _check_keys(where, entry)
+    when = {key: tuple(_listed(value)) for key, value in entry.get("when", {}).items()}
+    affects = tuple(_listed(entry.get("affects", [])))
+    _check_clauses(where, entry["clause"], affects)
+    try:
+        witnesses = tuple(_witness(path, where, name) for name in _listed(entry["witness"]))
+        for witness in witnesses:
+            _check_kind(entry["clause"], witness)
+            check_region(when, witness)
+    except (CaseError, ValueError) as error:
+        raise KnownError(f"{where}: {error}") from error
+    return Divergence(
+        id=entry["id"],
+        adapters=tuple(_listed(entry["adapters"])),
+        clause=entry["clause"],
+        reason=entry["reason"],
+        link=entry["link"],
+        witnesses=witnesses,
+        affects=affects,
+        when=when,
+        place=place,
+    )
+
+
+def _check_keys(where: str, entry: dict[str, Any]) -> None:
+    for name in _REQUIRED:
+        if not entry.get(name):
+            raise KnownError(f"{where}: {name} is missing or empty; every entry needs one")
+    unknown = sorted(set(entry) - {*_REQUIRED, *_OPTIONAL})
+    if unknown:
+        raise KnownError(f"{where}: unknown keys {unknown}; known are {[*_REQUIRED, *_OPTIONAL]}")
+    for name in ("id", "clause", "reason", "link"):
+        if not isinstance(entry[name], str):
+            raise KnownError(f"{where}: {name} is {entry[name]!r}, but should be a string")
+    for name in ("adapters", "affects"):
+        if not all(isinstance(each, str) for each in _listed(entry.get(name, []))):
+            raise KnownError(f"{where}: {name} is {entry[name]!r}, but should be strings")
+    if not isinstance(entry.get("when", {}), dict):
+        raise KnownError(f"{where}: when is {entry['when']!r}, but should be a table")
+
+
+def _check_clauses(where: str, clause: str, affects: tuple[str, ...]) -> None:
+    if clause not in CLAUSES:
+        raise KnownError(f"{where}: unknown clause {clause!r}{_nearest(clause)}")
+    for glob in affects:
+        if not fnmatch.filter(CLAUSES, glob):
+            raise KnownError(f"{where}: affects {glob!r} matches no clause{_nearest(glob)}")
+
+
+def _nearest(name: str) -> str:
+    near = difflib.get_close_matches(name, CLAUSES, n=1)
+    return f"; did you mean {near[0]}?" if near else "; `moe-routing clauses` lists all"
+
+
+def _witness(path: Path, where: str, name: Any) -> Case | SharedCase:
+    if not isinstance(name, str):
+        raise KnownError(f"{where}: witness is {name!r}, but should be a string, or a list of them")
+    return load_case(path.parent / name)[0]
+
+
+def _check_kind(clause: str, witness: Case | SharedCase) -> None:
+    if not CLAUSES[clause].asks(witness):
+        raise ValueError(f"{clause} is not about the kind of case in its witness")
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]

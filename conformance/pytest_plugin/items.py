@@ -1,0 +1,97 @@
+"""Conformance tests for an author's own repository: one pytest item a clause."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from moe_routing.conformance.cases.case import case_folder, save_case
+from moe_routing.conformance.checking.results import ClauseResult
+from moe_routing.conformance.clauses import Clause, select_clauses
+from moe_routing.conformance.known.divergence import load_known
+from moe_routing.conformance.pytest_plugin.replay import replay_command
+from moe_routing.conformance.run.engine import PROFILES, Plan, check_clause
+from moe_routing.implementations import Adapter, load_adapter
+
+
+def conformance_tests(
+    adapter: Adapter | str,
+    *,
+    profile: str | None = None,
+    seed: int | None = None,
+    clauses: Sequence[str] = (),
+    known: str | Path | None = None,
+    cases: str | Path | None = None,
+) -> Callable[..., None]:
+    """Return a test function with one item a clause; assign it to a name pytest collects.
+
+    ``adapter`` is one, or names one as the command line does. ``profile`` is ``ci`` and
+    ``seed`` 0 unless given here or on pytest's command line, which wins. ``clauses`` are
+    globs of clause ids, ``known`` a known-divergences file; failing cases are written
+    under ``cases``. An unsupported clause skips, a known one is an expected failure, every
+    other status but pass fails. Errors: ``ValueError`` for an unknown profile,
+    ``NoSuchClause``, ``KnownError``, ``AdapterError``.
+    """
+    if profile is not None and profile not in PROFILES:
+        raise ValueError(f"Expected profile to be one of {', '.join(PROFILES)} but got {profile!r}")
+    asked = select_clauses(clauses)
+    listed = load_known(Path(known)) if known else ()
+    checked = load_adapter(adapter) if isinstance(adapter, str) else adapter
+
+    @pytest.mark.parametrize("clause", asked, ids=[each.id for each in asked])
+    def test_routing(clause: Clause, request: pytest.FixtureRequest) -> None:
+        plan = Plan(
+            clauses=asked,
+            max_examples=PROFILES[_option(request, "profile") or profile or "ci"],
+            seed=_seed(request, seed),
+            known=listed,
+        )
+        result = check_clause(checked, clause, plan)
+        if result.status == "unsupported":
+            pytest.skip(result.message)
+        if result.status == "known":
+            pytest.xfail("; ".join(f"{k}: {v}" for k, v in result.divergences.items()))
+        if result.status != "pass":
+            folder = Path(_option(request, "cases") or cases or "moe-routing-cases")
+            file = _kept(result, folder / case_folder(checked.name))
+            command = replay_command(adapter, request.node, file)
+            pytest.fail("\n".join(_told(clause, result, command)), pytrace=False)
+
+    test_routing.moe_routing_adapter = adapter
+    return test_routing
+
+
+def _option(request: pytest.FixtureRequest, name: str) -> str | None:
+    return request.config.getoption(f"moe_routing_{name}", None)
+
+
+def _seed(request: pytest.FixtureRequest, given: int | None) -> int:
+    """Return the suite's seed: the option, then the argument, then Hypothesis's option."""
+    own = _option(request, "seed")
+    if own is not None or given is not None:
+        return int(given if own is None else own)
+    shared = str(request.config.getoption("hypothesis_seed", None) or 0)
+    if shared.lstrip("-").isdecimal():
+        return int(shared)
+    return int.from_bytes(hashlib.sha256(shared.encode()).digest()[:4], "big")
+
+
+def _kept(result: ClauseResult, folder: Path) -> Path | None:
+    """Write the failing case, where there is one, and return its file."""
+    if result.case is None:
+        return None
+    file = folder / f"{result.id}.json"
+    save_case(result.case, file, clause=result.id)
+    return file
+
+
+def _told(clause: Clause, result: ClauseResult, command: str) -> list[str]:
+    return [
+        f"{result.status}: {clause.statement}",
+        result.message,
+        *result.story,
+        f"Reproduce with: {command}",
+    ]

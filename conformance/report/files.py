@@ -1,0 +1,36 @@
+"""The writers of files: each is a function from a run to a text."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from moe_routing.conformance.checking.results import RunResult
+from moe_routing.conformance.report.html import html_page
+from moe_routing.conformance.report.junit import junit_xml
+from moe_routing.conformance.report.markdown import markdown
+from moe_routing.conformance.report.report import report
+
+
+def json_text(run: RunResult) -> str:
+    """Return the JSON report of a run."""
+    return json.dumps(report(run), indent=1) + "\n"
+
+
+FORMATS: dict[str, Callable[[RunResult], str]] = {
+    "json": json_text,
+    "junit": junit_xml,
+    "markdown": markdown,
+    "html": html_page,
+}
+"""Every kind of file, by the name of its option."""
+
+
+def write_files(run: RunResult, paths: Mapping[str, Path]) -> None:
+    """Write the files that ``paths`` asks for, by kind; a reader never sees half a file."""
+    for kind, path in paths.items():
+        unfinished = path.with_name(f"{path.name}.unfinished")
+        unfinished.write_text(FORMATS[kind](run), encoding="utf-8")
+        os.replace(unfinished, path)

@@ -1,0 +1,60 @@
+"""The GitHub writer: annotations on the adapters' files, and the job summary."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from moe_routing.conformance.checking.results import AdapterResult, ClauseResult, RunResult
+from moe_routing.conformance.report.markdown import markdown
+from moe_routing.conformance.report.text import broken, complaints, printable, told
+
+MOST = 10
+"""The annotations of a kind that GitHub shows of one step; it drops what comes after."""
+
+
+def on_github() -> bool:
+    """Tell whether this runs in a GitHub workflow."""
+    return os.environ.get("GITHUB_ACTIONS") == "true"
+
+
+def write_summary(run: RunResult) -> None:
+    """Append the report to the job summary, where there is one."""
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    if path:
+        with Path(path).open("a", encoding="utf-8") as summary:
+            summary.write(markdown(run))
+
+
+def annotations(run: RunResult, *, level: str = "error") -> list[str]:
+    """Return a workflow command for all that is wrong, the last one counting those left out.
+
+    ``level`` is ``error`` or ``warning``.
+    """
+    lines = [f"::{level} title=moe-routing::{_escaped(words)}" for _, words in complaints(run)]
+    lines += [line for adapter in run.adapters for line in _of(adapter, level)]
+    if len(lines) <= MOST:
+        return lines
+    left_out = f"{len(lines) - MOST + 1} more broken clauses; see the job summary"
+    return [*lines[: MOST - 1], f"::{level} title=moe-routing::{left_out}"]
+
+
+def _of(adapter: AdapterResult, level: str) -> Iterator[str]:
+    path = adapter.reference.rpartition(":")[0]
+    file = f"file={_property(path)}," if path.endswith(".py") else ""
+    for clause in broken(adapter):
+        title = _property(f"{clause.status} {adapter.name} {clause.id}")
+        yield f"::{level} {file}title={title}::{_data(adapter, clause)}"
+
+
+def _data(adapter: AdapterResult, clause: ClauseResult) -> str:
+    return _escaped("\n".join(told(adapter, clause)))
+
+
+def _property(text: str) -> str:
+    return _escaped(printable(text)).replace(":", "%3A").replace(",", "%2C")
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")

@@ -1,0 +1,66 @@
+"""The story of one broken clause, as an article of the page."""
+
+from __future__ import annotations
+
+import re
+
+from moe_routing.conformance.checking.results import AdapterResult, ClauseResult
+from moe_routing.conformance.clauses import CLAUSES
+from moe_routing.conformance.report.html.drawing import drawn
+from moe_routing.conformance.report.html.tags import Markup, tag
+from moe_routing.conformance.report.text import GLYPHS, reproduce
+
+
+def anchor(number: int, clause: ClauseResult) -> str:
+    """Return the id of a story: the adapter's place in the run, and the clause."""
+    return f"story-{number}-{re.sub('[^a-z0-9]', '-', clause.id)}"
+
+
+def status(clause: ClauseResult) -> Markup:
+    """Return a status as a coloured word with its sign."""
+    sign = tag("span", GLYPHS[clause.status], aria_hidden="true")
+    return tag("span", sign, " ", clause.status, class_="status", data_status=clause.status)
+
+
+def story(number: int, adapter: AdapterResult, clause: ClauseResult) -> Markup:
+    """Tell one broken clause: what it asks, what went wrong, the numbers, how to repeat it."""
+    name = anchor(number, clause)
+    asked = CLAUSES.get(clause.id)
+    return tag(
+        "article",
+        tag(
+            "h3",
+            status(clause),
+            " ",
+            tag("span", clause.id, class_="clause"),
+            " ",
+            tag("span", f"{adapter.name} · {clause.level}", class_="dim"),
+            id=f"{name}-title",
+        ),
+        tag("p", asked.statement, class_="statement") if asked else "",
+        tag("p", clause.message, class_="message"),
+        _numbers(clause),
+        tag("p", tag("b", "Reproduce with:"), class_="reproduce"),
+        tag("pre", reproduce(adapter, clause), class_="command", tabindex="0"),
+        tag("p", tag("b", "Why it matters: "), asked.why, class_="why") if asked else "",
+        tag("p", tag("a", "Back to the matrix", href="#matrix"), class_="back"),
+        id=name,
+        tabindex="-1",
+        aria_labelledby=f"{name}-title",
+        data_status=clause.status,
+        data_chapter=clause.chapter,
+        data_text=f"{clause.id} {adapter.name} {clause.message}".lower(),
+    )
+
+
+def _numbers(clause: ClauseResult) -> Markup:
+    failure = clause.failure
+    text = tag("pre", "\n".join(clause.story), class_="told", tabindex="0")
+    if failure is None:
+        return text if clause.story else Markup("")
+    where = "" if failure.token is None else f", token {failure.token}"
+    stage = tag("p", f"Went wrong at: {failure.stage}{where}")
+    if failure.view is None:
+        return tag("div", stage, text if clause.story else "")
+    same = tag("details", tag("summary", "The same as text"), text)
+    return tag("div", stage, drawn(failure.view, failure.stage), same)

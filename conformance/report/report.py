@@ -1,0 +1,116 @@
+"""The JSON report: everything a run found, as data."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import sys
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from moe_routing.conformance.checking.results import AdapterResult, ClauseResult, RunResult
+from moe_routing.conformance.explain.failure import Failure
+from moe_routing.conformance.run.isolation.watch import usable_cpus
+from moe_routing.reference import SPEC_VERSION
+
+SCHEMA = 1
+"""The version of the report's form."""
+
+_PACKAGES = ("numpy", "torch", "triton", "hypothesis", "transformers")
+
+
+def suite_version() -> str:
+    """Return the installed version of this distribution."""
+    return version("moe-routing-conformance")
+
+
+def environment() -> dict[str, Any]:
+    """Describe what a verdict may depend on: versions, machine, thread settings."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cpus": usable_cpus(),
+        "threads": os.environ.get("OMP_NUM_THREADS"),
+        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+    }
+
+
+def report(result: RunResult) -> dict[str, Any]:
+    """Return the JSON report of a run; shapes as in docs/reporting.md."""
+    return {
+        "schema": SCHEMA,
+        "suite_version": suite_version(),
+        "spec_version": SPEC_VERSION,
+        "environment": result.environment,
+        "profile": result.profile,
+        "seed": result.seed,
+        "max_examples": result.max_examples,
+        "min_cases": result.min_cases,
+        "partial": result.partial,
+        "exit_code": result.exit_code,
+        "adapters": [_adapter(each) for each in result.adapters],
+    }
+
+
+def _adapter(result: AdapterResult) -> dict[str, Any]:
+    return {
+        "name": result.name,
+        "wraps": {"package": result.package, "version": result.version},
+        "numerics": result.numerics,
+        "device": result.device,
+        "threads": result.threads,
+        "unloaded": result.unloaded or None,
+        "hints": list(result.hints),
+        "summary": result.summary(),
+        "cases": dict(sorted(result.drawn().items())),
+        "clauses": [_clause(each) for each in result.clauses],
+    }
+
+
+def _clause(result: ClauseResult) -> dict[str, Any]:
+    used = result.allowance_used
+    return {
+        "id": result.id,
+        "level": result.level,
+        "chapter": result.chapter,
+        "status": result.status,
+        "constructed": result.constructed,
+        "examples": result.examples,
+        "tokens": result.tokens,
+        "seconds": round(result.seconds, 3),
+        "allowance_used": round(used, 4) if math.isfinite(used) else None,
+        "message": result.message,
+        "details": list(result.story),
+        "stage": result.failure.stage if result.failure else None,
+        "token": _token(result.failure),
+        "events": result.events,
+        "divergences": result.divergences,
+        "findings": list(result.findings),
+        "case": result.case_file,
+    }
+
+
+def _token(failure: Failure | None) -> dict[str, Any] | None:
+    """Return the values of the token that went wrong (``TokenView``), if there is one."""
+    return None if failure is None or failure.view is None else _plain(asdict(failure.view))
+
+
+def _plain(value: Any) -> Any:
+    """Return ``value`` as JSON has it: no tuples, and ``nan``, ``inf`` and ``-inf`` as words."""
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _version(package: str) -> str | None:
+    if package in sys.modules and hasattr(sys.modules[package], "__version__"):
+        return str(sys.modules[package].__version__)
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,146 @@
+"""The words that all writers share: clean text, a broken clause told, how to repeat it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections import Counter
+
+from moe_routing.conformance.checking.results import (
+    GREEN,
+    AdapterResult,
+    ClauseResult,
+    RunResult,
+)
+
+GLYPHS = {
+    "pass": "✓",
+    "known": "≈",
+    "unsupported": "-",
+    "fail": "✗",
+    "error": "!",
+    "crash": "!",
+    "timeout": "!",
+    "fixed": "↑",
+    "inconclusive": "?",
+}
+"""A sign for each status, for where colour alone would tell it."""
+
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\r]")
+
+
+def printable(text: str) -> str:
+    r"""Return ``text`` with what no terminal, XML or HTML should be given as ``\x1b``."""
+    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def broken(adapter: AdapterResult) -> list[ClauseResult]:
+    """Return the clauses that turn the run red, in the order of the specification."""
+    return [each for each in adapter.clauses if each.status not in GREEN]
+
+
+def unasked(adapter: AdapterResult, clause: ClauseResult) -> bool:
+    """Tell whether a clause was not asked, since its adapter could not run."""
+    return bool(adapter.unloaded) and clause.message == adapter.unloaded
+
+
+def by_clause(run: RunResult) -> dict[str, list[ClauseResult | None]]:
+    """Return a row for each clause: its result on every adapter, or None where it was not run."""
+    rows: dict[str, list[ClauseResult | None]] = {}
+    for number, adapter in enumerate(run.adapters):
+        for clause in adapter.clauses:
+            rows.setdefault(clause.id, [None] * len(run.adapters))[number] = clause
+    return rows
+
+
+def counts(adapter: AdapterResult) -> str:
+    """Return the counts of an adapter in one line, which says so where nothing was checked."""
+    summary, asked = adapter.summary(), len(adapter.clauses)
+    if adapter.unloaded and all(unasked(adapter, each) for each in adapter.clauses):
+        return f"could not run: {adapter.unloaded}"
+    if not asked:
+        return "nothing was checked"
+    if not summary["applicable"]:
+        (most, _), *_ = Counter(each.message for each in adapter.clauses).most_common(1)
+        return f"nothing was checked: all {asked} clauses are unsupported; most often, {most}"
+    words = ", ".join(f"{summary[name]} {name}" for name in _SHOWN if summary[name])
+    score = f"score {summary['passed']}/{summary['in_spec']}"
+    tally = f"{words}; {summary['applicable']} of {asked} clauses apply, {score}"
+    return f"{tally}; could not go on: {adapter.unloaded}" if adapter.unloaded else tally
+
+
+def notes(run: RunResult) -> list[str]:
+    """Return what is to be said of the run as a whole, a line each."""
+    again = f"seed {run.seed}: repeat this run with --profile nightly --seed {run.seed}"
+    alike = [f"{printable(each.name)} {hint}" for each in run.adapters for hint in each.hints]
+    words = [words for _, words in _too_few(run) + _whole(run)]
+    return [*alike, *[again] * (run.profile == "nightly"), *words]
+
+
+Complaint = tuple[AdapterResult | None, str]
+"""What is wrong beside broken clauses, in a line, and with which adapter, if with one."""
+
+
+def complaints(run: RunResult) -> list[Complaint]:
+    """Return what turns the run red beside its broken clauses."""
+    idle = [each for each in run.adapters if each.unloaded or (each.ok and not each.checked)]
+    told: list[Complaint] = [(each, printable(f"{each.name}: {counts(each)}")) for each in idle]
+    return told + [each for each in _too_few(run) if each[0] not in idle] + _whole(run)
+
+
+def _too_few(run: RunResult) -> list[Complaint]:
+    words = "{} cases were run, fewer than the floor of {}"
+    return [
+        (each, printable(f"{each.name}: {words.format(each.cases, run.min_cases)}"))
+        for each in run.too_few
+    ]
+
+
+def _whole(run: RunResult) -> list[Complaint]:
+    if run.partial:
+        return [(None, "interrupted: this run is partial, and decides nothing")]
+    return [] if run.adapters else [(None, "nothing was checked")]
+
+
+def headline(adapter: AdapterResult) -> str:
+    """Return an adapter's name, with what it wraps and what it declares."""
+    wraps = f" ({adapter.package} {adapter.version})" if adapter.package else ""
+    declared = f"  declares {', '.join(adapter.numerics)}" if adapter.numerics else ""
+    return printable(f"{adapter.name}{wraps}{declared}")
+
+
+def reproduce(adapter: AdapterResult, clause: ClauseResult) -> str:
+    """Return the command that repeats a broken clause: its case alone, if it has one."""
+    device = [] if adapter.device == "cpu" else [f"--device={adapter.device}"]
+    if clause.case_file is not None:
+        words = ["replay", clause.case_file, adapter.reference, *device]
+    else:
+        words = ["check", adapter.reference, f"--clause={clause.id}", *device, *adapter.options]
+    return printable(shlex.join(["moe-routing", *words]))
+
+
+def told(adapter: AdapterResult, clause: ClauseResult) -> list[str]:
+    """Tell a broken clause line by line: what went wrong, the story, and how to repeat it."""
+    lines = [clause.message]
+    if clause.failure is not None:
+        lines.append(f"went wrong at: {clause.failure.stage}")
+    lines += [f"  {line}" for line in clause.story]
+    lines = [printable(line) for line in lines]
+    return [*lines, f"Reproduce with: {reproduce(adapter, clause)}"]
+
+
+def verdict(run: RunResult) -> str:
+    """Return in a few words how the run ended."""
+    if run.partial:
+        return "interrupted: a partial run decides nothing"
+    if unloaded := sum(bool(adapter.unloaded) for adapter in run.adapters):
+        return f"{unloaded} of {len(run.adapters)} adapters could not run"
+    red = sum(len(broken(adapter)) for adapter in run.adapters)
+    if red:
+        return f"{red} broken clause{'s' if red > 1 else ''}"
+    if run.too_few:
+        return f"fewer than {run.min_cases} cases were run"
+    return "nothing was checked" if run.exit_code else "every clause that applies holds"
+
+
+_SHOWN = ("passed", "failed", "known", "inconclusive", "unsupported", "errors")

@@ -1,0 +1,1 @@
+"""Runs: many clauses, many adapters, in processes."""

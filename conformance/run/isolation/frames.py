@@ -1,0 +1,41 @@
+"""Frames: values sent through a pipe, each pickled behind its length."""
+
+from __future__ import annotations
+
+import pickle
+import struct
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from moe_routing.conformance.checking.results import ClauseResult
+
+_LENGTH = struct.Struct("<Q")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """The answer to a check: the result, whether the process can be used on, its threads."""
+
+    result: ClauseResult
+    spoiled: bool
+    threads: int | None
+
+
+def send(pipe: BinaryIO, value: Any) -> None:
+    """Send one value. Errors: ``OSError`` where nobody reads any more."""
+    text = pickle.dumps(value)
+    pipe.write(_LENGTH.pack(len(text)) + text)
+    pipe.flush()
+
+
+def receive(pipe: BinaryIO) -> Any:
+    """Return the next value. Errors: ``EOFError`` where the other side has ended."""
+    length = _read(pipe, _LENGTH.size)
+    return pickle.loads(_read(pipe, _LENGTH.unpack(length)[0]))
+
+
+def _read(pipe: BinaryIO, count: int) -> bytes:
+    text = pipe.read(count)
+    if text is None or len(text) < count:
+        raise EOFError("the other side has ended")
+    return text

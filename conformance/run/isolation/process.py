@@ -1,0 +1,234 @@
+"""A worker as the run sees it: started, asked, watched, and told how it ended."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice, takewhile
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from moe_routing.conformance.cases.case import Case, SharedCase
+from moe_routing.conformance.checking.results import Status
+from moe_routing.conformance.run.isolation import frames
+from moe_routing.conformance.run.isolation.watch import Memory, Watch
+from moe_routing.conformance.run.seat import CannotRun
+from moe_routing.conformance.trial.journal import read_entry, read_mark
+
+_POLL = 0.1
+_GRACE = 2.0  # seconds in which an adapter may give back what it holds
+_FRAME = re.compile(r'^  File "(.+)", line (\d+),? in (\S+)$', re.MULTILINE)
+_FRAMES = 4
+_FAULT = "(most recent call first):"
+_TAIL = 2**16
+_SUITE = str(Path(__file__).parents[2])
+
+
+class Ended(Exception):
+    """The worker has ended in the middle of a request."""
+
+    def __init__(self, end: End) -> None:
+        super().__init__(end.words)
+        self.end = end
+
+
+@dataclass(frozen=True, kw_only=True)
+class End:
+    """How a worker ended: a status, ``how`` and in which ``place``, with the last call's case.
+
+    ``where`` are the innermost lines of source, where they are known; ``begun`` tells whether
+    the worker had begun with what was asked, or had ended, or hung, before.
+    """
+
+    status: Status
+    how: str
+    place: str
+    case: Case | SharedCase | None
+    where: tuple[str, ...] = ()
+    begun: bool = True
+
+    @property
+    def words(self) -> str:
+        """How and where, in one line."""
+        return f"{self.how} {self.place}"
+
+
+class Stopped(Exception):
+    """The run was stopped: no more workers."""
+
+
+def _environment(threads: int | None) -> dict[str, str] | None:
+    """Return the environment of a worker whose frameworks start so many threads."""
+    return None if threads is None else {**os.environ, "OMP_NUM_THREADS": str(threads)}
+
+
+class Process:
+    """One worker process. Errors of every request: ``Ended``, ``CannotRun``."""
+
+    def __init__(self, watch: Watch, stopped: Callable[[], bool] = lambda: False) -> None:
+        self._watch, self._stopped = watch, stopped
+        self._folder = tempfile.TemporaryDirectory(prefix="moe-routing-")
+        self.journal = Path(self._folder.name) / "journal"
+        self._log = Path(self._folder.name) / "log"
+        with self._log.open("wb") as log:
+            self._popen = subprocess.Popen(
+                [sys.executable, "-P", "-m", "moe_routing.conformance.run.isolation.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=_environment(watch.threads),
+                start_new_session=True,  # an interrupt is for the run, which ends its workers
+            )
+        self._memory = Memory(self._popen.pid)
+        self._idle, self._asked_at = True, b""
+        self._answers: SimpleQueue[Any] = SimpleQueue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def ask(self, name: str, *arguments: Any) -> Any:
+        """Make a request and return its answer."""
+        if self._stopped():
+            raise Stopped
+        self._idle, self._asked_at = False, self._mark()
+        try:
+            frames.send(self._popen.stdin, (name, *arguments))
+        except (OSError, ValueError):  # it has ended, or was closed
+            raise Ended(self._ended()) from None
+        kind, value = self._wait()
+        if self._stopped():
+            raise Stopped
+        if kind not in ("answer", "refused"):
+            raise Ended(self._ended())
+        self._idle = True
+        if kind == "refused":
+            raise CannotRun(value)
+        return value
+
+    def close(self) -> None:
+        """End the worker, whatever it is doing, and what it has started."""
+        with self._folder:  # which goes, whatever becomes of the worker
+            try:
+                if self._idle:
+                    self._give_back()
+            finally:
+                self._kill()
+                with suppress(OSError):  # what was not sent when it ended
+                    self._popen.stdin.close()
+
+    def _give_back(self) -> None:
+        """Have the adapter give back what it holds, if its worker still can."""
+        with suppress(Empty, OSError, ValueError):
+            frames.send(self._popen.stdin, ("close",))
+            self._answers.get(timeout=_GRACE)
+
+    def _read(self) -> None:
+        while True:
+            try:
+                self._answers.put(frames.receive(self._popen.stdout))
+            except Exception:  # the end, or what no worker sends: either way it is over
+                self._answers.put(("ended", None))
+                return
+
+    def _wait(self) -> tuple[str, Any]:
+        """Return the answer, watching the worker while it works."""
+        mark, since = self._mark(), time.monotonic()
+        while True:
+            try:
+                return self._answers.get(timeout=_POLL)
+            except Empty:
+                now = self._mark()
+            if self._stopped():
+                raise Stopped
+            if now != mark:
+                mark, since = now, time.monotonic()
+            self._check_time(mark, time.monotonic() - since)
+            self._check_memory()
+
+    def _mark(self) -> bytes:
+        return read_mark(self.journal) if self.journal.exists() else b""
+
+    def _check_time(self, mark: bytes, passed: float) -> None:
+        in_call = mark.startswith(b"c")
+        limit = self._watch.call_seconds if in_call else self._watch.idle_seconds
+        if passed > limit:
+            raise Ended(self._killed("timeout", f"no answer after {limit:g} s"))
+
+    def _check_memory(self) -> None:
+        limit = self._watch.memory
+        if limit is not None and self._memory.exceeds(limit):
+            raise Ended(self._killed("crash", f"took more than {limit / 2**30:.3g} GiB of memory"))
+
+    def _killed(self, status: Status, how: str) -> End:
+        self._kill()
+        return self._end(status, how)
+
+    def _kill(self) -> None:
+        """Kill every process of the worker's session, so that no backend of its own stays."""
+        if self._popen.returncode is None and hasattr(os, "killpg"):
+            with suppress(ProcessLookupError):
+                os.killpg(self._popen.pid, signal.SIGKILL)
+        self._popen.kill()
+        self._popen.wait()
+
+    def _ended(self) -> End:
+        """Say how the worker ended by itself."""
+        if self._popen.returncode is None and hasattr(os, "waitid"):  # its number is still its own
+            os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOWAIT)
+            with suppress(ProcessLookupError):
+                os.killpg(self._popen.pid, signal.SIGKILL)  # what it had started
+        code = self._popen.wait()
+        how = f"killed by {_signal(-code)}" if code < 0 else f"exited with code {code}"
+        return self._end("crash", how, _where(self._log.read_bytes()[-_TAIL:]))
+
+    def _end(self, status: Status, how: str, where: tuple[str, ...] = ()) -> End:
+        begun = self._mark() != self._asked_at  # else the journal is of an earlier request
+        entry = read_entry(self.journal) if begun and self.journal.exists() else None
+        places = {"c": "in a call", "r": "after a call"}
+        return End(
+            status=status,
+            how=how,
+            place=places.get(entry.state if entry else "", "before any call"),
+            case=entry.case if entry else None,
+            where=where,
+            begun=begun,
+        )
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _where(log: bytes) -> tuple[str, ...]:
+    """Return where the worker ended, innermost first: as the fault handler or Python wrote it."""
+    text = log.decode(errors="replace")
+    if _FAULT in text:
+        said, _, trace = text.rpartition(_FAULT)
+        return (*_last_words(said), *_outside(_FRAME.findall(trace)))
+    _, raised, trace = text.rpartition("Traceback (most recent call last):\n")
+    last = trace.strip().splitlines()[-1:] if raised else []
+    return (*last, *_outside(_FRAME.findall(trace)[::-1]))
+
+
+def _last_words(said: str) -> tuple[str, ...]:
+    """Return what the worker last wrote before its fault: an allocator's or an assert's words."""
+    lines = said.rpartition("Fatal Python error: ")[0].split("\n")
+    last = [line.strip() for line in lines if line.strip()][-1:]
+    return tuple(f"it last wrote {line[:200]!r}" for line in last)
+
+
+def _outside(frames_: list[tuple[str, str, str]]) -> tuple[str, ...]:
+    """Word the innermost frames, down to the first of the suite's own."""
+    backend = takewhile(lambda frame: not frame[0].startswith(_SUITE), frames_)
+    return tuple(f"{path}:{line} in {name}" for path, line, name in islice(backend, _FRAMES))

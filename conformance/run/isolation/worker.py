@@ -1,0 +1,142 @@
+"""The worker: the process in which one adapter is loaded and asked.
+
+It reads requests from its standard input and answers on its standard output, which are
+moved out of the adapter's way first: what the adapter prints goes to the worker's log.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, BinaryIO
+
+from moe_routing.conformance.checking.clause_run import ask_alone, search_clause
+from moe_routing.conformance.checking.region_width import Width, width
+from moe_routing.conformance.checking.replay import replay_case
+from moe_routing.conformance.clauses import CLAUSES
+from moe_routing.conformance.run.isolation import state
+from moe_routing.conformance.run.isolation.frames import Checked, receive, send
+from moe_routing.conformance.run.isolation.heap import keep_freed_memory
+from moe_routing.conformance.run.seat import about, close, torch_threads
+from moe_routing.conformance.trial import journal
+from moe_routing.implementations import Adapter, AdapterError, BackendMissing, load_adapter
+
+
+def main() -> None:
+    """Serve requests until the other side ends."""
+    requests, answers = _own_pipes()
+    faulthandler.enable()
+    _first_to_go()
+    keep_freed_memory()
+    server = _Server(answers)
+    for request in _arriving(requests):
+        server.serve(*request)
+
+
+def _own_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Keep the pipes for ourselves, and give the adapter an empty input and the log."""
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(2, 1)
+    return requests, answers
+
+
+def _first_to_go() -> None:
+    """Have the system end this process, not the run, where memory runs out."""
+    with suppress(OSError):  # not every system has it, or lets it be set
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def _arriving(pipe: BinaryIO) -> Iterator[tuple[Any, ...]]:
+    """Yield requests as they come; end the process at once where the run has ended."""
+    queue: SimpleQueue[Any] = SimpleQueue()
+
+    def read() -> None:
+        while True:
+            try:
+                queue.put(receive(pipe))
+            except EOFError:
+                _end()
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        yield queue.get()
+
+
+def _end() -> None:
+    """End this process, and what the adapter has started, when nobody else is left to do it."""
+    if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(0)
+
+
+class _Server:
+    """The adapter of this process, and the requests about it."""
+
+    adapter: Adapter | None = None
+
+    def __init__(self, answers: BinaryIO) -> None:
+        self._answers = answers
+        self._before = state.current()
+        self._journal: journal.Journal
+
+    def serve(self, name: str, *arguments: Any) -> None:
+        """Answer one request: ``("answer", value)`` or ``("refused", why)``.
+
+        Whatever else is raised ends the process, which is a verdict.
+        """
+        try:
+            answer = "answer", getattr(self, f"_{name}")(*arguments)
+        except (AdapterError, BackendMissing) as error:
+            answer = "refused", " ".join(str(error).split())
+        send(self._answers, answer)
+
+    def _load(self, path: list[str], book: str, reference: str, device: str, plan: Any) -> Any:
+        sys.path[:] = path
+        self._journal = journal.Journal(Path(book))
+        journal.keep(self._journal)
+        self._plan = plan
+        self.adapter = load_adapter(reference, device=device)
+        return about(self.adapter)
+
+    def _close(self) -> None:
+        close(self.adapter)
+
+    def _check(self, clause: str, breaks: dict[str, bool]) -> Checked:
+        self._journal.cleared()
+        result = search_clause(self.adapter, CLAUSES[clause], self._plan, breaks)
+        replaced = state.restore(self._before)
+        if replaced:
+            result = replace(result, status="error", message=_spoiled(replaced), failure=None)
+        return Checked(result=result, spoiled=bool(replaced), threads=torch_threads())
+
+    def _replay(self, clause: str, case: Any) -> Any:
+        self._journal.cleared()
+        return replay_case(self.adapter, CLAUSES[clause], case)
+
+    def _width(self, clause: str, id: str) -> Width:
+        self._journal.cleared()
+        (known,) = (each for each in self._plan.known if each.id == id)
+        return width(self.adapter, CLAUSES[clause], self._plan, known)
+
+    def _alone(self, clause: str, case: Any) -> None:
+        self._journal.cleared()
+        ask_alone(self.adapter, CLAUSES[clause], self._plan, case)
+
+
+def _spoiled(replaced: list[str]) -> str:
+    names = ", ".join(replaced[:3])
+    return f"replaced {names}: nothing that was judged in its process can be trusted"
+
+
+if __name__ == "__main__":
+    main()

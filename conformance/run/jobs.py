@@ -1,0 +1,119 @@
+"""Lanes: clauses of several adapters, so many at a time, each on a seat of its lane.
+
+One lane asks as it goes, in the caller's thread. Several work ahead in threads of their
+own; results are handed out in the order in which they are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
+from types import TracebackType
+
+from moe_routing.conformance.checking.results import ClauseResult
+from moe_routing.conformance.clauses import Clause
+from moe_routing.conformance.run.seat import About, Seat
+
+
+class Lanes:
+    """The seats of a run, and the results that they are working on."""
+
+    def __init__(
+        self, seats: Mapping[str, Callable[[], Seat]], clauses: Sequence[Clause], jobs: int
+    ) -> None:
+        self._open, self._clauses = seats, clauses
+        self._lanes = [_Lane(seats) for _ in range(jobs)]
+        self._free: SimpleQueue[_Lane] = SimpleQueue()
+        for lane in self._lanes:
+            self._free.put(lane)
+        self._pool = ThreadPoolExecutor(jobs) if jobs > 1 else None
+        self._ahead: dict[tuple[str, str], Future[ClauseResult]] = {}
+        self._abouts: dict[str, Future[About]] = {}
+
+    def __enter__(self) -> Lanes:
+        if self._pool is not None:
+            for reference in self._open:
+                self._abouts[reference] = self._pool.submit(self._about, reference)
+                for clause in self._clauses:
+                    future = self._pool.submit(self._check, reference, clause)
+                    self._ahead[reference, clause.id] = future
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for future in (*self._ahead.values(), *self._abouts.values()):
+            future.cancel()
+        for lane in self._lanes:
+            lane.close()
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def about(self, reference: str) -> About:
+        """Return what heads the report of an adapter. Errors: ``CannotRun``."""
+        ahead = self._abouts.get(reference)
+        return self._about(reference) if ahead is None else ahead.result()
+
+    def result(self, reference: str, clause: Clause) -> ClauseResult:
+        """Return the result of one clause on one adapter. Errors: ``CannotRun``."""
+        ahead = self._ahead.get((reference, clause.id))
+        return self._check(reference, clause) if ahead is None else ahead.result()
+
+    def threads(self, reference: str) -> int | None:
+        """Return the threads that an adapter's framework computes with, where known."""
+        return max((n for lane in self._lanes if (n := lane.threads.get(reference))), default=None)
+
+    def forget(self, reference: str) -> None:
+        """Leave out what an adapter has not been asked yet."""
+        for (name, _), future in self._ahead.items():
+            if name == reference:
+                future.cancel()
+
+    def _about(self, reference: str) -> About:
+        lane = self._free.get()
+        try:
+            return lane.seat(reference).about()
+        finally:
+            self._free.put(lane)
+
+    def _check(self, reference: str, clause: Clause) -> ClauseResult:
+        lane = self._free.get()
+        try:
+            return lane.check(reference, clause)
+        finally:
+            self._free.put(lane)
+
+
+class _Lane:
+    """One seat at a time: that of the adapter whose turn it is."""
+
+    def __init__(self, seats: Mapping[str, Callable[[], Seat]]) -> None:
+        self._open = seats
+        self._reference: str | None = None
+        self._seat: Seat | None = None
+        self.threads: dict[str, int] = {}
+
+    def seat(self, reference: str) -> Seat:
+        """Return the seat of an adapter, in place of the seat that was open."""
+        if self._seat is None or self._reference != reference:
+            self.close()
+            self._seat, self._reference = self._open[reference](), reference
+        return self._seat
+
+    def check(self, reference: str, clause: Clause) -> ClauseResult:
+        """Check one clause."""
+        seat = self.seat(reference)
+        result = seat.check(clause)
+        if (threads := seat.threads()) is not None:
+            self.threads[reference] = threads
+        return result
+
+    def close(self) -> None:
+        """Close the seat that is open."""
+        if self._seat is not None:
+            self._seat.close()
+            self._seat = None

@@ -1,0 +1,1 @@
+"""The scaffold behind ``moe-routing new-adapter``."""

@@ -1,0 +1,115 @@
+"""The scaffold: the files that a repository needs to hold a router of its own to the suite.
+
+The templates are a working adapter named ``my-router``, beside this file. To write one for
+another name is to write that name in its place.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import keyword
+import os
+import re
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from moe_routing.implementations.registry import PROCESS, out_of_scope, registered
+
+_NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
+_RULE = "a name is lower-case letters and digits with - or _ between, such as my-router"
+
+
+class ScaffoldError(Exception):
+    """The files cannot be written; the message names what is in the way, and the mend."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Names:
+    """What a new adapter is called: in reports, as a module, and as a class."""
+
+    name: str
+    module: str
+    adapter: str
+
+    @property
+    def reference(self) -> str:
+        """How the command line names the adapter, from the folder of its file."""
+        return f"{self.module}.py:{self.adapter}"
+
+    def written(self, template: str) -> str:
+        """Return a template, or the path of one, with these names in it."""
+        for theirs, ours in (
+            ("my_router", self.module),
+            ("MyRouterAdapter", self.adapter),
+            ("my-router", self.name),
+        ):
+            template = template.replace(theirs, ours)
+        return template
+
+
+FILES = {
+    "my_router.py": "my_router.py",
+    "test_my_router.py": "test_my_router.py",
+    "known/my-router.toml": "known.toml",
+    ".github/workflows/my-router.yml": "workflow.yml",
+}
+"""Where each template is written."""
+
+
+def names_for(name: str) -> Names:
+    """Return the names that follow from an adapter's. Errors: ``ScaffoldError``."""
+    if not _NAME.fullmatch(name):
+        raise ScaffoldError(f"Cannot name an adapter {name!r}: {_RULE}")
+    module = name.replace("-", "_")
+    camel = "".join(word.capitalize() for word in module.split("_"))
+    names = Names(name=name, module=module, adapter=f"{camel.removesuffix('Adapter')}Adapter")
+    if keyword.iskeyword(module):
+        raise ScaffoldError(f"Cannot name an adapter {name!r}: {module} is a word of Python's own")
+    if name in {each.partition(":")[0] for each in (*registered(), *out_of_scope(), PROCESS)}:
+        raise ScaffoldError(
+            f"Cannot name an adapter {name!r}: `moe-routing check {name}` means another already; "
+            f"take my-{name}, say"
+        )
+    if importlib.util.find_spec(module) is not None:
+        raise ScaffoldError(
+            f"Cannot name an adapter {name!r}: {module}.py would hide the module {module}, "
+            f"which is installed; take {name}-router, say"
+        )
+    return names
+
+
+def write_adapter(names: Names, folder: Path) -> list[Path]:
+    """Write the files of a new adapter under ``folder``, all of them or none; return their paths.
+
+    Errors: ``ScaffoldError`` where one is there already; ``OSError``.
+    """
+    templates = files(__package__) / "templates"
+    texts = {
+        folder / names.written(place): names.written((templates / name).read_text("utf-8"))
+        for place, name in FILES.items()
+    }
+    package = folder / names.module  # Python would import it in place of the module beside it
+    for path in (*texts, package):
+        if os.path.lexists(path):
+            raise ScaffoldError(
+                f"{path} is there already, and nothing was written: "
+                "move it away, or take another name or --directory"
+            )
+    with ExitStack() as undo:
+        for path, text in texts.items():
+            _make_folder(path.parent, undo)
+            with path.open("x", encoding="utf-8") as file:
+                undo.callback(path.unlink)
+                file.write(text)
+        undo.pop_all()
+    return list(texts)
+
+
+def _make_folder(folder: Path, undo: ExitStack) -> None:
+    """Make a folder and those above it, to be removed again where what follows fails."""
+    if not folder.is_dir():
+        _make_folder(folder.parent, undo)
+        folder.mkdir()
+        undo.callback(folder.rmdir)

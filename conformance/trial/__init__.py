@@ -1,0 +1,1 @@
+"""Trials: one call of a backend is made, watched, converted and judged."""

@@ -1,0 +1,90 @@
+"""The journal: the case that the backend is about to be asked, written down before the call.
+
+A process that dies in the call, or hangs, takes everything with it but this file: whoever
+started the process reads there which case it was, and whether the call had returned.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+
+from moe_routing.conformance.cases.case import Case, SharedCase, case_from_json, case_to_json
+
+_HEADER = 32
+_journal: ContextVar[Journal | None] = ContextVar("journal", default=None)
+
+
+class Journal:
+    """The writing end: one file, in which the latest call replaces the one before."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb", buffering=0)
+        self._calls = 0
+        self._write("-", b"")
+
+    def calling(self, case: Case | SharedCase) -> None:
+        """Write down the case of the call that is about to be made."""
+        self._calls += 1
+        self._write("c", json.dumps(case_to_json(case, compact=True)).encode())
+
+    def returned(self) -> None:
+        """Note that the call has returned."""
+        self._file.seek(0)
+        self._file.write(b"r")
+
+    def cleared(self) -> None:
+        """Forget the call: what follows is not about it; the first line differs from before."""
+        self._calls += 1
+        self._write("-", b"")
+
+    def _write(self, state: str, text: bytes) -> None:
+        self._file.seek(0)
+        self._file.write(f"{state} {self._calls:>14} {len(text):>14}\n".encode() + text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """What a journal says: ``state`` is c in a call, r after one, - before any."""
+
+    state: str
+    case: Case | SharedCase | None
+
+
+def read_mark(path: Path) -> bytes:
+    """Return the first line of a journal: a sign of life, cheap to ask for."""
+    with path.open("rb") as file:
+        return file.read(_HEADER)
+
+
+def read_entry(path: Path) -> Entry:
+    """Return what the journal of a process that has ended says."""
+    text = path.read_bytes()
+    state, length = text[:1].decode(), int(text[16:_HEADER] or b"0")
+    case = None
+    if state in ("c", "r") and length:
+        case, _ = case_from_json(json.loads(text[_HEADER : _HEADER + length]))
+    return Entry(state=state, case=case)
+
+
+def keep(journal: Journal | None) -> None:
+    """Have every call of this context written down in ``journal``, or in none."""
+    _journal.set(journal)
+
+
+@contextmanager
+def noted(case: Case | SharedCase) -> Iterator[None]:
+    """Write ``case`` down before the block, and that it has ended after it."""
+    journal = _journal.get()
+    if journal is None:
+        yield
+        return
+    journal.calling(case)
+    try:
+        yield
+    finally:
+        journal.returned()

@@ -1,0 +1,1 @@
+"""The census: every mutant and honest variant against every clause."""

@@ -1,0 +1,181 @@
+"""The parade: the trials of one case by many routers, whose answers are judged together.
+
+Most routers of the zoo differ from the plain one in what a case does not exercise, and then
+answer with the plain router's very own answer. It is read once, and where all that a clause
+asked of one router got the answers that another gives, what it says of the one holds for both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+from moe_routing.conformance.cases.case import Case, with_fresh_arrays
+from moe_routing.conformance.checking.outcome import Outcome, evaluate
+from moe_routing.conformance.clauses import Clause
+from moe_routing.conformance.judge import Answer, Bounds, Verdict
+from moe_routing.conformance.trial.boundary import Malformed, Received, receive
+from moe_routing.conformance.trial.memo import Bench
+from moe_routing.conformance.trial.trial import Call, Raised, Trial, called
+from moe_routing.conformance.zoo.router.router import StagedRouter
+from moe_routing.implementations import Adapter, Capabilities
+from moe_routing.reference import RouterInputs
+
+Logits = Literal["routed", "copy", "none"]
+
+
+@dataclass(eq=False)
+class Parade:
+    """A case, and the routers that it is put to by one clause, each in a trial of its own.
+
+    When the first is to be judged, all are asked, and what they answer is judged in one go;
+    likewise where the clause turns to a case that it makes once for all (``Trial.once``).
+    """
+
+    routers: Mapping[str, StagedRouter]
+    case: Case
+    method: str
+    bench: Bench
+    trials: dict[str, _InParade] = field(init=False)
+    _passed: list[str] = field(default_factory=list)
+    _alone: set[str] = field(default_factory=set)
+    _bounds: dict[int, Bounds] = field(default_factory=dict)
+    _received: dict[int, tuple[object, Received]] = field(default_factory=dict)
+    _judged: dict[int, Bounds] = field(default_factory=dict)
+    _derived: dict[int, Parade] = field(default_factory=dict)
+    _taken: dict[str, list[Parade]] = field(default_factory=dict)
+    _given: RouterInputs | None = None
+
+    def __post_init__(self) -> None:
+        self.trials = {
+            name: _InParade(router, self.case, self.method, bench=self.bench, parade=self)
+            for name, router in self.routers.items()
+        }
+
+    def outcome(self, clause: Clause, name: str) -> Outcome:
+        """Return what ``clause`` says of a router: once for all of whom it is told the same."""
+        if any(self._alike(passed, name) for passed in self._passed):
+            return Outcome()
+        outcome = evaluate(clause, self.trials[name])
+        if not outcome.broken:
+            self._passed.append(name)
+        return outcome
+
+    def _alike(self, passed: str, name: str) -> bool:
+        """Tell whether a router gives every answer that was had from one that has passed.
+
+        It is called for each. Only answers that are one object count, since then nothing that
+        a clause could look at differs; and only of equals, so that it asks both the same.
+        """
+        one, other = self.trials[passed], self.trials[name]
+        if passed in self._alone or one.capabilities is not other.capabilities:
+            return False
+        return (not one.answered or _same_call(one, other)) and all(
+            each._alike(passed, name) for each in self._taken.get(passed, ())
+        )
+
+    def leave(self, name: str) -> None:
+        """Note that a router was asked outside the parade, or raised: nobody is like it."""
+        self._alone.add(name)
+
+    def bounds(self, capabilities: Capabilities) -> Bounds:
+        """Return the bounds of the case for those who share ``capabilities``."""
+        if id(capabilities) not in self._bounds:
+            numerics = capabilities.numerics
+            self._bounds[id(capabilities)] = self.bench.bounds(self.case, numerics)
+        return self._bounds[id(capabilities)]
+
+    def received(self, native: object) -> Received:
+        """Return an answer, described and converted, once for all who give the same object."""
+        if id(native) not in self._received:
+            read = receive(native, self.case.config, self.case.inputs.num_tokens)
+            self._received[id(native)] = native, read
+        return self._received[id(native)][1]
+
+    def judge(self, asked: Trial, bounds: Bounds) -> None:
+        """Judge by ``bounds`` the answers of all whose own bounds are those of ``asked``."""
+        if id(bounds) in self._judged:
+            return
+        self._judged[id(bounds)] = bounds
+        alike: dict[tuple[Logits, bool], list[Answer]] = {}
+        for trial in self.trials.values():
+            answer = _answer(trial) if trial.bounds is asked.bounds else None
+            if answer is not None:
+                kind = trial.capabilities.logits, answer.logits is None
+                alike.setdefault(kind, []).append(answer)
+        for (logits, _), answers in alike.items():
+            self.bench.judge_all(bounds, answers, logits)
+
+    def call(self, router: Adapter) -> Call:
+        """Ask a router; inputs that the one before left unchanged are given to the next."""
+        given = self._given or with_fresh_arrays(self.case.inputs)
+        self._given = None
+        call = called(router, self.method, self.case, given)
+        if not call.changed:
+            self._given = given
+        return call
+
+    def derived(self, name: str, case: Case) -> Trial:
+        """Return a router's trial of a case made of this one: each time a new one."""
+        parade, taken = self._derived.get(id(case)), self._taken.setdefault(name, [])
+        if parade is None or parade in taken:
+            parade = self._derived[id(case)] = Parade(self.routers, case, self.method, self.bench)
+        taken.append(parade)
+        return parade.trials[name]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _InParade(Trial):
+    """A trial that is judged together with the others of its parade."""
+
+    parade: Parade
+
+    @property
+    def answered(self) -> bool:
+        """Whether the router has been called, and has answered."""
+        return "_call" in vars(self)
+
+    @cached_property
+    def _call(self) -> Call:
+        try:
+            return self.parade.call(self.adapter)
+        except Raised:
+            self.parade.leave(self.adapter.name)
+            raise
+
+    @cached_property
+    def bounds(self) -> Bounds:
+        return self.parade.bounds(self.capabilities)
+
+    @cached_property
+    def received(self) -> Received:
+        return self.parade.received(self.native)
+
+    def judged_as(self, bounds: Bounds) -> Verdict:
+        self.parade.judge(self, bounds)
+        return super().judged_as(bounds)
+
+    def of(self, case: Case) -> Trial:
+        if self.bench.has_made(case):
+            return self.parade.derived(self.adapter.name, case)
+        self.parade.leave(self.adapter.name)
+        return super().of(case)
+
+
+def _same_call(one: _InParade, other: _InParade) -> bool:
+    """Tell whether two calls gave one answer, and changed the same."""
+    try:
+        same = other.native is one.native
+    except Raised:
+        return False
+    return same and other.changed == one.changed and other.modes == one.modes
+
+
+def _answer(trial: Trial) -> Answer | None:
+    """Return a trial's answer; None where there is none to judge."""
+    try:
+        return trial.received.answer
+    except (Raised, Malformed):
+        return None

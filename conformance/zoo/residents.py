@@ -1,0 +1,135 @@
+"""The registry of the zoo: what a mutant is, what an honest variant is, and how one is added."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from moe_routing.conformance.zoo.families import FAMILIES
+from moe_routing.conformance.zoo.router.router import StagedRouter
+from moe_routing.conformance.zoo.router.work import Stage
+from moe_routing.implementations import Capabilities, Numerics
+
+WHOLE = Capabilities()
+"""What a resident of the zoo claims unless it says otherwise: the whole spec, no logits."""
+
+ROUTED = Capabilities(logits="routed")
+"""The whole spec, with the logits that were routed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mutant:
+    """A right router with exactly one bug, named after a bug that really shipped.
+
+    ``family`` is one of ``FAMILIES``, ``real`` says where it happened (project, and issue,
+    pull request or commit), ``harm`` what it did to people. ``stages`` are those that it
+    replaces. ``needs`` names what the bug cannot show without, such as more than 256
+    experts: it bounds how small a failing case can get.
+    """
+
+    name: str
+    family: str
+    real: str
+    harm: str
+    stages: Mapping[str, Stage]
+    claims: Capabilities = WHOLE
+    needs: str = ""
+
+    def adapter(self) -> StagedRouter:
+        """Return a router of its own, with an empty memory."""
+        return StagedRouter(self.name, self.stages, self.claims)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Honest:
+    """A right router that differs from the usual ones only as the specification permits.
+
+    ``why`` says how it differs and what permits it. ``declares`` are numerics that it has
+    to declare: without them it must fail.
+    """
+
+    name: str
+    why: str
+    stages: Mapping[str, Stage]
+    claims: Capabilities = WHOLE
+    declares: Numerics = field(default_factory=Numerics)
+
+    def adapter(self, *, declared: bool = True) -> StagedRouter:
+        """Return the router, with its numerics declared or, to be caught, not."""
+        plain = not declared or self.declares == self.claims.numerics
+        claims = self.claims if plain else replace(self.claims, numerics=self.declares)
+        return StagedRouter(self.name, self.stages, claims)
+
+
+MUTANTS: dict[str, Mutant] = {}
+"""Every mutant by its name, in the order of the chapters."""
+
+HONEST: dict[str, Honest] = {}
+"""Every honest variant by its name."""
+
+
+def mutant(name: str, family: str, *stages: str, real: str, **parts: Any) -> Callable[..., Any]:
+    """Register the decorated stage as a mutant; its docstring is the harm that it did.
+
+    ``stages`` names what it replaces; where there are several, the function is called with
+    the name of the stage as well. Errors: ``ValueError`` for a name twice, an unknown
+    family, or no docstring.
+    """
+
+    def register(stage: Callable[..., Any]) -> Callable[..., Any]:
+        harm = " ".join((stage.__doc__ or "").split())
+        if name in {**MUTANTS, **HONEST} or family not in FAMILIES or not harm or not real:
+            raise ValueError(f"Cannot register mutant {name!r}: known, or without a family or harm")
+        MUTANTS[name] = Mutant(
+            name=name, family=family, real=real, harm=harm, stages=_bound(stage, stages), **parts
+        )
+        return stage
+
+    return register
+
+
+def honest(name: str, *stages: str, **parts: Any) -> Callable[..., Any]:
+    """Register the decorated stage as an honest variant; its docstring says why it is right."""
+
+    def register(stage: Callable[..., Any]) -> Callable[..., Any]:
+        why = " ".join((stage.__doc__ or "").split())
+        if name in {**MUTANTS, **HONEST} or not why:
+            raise ValueError(f"Cannot register variant {name!r}: known, or without a reason")
+        HONEST[name] = Honest(name=name, why=why, stages=_bound(stage, stages), **parts)
+        return stage
+
+    return register
+
+
+def _bound(stage: Callable[..., Any], names: tuple[str, ...]) -> dict[str, Stage]:
+    if len(names) == 1:
+        return {names[0]: stage}
+    return {name: (lambda w, name=name: stage(w, name)) for name in names}
+
+
+_KINDS = {None: "mutant or variant", "mutants": "mutant", "variants": "variant"}
+
+
+class NoSuchResident(Exception):
+    """A glob matches nobody in the zoo; the message suggests the nearest names."""
+
+
+def select_residents(globs: Sequence[str], only: str | None = None) -> list[str]:
+    """Return the names that any of ``globs`` matches; none given: all.
+
+    ``only`` is ``mutants``, ``variants`` or None for both. Errors: ``NoSuchResident``.
+    """
+    houses = {"mutants": MUTANTS, "variants": HONEST}
+    names = [name for kind, house in houses.items() if only in (None, kind) for name in house]
+    wanted: set[str] = set()
+    for glob in globs:
+        found = fnmatch.filter(names, glob)
+        if not found:
+            near = difflib.get_close_matches(glob, names, n=3)
+            hint = f": did you mean {', '.join(near)}?" if near else "."
+            raise NoSuchResident(f"No {_KINDS[only]} matches {glob!r}{hint} docs/zoo.md lists all")
+        wanted.update(found)
+    return [name for name in names if not globs or name in wanted]

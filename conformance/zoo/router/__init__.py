@@ -1,0 +1,1 @@
+"""The router that mutants and honest variants are made of: its stages, each replaceable."""

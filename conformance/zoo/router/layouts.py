@@ -1,0 +1,29 @@
+"""The other layouts of an answer: flat routes, and a dense map."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from moe_routing.conformance.zoo.router.work import Work
+from moe_routing.implementations import FlatRouting, RoutingMap
+
+
+def flat(w: Work, **changes: Any) -> FlatRouting:
+    """Answer in flat routes; ``changes`` replace arrays of it."""
+    arrays = {
+        "scores": w.weights.reshape(-1),
+        "token_indices": np.repeat(np.arange(w.num_tokens), w.config.top_k).astype(np.int32),
+        "expert_indices": w.expert_ids.reshape(-1).astype(np.int32),
+    }
+    return FlatRouting(**{**arrays, **changes}, num_tokens=w.num_tokens, logits=w.reported_logits)
+
+
+def routing_map(w: Work, **changes: Any) -> RoutingMap:
+    """Answer in a dense map; ``changes`` replace arrays of it."""
+    shape = (w.num_tokens, w.config.num_experts)
+    arrays = {"probs": np.zeros(shape, np.float32), "routing_map": np.zeros(shape, bool)}
+    np.put_along_axis(arrays["probs"], w.expert_ids, w.weights, axis=1)
+    np.put_along_axis(arrays["routing_map"], w.expert_ids, True, axis=1)
+    return RoutingMap(**{**arrays, **changes}, logits=w.reported_logits)

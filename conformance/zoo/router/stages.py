@@ -1,0 +1,213 @@
+"""The right stages: what each one must do, in float32, a line or two each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from moe_routing.conformance.zoo.router.functions import SCORE_FUNCTIONS, sigmoid, softmax
+from moe_routing.conformance.zoo.router.shared_stages import SHARED
+from moe_routing.conformance.zoo.router.work import Stage, Work
+from moe_routing.reference import RouterConfig, Routing, check_inputs, dispatched_config
+from moe_routing.reference.selection import top_k
+
+Array = npt.NDArray[Any]
+
+
+def config(w: Work) -> RouterConfig:
+    """Refuse what is not claimed, then what is not valid."""
+    w.require_claimed()
+    return w.valid
+
+
+def checked(w: Work) -> RouterConfig:
+    """Check the configuration and the inputs. Errors: ``ValueError``."""
+    valid = RouterConfig(**vars(w.asked))
+    check_inputs(valid, w.inputs)
+    return valid
+
+
+def gate_input(w: Work) -> Array:
+    """Normalise the hidden states where the configuration says so."""
+    if w.config.input_norm is None:
+        return w.hidden
+    mean_square = np.mean(w.hidden * w.hidden, axis=1, keepdims=True)
+    normed = w.hidden / np.sqrt(mean_square + np.float32(w.config.input_norm.eps))
+    scale = 1 if w.inputs.hidden_scale is None else w.inputs.hidden_scale
+    return normed * scale * np.float32(w.inputs.hidden_size**-0.5)
+
+
+def product(x: Array, matrix: Array) -> Array:
+    """Return ``x matrix^T`` in float32."""
+    return x @ matrix.T
+
+
+def logits(w: Work) -> Array:
+    """Multiply by the gate, add the delta's product and the linear bias."""
+    return gate_logits(w, product)
+
+
+def gate_logits(w: Work, multiply: Callable[[Array, Array], Array]) -> Array:
+    """Compute the logits with another product of matrices."""
+    z = multiply(w.gate_input, w.gate_weight)
+    if w.gate_delta is not None:
+        z = z + multiply(w.gate_input, w.gate_delta)
+    return z if w.gate_bias is None else z + w.gate_bias
+
+
+def operated(w: Work) -> Array:
+    """Multiply, then cap."""
+    z, cap = w.logits, w.config.logit_softcap
+    if w.config.logit_multiplier != 1.0:
+        z = z * np.float32(w.config.logit_multiplier)
+    return z if cap is None else np.tanh(z / np.float32(cap)) * np.float32(cap)
+
+
+def biased(w: Work) -> Array:
+    """Add the selection bias."""
+    return w.scores if w.selection_bias is None else w.scores + w.selection_bias
+
+
+def grouped(w: Work, values: Array) -> Array:
+    """Return ``values [T, E]`` as ``[T, count, E / count]``."""
+    return values.reshape(len(values), w.config.groups.count, -1)
+
+
+def group_scores(w: Work) -> Array:
+    """Sum the best of each group."""
+    return sum_of_best(w, w.config.groups.top)
+
+
+def sum_of_best(w: Work, top: int) -> Array:
+    """Sum the ``top`` best biased scores of each group, or what it has."""
+    numbers = np.where(np.isnan(w.biased), -np.inf, w.biased)
+    best = np.sort(numbers.reshape(-1, w.config.groups.count, w.experts_per_group), axis=2)
+    return best[:, :, -min(top, w.experts_per_group) :].sum(axis=2)
+
+
+def kept(w: Work) -> Array:
+    """Mark the experts of the kept groups."""
+    if w.config.groups is None:
+        return np.ones(w.biased.shape, dtype=bool)
+    return marked(w, w.kept_groups)
+
+
+def marked(w: Work, groups: Array) -> Array:
+    """Mark the experts of ``groups [T, kept]``."""
+    mask = np.zeros((len(groups), w.config.groups.count), dtype=bool)
+    np.put_along_axis(mask, groups, True, axis=1)
+    return np.repeat(mask, w.experts_per_group, axis=1)
+
+
+def competing(w: Work) -> Array:
+    """Fill the excluded experts."""
+    return filled(w, w.config.groups.fill if w.config.groups else 0.0)
+
+
+def filled(w: Work, fill: float) -> Array:
+    """Return the biased scores with ``fill`` for the excluded experts."""
+    return np.where(w.kept, w.biased, np.float32(fill))
+
+
+def expert_ids(w: Work) -> Array:
+    """Select the K best; a hash router looks them up."""
+    return table_or(w, lambda: top_k(w.competing, w.config.top_k))
+
+
+def table_or(w: Work, select: Callable[[], Array]) -> Array:
+    """Return the rows of the expert table where there is one, else what ``select`` gives."""
+    if w.inputs.expert_table is not None:
+        return w.inputs.expert_table[w.inputs.token_ids]
+    return select()
+
+
+def at_ids(w: Work, values: Array) -> Array:
+    """Gather ``values [T, E]`` at the selected experts; a kernel checks no id, nor does this."""
+    ids = np.minimum(np.maximum(w.expert_ids, 0), values.shape[1] - 1)
+    return values[np.arange(len(ids))[:, None], ids]
+
+
+def gathered(w: Work) -> Array:
+    """Take the weights from where the configuration says."""
+    match w.config.weights_from:
+        case "scores":
+            return at_ids(w, w.scores)
+        case "masked_scores":
+            return at_ids(w, np.where(w.kept, w.scores, np.float32(0)))
+        case "softmax_of_selected":
+            return softmax(at_ids(w, w.operated))
+        case _:
+            return sigmoid(at_ids(w, w.operated))
+
+
+def norm(w: Work) -> Array:
+    """Return the divisor of renormalisation."""
+    rule = w.config.renormalize
+    return np.maximum(norm_of(w) + np.float32(rule.eps), np.float32(rule.floor))
+
+
+def norm_of(w: Work) -> Array:
+    """Return the norm itself, ``[T, 1]``."""
+    order = np.float32(w.config.renormalize.order)
+    if order == 1:
+        return np.abs(w.gathered).sum(axis=1, keepdims=True)
+    powers = np.abs(w.gathered) ** order
+    return powers.sum(axis=1, keepdims=True) ** (1 / order)
+
+
+def renormalized(w: Work) -> Array:
+    """Divide by the norm where the configuration says so."""
+    return w.gathered if w.config.renormalize is None else w.gathered / w.norm
+
+
+def scaled(w: Work) -> Array:
+    """Multiply by the routed scaling factor."""
+    return w.renormalized * np.float32(w.config.scale)
+
+
+def weights(w: Work) -> Array:
+    """Multiply by each expert's own scale."""
+    if w.per_expert_scale is None:
+        return w.scaled
+    return w.scaled * np.take(w.per_expert_scale, w.expert_ids, mode="clip")
+
+
+def answer(w: Work) -> Routing:
+    """Answer in the layout ``[T, K]``."""
+    return Routing(weights=w.weights, expert_ids=w.expert_ids, logits=w.reported_logits)
+
+
+RIGHT: dict[str, Stage] = {
+    "config": config,
+    "valid": checked,
+    "dispatched": lambda w: dispatched_config(w.asked, w.inputs),
+    "hidden": lambda w: w.inputs.hidden,
+    "gate_weight": lambda w: w.inputs.gate_weight,
+    "gate_bias": lambda w: w.inputs.gate_bias,
+    "gate_delta": lambda w: w.inputs.gate_delta,
+    "selection_bias": lambda w: w.inputs.selection_bias,
+    "per_expert_scale": lambda w: w.inputs.per_expert_scale,
+    "gate_input": gate_input,
+    "logits": logits,
+    "operated": operated,
+    "scores": lambda w: SCORE_FUNCTIONS[w.config.score](w.operated),
+    "biased": biased,
+    "group_scores": group_scores,
+    "kept_groups": lambda w: top_k(w.group_scores, w.config.groups.kept),
+    "kept": kept,
+    "competing": competing,
+    "expert_ids": expert_ids,
+    "gathered": gathered,
+    "norm": norm,
+    "renormalized": renormalized,
+    "scaled": scaled,
+    "weights": weights,
+    "reported_logits": lambda w: None,
+    "answer": answer,
+    "parting": lambda w: None,
+    **SHARED,
+}
+"""Every stage of a right router, by name."""

@@ -1,0 +1,178 @@
+"""Backends of narrow claims: asked about nothing else, and checked all the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from moe_routing.conformance import Case, Plan, select_clauses
+from moe_routing.conformance.clauses import CLAUSES
+from moe_routing.conformance.events import EVENTS, members
+from moe_routing.conformance.run.engine import check_clause
+from moe_routing.implementations import Capabilities, Claim, GroupRule, Limits
+from moe_routing.reference import Renormalize, RouterConfig, RouterInputs, Routing, route
+
+
+def claiming(**axes: Any) -> Capabilities:
+    return Capabilities(claims=(Claim(**axes),))
+
+
+EVERY_PART = dict.fromkeys(("gate_bias", "gate_delta", "per_expert_scale"), (True,))
+NARROW: dict[str, Capabilities] = {
+    "logits": Capabilities(takes="logits"),
+    "bfloat16 logits": Capabilities(takes="logits", dtypes=("bfloat16",)),
+    "rows": Capabilities(layouts=("contiguous",)),
+    "E in eights": Capabilities(limits=Limits(experts_multiple_of=8)),
+    "E in 64s": Capabilities(limits=Limits(experts_multiple_of=64, max_experts=256, max_top_k=8)),
+    "E to 3": Capabilities(limits=Limits(max_experts=3)),
+    "K=1": Capabilities(limits=Limits(max_top_k=1)),
+    "T=1": Capabilities(limits=Limits(max_tokens=1)),
+    "T to 16": Capabilities(limits=Limits(max_tokens=16)),
+    "hash routing": claiming(expert_table=(True,)),
+    "bias on the gate": claiming(score=("sigmoid",), selection_bias=("gate",)),
+    "linear bias": claiming(gate_bias=(True,)),
+    "every part": claiming(**EVERY_PART, selection_bias=("block",), input_norm=(True,)),
+    "groups": claiming(groups=(GroupRule(top=(1,), fill=(0.0,)),)),
+    "K=8 in groups": claiming(top_k=(8,), groups=(GroupRule(),)),
+    "identity": claiming(score=("identity",)),
+    "scale 0": claiming(scale=(0.0,)),
+    "order 2": claiming(renormalize=(Renormalize(order=2.0),)),
+}
+
+
+class Router:
+    """A right router that holds every call against its claims; ``off`` is added to weights."""
+
+    name = "narrow"
+
+    def __init__(self, capabilities: Capabilities, off: float = 0.0) -> None:
+        self._capabilities, self._off = capabilities, off
+
+    def capabilities(self) -> Capabilities:
+        return self._capabilities
+
+    def route(self, config: RouterConfig, inputs: RouterInputs) -> Routing:
+        self._capabilities.require(config, inputs)
+        if "strided" not in self._capabilities.layouts:
+            bad = [name for name, x in inputs.arrays().items() if not x.flags.c_contiguous]
+            assert not bad, f"{bad} are not laid out in rows"
+        right = route(RouterConfig(**vars(config)), inputs)
+        return replace(right, weights=right.weights + np.float64(self._off))
+
+
+ASKED = (
+    "weights.match",
+    "selection.valid-top-k",
+    "layout.*",
+    "robustness.answers",
+    "robustness.infinite-logit",
+    "robustness.empty-batch",
+    "robustness.nan-row",
+    "invariance.batch-split",
+    "invariance.strided-input",
+)
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_a_right_router_is_asked_about_what_it_claims_and_nothing_else(name: str) -> None:
+    for clause in select_clauses(ASKED):
+        plan = Plan(clauses=[clause], max_examples=3)
+        result = check_clause(Router(NARROW[name]), clause, plan)
+        assert result.status in ("pass", "unsupported"), f"{clause.id}: {result.message}"
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_a_wrong_router_is_caught_however_little_it_claims(name: str) -> None:
+    clause = CLAUSES["weights.match"]
+    plan = Plan(clauses=[clause], max_examples=10)
+    result = check_clause(Router(NARROW[name], off=1.0), clause, plan)
+    assert result.status == "fail", f"{result.status}: {result.message}"
+    case = result.case
+    assert NARROW[name].admits(case.config, case.inputs), "the case should be one it claims"
+
+
+class Ragged(Router):
+    """Answers groups of unequal size, where nothing else about the call is unclaimed."""
+
+    def route(self, config: RouterConfig, inputs: RouterInputs) -> Routing:
+        self._capabilities.require(config, inputs)
+        if config.groups is not None and config.num_experts % config.groups.count:
+            shape = (inputs.num_tokens, config.top_k)
+            return Routing(weights=np.ones(shape), expert_ids=np.zeros(shape, np.int64))
+        return super().route(config, inputs)
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_ragged_groups_are_asked_of_whoever_has_room_for_them(name: str) -> None:
+    clause = CLAUSES["groups.ragged-rejected"]
+    plan = Plan(clauses=[clause], max_examples=3)
+    result = check_clause(Ragged(NARROW[name]), clause, plan)
+    claims = clause.narrowed(NARROW[name]).claims
+    assert result.status == ("fail" if claims and name != "E to 3" else "unsupported")
+    assert check_clause(Router(NARROW[name]), clause, plan).status in ("pass", "unsupported")
+
+
+# What a narrow backend cannot be shown, exactly: everything else has to be constructed.
+STRIDES = {
+    "strided-input",
+    "transposed-hidden",
+    "spaced-hidden",
+    "transposed-gate",
+    "spaced-gate",
+    "spaced-bias",
+}
+UNREACHABLE: dict[str, set[str]] = {
+    "logits": {
+        "published-width",
+        "published-width-of-groups",
+        "hidden-above-4096",
+        "fine-gate",
+        "fine-logits-beside-16-bits",
+        "fine-hidden-above-4096",
+        "input-norm-beside-epsilon",
+        "delta-decides",
+        "gate-bias-decides",
+        "infinite-logit",
+    },
+    "rows": STRIDES,
+    "E in eights": {
+        "experts:5",
+        "experts:60",
+        "published:7-experts-top-5",
+        "published:60-experts-top-4",
+    },
+    "T to 16": {
+        *(slug for slug in members("batch") if int(slug.removeprefix("batch:")) > 16),
+        "batch-above-16",
+        "batch-above-256",
+        "batch-above-2048",
+        "batch-above-50000",
+        "ragged-batch",
+        "ragged-routes",
+        "routes-above-65535",
+        "bulk-of-many-experts",
+        "batch-of-many-experts",
+    },
+    "linear bias": set(),
+}
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_what_can_be_shown_under_narrow_claims_is_constructed(name: str) -> None:
+    capabilities = NARROW[name]
+    shown = {slug: event.constructed(capabilities) for slug, event in EVENTS.items()}
+    for slug, case in shown.items():
+        if isinstance(case, Case) and slug != "outside-claims":
+            assert capabilities.admits(case.config, case.inputs), slug
+    missing = {slug for slug, case in shown.items() if case is None} - {"outside-claims"}
+    for slug in members("preset"):
+        whole = EVENTS[slug].constructed(Capabilities())
+        claimed = capabilities.admits(whole.config, whole.inputs)
+        assert shown[slug] is not None or not claimed, slug
+    missing -= {*members("preset")}  # a model's router is claimed whole or not at all
+    if name in UNREACHABLE:
+        assert missing == UNREACHABLE[name]
+    assert len(missing) < len(EVENTS), "nothing at all is constructed"

@@ -1,0 +1,91 @@
+"""Odd claims: whatever a backend may claim, what is asked of it is claimed, and it can be asked."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from moe_routing.conformance.checking.clause_run import check_clause
+from moe_routing.conformance.checking.plan import Plan
+from moe_routing.conformance.clauses import CLAUSES
+from moe_routing.conformance.generators.choices import Focus, choose_case
+from moe_routing.implementations import ANY, Capabilities, Claim, GroupRule, load_adapter
+from moe_routing.implementations.capabilities import Limits
+from moe_routing.reference import Renormalize, RouterConfig, check_inputs
+
+FINE = ("pass", "unsupported")
+SOME = ("score", "weights_from", "selection_bias", "logits_dtype", "scores_dtype", "weights_dtype")
+EITHER = ("logit_softcap", "logit_multiplier", "input_norm", "gate_bias", "gate_delta")
+OFFERED: dict[str, list[Any]] = {
+    **{axis: [(False,), (True,), (False, True)] for axis in (*EITHER, "per_expert_scale")},
+    "expert_table": [(False,), (False, True), (True,)],
+    "top_k": [ANY, (1,), (8,), (4, 6), range(2, 100), range(1, 20, 3), (17,)],
+    "groups": [(None,), (None, GroupRule()), (GroupRule(top=(1,), fill=(0.0,)),)],
+    "renormalize": [(None,), ANY, (Renormalize(),), (None, Renormalize(eps=1e-20))],
+    "scale": [ANY, (1.0,), (1.0, 0.5)],
+}
+SIZES = {
+    "max_experts": (None, None, 8, 20, 256),
+    "max_top_k": (None, None, 8),
+    "max_tokens": (None, None, 1, 7),
+    "experts_multiple_of": (1, 1, 3, 4, 5, 8),
+}
+
+
+def odd(seed: int) -> Iterator[Capabilities]:
+    """Yield capabilities that are anything that can be claimed."""
+    rng = random.Random(seed)
+
+    def some(values: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(rng.sample(values, rng.randint(1, len(values))))
+
+    def claim() -> Claim:
+        axes = {axis: rng.choice(values) for axis, values in OFFERED.items()}
+        return Claim(**axes, **{axis: some(getattr(Claim(), axis)) for axis in SOME})
+
+    while True:
+        with suppress(ValueError):  # a contradiction, or no room: it is refused, and told
+            yield Capabilities(
+                claims=tuple(claim() for _ in range(rng.randint(1, 2))),
+                dtypes=some(Capabilities().dtypes),
+                layouts=rng.choice([("contiguous",), ("contiguous", "strided")]),
+                takes=rng.choice(["hidden", "hidden", "logits"]),
+                limits=Limits(**{name: rng.choice(sizes) for name, sizes in SIZES.items()}),
+            )
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_is_drawn_is_claimed(seed: int) -> None:
+    rng, sets = random.Random(seed), odd(seed)
+    for _ in range(40):
+        capabilities = next(sets)
+        for _ in range(10):
+            case = choose_case(lambda _, offered: rng.choice(offered), capabilities, Focus())
+            RouterConfig(**vars(case.config))
+            check_inputs(case.config, case.inputs)
+            assert capabilities.require(case.config, case.inputs)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_reference_passes_whatever_part_of_it_is_claimed(seed: int) -> None:
+    """The part claimed is guarded: a call beyond it raises, and fails."""
+    sets, adapter = odd(100 + seed), load_adapter("reference")
+    whole = adapter.route
+    clauses = tuple(CLAUSES.values())
+
+    def route(config: RouterConfig, inputs: Any) -> Any:
+        adapter.capabilities().require(config, inputs)
+        return whole(config, inputs)
+
+    adapter.route = route
+    for _ in range(3):
+        capabilities = next(sets)
+        adapter.capabilities = lambda capabilities=capabilities: capabilities
+        plan = Plan(clauses=clauses, max_examples=2, seed=seed)
+        found = {each.id: check_clause(adapter, each, plan) for each in clauses}
+        wrong = {k: v.message for k, v in found.items() if v.status not in FINE}
+        assert wrong == {}, capabilities

@@ -1,0 +1,195 @@
+"""The clause registry: what every clause must have, and that right routers pass them all."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from moe_routing.conformance import Plan, select_clauses
+from moe_routing.conformance.clauses import CHAPTERS, CLAUSES, NoSuchClause
+from moe_routing.conformance.clauses.registry import Clause, clause
+from moe_routing.conformance.cli import main
+from moe_routing.conformance.events import EVENTS
+from moe_routing.conformance.generators.recipes import BIASES, RECIPES
+from moe_routing.conformance.run.engine import check_clause
+from moe_routing.implementations import Capabilities, load_adapter
+from moe_routing.implementations.claims import Claim
+
+ROOT = Path(__file__).parents[2]
+SPEC = ROOT / "docs" / "spec"
+ALL = pytest.mark.parametrize("each", CLAUSES.values(), ids=CLAUSES)
+
+# Ids never change meaning, and never go: reports and lists of known divergences name them.
+STARTING = {
+    "logits": "match lora-delta gate-bias",
+    "scores": "match",
+    "groups": "kept-only one-group all-kept negative-scores ragged-rejected",
+    "selection": "valid-top-k distinct in-range bias-steers zero-bias-is-no-bias bias-placement "
+    "every-expert-can-win k-equals-e",
+    "weights": "match unbiased sum scale dtype",
+    "layout": "flat-token-order flat-pairing dtypes contiguous",
+    "invariance": "repeatable token-order expert-relabel batch-split logit-shift strided-input "
+    "inputs-unchanged",
+    "robustness": "empty-batch one-token large-logits underflow nan-row infinite-logit "
+    "rejects-bad-config",
+    "dispatch": "softmax-without-bias sigmoid-with-bias",
+    "shared-experts": "singular plural mlp absent gate-applied-once",
+}
+
+APPLIES_TO_OTHER_LAYOUTS = {
+    "layout.flat-token-order",
+    "layout.flat-pairing",
+    "layout.map-zero-off-route",
+    "robustness.rejects-unclaimed",  # nothing lies outside the claims of a whole router
+}
+
+
+@pytest.mark.parametrize("chapter", STARTING)
+def test_the_clauses_of_the_starting_set_are_there(chapter: str) -> None:
+    missing = {f"{chapter}.{name}" for name in STARTING[chapter].split()} - {*CLAUSES}
+    assert not missing, f"{sorted(missing)} are gone: ids stay, and never change meaning"
+
+
+@ALL
+def test_a_clause_has_an_id_of_its_chapter(each: Clause) -> None:
+    assert CLAUSES[each.id] is each
+    assert re.fullmatch(r"[a-z-]+\.[a-z0-9]+(-[a-z0-9]+)*", each.id)
+    assert each.chapter in CHAPTERS
+    assert each.level in ("MUST", "SHOULD")
+
+
+@ALL
+def test_a_clause_says_one_sentence_and_why_it_matters(each: Clause) -> None:
+    assert re.fullmatch(r"[A-Z][^\n]*\.", each.statement), each.statement
+    ends = re.findall(r"\.(?= +[A-Z])", each.statement)
+    assert not ends, f"{each.id} says more than one sentence: {each.statement}"
+    assert len(each.why.split()) >= 5, f"{each.id} does not say why"
+    assert each.why.endswith("."), each.why
+    assert "\n" not in each.why
+
+
+@ALL
+def test_a_clause_names_families_of_bugs_by_their_numbers(each: Clause) -> None:
+    assert all(re.fullmatch(r"M\d\d", bug) for bug in each.bugs), each.bugs
+    assert len(set(each.bugs)) == len(each.bugs), each.bugs
+
+
+@ALL
+def test_a_clause_has_events_that_are_registered_and_differ(each: Clause) -> None:
+    assert each.events
+    assert len(set(each.events)) == len(each.events)
+    assert [event.slug for event in each.witnesses()] == list(each.events)
+    assert [event.slug for event in each.witnesses(bulk=True)] == [*each.events, *each.bulk]
+
+
+@ALL
+def test_a_clause_narrows_axes_that_there_are_to_values_that_they_have(each: Clause) -> None:
+    for axis, wanted in each.narrow.items():
+        assert axis in vars(Claim()), f"{each.id} narrows {axis}, which is no axis"
+        assert wanted, axis
+    assert each.narrowed(Capabilities()).claims, f"{each.id} leaves nothing of the whole spec"
+
+
+@ALL
+def test_a_clause_looks_where_there_is_something(each: Clause) -> None:
+    assert each.focus.recipes
+    assert {*each.focus.recipes} <= {*RECIPES}
+    assert each.focus.biases
+    assert {*each.focus.biases} <= {*BIASES}
+
+
+def test_no_event_is_left_without_a_clause_that_needs_it() -> None:
+    needed = {slug for each in CLAUSES.values() for slug in (*each.events, *each.bulk)}
+    assert needed == set(EVENTS), f"nobody needs {sorted(set(EVENTS) - needed)}"
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_chapter_has_its_page_its_module_and_its_clauses(chapter: str) -> None:
+    page = SPEC / f"{chapter}.md"
+    assert page.is_file(), f"the chapter {chapter} has no page in docs/spec"
+    assert page.read_text().startswith("# "), page
+    name = chapter.replace("-", "_")
+    assert (ROOT / "conformance" / "clauses" / f"{name}.py").is_file()
+    assert any(each.chapter == chapter for each in CLAUSES.values())
+
+
+class TestSelection:
+    def test_all_come_in_the_order_of_the_chapters(self) -> None:
+        chapters = [each.chapter for each in select_clauses([])]
+        assert chapters == sorted(chapters, key=CHAPTERS.index)
+        assert len(chapters) == len(CLAUSES)
+
+    def test_globs_add_up_and_nothing_comes_twice(self) -> None:
+        ids = [each.id for each in select_clauses(["weights.s*", "*.match", "weights.sum"])]
+        assert ids == [
+            "logits.match",
+            "scores.match",
+            "weights.match",
+            "weights.sum",
+            "weights.scale",
+        ]
+
+    def test_a_glob_that_matches_nothing_suggests_the_nearest(self) -> None:
+        with pytest.raises(NoSuchClause, match=r"did you mean groups\.kept-only"):
+            select_clauses(["groups.kept_only"])
+
+
+class TestRegistration:
+    @pytest.mark.parametrize(
+        ("id_", "events", "words"),
+        [
+            ("weights.match", ("any-case",), "weights.match"),
+            ("wieghts.new", ("any-case",), "wieghts.new"),
+            ("weights.new", ("any-cas",), "any-cas"),
+            ("weights.new", (), "unknown events"),
+        ],
+    )
+    def test_a_bad_clause_is_refused(
+        self, id_: str, events: tuple[str, ...], words: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("moe_routing.conformance.clauses.registry.CLAUSES", dict(CLAUSES))
+        with pytest.raises(ValueError, match=words):
+
+            @clause(id_, "MUST", why="It matters.", events=events)
+            def check(trial: object) -> None:
+                """It holds."""
+
+    def test_a_clause_without_a_statement_is_refused(self) -> None:
+        with pytest.raises(ValueError, match=r"weights\.new"):
+            clause("weights.new", "MUST", why="It matters.", events=("any-case",))(lambda t: None)
+
+
+@pytest.mark.parametrize(("name", "examples"), [("reference", 5), ("torch", 2)])
+def test_a_right_router_passes_every_clause(
+    name: str, examples: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = main(["check", name, f"--max-examples={examples}", "--json=report.json"])
+    (adapter,) = json.loads(Path("report.json").read_text())["adapters"]
+    red = {
+        each["id"]: each["message"]
+        for each in adapter["clauses"]
+        if each["status"] not in ("pass", "unsupported")
+    }
+    assert code == 0, red
+    assert len(adapter["clauses"]) == len(CLAUSES)
+    idle = {each["id"] for each in adapter["clauses"] if each["status"] == "unsupported"}
+    idle -= APPLIES_TO_OTHER_LAYOUTS
+    assert not idle, f"{idle} were not tried"
+
+
+@pytest.mark.parametrize(
+    "id_",
+    [
+        each.id
+        for each in CLAUSES.values()
+        if each.method == "route" and each.id not in APPLIES_TO_OTHER_LAYOUTS
+    ],
+)
+def test_a_clause_witnesses_all_of_its_events_on_a_whole_router(id_: str) -> None:
+    plan = Plan(clauses=[CLAUSES[id_]], max_examples=1)
+    result = check_clause(load_adapter("reference"), CLAUSES[id_], plan)
+    assert set(result.events.values()) == {"witnessed"}, result.events

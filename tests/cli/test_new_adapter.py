@@ -1,0 +1,211 @@
+"""``moe-routing new-adapter``: what it writes is green at once, and nothing is ever in its way."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from documented import shell
+
+from moe_routing.conformance.cli import main
+from moe_routing.conformance.scaffold.adapter import Names, names_for
+
+TEMPLATES = Path(str(sys.modules["moe_routing.conformance"].__path__[0])) / "scaffold" / "templates"
+WRITTEN = (
+    "quick_gate.py",
+    "test_quick_gate.py",
+    "known/quick-gate.toml",
+    ".github/workflows/quick-gate.yml",
+)
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def tree(folder: str = ".") -> list[str]:
+    found = (path for path in Path(folder).rglob("*") if path.is_file())
+    return sorted(str(path.relative_to(folder)) for path in found)
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository of somebody else's, with a new adapter in it."""
+    pytest.importorskip("torch")
+    folder = tmp_path_factory.mktemp("foreign")
+    assert main(["new-adapter", "quick-gate", f"--directory={folder}"]) == 0
+    return folder
+
+
+class TestWhatItWrites:
+    def test_is_four_files_without_a_word_of_the_template(self, repository: Path) -> None:
+        assert tree(str(repository)) == sorted(WRITTEN)
+        for name in WRITTEN:
+            assert not re.search("my.?router", (repository / name).read_text(), re.IGNORECASE), name
+
+    def test_passes_the_check_that_its_job_runs(self, repository: Path) -> None:
+        yaml = pytest.importorskip("yaml", reason="needs pyyaml")
+        workflow: dict[Any, Any] = yaml.safe_load(
+            (repository / ".github/workflows/quick-gate.yml").read_text()
+        )
+        assert workflow["permissions"] == {"contents": "read"}
+        steps = workflow["jobs"]["routing"]["steps"]
+        (command,) = (step["run"] for step in steps if step.get("name") == "Check")
+        done = shell(f"{command} --profile smoke", repository)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "quick-gate: 29 passed, 26 unsupported" in done.stdout
+        kept = steps[-1]["with"]["path"].split()
+        assert (repository / kept[0]).is_file(), "the report that the job keeps should be there"
+
+    def test_passes_its_own_tests(self, repository: Path) -> None:
+        done = shell("python -m pytest -q -p no:cacheprovider", repository)
+        assert done.returncode == 0, done.stdout
+        assert re.search(r"^29 passed, 26 skipped", done.stdout, re.MULTILINE), done.stdout
+
+    def test_fails_both_ways_once_one_character_is_broken(self, repository: Path) -> None:
+        file = repository / "quick_gate.py"
+        right = file.read_text()
+        file.write_text(right.replace("weights / weights.sum", "weights * weights.sum"))
+        try:
+            checked = shell(
+                "moe-routing check quick_gate.py:QuickGateAdapter --clause 'weights.*'", repository
+            )
+            tested = shell("python -m pytest -q -p no:cacheprovider", repository)
+        finally:
+            file.write_text(right)
+        assert (checked.returncode, tested.returncode) == (1, 1)
+        assert "FAILED test_quick_gate.py::test_routing[weights.match]" in tested.stdout
+
+    def test_keeps_a_list_that_known_add_can_add_to(self, repository: Path) -> None:
+        known = repository / "known/quick-gate.toml"
+        before = known.read_text()
+        file = repository / "raises.py"
+        file.write_text(
+            "from quick_gate import QuickGateAdapter\n"
+            "class Raises(QuickGateAdapter):\n"
+            "    def route(self, config, inputs):\n"
+            "        if not inputs.num_tokens: raise RuntimeError('no tokens')\n"
+            "        return super().route(config, inputs)\n"
+        )
+        check = "moe-routing check raises.py:Raises --profile smoke --clause robustness.empty-batch"
+        assert shell(check, repository).returncode == 1
+        case = "moe-routing-cases/quick-gate/robustness.empty-batch.json"
+        added = shell(
+            f"moe-routing known add {case} raises.py:Raises --known known/quick-gate.toml "
+            "--id no-tokens --reason why --link here",
+            repository,
+        )
+        assert added.returncode == 0, added.stderr
+        assert known.read_text().startswith(before)
+        assert shell(f"{check} --known known/quick-gate.toml", repository).returncode == 0
+
+
+def test_it_says_what_it_wrote_and_what_to_do_next(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["new-adapter", "quick-gate", "--directory", "a b/c"]) == 0
+    assert capsys.readouterr().out == (
+        "wrote a b/c/quick_gate.py\n"
+        "wrote a b/c/test_quick_gate.py\n"
+        "wrote a b/c/known/quick-gate.toml\n"
+        "wrote a b/c/.github/workflows/quick-gate.yml\n"
+        "\n"
+        "Next, put your router in the place that the adapter marks. Until then it is green:\n"
+        "\n"
+        "  cd 'a b/c'\n"
+        "  moe-routing check quick_gate.py:QuickGateAdapter --known known/quick-gate.toml\n"
+        "  python -m pytest test_quick_gate.py\n"
+    )
+
+
+class TestInTheWay:
+    @pytest.mark.parametrize("there", [*WRITTEN, "quick_gate"])
+    @pytest.mark.parametrize("kind", ["file", "folder", "broken link"])
+    def test_what_is_there_stays_and_nothing_is_written(
+        self, there: str, kind: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = Path(there)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        match kind:
+            case "file":
+                path.write_text("mine")
+            case "folder":
+                path.mkdir()
+            case "broken link":
+                path.symlink_to("nowhere")
+        before = sorted(Path().rglob("*"))
+        assert main(["new-adapter", "quick-gate"]) == 2
+        assert capsys.readouterr().err == (
+            f"moe-routing: {there} is there already, and nothing was written: "
+            "move it away, or take another name or --directory\n"
+        )
+        assert sorted(Path().rglob("*")) == before
+        assert kind != "file" or path.read_text() == "mine"
+
+    @pytest.mark.parametrize("place", ["known", ".github", "top/inner"])
+    def test_a_file_where_a_folder_is_due_leaves_nothing_half_written(
+        self, place: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        folder = Path("top/inner") if place == "top/inner" else Path()
+        Path(place).parent.mkdir(exist_ok=True)
+        Path(place).write_text("mine")
+        assert main(["new-adapter", "quick-gate", f"--directory={folder}"]) == 2
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1, err
+        assert place in err
+        assert tree() == [place], "what was written before should be gone again"
+        assert not [path for path in Path().iterdir() if path.name not in (place, "top")]
+
+
+BAD = {
+    "": "Cannot name an adapter ''",
+    "My-Router": "lower-case letters and digits with - or _ between, such as my-router",
+    "2fast": "Cannot name an adapter '2fast'",
+    "a/b": "Cannot name an adapter 'a/b'",
+    "../up": "Cannot name an adapter '../up'",
+    "a--b": "Cannot name an adapter 'a--b'",
+    "rüter": "Cannot name an adapter 'rüter'",
+    "two words": "Cannot name an adapter 'two words'",
+    "line\n": "Cannot name an adapter 'line",
+    "class": "class is a word of Python's own",
+    "torch": "`moe-routing check torch` means another already; take my-torch, say",
+    "reference": "`moe-routing check reference` means another already; take my-reference, say",
+    "megatron-core": "`moe-routing check megatron-core` means another already",
+    "deepspeed": "`moe-routing check deepspeed` means another already",
+    "sonic-moe": "`moe-routing check sonic-moe` means another already",
+    "process": "`moe-routing check process` means another already",
+    "json": "json.py would hide the module json, which is installed; take json-router, say",
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_name_is_refused_in_one_line(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["new-adapter", name]) == 2
+    err = capsys.readouterr().err
+    assert BAD[name] in err
+    assert err.count("\n") == 1, err
+    assert tree() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "adapter"),
+    [
+        ("my-router", "my_router", "MyRouterAdapter"),
+        ("v3_gate-2", "v3_gate_2", "V3Gate2Adapter"),
+        ("routing", "routing", "RoutingAdapter"),
+        ("my-adapter", "my_adapter", "MyAdapter"),
+    ],
+)
+def test_names_follow_from_the_name(name: str, module: str, adapter: str) -> None:
+    assert names_for(name) == Names(name=name, module=module, adapter=adapter)
+
+
+def test_the_template_marks_the_router_to_replace_and_its_adapter_is_a_dozen_lines() -> None:
+    text = (TEMPLATES / "my_router.py").read_text()
+    marked = text.partition("# ---- Your router: ")[2].partition("# ---- Your router ends here.")[0]
+    assert "def softmax_topk(" in marked
+    adapter = text.partition("class MyRouterAdapter:")[2]
+    code = [x for x in adapter.splitlines() if x.strip() and not x.strip().startswith('"""')]
+    assert len(code) <= 12, code

@@ -1,0 +1,85 @@
+"""A project outside the repository: each way in passes, and fails once one character is broken.
+
+The project and the commands are those of ``docs/registering.md``, carried out as they stand.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from documented import Command, File, carry_out, shell, steps
+
+PAGE = Path(__file__).parents[2] / "docs" / "registering.md"
+ADAPTER = "scratch_gate/adapter.py"
+WAYS = {
+    "a file": f"moe-routing check {ADAPTER}:Gate",
+    "an importable module": "moe-routing check scratch_gate.adapter:Gate",
+    "an entry point": "moe-routing check gate",
+    "pytest": "python -m pytest -q tests",
+}
+
+pytest.importorskip("torch")
+pytestmark = pytest.mark.skipif(
+    not PAGE.is_file() or int(version("setuptools").partition(".")[0]) < 61,
+    reason="the docs are not here, or setuptools>=61 is not installed",
+)
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What makes `pip install .` go into a folder of the test's own, and download nothing."""
+    site = str(tmp_path_factory.mktemp("site"))
+    pip = {"PIP_TARGET": site, "PIP_NO_DEPS": "1", "PIP_NO_INDEX": "1", "PIP_UPGRADE": "1"}
+    return {**pip, "PIP_NO_BUILD_ISOLATION": "0", "PYTHONPATH": site}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project of the page, a copy of each file that it gives."""
+    folder = tmp_path_factory.mktemp("scratch")
+    for step in steps(PAGE):
+        if isinstance(step, File):
+            carry_out(step, folder)
+    (folder / "scratch_gate" / "__init__.py").touch()
+    return folder
+
+
+def test_the_adapter_is_twelve_lines(project: Path) -> None:
+    lines = (project / ADAPTER).read_text().splitlines()
+    assert len([line for line in lines if line]) == 12
+
+
+def test_the_page_does_what_it_says(project: Path, environment: dict[str, str]) -> None:
+    commands = [step for step in steps(PAGE) if isinstance(step, Command)]
+    assert len(commands) == 9
+    for command in commands:
+        carry_out(command, project, **environment)
+
+
+@pytest.fixture(scope="module")
+def broken(project: Path, environment: dict[str, str]) -> dict[str, str]:
+    """The project with one character broken, installed as before."""
+    file = project / ADAPTER
+    right = file.read_text()
+    wrong = right.replace("softmax(-1)", "softmax(-2)")
+    assert sum(a != b for a, b in zip(right, wrong, strict=True)) == 1
+    file.write_text(wrong)
+    done = shell("python -m pip install --quiet .", project, **environment)
+    assert done.returncode == 0, done.stderr
+    return environment
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_one_broken_character_fails_it(way: str, project: Path, broken: dict[str, str]) -> None:
+    only = " -k weights.match" if way == "pytest" else " --profile smoke --clause weights.match"
+    done = shell(WAYS[way] + only, project, **broken)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "weights[0, 0]=1, but should be in [0.499999" in done.stdout
+    (last,) = (x for x in done.stdout.splitlines() if "Reproduce with: " in x)
+    again = shell(last.partition("Reproduce with: ")[2], project, **broken)
+    assert again.returncode == 1, again.stdout + again.stderr
+    assert "weights[0, 0]=1, but should be in [0.499999" in again.stdout
+    assert sys.executable not in last, "the command should be one that a person would type"

@@ -1,0 +1,236 @@
+"""The table of backends: its words, its command, and the page that is committed."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moe_routing.conformance.cli import main
+from moe_routing.conformance.report.backends import (
+    Backend,
+    backends_table,
+    capabilities_in_words,
+    claim_in_words,
+    limits_in_words,
+    supports_in_words,
+    takes_in_words,
+)
+from moe_routing.implementations import (
+    ANY,
+    Capabilities,
+    Claim,
+    GroupRule,
+    Limits,
+    Numerics,
+    load_adapter,
+    out_of_scope,
+    registered,
+)
+from moe_routing.implementations.registry import FAMILIES, SHIPPED
+from moe_routing.reference import Renormalize
+
+PAGE = Path(__file__).parents[2] / "docs" / "backends.md"
+ABSENT = ("logit_softcap", "logit_multiplier", "input_norm", "gate_bias", "gate_delta")
+PLAIN: dict[str, Any] = {
+    **dict.fromkeys((*ABSENT, "per_expert_scale", "expert_table"), (False,)),
+    "score": ("softmax",),
+    "weights_from": ("scores",),
+    "groups": (None,),
+    "renormalize": (None,),
+    "scale": (1.0,),
+    "selection_bias": ("none",),
+    "logits_dtype": ("float32",),
+    "scores_dtype": ("float32",),
+    "weights_dtype": ("float32",),
+}
+
+
+@pytest.mark.parametrize(
+    ("axes", "words"),
+    [
+        ({}, "softmax, not renormalised"),
+        ({"renormalize": (Renormalize(), None)}, "softmax, renormalised or not"),
+        ({"renormalize": ANY}, "softmax, any norm"),
+        ({"renormalize": (Renormalize(eps=1e-20),)}, "softmax, renormalised + 1e-20"),
+        ({"renormalize": (Renormalize(floor=1e-12),)}, "softmax, renormalised, at least 1e-12"),
+        ({"renormalize": (Renormalize(order=2.0),)}, "softmax, renormalised by the 2-norm"),
+        ({"scale": ANY}, "softmax, not renormalised, scaled"),
+        ({"selection_bias": ("gate",)}, "softmax, bias on the gate, not renormalised"),
+        (
+            {"selection_bias": ("none", "gate")},
+            "softmax, bias on the gate or none, not renormalised",
+        ),
+        (
+            {"selection_bias": ("none", "gate", "block", "statics")},
+            "softmax, bias on the gate, block or statics or none, not renormalised",
+        ),
+        (
+            {"groups": (GroupRule(top=(2,), fill=(-math.inf,)), None)},
+            "softmax, groups (best 2, fill -inf) or none, not renormalised",
+        ),
+        ({"weights_from": ("masked_scores",)}, "masked softmax, not renormalised"),
+        (
+            {"score": ("identity",), "weights_from": ("softmax_of_selected",)},
+            "softmax of the selected logits",
+        ),
+        ({"gate_bias": (False, True)}, "softmax, not renormalised, linear bias or none"),
+        ({"logit_softcap": (True,)}, "softmax, not renormalised, soft cap"),
+        (
+            {"logits_dtype": ("input",), "weights_dtype": ("input",)},
+            "softmax, not renormalised, logits and weights in the input's dtype",
+        ),
+        ({"top_k": (1,)}, "softmax, not renormalised, K = 1"),
+        ({"top_k": (1, 2)}, "softmax, not renormalised, K = 1 or 2"),
+        ({"top_k": range(2, 9)}, "softmax, not renormalised, K = 2 to 8"),
+        ({"top_k": range(2, sys.maxsize)}, "softmax, not renormalised, K from 2 on"),
+    ],
+)
+def test_a_claim_is_told_in_words(axes: dict[str, Any], words: str) -> None:
+    assert claim_in_words(Claim(**{**PLAIN, **axes})) == words
+
+
+def test_capabilities_are_told_claim_by_claim() -> None:
+    assert capabilities_in_words(Capabilities()) == "the whole specification"
+    two = (Claim(**PLAIN), Claim(**PLAIN), Claim(**{**PLAIN, "scale": ANY}))
+    told = capabilities_in_words(Capabilities(claims=two))
+    assert told == "softmax, not renormalised; or softmax, not renormalised, scaled"
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, "hidden states in float32, bfloat16 or float16"),
+        ({"takes": "logits", "dtypes": ("float32",)}, "logits in float32"),
+        ({"dtypes": ()}, "hidden states in no dtype"),
+        (
+            {"layouts": ("contiguous",), "dtypes": ("float32",)},
+            "hidden states in float32, contiguous",
+        ),
+        (
+            {"dtypes": ("float32", "bfloat16"), "numerics": Numerics(multiply="tf32")},
+            "hidden states in float32 or bfloat16, multiply='tf32'",
+        ),
+    ],
+)
+def test_what_a_backend_takes_is_told_in_words(settings: dict[str, Any], words: str) -> None:
+    assert takes_in_words(Capabilities(**settings)) == words
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ({}, "any"),
+        ({"max_top_k": 1}, "K at most 1"),
+        ({"max_experts": 256, "max_tokens": 65536}, "E at most 256, T at most 65,536"),
+        ({"experts_multiple_of": 8}, "E a multiple of 8"),
+    ],
+)
+def test_limits_are_told_in_words(sizes: dict[str, int], words: str) -> None:
+    assert limits_in_words(Limits(**sizes)) == words
+
+
+def test_what_was_checked_is_what_a_backend_wraps(tmp_path: Path) -> None:
+    made = json.loads(report(tmp_path).read_text())
+    made["adapters"][0]["wraps"] = {"package": "router", "version": "1.0"}
+    checked, other = (
+        Backend(name=name, wraps="router 2.0", capabilities=Capabilities())
+        for name in ("reference", "other")
+    )
+    page = backends_table([checked, other], [made], {})
+    assert "| `reference` | router 1.0 |" in page
+    assert "| `other` | router 2.0 |" in page
+
+
+def report(tmp_path: Path, **clauses: tuple[str, str]) -> Path:
+    path = tmp_path / "report.json"
+    arguments = ["check", "reference", "--max-examples", "1", "--clause", "weights.dtype"]
+    assert main([*arguments, "--json", str(path), "--cases", str(tmp_path)]) == 0
+    return path
+
+
+def test_the_command_writes_the_table_with_the_conformance_of_a_report(tmp_path: Path) -> None:
+    page = tmp_path / "made" / "backends.md"
+    path = report(tmp_path)
+    assert main(["adapters", "reference", "--markdown", str(page), "--report", str(path)]) == 0
+    (row,) = [line for line in page.read_text().splitlines() if line.startswith("| `")]
+    assert row.startswith("| `reference` | moe-routing-conformance ")
+    supports = "hidden states in float32, bfloat16 or float16 | any | the whole specification"
+    assert row.endswith(f"| {supports} | 1 pass |")
+
+
+def test_known_divergences_are_named_and_linked(tmp_path: Path) -> None:
+    made = json.loads(report(tmp_path).read_text())
+    (clause,) = made["adapters"][0]["clauses"]
+    other = {**clause, "status": "known", "message": "a-bug; another"}
+    made["adapters"][0]["clauses"] = [clause, other]
+    row = Backend(name="reference", wraps="", capabilities=Capabilities())
+    page = backends_table([row], [made], {"my:other": "it drops tokens"})
+    links = "[a-bug](findings.md#a-bug), [another](findings.md#another)"
+    assert f"| 1 pass, 1 known: {links} |" in page
+    assert "- `my:other`: it drops tokens\n" in page
+
+
+def test_each_device_has_a_column(tmp_path: Path) -> None:
+    made = json.loads(report(tmp_path).read_text())
+    on_cuda = {**made, "adapters": [{**made["adapters"][0], "device": "cuda"}]}
+    row = Backend(name="reference", wraps="", capabilities=Capabilities())
+    page = backends_table([row], [made, on_cuda], {})
+    assert "| adapter | wraps | takes | sizes | claims | conformance | on cuda |" in page
+    assert page.count("| 1 pass | 1 pass |") == 1
+    assert ", on cpu" in page
+    assert ", on cuda" in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("adapters nothing-like-it*", "No adapter matches nothing-like-it*"),
+        ("adapters --report x.json", "--report fills the table that --markdown writes"),
+    ],
+)
+def test_what_cannot_be_listed_exits_2(
+    arguments: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments.split()) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_the_listing_gives_the_reason_where_there_is_no_adapter(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for family in FAMILIES:
+        name, reason = next(each for each in out_of_scope().items() if each[0].startswith(family))
+        assert main(["adapters", name]) == 0
+        assert f"out of scope: {name}: {reason}" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.skipif(not PAGE.is_file(), reason="the documentation is not here")
+class TestPage:
+    ROWS = re.findall(
+        r"^\| `(.+?)` \| (.*?) \| (.*?) \| (.*?) \| (.*?) \| (.*?) \| (.*?) \|$",
+        PAGE.read_text() if PAGE.is_file() else "",
+        re.M,
+    )
+
+    def test_lists_every_shipped_adapter_with_what_it_supports(self) -> None:
+        shipped = [n for n in registered() if n in SHIPPED or n.partition(":")[0] in FAMILIES]
+        assert [name for name, *_ in self.ROWS] == shipped
+        for name, wraps, *supports, _, _ in self.ROWS:
+            capabilities = load_adapter(name).capabilities()
+            backend = Backend(name=name, wraps=wraps, capabilities=capabilities)
+            assert [wraps, *supports] == supports_in_words(backend), name
+
+    def test_shows_each_as_pass_or_known_and_none_missing(self) -> None:
+        for name, *_, conformance, on_cuda in self.ROWS:
+            assert re.fullmatch(r"\d+ pass(, \d+ known: \[.*\))?", conformance), name
+            assert re.fullmatch(r"(\d+ pass(, \d+ known)?)?", on_cuda), name
+
+    def test_gives_every_reason(self) -> None:
+        for name, reason in out_of_scope().items():
+            assert f"- `{name}`: {reason}\n" in PAGE.read_text()

@@ -1,0 +1,145 @@
+"""The GitHub workflow and the pre-commit hook: well-formed, and their commands run."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+yaml = pytest.importorskip("yaml", reason="needs pyyaml")
+
+ROOT = Path(__file__).parents[2]
+WORKFLOW = ROOT / ".github" / "workflows" / "conformance.yml"
+HOOKS = ROOT / ".pre-commit-hooks.yaml"
+WRONG = ROOT / "tests" / "data" / "wrong_adapters.py"
+QUICK = "--clause weights.unbiased --max-examples 3"
+
+pytestmark = pytest.mark.skipif(not WORKFLOW.is_file(), reason="the source tree is not here")
+
+
+@pytest.fixture(scope="module")
+def workflow() -> dict[Any, Any]:
+    return yaml.safe_load(WORKFLOW.read_text())
+
+
+@pytest.fixture(scope="module")
+def steps(workflow: dict[Any, Any]) -> list[dict[str, Any]]:
+    (job,) = workflow["jobs"].values()
+    return job["steps"]
+
+
+def shell(command: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run as a runner's shell does, with the command of this environment on the path."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        ["bash", "-e", "-o", "pipefail", "-c", command],
+        cwd=folder,
+        env={**os.environ, "PATH": path, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+class TestWorkflow:
+    def test_uses_the_inputs_that_it_declares(self, workflow: dict[Any, Any]) -> None:
+        inputs = workflow[True]["workflow_call"]["inputs"]  # YAML reads a bare `on` as true
+        used = set(re.findall(r"\binputs\.([\w-]+)", WORKFLOW.read_text()))
+        assert used == set(inputs)
+        for name, each in inputs.items():
+            assert {"description", "type"} <= set(each), name
+            assert each.get("required", False) != ("default" in each), name
+
+    def test_reads_only_what_it_must(self, workflow: dict[Any, Any]) -> None:
+        assert workflow["permissions"] == {"contents": "read"}
+
+    def test_puts_no_expression_but_the_callers_own_command_into_a_shell(
+        self, steps: list[dict[str, Any]]
+    ) -> None:
+        pasted = [step["run"] for step in steps if "${{" in step.get("run", "")]
+        assert pasted == ["${{ inputs.install }}"]
+
+    def test_installs_the_suite_that_it_checks_out(self, steps: list[dict[str, Any]]) -> None:
+        (folder,) = (s["with"]["path"] for s in steps if "repository" in s.get("with", {}))
+        (install,) = (s["run"] for s in steps if s.get("name") == "Install the suite")
+        assert install == f"python -m pip install ./{folder}"
+
+    def check(self, steps: list[dict[str, Any]], folder: Path, adapters: str, **more: str) -> Any:
+        """Run the step that checks, with what GitHub puts into its environment."""
+        (step,) = (step for step in steps if step.get("name") == "Check")
+        inputs = {"adapters": adapters, "options": QUICK, "profile": "smoke"}
+        given = {
+            name: re.sub(r"\$\{\{ inputs\.(\w+) \}\}", lambda found: inputs[found[1]], value)
+            for name, value in step["env"].items()
+        }
+        return shell(step["run"], folder, GITHUB_ACTIONS="true", **given, **more)
+
+    def test_its_check_passes_a_right_router(
+        self, steps: list[dict[str, Any]], tmp_path: Path
+    ) -> None:
+        done = self.check(steps, tmp_path, f"reference {WRONG}:Router")
+        assert done.returncode == 0, done.stderr
+        assert "::error" not in done.stdout
+
+    def test_its_check_fails_a_wrong_one_and_leaves_what_it_uploads(
+        self, steps: list[dict[str, Any]], tmp_path: Path
+    ) -> None:
+        summary = tmp_path / "summary.md"
+        done = self.check(
+            steps, tmp_path, f"{WRONG}:BiasedWeights", GITHUB_STEP_SUMMARY=str(summary)
+        )
+        assert done.returncode == 1, done.stderr
+        assert f"::error file={WRONG}," in done.stdout
+        assert summary.read_text().startswith("## moe-routing: 1 broken clause")
+        paths = steps[-1]["with"]["path"].split()
+        assert all(list((tmp_path / path).rglob("*.*")) for path in paths), paths
+        assert len(list((tmp_path / "moe-routing-report").iterdir())) == 3
+
+
+class TestHook:
+    def test_its_entry_runs(self, tmp_path: Path) -> None:
+        (hook,) = yaml.safe_load(HOOKS.read_text())
+        for name, code in (("Router", 0), ("BiasedWeights", 1)):
+            done = shell(f"{hook['entry']} {WRONG}:{name} {QUICK}", tmp_path)
+            assert done.returncode == code, done.stdout + done.stderr
+
+    @pytest.mark.parametrize(
+        ("name", "word", "code"), [("Router", "Passed", 0), ("BiasedWeights", "Failed", 1)]
+    )
+    def test_runs_under_pre_commit(self, name: str, word: str, code: int, tmp_path: Path) -> None:
+        pytest.importorskip("pre_commit", reason="needs pre-commit")
+        hooks, mine = tmp_path / "hooks", tmp_path / "mine"
+        for folder in (hooks, mine):
+            folder.mkdir()
+            git(folder, "init", "--quiet")
+        (hooks / HOOKS.name).write_text(HOOKS.read_text())
+        revision = commit(hooks)
+        arguments = [f"{WRONG}:{name}", *shlex.split(QUICK)]
+        entry = {"repo": str(hooks), "rev": revision}
+        entry["hooks"] = [{"id": "moe-routing", "args": arguments}]
+        (mine / ".pre-commit-config.yaml").write_text(yaml.safe_dump({"repos": [entry]}))
+        (mine / "router.py").write_text("")
+        commit(mine)
+        done = shell("pre-commit run --all-files", mine, PRE_COMMIT_HOME=str(tmp_path / "home"))
+        assert done.returncode == code, done.stdout + done.stderr
+        assert re.search(rf"^MoE routing conformance\.+{word}$", done.stdout, re.M), done.stdout
+
+
+def git(folder: Path, *words: str) -> str:
+    settings = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+    done = subprocess.run(
+        ["git", *settings, *words], cwd=folder, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def commit(folder: Path) -> str:
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message", "all")
+    return git(folder, "rev-parse", "HEAD")

@@ -1,0 +1,90 @@
+"""The schema of the line protocol: what is written keeps to it, and what is refused does not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from schemas import mistakes
+
+from moe_routing.conformance.cases.case import Case, load_case
+from moe_routing.implementations import wire
+from moe_routing.implementations.claims import CONFIG_AXES, INPUT_AXES
+
+DOCS = Path(__file__).parents[2] / "docs"
+FILE = DOCS / "protocol.schema.json"
+CORPUS = sorted((Path(__file__).parents[1] / "data" / "cases").glob("*.json"))
+
+pytestmark = pytest.mark.skipif(not FILE.is_file(), reason="the docs are not here")
+
+
+def told(message: Any) -> list[str]:
+    schema = json.loads(FILE.read_text())
+    kinds = {name: each for name, each in schema["$defs"].items() if name in named(schema)}
+    tried = [mistakes(message, each, schema) for each in kinds.values()]
+    return [] if [] in tried else [each for found in tried for each in found]
+
+
+def named(schema: dict[str, Any]) -> list[str]:
+    return [each["$ref"].rpartition("/")[2] for each in schema["anyOf"]]
+
+
+def test_the_lines_of_the_page_keep_to_it() -> None:
+    lines = (DOCS / "protocol.md").read_text().splitlines()
+    said = [json.loads(x[6:]) for x in lines if x.startswith(("    > ", "    < "))]
+    assert [told(each) for each in said] == [[]] * 6
+
+
+@pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
+def test_every_request_keeps_to_it(path: Path) -> None:
+    case, _ = load_case(path)
+    if isinstance(case, Case):
+        request = json.loads(
+            wire.written({"id": 2, **wire.route_request(case.config, case.inputs)})
+        )
+        assert told(request) == []
+
+
+def test_it_has_every_axis_of_a_claim_and_the_version() -> None:
+    defs = json.loads(FILE.read_text())["$defs"]
+    assert {*defs["claim"]["properties"]} == {"name", *CONFIG_AXES, *INPUT_AXES}
+    assert defs["hello_request"]["properties"]["protocol"]["const"] == wire.VERSION
+    assert told({"id": 1, **wire.hello_request("cuda")}) == []
+
+
+CLAIMS = [
+    {"score": ["sigmoid"], "scale": "any", "selection_bias": ["gate"]},
+    {"groups": [None, {"top": [2], "fill": ["-inf"]}, {"top": "any", "fill": [0]}]},
+    {"renormalize": [None, {"eps": 1e-20}], "logit_softcap": [True], "logits_dtype": ["input"]},
+    {"renormalize": "any", "name": "mine"},
+]
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_claims_that_keep_to_it_can_be_read(claim: dict[str, Any]) -> None:
+    hello = {"protocol": 1, "name": "mine", "capabilities": {"claims": [claim]}}
+    assert told({"id": 1, "hello": hello}) == []
+    assert len(wire.read_hello({"hello": hello}).capabilities.claims) == 1
+
+
+@pytest.mark.parametrize(
+    ("claim", "words"),
+    [
+        ({"score": ["softmx"]}, "Cannot have 'softmx' in Claim.score: known are 'softmax'"),
+        ({"score": "softmax"}, "Expected Claim.score to be a tuple"),
+        ({"score": "any"}, "Expected Claim.score to be a tuple of permitted values but got ANY"),
+        ({"colour": ["red"]}, "unexpected keyword argument 'colour'"),
+        ({"groups": [{"best": [2]}]}, "unexpected keyword argument 'best'"),
+        ({"gate_bias": [3]}, "Cannot have 3 in Claim.gate_bias: known are False, True"),
+        ({"scale": ["much"]}, "could not convert string to float: 'much'"),
+        ([], "a claim should be an object, not []"),
+    ],
+)
+def test_claims_that_do_not_are_refused_by_both(claim: Any, words: str) -> None:
+    hello = {"protocol": 1, "name": "mine", "capabilities": {"claims": [claim]}}
+    assert told({"id": 1, "hello": hello})
+    with pytest.raises(wire.ProtocolError) as error:
+        wire.read_hello({"hello": hello})
+    assert words in str(error.value)

@@ -1,0 +1,240 @@
+"""Near misses: an event is not seen where all is there but the one thing that makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from moe_routing.conformance import Case
+from moe_routing.conformance.cases.case import SharedCase
+from moe_routing.conformance.events import EVENTS
+from moe_routing.conformance.events.registry import ROWS, facts_of
+from moe_routing.conformance.events.sizes import favouring_last, ladder
+from moe_routing.conformance.generators.inputs import with_strides
+from moe_routing.conformance.generators.shared import make_shared_case
+from moe_routing.implementations import Capabilities
+from moe_routing.reference import (
+    Groups,
+    Renormalize,
+    RmsNorm,
+    RouterConfig,
+    RouterInputs,
+)
+
+WHOLE = Capabilities()
+NOWHERE_OUTSIDE = "outside-claims"  # nothing lies outside the whole specification
+NEVER = float("-inf")
+
+
+def call(
+    rows: Any,
+    top_k: int = 2,
+    *,
+    dtype: str = "float32",
+    arrays: dict[str, Any] | None = None,
+    strided: str = "",
+    **config: Any,
+) -> Case:
+    rows = np.atleast_2d(np.asarray(rows, np.float32))
+    inputs = RouterInputs.from_logits(rows, dtype=dtype, **(arrays or {}))
+    inputs = with_strides(inputs, transposed=strided) if strided else inputs
+    return Case(
+        config=RouterConfig(num_experts=rows.shape[1], top_k=top_k, **config), inputs=inputs
+    )
+
+
+def biased(rows: Any, bias: Sequence[float], top_k: int = 2, **others: Any) -> Case:
+    arrays = {"selection_bias": bias, "selection_bias_on": others.pop("place", "gate")}
+    return call(rows, top_k, arrays=arrays, score=others.pop("score", "sigmoid"), **others)
+
+
+def grouped(rows: Any, count: int, kept: int, top_k: int = 2, top: int = 2, **others: Any) -> Case:
+    return call(rows, top_k, groups=Groups(count=count, kept=kept, top=top), **others)
+
+
+def gated(hidden: Any, gate: Any, top_k: int = 2, config: Any = (), **arrays: Any) -> Case:
+    inputs = RouterInputs(hidden=np.float32(hidden), gate_weight=np.float32(gate), **arrays)
+    config = RouterConfig(num_experts=inputs.num_experts, top_k=top_k, **dict(config))
+    return Case(config=config, inputs=inputs)
+
+
+def shared(kind: str, width: int = 2, **others: Any) -> SharedCase:
+    given: dict[str, Any] = {"gated": False, "tokens": 2, "hidden": 4, "seed": 1, **others}
+    return make_shared_case(kind=kind, dtype="float32", width=width, **given)
+
+
+def hashed(table: list[list[int]], **arrays: Any) -> Case:
+    arrays |= {"expert_table": table, "token_ids": [0, 1, 0]}
+    return call(ROWS, len(table[0]), arrays=arrays)
+
+
+EVEN = [[1.0] * 4]
+STEERED = ([[2.0, 1.0, 0.0, -1.0]], [0.0, 0.0, 1.0, 1.5])
+EYE = np.eye(4)
+SCALES = [1.0, -1.0, 0.5, 0.5]
+SIGMOID = {"score": "sigmoid"}
+BOTH = Renormalize(eps=0.25, floor=0.5)
+LATE = {"weights_from": "softmax_of_selected"}
+
+NEAR: dict[str, Case | SharedCase] = {
+    # Biases.
+    "no-bias": biased(ROWS, [0.0] * 4),
+    "bias-decides": biased(ROWS[:1], [0.125, 0.0, 0.0, 0.125]),
+    "bias-on-gate": biased(*STEERED, place="block"),
+    "bias-on-block": biased(*STEERED, place="statics"),
+    "bias-on-statics": biased(*STEERED, place="gate"),
+    "fine-bias": biased(EVEN, [1.0, 1.125, 1.25, 1.375], 1),
+    "offset-bias": biased(ROWS, [12.0, 12.0, 12.0, 0.5]),
+    "negative-scores-win": biased([[2.0, 1.0, 0.0, -1.0]], [-1.5, -1.5, 0.5, -1.5]),
+    "zero-bias": biased(ROWS, [0.0, 0.0, 0.0, 0.25]),
+    "bias-would-show-in-weights": biased(*STEERED, top_k=1, renormalize=Renormalize()),
+    "fine-bias-beside-16-bits": biased([[0.0] * 4], [1.0, 1 + 2**-10, 1 + 2**-9, 1.0], 1),
+    "rounded-bias": biased([[0.0, 2.0**-9]], [7.0 + 3 * 2.0**-11, 7.0], 1),  # in float32
+    "scores-below-minus-1-win": biased(ROWS, [-3.0, -3.0, 0.0, 0.0]),
+    "scores-below-minus-10000-win": biased(ROWS, [-3e4, -3e4, 0.0, NEVER]),
+    "masked-bias": biased(ROWS, [NEVER, NEVER, NEVER, 0.0]),
+    "few-finite-bias": biased(ROWS, [NEVER, NEVER, 0.0, 0.0]),
+    "one-finite-bias": biased(ROWS, [NEVER, NEVER, 0.0, 0.0]),
+    # Whole calls.
+    "any-case": call(np.zeros((0, 4))),
+    "strided-input": call(ROWS),
+    "transposed-hidden": call(ROWS, strided="gate_weight"),
+    "spaced-hidden": call(ROWS, strided="hidden"),
+    "transposed-gate": call(ROWS, strided="hidden"),
+    "spaced-gate": call(ROWS, strided="gate_weight"),
+    "spaced-bias": biased(ROWS, [0.5] * 4),
+    "float32-input": call(ROWS, dtype="bfloat16"),
+    "bfloat16-input": call(ROWS, dtype="float16"),
+    "float16-input": call(ROWS),
+    # Sizes.
+    "empty-batch": call(ROWS[:1]),
+    "one-token": call(ROWS[:2]),
+    "batch-above-8": call(ladder(8, 4)),
+    "batch-above-16": call(ladder(16, 4)),
+    "batch-above-256": call(ladder(256, 4)),
+    "batch-above-2048": call(ladder(2048, 4)),
+    "batch-above-50000": call(ladder(50_000, 4)),
+    "ragged-batch": call(ladder(36, 4)),
+    "ragged-routes": call(ladder(1024, 4)),
+    "routes-above-65535": call(ladder(21_845, 4), 3),
+    "bulk-of-many-experts": call(ladder(2, 256)),
+    "tokens-equal-experts": call(ROWS),
+    "one-selected": call([[1.0]], 1),
+    "several-selected": call(ROWS, 1),
+    "all-experts-selected": call(ROWS, 3),
+    "all-but-one-selected": call(ROWS, 2),
+    "odd-top-k": call(ladder(2, 8), 4),
+    "top-k-above-15": call(ladder(2, 18), 15),
+    "top-k-above-32": call(ladder(2, 36), 32),
+    "experts-above-1024": call(np.arange(1026) < 3),
+    "published-width": call(favouring_last(128), 4),
+    "published-width-of-groups": gated(np.ones((1, 5120)), np.ones((160, 5120)), 6),
+    "hidden-above-4096": gated(np.eye(1, 4104), np.ones((4, 4104))),
+    "fine-hidden-above-4096": gated(np.eye(1, 4104, 4100), np.ones((4, 4104))),
+    "batch-of-many-experts": call(ladder(256, 128), 8),
+    # Groups.
+    "group-excludes-better": grouped([[2.0, 1.75, 1.5, 1.25, 0.0, 0.0, 0.0, 0.0]], 2, 1),
+    "groups-mask-logits": grouped([[2.5, -6.0, 2.25, 1.75, 0.0, 0.0, 0.0, 0.0]], 4, 1),
+    "sum-and-max-disagree": grouped([[2.5, -6.0, 2.0, 1.9375, 0.0, 0.0, 0.0, 0.0]], 4, 1),
+    "share-keeps-others": grouped([[2.5, -6.0, 2.25, 1.75, 0.0, 0.0, 0.0, 0.0]], 4, 1),
+    "max-and-sum-disagree": grouped([[2.5, 2.0, 1.0, 0.5, 0.0, 0.0, 0.0, 0.0]], 4, 1),
+    "kept-score-below-fill": grouped(ladder(1, 8), 4, 1, arrays={"selection_bias": [0.5] * 8}),
+    "group-smaller-than-top": grouped(ROWS, 2, 1, top=2),
+    "one-group": grouped(ROWS, 2, 2),
+    "all-groups-kept": grouped(ROWS, 1, 1),
+    "two-groups": grouped(ROWS, 4, 2),
+    "eight-groups": grouped(ladder(1, 16), 4, 2),
+    "fewer-slots-than-groups": grouped(ladder(1, 8), 4, 2),
+    "groups-excluded": grouped(ROWS, 2, 2),
+    "several-groups-kept": grouped(ladder(1, 8), 4, 1),
+    "ragged-groups": grouped(np.zeros((2, 6)), 2, 1),
+    "groups-of-one": grouped(ROWS, 2, 1),
+    "wide-groups": grouped(ladder(1, 64), 2, 1),
+    "one-group-kept": grouped(ROWS, 1, 1),
+    # Logits.
+    "exact-logits": gated([[1.0, 2.0**-30]], [[1.0, 1.0], [2.0, 1.0], [3.0, 1.0]]),
+    "delta-decides": gated(ROWS, EYE, gate_delta=np.zeros((4, 4))),
+    "gate-bias-decides": gated(ROWS, EYE, gate_bias=[0.125] * 4),
+    "large-logits": call([[88.0, 1.0, 0.0, -88.0]]),
+    "all-negative-logits": call([[-1.0, -2.0, 0.0, -1.0]]),
+    "all-zero-logits": call([[0.0, 0.0, 0.0, 0.25]]),
+    "logits-above-17": call([[20.0, 16.0, 20.0, 1.0]]),
+    "logits-below-minus-100": call([[-101.0, -102.0, -100.0, -200.0]]),
+    "fine-logits": call([[1.0, 1.0 + 2.0**-7, 0.5, 0.25]], 1),
+    "fine-gate": gated([[1.0]], [[1.0], [1.0 + 2.0**-7], [0.5], [0.25]], 1),
+    "fine-logits-beside-16-bits": call([[1.0, 1.0 + 2.0**-7, 0.5, 0.25]], 1, dtype="bfloat16"),
+    "close-call": call([[1.0, 1.0 + 2.0**-13, 0.5, 0.25]], 1, score="identity", **LATE),
+    # Logits that are not finite.
+    "nan-row": call([[np.nan] * 4]),
+    "input-norm-beside-epsilon": gated(ROWS, EYE, config={"input_norm": RmsNorm()}),
+    "infinite-logit": gated([[3e38, -3e38, 0.0, 1.0]], EYE),
+    "lost-expert": biased(ROWS, [0.0, NEVER, 0.0, 0.0]),
+    "few-finite-logits": call([[1.0, 2.0, NEVER, NEVER]]),
+    "no-finite-logit": call([[NEVER, NEVER, NEVER, 0.0]]),
+    "all-but-first-lost": call([[NEVER, 1.0, NEVER, NEVER]]),
+    "nan-logit": call([*ROWS[:1], [np.nan] * 4]),
+    "plus-infinity": gated([[1.0, 1.0]], [[np.inf, 0.0], [np.inf, 0.0], [1.0, 0.0]]),
+    # Scores.
+    "saturated": call([[20.0, 24.0, 1.0, 30.0]], score="sigmoid"),
+    "underflow": call([[-80.0] * 4], score="sigmoid"),
+    "softplus-nearly-linear": call([[7.0, 1.0, 9.0, 0.0]], 1, score="sigmoid"),
+    # Selection.
+    "tie-at-cut": call([[1.0, 1.0, 0.5, 0.25]]),
+    "tie-of-positive-logits": call([[1.0, -1.0, -1.0, -2.0]]),
+    "tie-of-negative-logits": call([[1.0, 0.0, 0.0, -2.0]]),
+    "clear-winners": call(EVEN),
+    **{f"winner-above-{n}": call(np.arange(n + 3) == n, 1) for n in (31, 127, 255, 511)},
+    "every-expert-wins": call(ladder(3, 4), 1),
+    "all-to-first": call([[2.0, 1.0, 0.0], [0.0, 2.0, 1.0]], 1),
+    "all-to-last": call([[0.0, 1.0, 2.0], [0.0, 2.0, 1.0]], 1),
+    "idle-expert": call(np.eye(4), 1),
+    "table-repeats-an-expert": hashed([[1, 2], [0, 1]]),
+    "hashed-and-scaled": hashed([[2, 0], [2, 3]], per_expert_scale=SCALES),
+    "token-id-above-65535": hashed([[1, 2], [0, 1]]),
+    # Weights.
+    "experts-scaled-apart": call([[2.0, 0.0, 1.5, 1.0]], arrays={"per_expert_scale": SCALES}),
+    "weights-apart": call(EVEN),
+    "renormalized": call(ROWS, 1, renormalize=Renormalize()),
+    "not-renormalized": call(ROWS, renormalize=Renormalize()),
+    "tiny-norm": call([[-20.0] * 4], score="sigmoid", renormalize=Renormalize()),
+    "norm-below-floor": call([[-20.0] * 4], **SIGMOID, renormalize=Renormalize(floor=1e-12)),
+    "norm-beside-epsilon": call([[-40.0] * 4], **SIGMOID, renormalize=Renormalize(eps=1e-20)),
+    "norm-of-another-order": call(ROWS, renormalize=Renormalize(order=2.0)),
+    "floor-beside-epsilon": call([[-1.0] * 4], **SIGMOID, renormalize=BOTH),
+    "scaled": call(ROWS, scale=0.0),
+    "scaled-by-zero": call(ROWS, scale=-1.0),
+    # Shared experts.
+    "shared-singular": shared("plural"),
+    "shared-plural": shared("mlp"),
+    "shared-plural-of-two": shared("plural", width=1),
+    "shared-mlp": shared("singular"),
+    "shared-absent": shared("mlp"),
+    "shared-gate-half-open": shared("singular", gated=True),
+}
+
+
+@pytest.mark.parametrize("slug", NEAR)
+def test_an_event_is_not_seen_where_it_nearly_is(slug: str) -> None:
+    assert not EVENTS[slug].occurs(facts_of(NEAR[slug], WHOLE)), EVENTS[slug].statement
+
+
+def test_every_event_that_stands_alone_has_a_near_miss() -> None:
+    alone = {slug for slug, event in EVENTS.items() if event.family is None}
+    assert alone - {*NEAR} == {NOWHERE_OUTSIDE}, "whose occurs is asked of unclaimed calls only"
+
+
+@pytest.mark.parametrize(
+    ("rows", "seen"),
+    [
+        ([[-40.0, -41.0, -50.0, -60.0]], True),
+        ([[-120.0, -121.0, -122.0, -123.0]], False),  # 0 in float32, where any weight is right
+        ([[2.0, 2.0, 2.0, -60.0]], False),  # which two win is open, but -60 does not
+        ([[2.0, -60.0, -60.0, -60.0], [-40.0, -60.0, -60.0, -60.0]], True),
+    ],
+)
+def test_a_norm_is_tiny_where_it_has_to_be_told_from_0(rows: Any, seen: bool) -> None:
+    case = call(rows, score="sigmoid", renormalize=Renormalize())
+    assert EVENTS["tiny-norm"].occurs(facts_of(case, WHOLE)) == seen

@@ -1,0 +1,284 @@
+"""Known divergences: the list cannot rot, cannot hide another bug, and says what is wrong in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tomli_w
+
+from moe_routing.conformance import Case, Divergence, Plan, load_known, save_case
+from moe_routing.conformance.cases.case import SharedCase
+from moe_routing.conformance.checking.results import ClauseResult
+from moe_routing.conformance.clauses import CLAUSES
+from moe_routing.conformance.cli import main
+from moe_routing.conformance.generators.shared import make_shared_case
+from moe_routing.conformance.judge import Bounds
+from moe_routing.conformance.known.divergence import KnownError
+from moe_routing.conformance.run.engine import check_clause
+from moe_routing.implementations import Capabilities
+from moe_routing.reference import Groups, Renormalize, RouterConfig, RouterInputs, Routing, route
+
+
+def case(
+    *, bias: str | None = None, tokens: int = 2, dtype: str = "float32", **fields: Any
+) -> Case:
+    hidden = np.resize(np.float32([[1.0, 0.25, -0.5, 2.0], [0.0, 1.5, 0.5, -1.0]]), (tokens, 4))
+    biased = {"selection_bias": np.zeros(4), "selection_bias_on": bias} if bias else {}
+    inputs = RouterInputs(hidden=hidden, gate_weight=np.eye(4), dtype=dtype, **biased)
+    return Case(config=RouterConfig(**{"num_experts": 4, "top_k": 2, **fields}), inputs=inputs)
+
+
+ENTRY: dict[str, Any] = {
+    "id": "sigmoid-off-by-one",
+    "adapters": ["made-up"],
+    "clause": "weights.match",
+    "reason": "the sigmoid path adds one",
+    "link": "https://example.org/issues/1",
+    "witness": "witness.json",
+}
+
+
+def written(
+    folder: Path, *entries: dict[str, Any], witness: Case | SharedCase | None = None
+) -> Path:
+    save_case(witness or case(score="sigmoid"), folder / "witness.json")
+    path = folder / "known.toml"
+    path.write_text(tomli_w.dumps({"divergence": list(entries)}))
+    return path
+
+
+def divergence(
+    folder: Path, *, witness: Case | SharedCase | None = None, **parts: Any
+) -> Divergence:
+    (entry,) = load_known(written(folder, {**ENTRY, **parts}, witness=witness))
+    return entry
+
+
+class TestFile:
+    def test_an_entry_is_read_whole(self, tmp_path: Path) -> None:
+        when = {"score": "sigmoid", "tokens": [1, 2]}
+        known = divergence(tmp_path, when=when, affects="groups.*")
+        for name in ("id", "clause", "reason", "link"):
+            assert getattr(known, name) == ENTRY[name]
+        assert known.adapters == ("made-up",)
+        assert known.affects == ("groups.*",)
+        assert known.when == {"score": ("sigmoid",), "tokens": (1, 2)}
+        assert known.witnesses[0].config.score == "sigmoid"
+
+    def test_an_empty_file_lists_nothing(self, tmp_path: Path) -> None:
+        (tmp_path / "known.toml").write_text("# nothing yet\n")
+        assert load_known(tmp_path / "known.toml") == []
+
+    @pytest.mark.parametrize("name", ENTRY)
+    @pytest.mark.parametrize("how", ["missing", "empty"])
+    def test_every_key_is_needed(self, name: str, how: str, tmp_path: Path) -> None:
+        entry = {k: v for k, v in ENTRY.items() if k != name}
+        if how == "empty":
+            entry[name] = [] if name == "adapters" else ""
+        assert f": {name} is missing or empty" in self.told(written(tmp_path, entry))
+
+    @pytest.mark.parametrize(
+        ("parts", "words"),
+        [
+            ({"because": "x"}, "unknown keys ['because']; known are ['id', 'adapters', "),
+            ({"clause": "weights.mach"}, "unknown clause 'weights.mach'"),
+            ({"clause": "weights.*"}, "unknown clause 'weights.*'"),
+            ({"when": {"events": ["tie"]}}, "unknown event 'tie'"),
+            ({"when": {"events": [["tie"]]}}, "unknown event ['tie']"),
+            ({"when": {"events": {"tie": 1}}}, "unknown event {'tie': 1}"),
+            ({"when": {"scores": "sigmoid"}}, "when.scores names nothing"),
+            ({"witness": "absent.json"}, "Cannot read the case file "),
+            ({"witness": "known.toml"}, "Cannot read the case file "),
+            ({"when": {"groups.kpt": 1}}, "groups.kpt"),
+            ({"when": {"renormalize.epsilon": 1}}, "renormalize.epsilon"),
+            ({"clause": ["weights.match"]}, "clause"),
+            ({"witness": 3}, "witness"),
+            ({"when": "always"}, "when"),
+        ],
+    )
+    def test_a_mistake_in_an_entry_names_the_entry(
+        self, parts: dict[str, Any], words: str, tmp_path: Path
+    ) -> None:
+        message = self.told(written(tmp_path, {**ENTRY, **parts}))
+        assert "divergence 'sigmoid-off-by-one': " in message
+        assert words in message
+
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            (b"[[divergence]", "Cannot read "),
+            (b"[[divergences]]\nid = 1", "has ['divergences'], but only [[divergence]] tables"),
+            (b"[divergence]\nid = 'a'", "[[divergence]]"),
+            (b"divergence = [1, 2]", "has the divergence 1, but entries are [[divergence]] tables"),
+            (
+                b"divergence = [[1]]",
+                "has the divergence [1], but entries are [[divergence]] tables",
+            ),
+            (b"\xff\xfe", "Cannot read "),
+        ],
+    )
+    def test_a_mistake_in_the_file_names_the_file(
+        self, text: bytes, words: str, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "known.toml"
+        path.write_bytes(text)
+        message = self.told(path)
+        assert str(path) in message
+        assert words in message
+
+    def told(self, path: Path) -> str:
+        with pytest.raises(KnownError) as error:
+            load_known(path)
+        assert "\n" not in str(error.value)
+        return str(error.value)
+
+
+SIGMOID = {"score": "sigmoid"}
+GROUPED = {"groups": Groups(count=2, kept=1)}
+REGIONS: list[Any] = [
+    ({}, {}, True),
+    ({"score": "sigmoid"}, SIGMOID, True),
+    ({"score": "sigmoid"}, {}, False),
+    ({"score": ["sigmoid", "softmax"]}, {}, True),
+    ({"score": "sigmoid", "tokens": 2}, {**SIGMOID, "tokens": 1}, False),
+    ({"tokens": [0, 1]}, {"tokens": 1}, True),
+    ({"tokens": 0}, {"tokens": 0}, True),
+    ({"tokens": ">1"}, {"tokens": 2}, True),
+    ({"tokens": ">2"}, {"tokens": 2}, False),
+    ({"tokens": [0, ">1"]}, {"tokens": 1}, False),
+    ({"scale": ">0.5"}, {}, True),
+    ({"groups.count": ">1"}, GROUPED, True),
+    ({"groups.count": ">2"}, GROUPED, False),
+    ({"groups.count": ">1"}, {}, False),
+    ({"dtype": "bfloat16"}, {"dtype": "bfloat16"}, True),
+    ({"dtype": "bfloat16"}, {}, False),
+    ({"selection_bias": "none"}, {}, True),
+    ({"selection_bias": "gate"}, {"bias": "gate"}, True),
+    ({"selection_bias": ["block", "statics"]}, {"bias": "gate"}, False),
+    ({"gate_delta": True}, {}, False),
+    ({"groups": "absent"}, {}, True),
+    ({"groups": "present"}, {}, False),
+    ({"groups": "present"}, GROUPED, True),
+    ({"groups.fill": "-inf"}, GROUPED, True),
+    ({"groups.fill": 0.0}, GROUPED, False),
+    ({"groups.fill": "-inf"}, {}, False),
+    ({"renormalize.eps": 0.0}, {"renormalize": Renormalize()}, True),
+    ({"renormalize.eps": 0}, {"renormalize": Renormalize(eps=1e-6)}, False),
+    ({"events": ["one-token"]}, {"tokens": 1}, True),
+    ({"events": ["one-token", "renormalized"]}, {"tokens": 1}, False),
+    ({"events": "one-token"}, {"tokens": 1}, True),
+    ({"logit_softcap": 30}, {"logit_softcap": 30.0}, True),
+    ({"logit_softcap": "absent"}, {}, True),
+    ({"logit_softcap": "present"}, {"logit_softcap": 30.0}, True),
+    ({"logit_softcap": "absent"}, {"logit_softcap": 30.0}, False),
+]
+
+
+@pytest.mark.parametrize(("when", "parts", "covered"), REGIONS)
+def test_a_region_covers_where_everything_in_when_holds(
+    when: dict[str, Any], parts: dict[str, Any], covered: bool, tmp_path: Path
+) -> None:
+    known, asked = divergence(tmp_path, when=when), case(**parts)
+    bounds = Bounds(asked.config, asked.inputs, Capabilities().numerics)
+    assert known.covers(bounds, asked) == covered
+
+
+def test_a_region_of_routing_calls_covers_no_shared_expert_call(tmp_path: Path) -> None:
+    sizes = {"tokens": 2, "hidden": 4, "width": 2, "seed": 0}
+    shared = make_shared_case(kind="plural", gated=False, dtype="float32", **sizes)
+    assert not divergence(tmp_path).covers(None, shared)
+    about = {"clause": "shared-experts.plural", "when": {"kind": "plural"}}
+    known = divergence(tmp_path, witness=shared, **about)
+    assert known.covers(None, shared)
+    assert not known.covers(None, case())
+
+
+class MadeUp:
+    """A right router but where one of ``wrong`` holds: there its weights are off by one."""
+
+    name = "made-up"
+
+    def __init__(self, *wrong: Callable[[RouterConfig], bool]) -> None:
+        self._wrong = wrong
+
+    def capabilities(self) -> Capabilities:
+        return Capabilities()
+
+    def route(self, config: RouterConfig, inputs: RouterInputs) -> Routing:
+        right = route(config, inputs)
+        off = any(wrong(config) for wrong in self._wrong)
+        return replace(right, weights=right.weights + 1.0) if off else right
+
+
+def sigmoid(config: RouterConfig) -> bool:
+    return config.score == "sigmoid"
+
+
+def several(config: RouterConfig) -> bool:
+    return config.score == "softmax" and config.top_k >= 2
+
+
+class TestRun:
+    def checked(
+        self, adapter: Any, *known: Divergence, clause: str = "weights.match"
+    ) -> ClauseResult:
+        plan = Plan(clauses=[CLAUSES[clause]], max_examples=120, known=known)
+        return check_clause(adapter, CLAUSES[clause], plan)
+
+    @pytest.fixture
+    def known(self, tmp_path: Path) -> Divergence:
+        return divergence(tmp_path, when={"score": "sigmoid"}, affects=["weights.*", "scores.*"])
+
+    def test_what_is_listed_is_known_and_the_rest_is_searched(self, known: Divergence) -> None:
+        result = self.checked(MadeUp(sigmoid), known)
+        assert (result.status, result.message) == ("known", known.id)
+        assert result.divergences == {known.id: known.reason}
+        assert result.examples >= 10, "cases outside the region should be tried"
+
+    def test_what_is_mended_is_fixed_and_says_what_to_remove(self, known: Divergence) -> None:
+        result = self.checked(MadeUp(), known)
+        assert result.status == "fixed"
+        assert known.id in result.message
+        assert "remove its entry" in result.message
+
+    def test_another_bug_in_the_clause_is_not_hidden(self, known: Divergence) -> None:
+        result = self.checked(MadeUp(sigmoid, several), known)
+        assert result.status == "fail"
+        assert (result.case.config.score, result.case.config.top_k) == ("softmax", 2)
+
+    def test_an_affected_clause_passes_outside_the_region(self, known: Divergence) -> None:
+        result = self.checked(MadeUp(sigmoid), known, clause="weights.scale")
+        assert (result.status, result.message) == ("pass", f"outside {known.id}")
+        assert self.checked(MadeUp(sigmoid), clause="weights.scale").status == "fail"
+
+    def test_another_bug_in_an_affected_clause_is_not_hidden(self, known: Divergence) -> None:
+        adapter = MadeUp(sigmoid, several)
+        assert self.checked(adapter, known, clause="weights.scale").status == "fail"
+
+    def test_other_adapters_and_clauses_are_not_excused(self, known: Divergence) -> None:
+        other = MadeUp(sigmoid)
+        other.name = "another"
+        assert self.checked(other, known).status == "fail"
+        listed = replace(known, affects=())
+        assert self.checked(MadeUp(sigmoid), listed, clause="weights.scale").status == "fail"
+
+    def test_without_when_everything_is_known(self, known: Divergence) -> None:
+        everything = replace(known, when={})
+        result = self.checked(MadeUp(lambda config: True), everything)
+        assert (result.status, result.examples) == ("known", 0)
+
+    def test_a_fixed_divergence_is_exit_1_on_the_command_line(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        path = written(tmp_path, {**ENTRY, "adapters": ["reference"]})
+        argv = ["check", "reference", "--clause=weights.match", "--max-examples=2"]
+        assert main([*argv, f"--known={path}"]) == 1
+        out = capsys.readouterr().out
+        assert "fixed" in out
+        assert f"the known divergence {ENTRY['id']} is gone: remove its entry" in out

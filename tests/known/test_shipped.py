@@ -1,0 +1,161 @@
+"""The shipped known divergences: each is still there, where it is listed and only there."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from moe_routing.conformance import Case, Divergence, Plan, load_known, select_clauses
+from moe_routing.conformance.cases.case import SharedCase
+from moe_routing.conformance.checking.clause_run import check_clause
+from moe_routing.conformance.checking.outcome import evaluate
+from moe_routing.conformance.clauses import CLAUSES
+from moe_routing.conformance.cli import main
+from moe_routing.conformance.judge import Bounds
+from moe_routing.conformance.trial.trial import trial_of
+from moe_routing.implementations import (
+    Adapter,
+    Capabilities,
+    expand,
+    is_shipped,
+    load_adapter,
+    shipped_known,
+)
+
+LISTS = {path.stem: load_known(path) for path in shipped_known()}
+SHIPPED = [entry for entries in LISTS.values() for entry in entries]
+WHOLE = ("reference", "torch")
+BACKENDS = {
+    "axolotl": ("scattermoe", "sonicmoe"),
+    "transformers": tuple(expand("transformers")),
+    "megatron-core": ("megatron-core",),
+    "torchtitan": ("torchtitan",),
+    "deepspeed": tuple(expand("deepspeed")),
+}
+"""The adapters that each list is about."""
+NEEDS = {
+    "axolotl": ("axolotl", "torch", "triton"),
+    "transformers": ("transformers", "torch"),
+    "megatron-core": ("megatron", "torch"),
+    "torchtitan": ("torchtitan", "torch"),
+    "deepspeed": ("deepspeed", "torch"),
+}
+"""The packages that they run."""
+
+every_entry = pytest.mark.parametrize(
+    ("stem", "known"),
+    [(stem, entry) for stem, entries in LISTS.items() for entry in entries],
+    ids=lambda value: value.id if isinstance(value, Divergence) else value,
+)
+
+
+def need(stem: str) -> None:
+    missing = [name for name in NEEDS[stem] if importlib.util.find_spec(name) is None]
+    if missing:
+        pytest.skip(f"{', '.join(missing)} not installed")
+
+
+@cache
+def adapter(name: str) -> Adapter:
+    return load_adapter(name)
+
+
+def claimed(known: Divergence, name: str) -> Iterator[Case | SharedCase]:
+    """The witnesses that an adapter claims, and can be called with."""
+    if not hasattr(adapter(name), CLAUSES[known.clause].method):
+        return
+    for case in known.witnesses:
+        shared = isinstance(case, SharedCase)
+        if shared or adapter(name).capabilities().admits(case.config, case.inputs):
+            yield case
+
+
+def breaks(known: Divergence, name: str, case: Case | SharedCase) -> bool:
+    clause = CLAUSES[known.clause]
+    return evaluate(clause, trial_of(adapter(name), case, clause.method)).broken
+
+
+class TestShippedLists:
+    def test_there_are_some_and_their_ids_differ(self) -> None:
+        assert set(LISTS) == set(BACKENDS)
+        for entries in LISTS.values():
+            ids = [known.id for known in entries]
+            assert ids
+            assert len(set(ids)) == len(ids), ids
+
+    @every_entry
+    def test_an_entry_is_about_its_own_witnesses(self, stem: str, known: Divergence) -> None:
+        assert set(known.adapters) <= set(BACKENDS[stem]), "adapters that nobody ships"
+        assert known.link.startswith("https://")
+        assert all(select_clauses([glob]) for glob in known.affects)
+        for name in known.adapters:
+            assert list(claimed(known, name)), f"{name} claims no witness"
+        for case in known.witnesses:
+            bounds = None
+            if isinstance(case, Case):
+                bounds = Bounds(case.config, case.inputs, Capabilities().numerics)
+            assert known.covers(bounds, case), "a witness lies outside the region"
+            users = [name for name in known.adapters if case in claimed(known, name)]
+            assert users, "a witness that no listed adapter claims"
+
+    @every_entry
+    def test_an_entry_has_its_story(self, stem: str, known: Divergence) -> None:
+        findings = Path(__file__).parents[2] / "docs" / "findings.md"
+        if not findings.is_file():
+            pytest.skip("the documentation is not here")
+        assert f"\n## {known.id}\n\n- Clause: `{known.clause}`" in findings.read_text()
+
+    @every_entry
+    def test_a_witness_breaks_where_it_is_listed_and_nowhere_else(
+        self, stem: str, known: Divergence
+    ) -> None:
+        need(stem)
+        for name in (*BACKENDS[stem], *WHOLE):
+            for case in claimed(known, name):
+                broken, listed = breaks(known, name, case), name in known.adapters
+                assert broken or not listed, f"{known.id} is gone from {name}: remove it"
+                assert listed or not broken, f"{name} does it as well: list it"
+
+    @pytest.mark.parametrize(
+        ("stem", "name"),
+        [(stem, name) for stem in BACKENDS if stem != "transformers" for name in BACKENDS[stem]],
+    )
+    def test_the_lists_make_their_clauses_known(self, stem: str, name: str) -> None:
+        need(stem)
+        for id_ in sorted({known.clause for known in LISTS[stem]}):
+            plan = Plan(clauses=[CLAUSES[id_]], max_examples=3, known=SHIPPED)
+            result = check_clause(adapter(name), CLAUSES[id_], plan)
+            listed = any(known.clause == id_ and name in known.adapters for known in SHIPPED)
+            wanted = ("known",) if listed else ("pass", "unsupported")
+            assert result.status in wanted, f"{id_}: {result.status} {result.message}"
+
+
+@pytest.mark.parametrize("seat", [[], ["--no-isolate"]], ids=["isolated", "in process"])
+def test_another_adapter_of_the_same_name_is_not_measured_by_a_shipped_list(
+    seat: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, (path,) = tmp_path / "mine.py", (p for p in shipped_known() if p.stem == "torchtitan")
+    file.write_text(
+        "from moe_routing.implementations.reference import ReferenceAdapter\n"
+        "class Mine(ReferenceAdapter):\n"
+        "    name = 'torchtitan'\n"
+    )
+    clauses = [f"--clause={clause}" for clause in {each.clause for each in LISTS[path.stem]}]
+    check = ["check", f"{file}:Mine", "--max-examples=1", f"--cases={tmp_path}", *clauses, *seat]
+    assert main(check) == 0
+    assert "fixed" not in capsys.readouterr().out
+    assert main([*check, f"--known={path}"]) == 1, "a list that is named should be heeded"
+    assert "is gone: remove its entry" in capsys.readouterr().out
+
+
+def test_the_shipped_lists_are_about_the_shipped_adapters() -> None:
+    name = "moe_routing.implementations.torchtitan:TorchtitanAdapter"
+    assert is_shipped("torchtitan")
+    assert is_shipped("transformers:mixtral")
+    assert is_shipped(name)
+    assert not is_shipped("moe_routing.conformance.zoo:Adapter")
+    assert not is_shipped("process:cat")

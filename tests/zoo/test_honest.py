@@ -1,0 +1,108 @@
+"""Honest variants pass; what they have to declare, they cannot leave undeclared."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+from moe_routing.conformance.cases.case import Case
+from moe_routing.conformance.checking.clause_run import check_clause
+from moe_routing.conformance.checking.outcome import Outcome, evaluate
+from moe_routing.conformance.checking.plan import PROFILES, Plan
+from moe_routing.conformance.clauses import CLAUSES, select_clauses
+from moe_routing.conformance.trial.trial import trial_of
+from moe_routing.conformance.zoo import HONEST
+from moe_routing.conformance.zoo import census as census_of
+from moe_routing.implementations import Numerics
+from moe_routing.reference import Groups, Renormalize, RouterConfig, RouterInputs
+from moe_routing.reference import route as reference
+
+JOBS = min(8, os.cpu_count() or 1)
+ENOUGH = 200_000
+"""The answers of honest variants that are judged at the least."""
+
+UNDECLARED = {
+    "tf32": "logits.lora-delta",
+    "tanh-sigmoid": "scores.match",
+    "softplus-as-written": "robustness.underflow",
+    "index-in-the-mantissa": "selection.valid-top-k",
+}
+"""A clause that each variant fails where it does not declare its numerics."""
+
+
+def test_no_honest_variant_is_refused():
+    plan = census_of.Plan(
+        clauses=tuple(CLAUSES),
+        seeds=(0,),
+        max_examples=PROFILES["nightly"],
+        variants=tuple(HONEST),
+    )
+    found = census_of.take(plan, jobs=JOBS)
+    assert not found.alarms, [(a.variant, a.clause, a.message) for a in found.alarms]
+    assert found.asked >= ENOUGH, f"{found.asked} answers are too few to say anything"
+
+
+GROUPS_TIE = Case(
+    config=RouterConfig(
+        num_experts=6,
+        top_k=4,
+        score="sigmoid",
+        groups=Groups(count=3, kept=2, top=2, fill=0.0),
+    ),
+    inputs=RouterInputs(
+        hidden=np.ones((1, 1), np.float32),
+        gate_weight=np.zeros((6, 1), np.float32),
+        selection_bias=np.float32([0.5, 0.5, 0.0, 0.0, 1.0, -1.0]),
+    ),
+)
+"""The last two groups tie; with the third one kept, a fill of 0 beats its second expert."""
+
+LOST_EXPERTS_TIE = Case(
+    config=RouterConfig(
+        num_experts=4,
+        top_k=2,
+        weights_from="softmax_of_selected",
+        renormalize=Renormalize(floor=1e-12),
+    ),
+    inputs=RouterInputs(
+        hidden=np.ones((1, 1), np.float32),
+        gate_weight=np.float32([[-120.0], [0.0], [0.0], [0.0]]),
+        gate_bias=np.float32([0.0, -np.inf, -np.inf, 0.0]),
+        selection_bias=np.float32([0.0, 0.0, 0.0, -100.0]),
+    ),
+)
+"""Three scores are 0, of the logits -120, -inf and -inf; a softmax of the last two is NaN."""
+
+
+@pytest.mark.parametrize(
+    ("clause", "case"),
+    [("groups.kept-only", GROUPS_TIE), ("robustness.underflow", LOST_EXPERTS_TIE)],
+)
+def test_a_tie_that_goes_the_other_way_may_lead_where_the_references_does_not(
+    clause: str, case: Case
+):
+    lowest, highest = reference(case.config, case.inputs), HONEST["ties-to-the-highest"].adapter()
+    other = highest.route(case.config, case.inputs)
+    assert set(lowest.expert_ids[0]) != set(other.expert_ids[0]), "no tie: this test saw nothing"
+    assert evaluate(CLAUSES[clause], trial_of(highest, case, "route")) == Outcome()
+
+
+@pytest.mark.parametrize("name", UNDECLARED)
+def test_a_coarser_algorithm_that_is_not_declared_fails(name):
+    plan = Plan(clauses=select_clauses([UNDECLARED[name]]), max_examples=PROFILES["ci"])
+    declared = check_clause(HONEST[name].adapter(), plan.clauses[0], plan)
+    assert declared.status == "pass", declared.message
+    bare = check_clause(HONEST[name].adapter(declared=False), plan.clauses[0], plan)
+    assert bare.status == "fail", f"{name} passes without declaring {HONEST[name].declares}"
+
+
+def test_every_relaxation_has_a_variant_that_needs_it():
+    declared = {
+        field
+        for variant in HONEST.values()
+        for field, value in vars(variant.declares).items()
+        if value != getattr(Numerics(), field)
+    }
+    assert declared == set(vars(Numerics()))

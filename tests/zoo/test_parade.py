@@ -1,0 +1,195 @@
+"""A parade finds what is found of each router alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from moe_routing.conformance.cases.case import Case
+from moe_routing.conformance.checking.outcome import Outcome, evaluate
+from moe_routing.conformance.checking.scope import why_unsupported
+from moe_routing.conformance.checking.search import draw_cases
+from moe_routing.conformance.clauses import CLAUSES, Clause
+from moe_routing.conformance.generators.construct import take_tokens
+from moe_routing.conformance.trial.memo import Bench
+from moe_routing.conformance.trial.trial import Trial, trial_of
+from moe_routing.conformance.zoo import HONEST, MUTANTS, parade
+from moe_routing.conformance.zoo.census.encounter import Encounter, Seen
+from moe_routing.conformance.zoo.census.parade import Parade
+from moe_routing.conformance.zoo.residents import WHOLE
+from moe_routing.conformance.zoo.router.router import StagedRouter
+from moe_routing.conformance.zoo.router.stages import Array, config, weights
+from moe_routing.conformance.zoo.router.work import Stage, Work
+from moe_routing.implementations import Capabilities, Claim, Unsupported
+from moe_routing.reference import RouterConfig, RouterInputs
+
+ROUTED_CLAUSES = [each for each in CLAUSES.values() if each.method != "shared_experts"]
+DRAWS = 2
+
+
+def routers(clause: Clause) -> dict[str, StagedRouter]:
+    """Return the honest routers, and the mutants that the clause is there to catch."""
+    mutants = {name: each for name, each in MUTANTS.items() if each.family in clause.bugs}
+    made = {name: each.adapter() for name, each in (mutants | HONEST).items()}
+    return {
+        name: router
+        for name, router in made.items()
+        if why_unsupported(router, clause, router.capabilities()) is None
+    }
+
+
+def drawn(clause: Clause) -> list[Case]:
+    found: list[Case] = []
+    draw_cases(
+        clause,
+        clause.narrowed(Capabilities()),
+        suite_seed=11,
+        max_examples=DRAWS,
+        enough=lambda case: found.append(case) or False,
+    )
+    return found
+
+
+@pytest.mark.parametrize("clause", ROUTED_CLAUSES, ids=lambda clause: clause.id)
+def test_each_in_a_parade_gets_the_outcome_that_it_gets_alone(clause: Clause):
+    for case in drawn(clause):
+        together, alone = routers(clause), routers(clause)
+        about = Parade(together, case, clause.method, Bench())
+        for name, found in {each: about.outcome(clause, each) for each in together}.items():
+            if together[name].memory:
+                continue  # what it answers depends on what it was asked before
+            expected = evaluate(clause, trial_of(alone[name], case, clause.method))
+            assert (found.kind, found.words) == (expected.kind, expected.words), name
+
+
+class Counting(StagedRouter):
+    """Counts its calls, and can change what it is given."""
+
+    def __init__(self, name: str, *, spoils: bool = False) -> None:
+        super().__init__(name, {}, WHOLE)
+        self.spoils, self.given = spoils, []
+
+    def route(self, config: RouterConfig, inputs: RouterInputs) -> object:
+        answer = super().route(config, inputs)
+        self.given.append(inputs)
+        if self.spoils:
+            inputs.hidden.flags.writeable = True
+            inputs.hidden[...] += 1.0
+        return answer
+
+
+def test_every_router_is_called_for_itself_and_nobody_gets_what_another_has_spoilt():
+    names = ("first", "spoiler", "last")
+    herd = {name: Counting(name, spoils=name == "spoiler") for name in names}
+    case = next(c for c in drawn(CLAUSES["invariance.token-order"]) if c.inputs.num_tokens)
+    trials = Parade(herd, case, "route", Bench()).trials
+    assert trials["first"].verdict.right
+    assert [len(each.given) for each in herd.values()] == [1, 1, 1]
+    assert [trial.changed for trial in trials.values()] == [[], ["hidden"], []]
+    assert herd["spoiler"].given[0] is not herd["last"].given[0]
+    assert trials["last"].verdict.right
+
+
+def test_a_case_made_once_is_asked_once_and_again_where_it_is_wanted_twice():
+    herd = {name: Counting(name) for name in ("first", "second")}
+    case = next(c for c in drawn(CLAUSES["weights.scale"]) if c.inputs.num_tokens)
+    trial = Parade(herd, case, "route", Bench()).trials["first"]
+    made = trial.once(lambda case: Case(config=case.config, inputs=case.inputs))
+    once, twice = trial.of(made), trial.of(made)
+    assert all(each.native for each in (once, twice, trial.of(case)))
+    assert [len(each.given) for each in herd.values()] == [3, 0]
+
+
+def outcomes(
+    clause: str, herd: dict[str, StagedRouter], case: Case, monkeypatch: pytest.MonkeyPatch
+) -> tuple[list[bool], list[str]]:
+    """Return who passes a clause, and about whom it was asked itself."""
+    asked: list[str] = []
+
+    def noted(clause: Clause, trial: Trial) -> Outcome:
+        asked.append(trial.adapter.name)
+        return evaluate(clause, trial)
+
+    monkeypatch.setattr(parade, "evaluate", noted)
+    about = Parade(herd, case, CLAUSES[clause].method, Bench())
+    return [not about.outcome(CLAUSES[clause], name).broken for name in herd], asked
+
+
+def several_tokens(clause: str) -> Case:
+    case = next(c for c in drawn(CLAUSES[clause]) if c.inputs.num_tokens)
+    return take_tokens(case, (0,) * 3)
+
+
+def test_a_clause_is_asked_once_about_equal_answers(monkeypatch: pytest.MonkeyPatch):
+    herd = {name: Counting(name) for name in ("first", "second", "third")}
+    case = several_tokens("invariance.token-order")
+    passed, asked = outcomes("invariance.token-order", herd, case, monkeypatch)
+    assert (passed, asked) == ([True] * 3, ["first"])
+    assert [len(each.given) for each in herd.values()] == [2, 2, 2], "each answers for itself"
+
+
+def wrong_alone(w: Work) -> Array:
+    """Double the weights of a token that is alone."""
+    return weights(w) * np.float32(2 if w.num_tokens == 1 else 1)
+
+
+def refused(w: Work) -> RouterConfig:
+    """Refuse a token that is alone."""
+    if w.num_tokens == 1:
+        raise ValueError("one token")
+    return config(w)
+
+
+@pytest.mark.parametrize("stages", [{"weights": wrong_alone}, {"config": refused}])
+def test_who_is_wrong_only_where_the_clause_turns_to_is_asked_itself(
+    stages: dict[str, Stage], monkeypatch: pytest.MonkeyPatch
+):
+    stage_of = {"first": {}, "wrong": stages, "last": {}}
+    herd = {name: StagedRouter(name, own, WHOLE) for name, own in stage_of.items()}
+    case = several_tokens("invariance.batch-split")
+    passed, asked = outcomes("invariance.batch-split", herd, case, monkeypatch)
+    assert (passed, asked) == ([True, False, True], ["first", "wrong"])
+
+
+def test_who_answers_where_another_rightly_raised_is_asked_itself(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    def unclaimed(w: Work) -> RouterConfig:
+        raise Unsupported("never claimed")
+
+    claims = Capabilities(claims=(Claim(score=("identity",)),))
+    answering = {"config": lambda w: w.valid}
+    herd = {
+        name: StagedRouter(name, stages, claims)
+        for name, stages in (("refuses", {"config": unclaimed}), ("answers", answering))
+    }
+    case = next(c for c in drawn(CLAUSES["weights.scale"]) if c.config.score != "identity")
+    passed, asked = outcomes("robustness.rejects-unclaimed", herd, case, monkeypatch)
+    assert (passed, asked) == ([True, False], ["refuses", "answers"])
+
+
+def seen_by(variants: dict[str, StagedRouter], clause: str) -> tuple[Encounter, list[Seen]]:
+    told: list[Seen] = []
+    meeting = Encounter(
+        CLAUSES[clause], 0, 30, lambda seen: told.append(seen) or True, together=True
+    )
+    meeting.run(variants)
+    return meeting, told
+
+
+@pytest.mark.parametrize("clause", ["weights.match", "selection.distinct"])
+def test_who_claims_less_is_asked_as_often_and_only_what_it_claims(clause: str):
+    herd = {name: HONEST[name].adapter() for name in ("slots-by-id", "map-layout")}
+    asked = {name: [] for name in herd}
+    for name, router in herd.items():
+        router.route = lambda config, inputs, name=name, route=router.route: (
+            asked[name].append(inputs) or route(config, inputs)
+        )
+    meeting, told = seen_by(herd, clause)
+    assert not told
+    built = meeting.asked - 2 * 30
+    assert built > 0
+    assert all(inputs.expert_table is None for inputs in asked["map-layout"])
+    tables = sum(inputs.expert_table is not None for inputs in asked["slots-by-id"])
+    assert (tables > 0) == (clause == "weights.match")
+    assert meeting._drawn == dict.fromkeys(herd, 30)

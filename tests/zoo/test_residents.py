@@ -1,0 +1,169 @@
+"""Who lives in the zoo: every family of bugs, each named, cited, and made of one right router."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from moe_routing.conformance import select_clauses
+from moe_routing.conformance.checking.clause_run import check_clause
+from moe_routing.conformance.checking.plan import Plan
+from moe_routing.conformance.clauses import CLAUSES
+from moe_routing.conformance.zoo import HONEST, MUTANTS, NoSuchResident, registry, select_residents
+from moe_routing.conformance.zoo.families import FAMILIES, LATER
+from moe_routing.conformance.zoo.residents import ROUTED, WHOLE
+from moe_routing.conformance.zoo.router.router import StagedRouter
+from moe_routing.conformance.zoo.router.stages import RIGHT
+from moe_routing.conformance.zoo.router.work import PlainWork, Work
+from moe_routing.reference import Groups, Renormalize, RouterConfig, RouterInputs
+
+CITED = re.compile(r"[\w.-]+/[\w.-]+(#\d+|@[0-9a-f]{7,}| \d+\.\d+\.\d+, \w+)")
+
+
+def test_there_are_enough_of_both_kinds():
+    assert len(MUTANTS) >= 80
+    assert len(HONEST) >= 20
+
+
+def test_every_family_has_a_mutant_and_every_other_one_says_what_it_waits_for():
+    kept = Counter(mutant.family for mutant in MUTANTS.values())
+    assert set(kept) == set(FAMILIES)
+    assert not set(FAMILIES) & set(LATER)
+    assert all(LATER.values())
+
+
+def test_every_family_that_a_clause_names_is_in_the_zoo():
+    for clause in CLAUSES.values():
+        unknown = set(clause.bugs) - set(FAMILIES)
+        assert not unknown, f"{clause.id} names {unknown}, of which the zoo has no mutant"
+        assert clause.bugs, f"{clause.id} names no family of bugs that it would catch"
+
+
+@pytest.mark.parametrize("mutant", MUTANTS.values(), ids=MUTANTS)
+def test_a_mutant_cites_where_it_happened_and_says_what_it_did(mutant):
+    assert CITED.fullmatch(mutant.real), f"{mutant.real!r} is no project with an issue or a commit"
+    assert mutant.harm.endswith(".")
+    assert set(mutant.stages) <= set(RIGHT), "replaces a stage that no router has"
+
+
+@pytest.mark.parametrize("variant", HONEST.values(), ids=HONEST)
+def test_a_variant_says_why_it_is_right(variant):
+    assert variant.why.endswith((".", ")."))
+    assert set(variant.stages) <= set(RIGHT)
+
+
+@pytest.mark.parametrize("claims", [WHOLE, ROUTED], ids=["without logits", "with logits"])
+def test_the_router_that_they_are_made_of_is_right(claims):
+    stages = {"reported_logits": lambda w: w.logits} if claims is ROUTED else {}
+    router = StagedRouter("plain", stages, claims)
+    plan = Plan(clauses=select_clauses([]), max_examples=5)
+    found = {clause.id: check_clause(router, clause, plan).status for clause in plan.clauses}
+    assert set(found.values()) <= {"pass", "unsupported"}, found
+
+
+def test_a_name_is_taken_once():
+    with pytest.raises(ValueError, match="'bias-ignored': known"):
+        registry.mutant("bias-ignored", "M04", "logits", real="a/b#1")(lambda w: None)
+    with pytest.raises(ValueError, match="'bias-ignored': known"):
+        registry.honest("bias-ignored", "logits")(lambda w: None)
+
+
+def test_a_mutant_needs_a_harm_and_a_known_family():
+    def documented(w):
+        """It did harm."""
+
+    with pytest.raises(ValueError, match="without a family or harm"):
+        registry.mutant("new", "M99", "logits", real="a/b#1")(documented)
+    with pytest.raises(ValueError, match="without a family or harm"):
+        registry.mutant("new", "M04", "logits", real="a/b#1")(lambda w: None)
+    assert "new" not in MUTANTS
+
+
+def test_residents_are_selected_by_globs_in_the_order_of_the_zoo():
+    assert select_residents(["scale-*"], "mutants")[0] == "scale-skipped"
+    assert select_residents([]) == [*MUTANTS, *HONEST]
+    assert set(select_residents([], "variants")) == set(HONEST)
+    with pytest.raises(NoSuchResident, match=r"matches 'bias-ignord': did you mean bias-ignored"):
+        select_residents(["bias-ignord"])
+
+
+CONFIG = RouterConfig(
+    num_experts=8,
+    top_k=3,
+    score="sigmoid",
+    groups=Groups(count=4, kept=2),
+    renormalize=Renormalize(eps=1e-20),
+    scale=2.5,
+)
+
+
+def inputs() -> RouterInputs:
+    rng = np.random.default_rng(3)
+    return RouterInputs(
+        hidden=rng.standard_normal((5, 16)).astype(np.float32),
+        gate_weight=rng.standard_normal((8, 16)).astype(np.float32),
+        selection_bias=rng.standard_normal(8).astype(np.float32),
+    )
+
+
+ROUTERS = [
+    resident
+    for resident in (*MUTANTS.values(), *HONEST.values())
+    if not {"answer", "parting", "contribution"} & set(resident.stages)
+]
+
+
+@pytest.mark.parametrize("resident", ROUTERS, ids=lambda resident: resident.name)
+def test_work_shared_with_the_plain_router_changes_no_bit(resident):
+    alone = Work(resident.stages, RIGHT, CONFIG, inputs(), resident.claims, {})
+    plain = PlainWork(RIGHT, CONFIG, inputs(), WHOLE)
+    shared = Work(resident.stages, RIGHT, CONFIG, inputs(), resident.claims, {}, plain)
+    with np.errstate(all="ignore"):
+        try:
+            expected = alone.answer
+        except Exception as error:
+            with pytest.raises(type(error)):
+                _ = shared.answer
+            return
+        for name, value in vars(shared.answer).items():
+            other = getattr(expected, name)
+            if value is None:
+                assert other is None
+            else:
+                np.testing.assert_array_equal(value, other, strict=True)
+
+
+def test_numbers_that_lie_otherwise_are_not_the_plain_routers():
+    rng = np.random.default_rng(3)
+    given = RouterInputs(
+        hidden=rng.standard_normal((5, 16)).astype(np.float32),
+        gate_weight=rng.standard_normal((64, 16)).astype(np.float32),
+    )
+    by_column = {"logits": lambda work: np.asfortranarray(RIGHT["logits"](work))}
+    softmax = RouterConfig(num_experts=64, top_k=4)
+    plain = PlainWork(RIGHT, softmax, given, WHOLE)
+    alone = Work(by_column, RIGHT, softmax, given, WHOLE, {})
+    shared = Work(by_column, RIGHT, softmax, given, WHOLE, {}, plain)
+    assert (alone.scores != plain.value("scores")).any(), "added in the same order"
+    np.testing.assert_array_equal(shared.scores, alone.scores, strict=True)
+
+
+def test_the_plain_router_notes_what_each_stage_reads():
+    plain = PlainWork(RIGHT, CONFIG, inputs(), WHOLE)
+    assert plain.can("answer")
+    assert plain.reads["biased"] == {"scores", "selection_bias"}
+    assert plain.sources("biased", frozenset({"logits", "config"})) == {"logits", "config"}
+    assert plain.sources("biased", frozenset({"logits", "scores"})) == {"scores"}
+    bad = RouterConfig.unchecked(**{**vars(CONFIG), "top_k": 9})
+    assert not PlainWork(RIGHT, bad, inputs(), WHOLE).can("answer")
+
+
+def test_nobody_can_change_what_the_plain_router_has_done():
+    plain = PlainWork(RIGHT, CONFIG, inputs(), WHOLE)
+    work = Work({"weights": RIGHT["weights"]}, RIGHT, CONFIG, inputs(), WHOLE, {}, plain)
+    with pytest.raises(ValueError, match="read-only"):
+        work.scores[0] = 0.0
+    assert work.answer is plain.value("answer")
