@@ -15,7 +15,7 @@ def pytest_configure() -> None:
 
 def pytest_report_header() -> list[str]:
     """Name what the tests ran against."""
-    from moe_routing.conformance.report.report import environment, suite_version
+    from moe_routing.conformance.run.environment import environment, suite_version
 
     packages = ", ".join(f"{k} {v}" for k, v in environment()["packages"].items())
     return [f"moe-routing-conformance {suite_version()}; {packages}"]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from bench_clocks import clock_of
 
-from moe_routing.conformance.report.report import environment, suite_version
+from moe_routing.conformance.run.environment import environment, suite_version
 from moe_routing.conformance.run.isolation.heap import keep_freed_memory
 
 

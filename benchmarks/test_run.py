@@ -6,9 +6,10 @@ import pytest
 from bench_clocks import Benchmark, place
 from bench_sampler import sampled
 
+from moe_routing.conformance.checking.clause_run import check_clause
+from moe_routing.conformance.checking.plan import Plan
 from moe_routing.conformance.clauses import CLAUSES
-from moe_routing.conformance.run.engine import Plan, check_clause
-from moe_routing.conformance.run.session import known_divergences
+from moe_routing.conformance.known.divergence import known_divergences
 from moe_routing.implementations import AdapterError, BackendMissing, load_adapter, registered
 
 BACKENDS = [name for name in registered() if ":" not in name]  # families would take minutes

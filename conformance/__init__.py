@@ -6,26 +6,73 @@ Names are imported when first asked for, so that the command line starts at once
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from moe_routing.conformance.calls.routing import Case
+    from moe_routing.conformance.calls.shared_experts import SharedCase
+    from moe_routing.conformance.cases.files import load_case, save_case
+    from moe_routing.conformance.checking.plan import Plan
+    from moe_routing.conformance.checking.results import ClauseResult, RunResult
+    from moe_routing.conformance.clauses import CLAUSES, Clause, select_clauses
+    from moe_routing.conformance.explain.failure import Failure
+    from moe_routing.conformance.generators.strategies import (
+        router_configs,
+        router_inputs,
+        routing_cases,
+        shared_expert_cases,
+    )
+    from moe_routing.conformance.known.divergence import Divergence, load_known
+    from moe_routing.conformance.pytest_plugin.items import conformance_tests
+    from moe_routing.conformance.run.session import Settings, check, in_process
 
 _HOME = {
-    "Case": "cases.case",
+    "CLAUSES": "clauses",
+    "Case": "calls.routing",
+    "Clause": "clauses",
+    "ClauseResult": "checking.results",
     "Divergence": "known.divergence",
+    "Failure": "explain.failure",
     "Plan": "checking.plan",
     "RunResult": "checking.results",
+    "Settings": "run.session",
+    "SharedCase": "calls.shared_experts",
     "check": "run.session",
     "conformance_tests": "pytest_plugin.items",
-    "load_case": "cases.case",
+    "in_process": "run.session",
+    "load_case": "cases.files",
     "load_known": "known.divergence",
-    "save_case": "cases.case",
-    "select_clauses": "clauses",
     "router_configs": "generators.strategies",
     "router_inputs": "generators.strategies",
     "routing_cases": "generators.strategies",
+    "save_case": "cases.files",
+    "select_clauses": "clauses",
     "shared_expert_cases": "generators.strategies",
 }
 
-__all__ = sorted(_HOME)
+__all__ = [
+    "CLAUSES",
+    "Case",
+    "Clause",
+    "ClauseResult",
+    "Divergence",
+    "Failure",
+    "Plan",
+    "RunResult",
+    "Settings",
+    "SharedCase",
+    "check",
+    "conformance_tests",
+    "in_process",
+    "load_case",
+    "load_known",
+    "router_configs",
+    "router_inputs",
+    "routing_cases",
+    "save_case",
+    "select_clauses",
+    "shared_expert_cases",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,11 +7,12 @@ from typing import get_args
 
 import pytest
 
-from moe_routing.conformance.checking.results import AdapterResult, ClauseResult, RunResult, Status
+from moe_routing.conformance.checking.plan import Plan
+from moe_routing.conformance.checking.results import AdapterResult, ClauseResult, RunResult
+from moe_routing.conformance.checking.status import Status
 from moe_routing.conformance.clauses import CLAUSES, select_clauses
 from moe_routing.conformance.explain.failure import Failure
-from moe_routing.conformance.run.engine import Plan
-from moe_routing.conformance.run.session import check, in_process
+from moe_routing.conformance.run.session import Settings, check, in_process
 from moe_routing.implementations import load_adapter
 
 WRONG = Path(__file__).parent / "data" / "wrong_adapters.py"
@@ -93,8 +94,7 @@ def wrong_run(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
     return check(
         in_process({reference: load_adapter(reference) for reference in references}, plan),
         plan,
-        profile="smoke",
-        cases=tmp_path_factory.mktemp("cases"),
+        Settings(profile="smoke", cases=tmp_path_factory.mktemp("cases")),
     )
 
 

@@ -1,1 +1,1 @@
-"""Cases: a call to hold against the reference, its JSON form, and cases kept from earlier runs."""
+"""Cases: the kinds of case, their JSON form, and cases kept from earlier runs."""

@@ -6,9 +6,10 @@ import hashlib
 import json
 from pathlib import Path
 
-from moe_routing.conformance.cases.case import Case, SharedCase, case_to_json, load_case, save_case
+from moe_routing.conformance.calls.case import AnyCase
+from moe_routing.conformance.cases.files import case_to_json, load_case, save_case
 
-Examples = dict[str, tuple[Case | SharedCase, ...]]
+Examples = dict[str, tuple[AnyCase, ...]]
 """Kept cases by the clauses that they broke."""
 
 
@@ -23,7 +24,7 @@ def load_examples(folder: Path) -> Examples:
     return kept
 
 
-def keep_example(folder: Path, clause: str, case: Case | SharedCase) -> Path:
+def keep_example(folder: Path, clause: str, case: AnyCase) -> Path:
     """Write a failing case down for later runs: once, whoever finds it again."""
     text = json.dumps(case_to_json(case, clause=clause, compact=True), sort_keys=True)
     path = folder / clause / f"{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from moe_routing.conformance.cases.case import Case, SharedCase
+from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.checking.outcome import Outcome, evaluate, own_fault
 from moe_routing.conformance.checking.plan import Plan
-from moe_routing.conformance.checking.region_width import Width, covered, width
+from moe_routing.conformance.checking.progress import Progress
+from moe_routing.conformance.checking.region_width import Width, width
 from moe_routing.conformance.checking.replay import replay_case, still_breaking
-from moe_routing.conformance.checking.results import ClauseResult, Status
-from moe_routing.conformance.checking.scope import why_unsupported
+from moe_routing.conformance.checking.results import ClauseResult
+from moe_routing.conformance.checking.scope import adapter_scope
 from moe_routing.conformance.checking.search import draw_cases
+from moe_routing.conformance.checking.smallest import smallest_failure
+from moe_routing.conformance.checking.status import Status
+from moe_routing.conformance.checking.target import Target
 from moe_routing.conformance.clauses import Clause
-from moe_routing.conformance.generators.reducer import reduce_case
+from moe_routing.conformance.explain.failure import Failure
 from moe_routing.conformance.known.divergence import Divergence
-from moe_routing.conformance.trial.trial import SharedTrial, Trial, trial_of
-from moe_routing.implementations import Adapter, BackendMissing, Capabilities
+from moe_routing.conformance.trial.base import AnyTrial
+from moe_routing.implementations import Adapter, BackendMissing
 
 
 def check_clause(adapter: Adapter, clause: Clause, plan: Plan) -> ClauseResult:
@@ -42,10 +44,10 @@ def search_clause(
 ) -> ClauseResult:
     """Check one clause outside the regions of what is known.
 
-    ``breaks`` tells, by the ids of the clause's known divergences, whether their witnesses
+    ``breaks`` says, by the ids of the clause's known divergences, whether their witnesses
     still break it. Errors: ``BackendMissing``.
     """
-    return _ClauseRun(adapter, clause, plan, breaks).result()
+    return _ClauseRun(Target(adapter, clause, plan), breaks).result()
 
 
 def with_widths(result: ClauseResult, widths: Mapping[Divergence, Width]) -> ClauseResult:
@@ -54,194 +56,175 @@ def with_widths(result: ClauseResult, widths: Mapping[Divergence, Width]) -> Cla
     return replace(result, findings=findings)
 
 
-def ask_alone(
-    adapter: Adapter, clause: Clause, plan: Plan, case: Case | SharedCase
-) -> Outcome | None:
-    """Put one case to the clause; None where it is outside the claims, or known to diverge."""
-    return _ClauseRun(adapter, clause, plan, {}).ask_alone(case)
+@dataclass(frozen=True, kw_only=True)
+class _Ending:
+    """How a run of a clause ends: the part of its result that is not counted."""
+
+    status: Status
+    message: str = ""
+    failure: Failure | None = None
+    case: AnyCase | None = None
+    divergences: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
 class _ClauseRun:
-    """The progress of one clause on one adapter."""
+    """One clause on one adapter, phase by phase: the first phase that decides ends it."""
 
-    adapter: Adapter
-    clause: Clause
-    plan: Plan
+    target: Target
     breaks: Mapping[str, bool]
-    constructed: int = 0
-    examples: int = 0
-    tokens: int = 0
-    used: float = 0.0
+    progress: Progress = field(default_factory=Progress)
+    found: tuple[AnyCase, Outcome] | None = None
     until: float = math.inf
     late: bool = False
-    events: dict[str, str] = field(default_factory=dict)
-    drawn: Counter[str] = field(default_factory=Counter)
-    found: tuple[Case | SharedCase, Outcome] | None = None
 
     def result(self) -> ClauseResult:
-        began = time.perf_counter()
-        capabilities = self.adapter.capabilities()
+        began, clause, progress = time.perf_counter(), self.target.clause, self.progress
+        ending = self._guarded()
+        return ClauseResult(
+            id=clause.id,
+            level=clause.level,
+            chapter=clause.chapter,
+            status=ending.status,
+            constructed=progress.constructed,
+            examples=progress.examples,
+            tokens=progress.tokens,
+            seconds=time.perf_counter() - began,
+            allowance_used=progress.used,
+            message=ending.message,
+            failure=ending.failure,
+            case=ending.case,
+            events=dict(progress.events),
+            divergences=ending.divergences,
+            drawn=progress.drawn,
+        )
+
+    def _guarded(self) -> _Ending:
         try:
-            status, extra = self._run(capabilities)
+            return self._ending()
         except BackendMissing:
             raise
         except Exception as error:  # calls are made in `evaluate`: the rest is the suite's
             case = self.found[0] if self.found else None
-            status, extra = "error", {"message": own_fault(error), "case": case}
-        return ClauseResult(
-            id=self.clause.id,
-            level=self.clause.level,
-            chapter=self.clause.chapter,
-            status=status,
-            constructed=self.constructed,
-            examples=self.examples,
-            tokens=self.tokens,
-            seconds=time.perf_counter() - began,
-            allowance_used=self.used,
-            events=self.events,
-            drawn=self.drawn,
-            **extra,
+            return _Ending(status="error", message=own_fault(error), case=case)
+
+    def _ending(self) -> _Ending:
+        phases = (
+            *(self._scope, self._gone, self._constructed, self._reachable),
+            *(self._kept, self._drawn, self._unseen),
         )
+        for phase in phases:
+            if (ending := phase()) is not None:
+                return ending
+        return self._passed()
 
-    def ask_alone(self, case: Case | SharedCase) -> Outcome | None:
-        self._prepare(self.adapter.capabilities())
-        trial = self._trial(case)
-        if not self._in_scope(case):
+    def _scope(self) -> _Ending | None:
+        """End where the clause does not apply to the adapter."""
+        target = self.target
+        reason = adapter_scope(target.adapter, target.clause, target.adapter.capabilities())
+        return None if reason is None else _Ending(status="unsupported", message=reason)
+
+    def _gone(self) -> _Ending | None:
+        """End where a known divergence is gone."""
+        gone = [each for each in self.target.listed if not self.breaks[each.id]]
+        if not gone:
             return None
-        return None if self._is_known(trial) else evaluate(self.clause, trial)
+        return _Ending(status="fixed", message=_fixed(gone), divergences=self._reasons())
 
-    def _prepare(self, capabilities: Capabilities) -> None:
-        self.narrowed = self.clause.narrowed(capabilities)
-        self.excluded = self.plan.touching(self.adapter.name, self.clause)
+    def _constructed(self) -> _Ending | None:
+        """Check the constructed case of every event."""
+        for event in self.target.clause.witnesses(bulk=self.target.plan.bulk):
+            case = event.constructed(self.target.narrowed)
+            if case is None:
+                self.progress.note(event, "unreachable")
+            elif self.target.is_known(trial := self.target.trial(case)):
+                self.progress.note(event, "known")
+            else:
+                self.progress.note(event, "missing")
+                self.progress.constructed += 1
+                self._check(trial)
+            if self.found is not None:
+                return self._broken()
+        return None
 
-    def _run(self, capabilities: Capabilities) -> tuple[Status, dict[str, Any]]:
-        if (reason := why_unsupported(self.adapter, self.clause, capabilities)) is not None:
-            return "unsupported", {"message": reason}
-        self._prepare(capabilities)
-        listed = self.plan.listed(self.adapter.name, self.clause)
-        reasons = {d.id: d.reason for d in self.excluded}
-        if gone := [d for d in listed if not self.breaks[d.id]]:
-            return "fixed", {"message": _fixed(gone), "divergences": reasons}
-        self._constructed_cases()
-        if not listed and set(self.events.values()) <= {"unreachable"}:
-            return "unsupported", {"message": "none of its events is reachable under the claims"}
-        if self.found is None:
-            self._kept_cases()
-        if self.found is None:
-            self._search()
-        if self.found is not None:
-            return self._broken()
-        if missing := [slug for slug, seen in self.events.items() if seen == "missing"]:
-            return "inconclusive", {"message": f"never saw {', '.join(missing)}"}
-        if listed or (reasons and not self.constructed + self.examples):
-            known = listed or self.excluded  # what left nothing to ask is no pass
-            return "known", {"message": "; ".join(d.id for d in known), "divergences": reasons}
+    def _reachable(self) -> _Ending | None:
+        """End where nothing that the clause is about can be seen."""
+        if self.target.listed or self.progress.reachable:
+            return None
+        message = "none of its events is reachable under the claims"
+        return _Ending(status="unsupported", message=message)
+
+    def _kept(self) -> _Ending | None:
+        """Check the cases of earlier runs that are still within the claims."""
+        for case in self.target.plan.kept.get(self.target.clause.id, ()):
+            trial = self.target.trial(case)
+            if self.target.includes(case) and not self.target.is_known(trial):
+                self.progress.constructed += 1
+                self._check(trial)
+            if self.found is not None:
+                return self._broken()
+        return None
+
+    def _drawn(self) -> _Ending | None:
+        """Search for a case that breaks the clause."""
+        plan = self.target.plan
+        if plan.seconds is not None:
+            self.until = time.monotonic() + plan.seconds
+        draw_cases(
+            self.target.clause,
+            self.target.narrowed,
+            suite_seed=plan.seed,
+            max_examples=plan.max_examples,
+            enough=self._enough,
+        )
+        return None if self.found is None else self._broken()
+
+    def _unseen(self) -> _Ending | None:
+        """End where an event that could be seen was not."""
+        missing = self.progress.missing
+        if not missing:
+            return None
+        return _Ending(status="inconclusive", message=f"never saw {', '.join(missing)}")
+
+    def _passed(self) -> _Ending:
+        """End well; what left nothing to check is no pass, though."""
+        listed, reasons = self.target.listed, self._reasons()
+        if listed or (reasons and not self.progress.constructed + self.progress.examples):
+            ids = "; ".join(each.id for each in listed or self.target.excluded)
+            return _Ending(status="known", message=ids, divergences=reasons)
         notes = [f"outside {', '.join(reasons)}"] if reasons else []
         notes += ["stopped by the time budget"] if self.late else []
-        return "pass", {"message": "; ".join(notes), "divergences": reasons}
+        return _Ending(status="pass", message="; ".join(notes), divergences=reasons)
 
-    def _constructed_cases(self) -> None:
-        for event in self.clause.witnesses(bulk=self.plan.bulk):
-            case = event.constructed(self.narrowed)
-            if case is None:
-                self.events.setdefault(event.slug, "unreachable")
-            elif self._is_known(self._trial(case)):
-                self.events.setdefault(event.slug, "known")
-            else:
-                self.events.setdefault(event.slug, "missing")
-                self.constructed += 1
-                self._ask(self._trial(case))
-            if self.found is not None:
-                return
-
-    def _kept_cases(self) -> None:
-        """Ask about the cases of earlier runs that are still within the claims."""
-        for case in self.plan.kept.get(self.clause.id, ()):
-            trial = self._trial(case)
-            if self.found is None and self._in_scope(case) and not self._is_known(trial):
-                self.constructed += 1
-                self._ask(trial)
-
-    def _search(self) -> None:
-        if self.plan.seconds is not None:
-            self.until = time.monotonic() + self.plan.seconds
-        draw_cases(
-            self.clause,
-            self.narrowed,
-            suite_seed=self.plan.seed,
-            max_examples=self.plan.max_examples,
-            enough=self._asked_enough,
+    def _broken(self) -> _Ending:
+        assert self.found is not None
+        case, outcome = smallest_failure(self.target, *self.found)
+        return _Ending(
+            status=outcome.status, message=outcome.words, failure=outcome.failure, case=case
         )
 
-    def _asked_enough(self, case: Case | SharedCase) -> bool:
-        """Put a drawn case, and tell whether it failed, or whether time is up."""
+    def _enough(self, case: AnyCase) -> bool:
+        """Check a drawn case, and return whether it failed, or whether time is up."""
         self.late = time.monotonic() > self.until
         if self.late:
             return True
-        trial = self._trial(case)
-        if not self._is_known(trial):
-            self.examples += 1
-            self._ask(trial)
+        trial = self.target.trial(case)
+        if not self.target.is_known(trial):
+            self.progress.examples += 1
+            self._check(trial)
         return self.found is not None
 
-    def _trial(self, case: Case | SharedCase) -> Trial | SharedTrial:
-        return trial_of(self.adapter, case, self.clause.method, self._is_known)
-
-    def _ask(self, trial: Trial | SharedTrial) -> None:
-        case = trial.case
-        self.tokens += len(case.inputs.hidden)
-        self.drawn.update({f"recipe:{case.recipe}": 1, f"dtype:{case.inputs.dtype}": 1})
-        outcome = evaluate(self.clause, trial)
+    def _check(self, trial: AnyTrial) -> None:
+        clause = self.target.clause
+        self.progress.begin(trial)
+        outcome = evaluate(clause, trial)
         if outcome.broken:
             own = outcome.failure.case if outcome.failure else None
-            self.found = own or case, outcome
-        self._witness(trial)
-        if isinstance(trial, Trial) and "verdict" in vars(trial):
-            self.used = max(self.used, trial.verdict.allowance_used)
+            self.found = own or trial.case, outcome
+        self.progress.end(trial, clause.witnesses(bulk=self.target.plan.bulk))
 
-    def _witness(self, trial: Trial | SharedTrial) -> None:
-        for event in self.clause.witnesses(bulk=self.plan.bulk):
-            if self.events.get(event.slug) == "witnessed":
-                continue
-            if event.occurs(trial.bounds if isinstance(trial, Trial) else trial.case):
-                self.events[event.slug] = "witnessed"
-
-    def _is_known(self, trial: Trial | SharedTrial) -> bool:
-        """Tell whether a known divergence covers the case; none covers a bad configuration."""
-        return bool(self.excluded) and covered(trial, self.excluded)
-
-    def _broken(self) -> tuple[Status, dict[str, Any]]:
-        again = self._again()
-        if again.broken:
-            reduce_case(self.found[0], lambda smaller: self._fails_alike(smaller, again))
-            again = self._again()
-        case, seen = self.found
-        told = again if again.broken else seen.unsteady()
-        return told.status, {"message": told.words, "failure": told.failure, "case": case}
-
-    def _again(self) -> Outcome:
-        """Repeat the call that was found broken."""
-        outcome = evaluate(self.clause, self._trial(self.found[0]))
-        if outcome.broken:
-            self.found = self.found[0], outcome
-        return outcome
-
-    def _fails_alike(self, case: Case | SharedCase, broken: Outcome) -> bool:
-        """Tell whether a smaller case breaks in the same way; it is the one found, if so."""
-        trial = self._trial(case)
-        if not self._in_scope(case) or self._is_known(trial):
-            return False
-        outcome = evaluate(self.clause, trial)
-        if alike := outcome.kind == broken.kind:
-            self.found = case, outcome
-        return alike
-
-    def _in_scope(self, case: Case | SharedCase) -> bool:
-        """Tell whether another case, too, belongs to the clause and to the claims."""
-        if self.clause.strategy is not None or isinstance(case, SharedCase):
-            return True
-        return self.narrowed.admits(case.config, case.inputs)
+    def _reasons(self) -> dict[str, str]:
+        return {each.id: each.reason for each in self.target.excluded}
 
 
 def _fixed(gone: list[Divergence]) -> str:

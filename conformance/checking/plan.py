@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from moe_routing.conformance.cases.kept import Examples
+from moe_routing.conformance.checking.profiles import DEFAULT, PROFILES
 from moe_routing.conformance.clauses import Clause
 from moe_routing.conformance.known.divergence import Divergence
-
-PROFILES = {"smoke": 10, "ci": 100, "nightly": 2000}
-"""The examples drawn a clause, beside the constructed cases, by profile."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +21,7 @@ class Plan:
     """
 
     clauses: Sequence[Clause]
-    max_examples: int = PROFILES["ci"]
+    max_examples: int = PROFILES[DEFAULT].max_examples
     seed: int = 0
     known: Sequence[Divergence] = ()
     kept: Examples = field(default_factory=dict)

@@ -1,33 +1,29 @@
-"""The width of a known divergence: how many of the cases that it excuses need no excuse.
+"""How much of a known divergence's region passes: a region wider than the bug hides other bugs.
 
-A region that is wider than the bug hides whatever else goes wrong in it. So a few drawn
-cases of the region are asked after all, and where most of them pass that is reported, with
-what those that break have in common. It is no verdict: the entry is still true.
+So a few drawn cases of the region are checked after all. Where most of them pass that is
+reported, with what those that break have in common. It is no verdict: the entry is still true.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from moe_routing.conformance.cases.case import Case, SharedCase
+from moe_routing.conformance.calls.case import AnyCase
+from moe_routing.conformance.cases.kinds import kind_of, trial_of
 from moe_routing.conformance.checking.outcome import evaluate
 from moe_routing.conformance.checking.plan import Plan
 from moe_routing.conformance.checking.search import draw_cases
 from moe_routing.conformance.clauses import Clause
-from moe_routing.conformance.known.divergence import Divergence
+from moe_routing.conformance.known.divergence import Divergence, covered
 from moe_routing.conformance.known.regions import read
-from moe_routing.conformance.trial.trial import SharedTrial, Trial, trial_of
 from moe_routing.implementations import Adapter
 
 SAMPLE = 20
-"""The cases of a region that are asked after all, at most."""
+"""The most cases of a region that are checked after all."""
 
 FEWEST = 5
 """The fewest cases that say anything about a region."""
-
-_COMPARED = ("score", "weights_from", "groups", "renormalize", "selection_bias", "dtype", "tokens")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,25 +47,13 @@ class Width:
         return f"{divergence.id} is too wide: {share}; {mend}{place}"
 
 
-def covered(trial: Trial | SharedTrial, divergences: Iterable[Divergence]) -> bool:
-    """Tell whether any divergence covers the case; none covers a bad configuration."""
-    facts: Any = trial.case
-    if isinstance(trial, Trial):
-        try:
-            replace(trial.case.config)  # a configuration made around its checks is bad
-        except ValueError:
-            return False
-        facts = trial.bounds
-    return any(divergence.covers(facts, trial.case) for divergence in divergences)
-
-
 def width(adapter: Adapter, clause: Clause, plan: Plan, divergence: Divergence) -> Width:
     """Ask some cases that ``divergence`` alone excuses. Errors: ``BackendMissing``."""
     others = [d for d in plan.touching(adapter.name, clause) if d.id != divergence.id]
-    right: list[Case | SharedCase] = []
-    wrong: list[Case | SharedCase] = []
+    right: list[AnyCase] = []
+    wrong: list[AnyCase] = []
 
-    def enough(case: Case | SharedCase) -> bool:
+    def enough(case: AnyCase) -> bool:
         trial = trial_of(
             adapter, case, clause.method, lambda t: bool(others) and covered(t, others)
         )
@@ -89,21 +73,18 @@ def width(adapter: Adapter, clause: Clause, plan: Plan, divergence: Divergence) 
     )
 
 
-def _common(
-    divergence: Divergence, right: Sequence[Case | SharedCase], wrong: Sequence[Case | SharedCase]
-) -> str:
+def _common(divergence: Divergence, right: Sequence[AnyCase], wrong: Sequence[AnyCase]) -> str:
     """Name a key whose one value all that break share, and some that pass have not."""
     if not wrong:
         return "none of them breaks"
-    names = _COMPARED if isinstance(wrong[0], Case) else ("kind", "gated", "dtype", "tokens")
-    for name in (name for name in names if name not in divergence.when):
+    for name in (n for n in kind_of(wrong[0]).compared if n not in divergence.when):
         values = {_shown(name, case) for case in wrong}
         if len(values) == 1 and any(_shown(name, case) not in values for case in right):
             return f"the {len(wrong)} that break share {name} = {values.pop()}"
     return ""
 
 
-def _shown(name: str, case: Case | SharedCase) -> str:
+def _shown(name: str, case: AnyCase) -> str:
     value = read(name, case)
     if name in ("groups", "renormalize"):
         return '"absent"' if value is None else '"present"'

@@ -4,28 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from moe_routing.conformance.cases.case import Case, SharedCase
-from moe_routing.conformance.explain.failure import Failure, told
-
-Status = Literal[
-    "pass",
-    "fail",
-    "known",
-    "fixed",
-    "error",
-    "crash",
-    "timeout",
-    "unsupported",
-    "inconclusive",
-]
-
-GREEN = ("pass", "known", "unsupported")
-"""The statuses that keep the exit code at 0."""
-
-BROKEN = ("fail", "error", "crash", "timeout")
-"""The statuses of a case that the backend did not get right."""
+from moe_routing.conformance.calls.case import AnyCase
+from moe_routing.conformance.checking.status import STATUSES, Status
+from moe_routing.conformance.explain.failure import Failure, lines_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +35,7 @@ class ClauseResult:
     allowance_used: float = 0.0
     message: str = ""
     failure: Failure | None = None
-    case: Case | SharedCase | None = None
+    case: AnyCase | None = None
     case_file: str | None = None
     events: dict[str, str] = field(default_factory=dict)
     divergences: dict[str, str] = field(default_factory=dict)
@@ -60,9 +43,14 @@ class ClauseResult:
     drawn: Counter[str] = field(default_factory=Counter)
 
     @property
+    def green(self) -> bool:
+        """Whether the result keeps a run green."""
+        return STATUSES[self.status].green
+
+    @property
     def story(self) -> tuple[str, ...]:
         """What went wrong, line by line, where something did."""
-        return () if self.status in GREEN else told(self.failure, self.case)
+        return () if self.green else lines_of(self.failure, self.case)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,12 +81,12 @@ class AdapterResult:
     @property
     def ok(self) -> bool:
         """Whether nothing found here turns a run red."""
-        return all(result.status in GREEN for result in self.clauses)
+        return all(result.green for result in self.clauses)
 
     @property
     def checked(self) -> bool:
         """Whether any clause applied, and held as far as is known."""
-        return any(result.status in ("pass", "known") for result in self.clauses)
+        return any(STATUSES[result.status].held for result in self.clauses)
 
     def summary(self) -> dict[str, int]:
         """Count the clauses by status; ``applicable`` are those the backend supports.

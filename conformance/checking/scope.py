@@ -1,15 +1,16 @@
-"""Whether a clause applies to an adapter at all, and if not, why."""
+"""Scope: whether a clause applies to an adapter at all, and to one of its cases; if not, why."""
 
 from __future__ import annotations
 
+from moe_routing.conformance.calls.case import AnyCase
+from moe_routing.conformance.cases.kinds import kind_of, trial_of
 from moe_routing.conformance.checking.outcome import layout_of
 from moe_routing.conformance.clauses import Clause
-from moe_routing.conformance.trial.trial import trial_of
 from moe_routing.implementations import Adapter, Capabilities
 
 
-def why_unsupported(adapter: Adapter, clause: Clause, capabilities: Capabilities) -> str | None:
-    """Return why nothing can be asked of the adapter, or None where something can."""
+def adapter_scope(adapter: Adapter, clause: Clause, capabilities: Capabilities) -> str | None:
+    """Return why the clause does not apply to the adapter, or None if it does."""
     if not hasattr(adapter, clause.method):
         return f"the adapter has no method {clause.method}"
     if not capabilities.claims:
@@ -22,6 +23,23 @@ def why_unsupported(adapter: Adapter, clause: Clause, capabilities: Capabilities
     if clause.layout is not None and _layout(adapter, clause, capabilities) != clause.layout:
         return f"answers are not in the layout {clause.layout}"
     return None
+
+
+def case_scope(adapter: Adapter, clause: Clause, case: AnyCase) -> str | None:
+    """Return why the clause cannot be checked on one case of the adapter, or None if it can."""
+    if not hasattr(adapter, clause.method):
+        return f"the adapter has no method {clause.method}"
+    capabilities = adapter.capabilities()
+    if not clause.needs(capabilities):
+        return "the capabilities exclude the clause"
+    if not admits(clause, capabilities, case):
+        return "the case is outside the adapter's claims"
+    return None
+
+
+def admits(clause: Clause, capabilities: Capabilities, case: AnyCase) -> bool:
+    """Whether ``case`` is within the claims, where the clause is about claimed calls alone."""
+    return clause.strategy is not None or kind_of(case).claimed(case, capabilities)
 
 
 def _layout(adapter: Adapter, clause: Clause, capabilities: Capabilities) -> str | None:

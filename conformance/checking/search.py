@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from moe_routing.conformance.cases.case import Case, SharedCase
+from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.clauses import Clause
 from moe_routing.implementations import Capabilities
 
@@ -21,7 +21,7 @@ def draw_cases(
     *,
     suite_seed: int,
     max_examples: int,
-    enough: Callable[[Case | SharedCase], bool],
+    enough: Callable[[AnyCase], bool],
 ) -> None:
     """Give ``enough`` up to ``max_examples`` cases of ``clause``, until it returns True.
 
@@ -42,7 +42,7 @@ def draw_cases(
         suppress_health_check=list(HealthCheck),
     )
     @given(clause.cases(narrowed))
-    def draw(case: Case | SharedCase) -> None:
+    def draw(case: AnyCase) -> None:
         if enough(case):
             raise _Enough
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from moe_routing.conformance.explain.failure import Failure
-from moe_routing.conformance.trial.trial import Raised, Trial
+from moe_routing.conformance.trial.call import Raised
+from moe_routing.conformance.trial.trial import Trial
 from moe_routing.implementations import Unsupported
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from moe_routing.conformance.cases.case import Case
+from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.clauses.registry import clause
 from moe_routing.conformance.explain.failure import Failure, first_failure
 from moe_routing.conformance.generators.choices import Focus

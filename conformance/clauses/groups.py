@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from moe_routing.conformance.cases.case import Case
+from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.clauses.registry import clause
 from moe_routing.conformance.clauses.relations import raised
 from moe_routing.conformance.explain.failure import Failure, first_failure, token_failure
@@ -17,7 +17,8 @@ from moe_routing.conformance.generators.construct import take_tokens, with_confi
 from moe_routing.conformance.generators.nonsense import ragged_counts
 from moe_routing.conformance.judge import Verdict
 from moe_routing.conformance.judge.selection import Bools, certain_groups, possible_groups
-from moe_routing.conformance.trial.trial import Raised, Trial
+from moe_routing.conformance.trial.call import Raised
+from moe_routing.conformance.trial.trial import Trial
 from moe_routing.reference import Groups
 
 _GROUPED = {"groups": (True,), "expert_table": (False,)}
@@ -121,7 +122,7 @@ def _as_ungrouped(trial: Trial) -> Failure | None:
         return None
     if (failure := first_failure(trial.verdict, "selection")) is not None:
         return failure
-    plain = trial.bench.bounds(trial.once(_without_groups), trial.capabilities.numerics)
+    plain = trial.memo.bounds(trial.once(_without_groups), trial.capabilities.numerics)
     return first_failure(trial.judged_as(plain), "selection")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from moe_routing.conformance.cases.case import Case
+from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.clauses.registry import clause
 from moe_routing.conformance.clauses.relations import (
     related,

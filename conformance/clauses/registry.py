@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from moe_routing.conformance.cases.case import Case, SharedCase
+from moe_routing.conformance.calls.case import AnyCase
+from moe_routing.conformance.cases.kinds import kind_of
 from moe_routing.conformance.events import EVENTS, Event
 from moe_routing.conformance.explain.failure import Failure
 from moe_routing.conformance.generators.choices import Focus
-from moe_routing.conformance.trial.trial import SharedTrial, Trial
 from moe_routing.implementations import Capabilities
 
 if TYPE_CHECKING:
@@ -33,8 +33,10 @@ CHAPTERS = (
 """The chapters of the spec, in reading order; a clause id begins with one of them."""
 
 Level = Literal["MUST", "SHOULD"]
-Check = Callable[[Trial], Failure | None] | Callable[[SharedTrial], Failure | None]
-Strategy = Callable[[Capabilities], "SearchStrategy[Case | SharedCase]"]
+Check = Callable[[Any], Failure | None]
+"""Given the trial of the kind of case that the clause is about."""
+
+Strategy = Callable[[Capabilities], "SearchStrategy[AnyCase]"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,15 +72,15 @@ class Clause:
         """The chapter of the spec that the clause belongs to."""
         return self.id.partition(".")[0]
 
-    def asks(self, case: Case | SharedCase) -> bool:
-        """Tell whether ``case`` is of its kind: of routing, or of shared experts."""
-        return isinstance(case, SharedCase) == (self.method == "shared_experts")
+    def asks(self, case: AnyCase) -> bool:
+        """Whether ``case`` is of the kind that the clause is about."""
+        return self.method in kind_of(case).methods
 
     def narrowed(self, capabilities: Capabilities) -> Capabilities:
         """Return the part of ``capabilities`` that the clause is about; may claim nothing."""
         return capabilities.narrowed(**self.narrow) if self.narrow else capabilities
 
-    def cases(self, capabilities: Capabilities) -> SearchStrategy[Case | SharedCase]:
+    def cases(self, capabilities: Capabilities) -> SearchStrategy[AnyCase]:
         """Return the strategy that searches for a case that breaks the clause."""
         from moe_routing.conformance.generators.strategies import focused_cases
 

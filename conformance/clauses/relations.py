@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from moe_routing.conformance.cases.case import Case
+from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.explain.failure import Failure, first_failure, token_failure
 from moe_routing.conformance.generators.construct import with_inputs
+from moe_routing.conformance.trial.base import AnyTrial
 from moe_routing.conformance.trial.boundary import Received
-from moe_routing.conformance.trial.trial import Raised, SharedTrial, Trial
+from moe_routing.conformance.trial.call import Raised
+from moe_routing.conformance.trial.trial import Trial
 from moe_routing.reference.formats import INPUT_FORMATS
 
 Ids = npt.NDArray[np.int64]
@@ -135,7 +137,7 @@ def raised(trial: Trial) -> Failure | None:
     return None
 
 
-def wrote_to_inputs(trial: Trial | SharedTrial) -> Failure | None:
+def wrote_to_inputs(trial: AnyTrial) -> Failure | None:
     """Return the failure of a call that changed what it was given, or None."""
     if not trial.changed:
         return None

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from moe_routing.conformance.cases.case import Case
+from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.clauses import claim_story
 from moe_routing.conformance.clauses.registry import clause
 from moe_routing.conformance.explain.failure import Failure
 from moe_routing.conformance.generators.construct import take_tokens
 from moe_routing.conformance.generators.neighbours import neighbours
 from moe_routing.conformance.generators.nonsense import bad_configs
-from moe_routing.conformance.trial.trial import Raised, Trial
+from moe_routing.conformance.trial.call import Raised
+from moe_routing.conformance.trial.trial import Trial
 from moe_routing.implementations import Capabilities, Limits
 
 if TYPE_CHECKING:

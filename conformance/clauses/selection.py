@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from moe_routing.conformance.cases.case import Case
+from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.clauses.registry import clause
 from moe_routing.conformance.clauses.relations import agree
 from moe_routing.conformance.events import members
@@ -139,7 +139,7 @@ def zero_bias_is_no_bias(trial: Trial) -> Failure | None:
     plain = trial.once(_without_bias)
     if (failure := first_failure(trial.verdict, "selection")) is not None:
         return failure
-    without = trial.bench.bounds(plain, trial.capabilities.numerics)
+    without = trial.memo.bounds(plain, trial.capabilities.numerics)
     return first_failure(trial.judged_as(without), "selection")
 
 

@@ -12,14 +12,14 @@ from moe_routing.conformance.clauses.relations import wrote_to_inputs
 from moe_routing.conformance.explain.failure import Failure, at, show, span
 from moe_routing.conformance.judge.shared_experts import contribution_bounds
 from moe_routing.conformance.trial.boundary import Malformed, to_numpy
-from moe_routing.conformance.trial.trial import SharedTrial
+from moe_routing.conformance.trial.shared_experts import SharedTrial
 from moe_routing.implementations import Capabilities
 from moe_routing.reference import shared_contribution
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
-    from moe_routing.conformance.cases.case import SharedCase
+    from moe_routing.conformance.calls.shared_experts import SharedCase
 
 
 def _shared(

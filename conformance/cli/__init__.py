@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _expected_errors() -> tuple[type[Exception], ...]:
-    from moe_routing.conformance.cases.case import CaseError
+    from moe_routing.conformance.cases.files import CaseError
     from moe_routing.conformance.clauses.registry import NoSuchClause
     from moe_routing.conformance.known.divergence import KnownError
     from moe_routing.conformance.report.diff import ReportError

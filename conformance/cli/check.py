@@ -8,9 +8,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from moe_routing.conformance.cli import gating, outputs
 from moe_routing.conformance.cli.exit_codes import epilog
+from moe_routing.conformance.cli.hints import hints
 from moe_routing.conformance.cli.options import (
     CASES,
     Commands,
@@ -18,6 +20,10 @@ from moe_routing.conformance.cli.options import (
     positive,
 )
 from moe_routing.conformance.cli.seats import add_options, seats
+
+if TYPE_CHECKING:
+    from moe_routing.conformance.checking.plan import Plan
+    from moe_routing.conformance.run.session import Settings
 
 
 def add(commands: Commands) -> None:
@@ -71,13 +77,9 @@ def run(arguments: argparse.Namespace) -> int:
         result = check(
             opened,
             plan,
-            profile=arguments.profile,
-            min_cases=gating.min_cases(arguments, plan),
+            _settings(arguments, plan),
             jobs=arguments.jobs,
-            cases=arguments.cases,
-            examples=gating.examples(arguments),
-            device=arguments.device,
-            options=gating.again(arguments, plan),
+            hints=hints,
             writers=[terminal],
         )
     terminal.close(result)
@@ -86,6 +88,19 @@ def run(arguments: argparse.Namespace) -> int:
     code = gating.exit_code(result, before, clauses)
     outputs.tell_github(result, arguments.github, red=code != 0)
     return code
+
+
+def _settings(arguments: argparse.Namespace, plan: Plan) -> Settings:
+    from moe_routing.conformance.run.session import Settings
+
+    return Settings(
+        profile=arguments.profile,
+        min_cases=gating.min_cases(arguments, plan),
+        cases=arguments.cases,
+        examples=gating.examples(arguments),
+        device=arguments.device,
+        options=tuple(gating.again(arguments, plan)),
+    )
 
 
 def _files(arguments: argparse.Namespace) -> dict[str, Path]:

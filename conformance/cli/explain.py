@@ -25,11 +25,12 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw the case. Errors: ``CaseError``; ``UsageError`` where there is nothing to draw."""
-    from moe_routing.conformance.cases.case import SharedCase, load_case
+    from moe_routing.conformance.cases.files import load_case
+    from moe_routing.conformance.cases.kinds import kind_of
     from moe_routing.conformance.explain.picture import picture
 
     case, clause = load_case(arguments.case)
-    if isinstance(case, SharedCase):
+    if not kind_of(case).routes:
         raise UsageError(f"{arguments.case} holds a shared-expert call, which routes nothing")
     count = case.inputs.num_tokens
     tokens = arguments.token or list(range(min(count, _DRAWN)))

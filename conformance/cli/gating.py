@@ -7,6 +7,7 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from moe_routing.conformance.checking.profiles import DEFAULT, PROFILES
 from moe_routing.conformance.cli.options import UsageError, complain, positive
 from moe_routing.conformance.cli.seats import amount
 
@@ -14,15 +15,12 @@ if TYPE_CHECKING:
     from moe_routing.conformance.checking.plan import Plan
     from moe_routing.conformance.checking.results import RunResult
 
-EXAMPLES = Path("moe-routing-examples")
-"""Where ``nightly`` keeps failing cases for later runs unless ``--examples`` says otherwise."""
-
 _SEEDS = 2**32
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    parser.add_argument("--profile", choices=("smoke", "ci", "nightly"), default="ci")
+    parser.add_argument("--profile", choices=PROFILES, default=DEFAULT)
     parser.add_argument("--max-examples", type=positive, metavar="N", help="drawn a clause")
     parser.add_argument(
         "--seed", type=int, metavar="N", help="default: 0; of nightly, another one every time"
@@ -37,7 +35,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--examples",
         type=Path,
         metavar="DIR",
-        help=f"failing cases to ask first and to add to; default: none; of nightly {EXAMPLES}",
+        help=f"failing cases to ask first and to add to; default: none; of nightly "
+        f"{PROFILES['nightly'].examples}",
     )
     parser.add_argument(
         "--min-cases",
@@ -64,27 +63,27 @@ def whole(text: str) -> int:
 def plan(arguments: argparse.Namespace) -> Plan:
     """Return what the options ask to run. Errors: ``UsageError`` and those of what is read."""
     from moe_routing.conformance.cases.kept import load_examples
-    from moe_routing.conformance.checking.plan import PROFILES, Plan
+    from moe_routing.conformance.checking.plan import Plan
     from moe_routing.conformance.clauses import select_clauses
-    from moe_routing.conformance.run.session import known_divergences
+    from moe_routing.conformance.known.divergence import known_divergences
 
     clauses = select_clauses(arguments.clause)
     folder = examples(arguments)
     return Plan(
         clauses=clauses,
-        max_examples=arguments.max_examples or PROFILES[arguments.profile],
+        max_examples=arguments.max_examples or PROFILES[arguments.profile].max_examples,
         seed=_seed(arguments),
         known=known_divergences(arguments.known),
         kept=load_examples(folder) if folder else {},
         seconds=_seconds(arguments, len(clauses)),
-        bulk=arguments.device != "cpu" or arguments.profile == "nightly",
+        bulk=arguments.device != "cpu" or PROFILES[arguments.profile].explores,
     )
 
 
 def again(arguments: argparse.Namespace, asked: Plan) -> list[str]:
     """Return the options that draw the same cases again, as far as they are no defaults."""
     known = [f"--known={file}" for file in arguments.known]
-    profile = [] if arguments.profile == "ci" else [f"--profile={arguments.profile}"]
+    profile = [] if arguments.profile == DEFAULT else [f"--profile={arguments.profile}"]
     seed = [f"--seed={asked.seed}"] if asked.seed else []
     drawn = [f"--max-examples={arguments.max_examples}"] if arguments.max_examples else []
     return [*known, *profile, *seed, *drawn]
@@ -92,8 +91,7 @@ def again(arguments: argparse.Namespace, asked: Plan) -> list[str]:
 
 def examples(arguments: argparse.Namespace) -> Path | None:
     """Return the folder of kept cases, if the run has one."""
-    nightly = arguments.profile == "nightly"
-    return arguments.examples or (EXAMPLES if nightly else None)
+    return arguments.examples or PROFILES[arguments.profile].examples
 
 
 def min_cases(arguments: argparse.Namespace, asked: Plan) -> int:
@@ -106,13 +104,13 @@ def min_cases(arguments: argparse.Namespace, asked: Plan) -> int:
 def _seed(arguments: argparse.Namespace) -> int:
     if arguments.seed is not None:
         return arguments.seed
-    return secrets.randbelow(_SEEDS) if arguments.profile == "nightly" else 0
+    return secrets.randbelow(_SEEDS) if PROFILES[arguments.profile].explores else 0
 
 
 def _seconds(arguments: argparse.Namespace, clauses: int) -> float | None:
     if arguments.budget is None:
         return None
-    if arguments.profile != "nightly":
+    if not PROFILES[arguments.profile].explores:
         raise UsageError(
             f"--budget makes a run depend on the clock, which {arguments.profile} must not: "
             "use --profile nightly, or --max-examples"

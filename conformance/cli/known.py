@@ -48,7 +48,7 @@ def _add_parser(parser: argparse.ArgumentParser) -> None:
 
 def run_add(arguments: argparse.Namespace) -> int:
     """Add an entry for a case that fails. Errors: ``UsageError`` where it does not."""
-    from moe_routing.conformance.cases.case import load_case
+    from moe_routing.conformance.cases.files import load_case
     from moe_routing.conformance.known.edit import add_entry
 
     case, named = load_case(arguments.case)
@@ -61,7 +61,7 @@ def run_add(arguments: argparse.Namespace) -> int:
         seat = open_seat()
         stack.callback(seat.close)
         replayed, name = seat.replay(clause, case), seat.about().name
-    if replayed.ours:
+    if replayed.suite_fault:
         raise UsageError(f"{arguments.case} cannot be listed: {replayed.message}")
     if not replayed.broken:
         words = f"{arguments.case} is {replayed.status} on {name}"

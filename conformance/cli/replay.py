@@ -8,12 +8,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.cli.exit_codes import epilog
 from moe_routing.conformance.cli.options import Commands
 from moe_routing.conformance.cli.seats import add_options, seats
 
 if TYPE_CHECKING:
-    from moe_routing.conformance.cases.case import Case, SharedCase
     from moe_routing.conformance.clauses import Clause
     from moe_routing.conformance.run.seat import Seat
 
@@ -35,7 +35,7 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Put the case to every adapter; 1 where any of them is wrong. Errors: ``CaseError``."""
-    from moe_routing.conformance.cases.case import load_case
+    from moe_routing.conformance.cases.files import load_case
     from moe_routing.conformance.checking.plan import Plan
     from moe_routing.conformance.clauses import select_clauses
 
@@ -47,16 +47,16 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if any(broken) else 0
 
 
-def check_kind(path: Path, case: Case | SharedCase, clauses: Sequence[Clause]) -> None:
+def check_kind(path: Path, case: AnyCase, clauses: Sequence[Clause]) -> None:
     """Raise ``CaseError`` for a clause on routing with a case of shared experts, or vice versa."""
-    from moe_routing.conformance.cases.case import CaseError
+    from moe_routing.conformance.cases.files import CaseError
 
     for clause in clauses:
         if not clause.asks(case):
             raise CaseError(f"{clause.id} is not about the kind of case in {path}")
 
 
-def _replay(seat: Seat, clauses: Sequence[Clause], case: Case | SharedCase) -> bool:
+def _replay(seat: Seat, clauses: Sequence[Clause], case: AnyCase) -> bool:
     """Say what came of the case, and tell whether any clause is broken. Errors: ``CannotRun``."""
     with closing(seat):
         replayed = [(clause, seat.replay(clause, case)) for clause in clauses]

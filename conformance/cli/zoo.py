@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from moe_routing.conformance.checking.profiles import DEFAULT, PROFILES
 from moe_routing.conformance.cli.exit_codes import epilog
 from moe_routing.conformance.cli.options import Commands, positive
 from moe_routing.conformance.cli.outputs import make_room
@@ -30,7 +31,7 @@ def add(commands: Commands) -> None:
         "name", nargs="*", metavar="NAME", help="mutants or variants, such as 'bias-*'"
     )
     zoo.add_argument("--only", choices=("mutants", "variants"), help="default: both")
-    zoo.add_argument("--profile", choices=("smoke", "ci", "nightly"), default="ci")
+    zoo.add_argument("--profile", choices=PROFILES, default=DEFAULT)
     zoo.add_argument("--max-examples", type=positive, metavar="N", help="drawn a clause")
     zoo.add_argument("--seed", type=int, default=0, metavar="N", help="the first seed")
     zoo.add_argument("--seeds", type=positive, default=1, metavar="N", help="how many seeds")
@@ -62,7 +63,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _plan(arguments: argparse.Namespace) -> Plan:
-    from moe_routing.conformance.checking.plan import PROFILES
     from moe_routing.conformance.clauses import select_clauses
     from moe_routing.conformance.zoo import HONEST, MUTANTS, select_residents
     from moe_routing.conformance.zoo.census.census import Plan
@@ -71,7 +71,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     return Plan(
         clauses=tuple(clause.id for clause in select_clauses(arguments.clause)),
         seeds=tuple(range(arguments.seed, arguments.seed + arguments.seeds)),
-        max_examples=arguments.max_examples or PROFILES[arguments.profile],
+        max_examples=arguments.max_examples or PROFILES[arguments.profile].max_examples,
         mutants=tuple(name for name in chosen if name in MUTANTS),
         variants=tuple(name for name in chosen if name in HONEST),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from moe_routing.conformance.cases.case import Case
+from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.events.registry import EVENTS, ROWS, event
 from moe_routing.conformance.events.sizes import ladder
 from moe_routing.conformance.generators.construct import table_cases

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from moe_routing.conformance.cases.case import Case
+from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.events.registry import event, selected
 from moe_routing.conformance.generators.construct import table_cases
 from moe_routing.conformance.judge import Bounds

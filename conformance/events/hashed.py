@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from moe_routing.conformance.cases.case import Case
+from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.events.registry import ROWS, event
 from moe_routing.conformance.events.weights import experts_scaled_apart
 from moe_routing.conformance.generators.construct import table_cases

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from moe_routing.conformance.cases.case import Case
+from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.events.registry import FAMILIES, event
 from moe_routing.conformance.generators.construct import table_cases
 from moe_routing.conformance.judge import Bounds

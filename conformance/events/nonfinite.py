@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from moe_routing.conformance.cases.case import Case
+from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.events.registry import event
 from moe_routing.conformance.generators.construct import table_cases, with_inputs
 from moe_routing.conformance.judge import Bounds

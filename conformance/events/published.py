@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from moe_routing.conformance.cases.case import Case
+from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.events.registry import EVENTS, FAMILIES, event
 from moe_routing.conformance.events.sizes import favouring_last, ladder
 from moe_routing.conformance.generators.construct import table_cases, with_inputs

@@ -8,21 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from moe_routing.conformance.cases.case import Case, SharedCase
+from moe_routing.conformance.calls.case import AnyCase
+from moe_routing.conformance.cases.kinds import facts_of
 from moe_routing.conformance.judge import Bounds
 from moe_routing.implementations import Capabilities
 
 ROWS = ((1.0, 0.25, -0.5, 2.0), (0.0, 1.5, 0.5, -1.0), (-1.0, 0.75, 2.5, 0.25))
 """Logits of three tokens for four experts: readable, exact in every dtype, without ties."""
 
-Construct = Callable[[Capabilities], Iterable[Case | SharedCase]]
+Construct = Callable[[Capabilities], Iterable[AnyCase]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
     """One condition: a slug, what it says, how to see it, and how to bring it about.
 
-    ``occurs`` is given the ``Bounds`` of a routing case, or a shared-expert case itself.
+    ``occurs`` is given the facts of a case (``cases.kinds``): the ``Bounds`` of a routing case.
     A slug ``family:member`` is one of many of a kind; ``FAMILIES`` says of which.
     """
 
@@ -31,7 +32,7 @@ class Event:
     occurs: Callable[[Any], bool]
     cases: Construct
 
-    def constructed(self, capabilities: Capabilities) -> Case | SharedCase | None:
+    def constructed(self, capabilities: Capabilities) -> AnyCase | None:
         """Return the plainest case under ``capabilities`` that shows the event, or None."""
         for case in self.cases(capabilities):
             if self.occurs(facts_of(case, capabilities)):
@@ -43,13 +44,6 @@ class Event:
         """The family of the event, or None where it stands alone."""
         name, colon, _ = self.slug.partition(":")
         return name if colon else None
-
-
-def facts_of(case: Case | SharedCase, capabilities: Capabilities) -> Bounds | SharedCase:
-    """Return what events are read off: the bounds of a routing case, or the case itself."""
-    if isinstance(case, SharedCase):
-        return case
-    return Bounds(case.config, case.inputs, capabilities.numerics)
 
 
 EVENTS: dict[str, Event] = {}

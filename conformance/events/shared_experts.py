@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from moe_routing.conformance.cases.case import SharedCase
+from moe_routing.conformance.calls.shared_experts import SharedCase
 from moe_routing.conformance.events.registry import event
 from moe_routing.conformance.generators.shared import make_shared_case
 from moe_routing.implementations import Capabilities

@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 
-from moe_routing.conformance.cases.case import Case
+from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.events.registry import EVENTS, ROWS, event
 from moe_routing.conformance.generators.construct import table_cases
 from moe_routing.conformance.generators.scenes import fitting_experts

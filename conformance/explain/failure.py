@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moe_routing.conformance.cases.case import Case, SharedCase
+from moe_routing.conformance.calls.case import AnyCase
+from moe_routing.conformance.calls.routing import Case
+from moe_routing.conformance.cases.kinds import kind_of
 from moe_routing.conformance.explain import story
 from moe_routing.conformance.explain.story import show
 from moe_routing.conformance.explain.token_view import TokenView, token_view
@@ -35,10 +37,10 @@ class Failure:
     steady: bool = True
 
 
-def told(failure: Failure | None, case: Case | SharedCase | None) -> tuple[str, ...]:
+def lines_of(failure: Failure | None, case: AnyCase | None) -> tuple[str, ...]:
     """Tell a failure line by line: of one token, or else of the call as a whole."""
     details = failure.details if failure else ()
-    if not isinstance(case, Case) or (failure and failure.view):
+    if case is None or not kind_of(case).routes or (failure and failure.view):
         return details
     return (story.asked(case.config, case.inputs), *details)
 

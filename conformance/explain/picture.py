@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from moe_routing.conformance.cases.case import Case
+from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.explain.story import describe, show
 from moe_routing.conformance.explain.token_view import ExpertView, GroupView, TokenView, token_view
 from moe_routing.conformance.judge import Answer, Bounds, Verdict, judge

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from moe_routing.conformance.cases.case import Case, SharedCase
+from moe_routing.conformance.calls.routing import Case
+from moe_routing.conformance.calls.shared_experts import SharedCase
 from moe_routing.conformance.generators import axes
 from moe_routing.conformance.generators.inputs import POOL, Draft, make_inputs
 from moe_routing.conformance.generators.published import published_widths

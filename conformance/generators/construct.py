@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from moe_routing.conformance.cases.case import Case
+from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.generators import axes
 from moe_routing.conformance.generators.inputs import with_strides
 from moe_routing.conformance.generators.scenes import Scene, scenes_for

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from moe_routing.conformance.cases.case import strided
+from moe_routing.conformance.calls.memory import strided
 from moe_routing.conformance.generators.axes import Parts
 from moe_routing.conformance.generators.recipes import (
     BIASES,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from moe_routing.conformance.cases.case import Case
+from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.generators import axes
 from moe_routing.conformance.generators.choices import GATE_BUDGET
 from moe_routing.conformance.generators.construct import take_tokens, with_inputs

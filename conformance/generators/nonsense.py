@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moe_routing.conformance.cases.case import Case
+from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.generators.construct import with_config
 from moe_routing.reference import Groups
 

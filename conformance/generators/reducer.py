@@ -6,13 +6,14 @@ plainest first; a proposal that still fails becomes the case.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
-from moe_routing.conformance.cases.case import Case, SharedCase
+from moe_routing.conformance.calls.case import AnyCase
+from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.generators.construct import take_tokens
 from moe_routing.reference import Groups, RouterConfig, RouterInputs
 from moe_routing.reference.formats import INPUT_FORMATS
@@ -24,22 +25,28 @@ _PER_EXPERT = ("gate_weight", "gate_bias", "selection_bias", "gate_delta", "per_
 _OPTIONAL = ("gate_delta", "gate_bias", "selection_bias", "per_expert_scale", "hidden_scale")
 _VALUES = ("hidden", "gate_weight", "selection_bias", "gate_bias", "gate_delta", "per_expert_scale")
 
+Reduction = Callable[[Any], Iterator[Any]]
+"""Proposes smaller cases than the one it is given, the smallest first."""
 
-AnyCase = TypeVar("AnyCase", Case, SharedCase)
+OneCase = TypeVar("OneCase", bound=AnyCase)
 
 
 def reduce_case(
-    case: AnyCase, still_fails: Callable[[AnyCase], bool], *, budget: int = BUDGET
-) -> AnyCase:
+    case: OneCase,
+    reductions: Sequence[Reduction],
+    still_fails: Callable[[OneCase], bool],
+    *,
+    budget: int = BUDGET,
+) -> OneCase:
     """Return the smallest case found for which ``still_fails`` holds, as it does for ``case``.
 
-    ``still_fails`` is asked ``budget`` times at most.
+    ``still_fails`` is called ``budget`` times at most.
     """
     calls = 0
     progress = True
     while progress and calls < budget:
         progress = False
-        for proposals in _SHARED_PASSES if isinstance(case, SharedCase) else _PASSES:
+        for proposals in reductions:
             found = True
             while found and calls < budget:
                 found = False
@@ -63,11 +70,11 @@ def _attempt(make: Callable[[], Case]) -> Iterator[Case]:
 def _tokens(case: Case) -> Iterator[Case]:
     """Keep half of the tokens, then all but one."""
     count = case.inputs.num_tokens
-    for kept in _subsets(count):
+    for kept in subsets(count):
         yield from _attempt(lambda kept=kept: take_tokens(case, kept))
 
 
-def _subsets(count: int) -> Iterator[np.ndarray]:
+def subsets(count: int) -> Iterator[np.ndarray]:
     """Yield halves, quarters and, of small counts, all but one of ``range(count)``."""
     everything = np.arange(count)
     if count > 3:
@@ -88,7 +95,7 @@ def _experts(case: Case) -> Iterator[Case]:
     """
     config, groups = case.config, case.config.groups
     if groups is None:
-        for kept in _subsets(config.num_experts):
+        for kept in subsets(config.num_experts):
             yield from _attempt(lambda kept=kept: _with_experts(case, kept, None))
             fewer = config.top_k - (config.num_experts - len(kept))
             if 1 <= fewer < min(config.top_k, len(kept)) and case.inputs.expert_table is None:
@@ -99,7 +106,7 @@ def _experts(case: Case) -> Iterator[Case]:
                 )
         return
     grid = np.arange(config.num_experts).reshape(groups.count, -1)
-    for kept in _subsets(groups.count):
+    for kept in subsets(groups.count):
         fewer = len(kept), min(groups.kept, len(kept))
         for count, keep in (fewer, (fewer[0], max(1, fewer[1] - 1))):
             smaller = lambda c=count, k=keep: replace(groups, count=c, kept=k)  # noqa: E731
@@ -108,7 +115,7 @@ def _experts(case: Case) -> Iterator[Case]:
                     case, grid[kept].ravel(), smaller()
                 )
             )
-    for kept in _subsets(grid.shape[1]):
+    for kept in subsets(grid.shape[1]):
         yield from _attempt(lambda kept=kept: _with_experts(case, grid[:, kept].ravel(), groups))
 
 
@@ -133,7 +140,7 @@ def _with_experts(case: Case, kept: np.ndarray, groups: Groups | None) -> Case:
     if inputs.expert_table is not None:
         changes["expert_table"] = inputs.expert_table % len(kept)
     top_k = config.top_k if inputs.expert_table is not None else min(config.top_k, len(kept))
-    smaller = _checked(config, num_experts=len(kept), top_k=top_k, groups=groups)
+    smaller = replace(config, num_experts=len(kept), top_k=top_k, groups=groups)
     return replace(case, config=smaller, inputs=replace(inputs, **changes))
 
 
@@ -142,18 +149,11 @@ def _wide(inputs: RouterInputs) -> list[tuple[str, np.ndarray]]:
     return [(name, getattr(inputs, name)) for name in names if getattr(inputs, name) is not None]
 
 
-def _checked(config: RouterConfig, **changes: object) -> RouterConfig:
-    """Change a configuration that was valid into one that is; nonsense stays unchecked."""
-    return replace(config, **changes)
-
-
 def _top_k(case: Case) -> Iterator[Case]:
     if case.inputs.expert_table is None:
         for k in (1, case.config.top_k // 2, case.config.top_k - 1):
             if 1 <= k < case.config.top_k:
-                yield from _attempt(
-                    lambda k=k: replace(case, config=_checked(case.config, top_k=k))
-                )
+                yield from _attempt(lambda k=k: replace(case, config=replace(case.config, top_k=k)))
 
 
 def _hidden(case: Case) -> Iterator[Case]:
@@ -161,7 +161,7 @@ def _hidden(case: Case) -> Iterator[Case]:
     inputs = case.inputs
     if inputs.logits is not None:
         return
-    for kept in _subsets(inputs.hidden_size):
+    for kept in subsets(inputs.hidden_size):
         changes = {name: array[:, kept] for name, array in _wide(inputs)}
         if inputs.hidden_scale is not None:
             changes["hidden_scale"] = inputs.hidden_scale[kept]
@@ -178,7 +178,7 @@ def _config(case: Case) -> Iterator[Case]:
             continue  # the scale goes first
         if getattr(case.config, name) != default:
             yield from _attempt(
-                lambda n=name, d=default: replace(case, config=_checked(case.config, **{n: d}))
+                lambda n=name, d=default: replace(case, config=replace(case.config, **{n: d}))
             )
 
 
@@ -222,23 +222,7 @@ def _equal(a: np.ndarray, b: np.ndarray) -> bool:
     return bool(np.array_equal(a, b, equal_nan=True))
 
 
-def _shared_rows(case: SharedCase) -> Iterator[SharedCase]:
-    """Keep fewer tokens."""
-    for kept in _subsets(len(case.inputs.hidden)):
-        yield replace(case, inputs=replace(case.inputs, hidden=case.inputs.hidden[kept]))
-
-
-def _shared_columns(case: SharedCase) -> Iterator[SharedCase]:
-    """Keep fewer rows of the MLP, then fewer hidden columns."""
-    inputs = case.inputs
-    for kept in _subsets(len(inputs.up_proj)):
-        fewer = {"gate_proj": inputs.gate_proj[kept], "up_proj": inputs.up_proj[kept]}
-        yield replace(case, inputs=replace(inputs, **fewer, down_proj=inputs.down_proj[:, kept]))
-    for kept in _subsets(inputs.hidden.shape[1]):
-        wide = ("hidden", "gate_proj", "up_proj", "gate")
-        fewer = {n: array[:, kept] for n, array in inputs.arrays().items() if n in wide}
-        yield replace(case, inputs=replace(inputs, **fewer, down_proj=inputs.down_proj[kept]))
-
-
-_PASSES = (_tokens, _experts, _top_k, _hidden, _config, _arrays, _numbers)
-_SHARED_PASSES = (_shared_rows, _shared_columns)
+ROUTING_REDUCTIONS: tuple[Reduction, ...] = (
+    *(_tokens, _experts, _top_k, _hidden, _config, _arrays, _numbers),
+)
+"""How a routing case is made smaller, in the order in which that is tried."""

@@ -1,10 +1,14 @@
-"""Shared-expert calls from a seed: a small SwiGLU MLP, with or without a gate."""
+"""Shared-expert calls: small SwiGLU MLPs made from a seed, with or without a gate."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import numpy as np
 
-from moe_routing.conformance.cases.case import SharedCase
+from moe_routing.conformance.calls.shared_experts import SharedCase
+from moe_routing.conformance.generators.reducer import Reduction, subsets
 from moe_routing.reference import SharedExpertConfig, SharedExpertInputs
 
 
@@ -40,3 +44,25 @@ def make_shared_case(
     return SharedCase(
         config=SharedExpertConfig(kind=kind, gated=gated), inputs=inputs, recipe="eighths"
     )
+
+
+def _rows(case: SharedCase) -> Iterator[SharedCase]:
+    """Keep fewer tokens."""
+    for kept in subsets(len(case.inputs.hidden)):
+        yield replace(case, inputs=replace(case.inputs, hidden=case.inputs.hidden[kept]))
+
+
+def _columns(case: SharedCase) -> Iterator[SharedCase]:
+    """Keep fewer rows of the MLP, then fewer hidden columns."""
+    inputs = case.inputs
+    for kept in subsets(len(inputs.up_proj)):
+        fewer = {"gate_proj": inputs.gate_proj[kept], "up_proj": inputs.up_proj[kept]}
+        yield replace(case, inputs=replace(inputs, **fewer, down_proj=inputs.down_proj[:, kept]))
+    for kept in subsets(inputs.hidden.shape[1]):
+        wide = ("hidden", "gate_proj", "up_proj", "gate")
+        fewer = {n: array[:, kept] for n, array in inputs.arrays().items() if n in wide}
+        yield replace(case, inputs=replace(inputs, **fewer, down_proj=inputs.down_proj[kept]))
+
+
+SHARED_REDUCTIONS: tuple[Reduction, ...] = (_rows, _columns)
+"""How a shared-expert case is made smaller, in the order in which that is tried."""

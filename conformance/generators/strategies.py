@@ -11,7 +11,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from moe_routing.conformance.cases.case import Case, SharedCase
+from moe_routing.conformance.calls.routing import Case
+from moe_routing.conformance.calls.shared_experts import SharedCase
 from moe_routing.conformance.generators.axes import Choose
 from moe_routing.conformance.generators.choices import (
     Focus,

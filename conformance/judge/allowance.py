@@ -1,20 +1,22 @@
-"""Allowance used: how near an answer came to its bounds, beside a forced rounding."""
+"""Share of the tolerance an answer used, excluding the one unavoidable rounding."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from moe_routing.conformance.judge.intervals import underflow
+from moe_routing.conformance.judge.verdict import Verdict
 from moe_routing.reference import stages
 from moe_routing.reference.formats import FORMATS, Floats
 from moe_routing.reference.logits import logit_op
 from moe_routing.reference.scores import SCORE_FUNCTIONS
 from moe_routing.reference.weights import gather_weights, renormalize, scale
 
-if TYPE_CHECKING:
-    from moe_routing.conformance.judge.verdict import Verdict
+
+def allowance_used(verdict: Verdict) -> float:
+    """Return the largest share of its allowance that any logit or weight used."""
+    with np.errstate(all="ignore"):
+        return max(logits_used(verdict), weights_used(verdict))
 
 
 def logits_used(verdict: Verdict) -> float:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from moe_routing.conformance.judge.exactness import Bools, Exactness
 from moe_routing.conformance.judge.intervals import DIVISION, ELEMENTARY, Interval, underflow
-from moe_routing.conformance.judge.operands import Matrix, operand_errors
+from moe_routing.conformance.judge.numerics import Matrix, operand_errors
 from moe_routing.implementations import Numerics
 from moe_routing.reference import RouterConfig, RouterInputs, Stages
 from moe_routing.reference.formats import FLOAT32, INPUT_FORMATS, FloatFormat, Floats

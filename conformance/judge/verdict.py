@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from moe_routing.conformance.judge.allowance import logits_used, weights_used
 from moe_routing.conformance.judge.bounds import Bounds, SelectionBounds
 from moe_routing.conformance.judge.intervals import Interval
 from moe_routing.conformance.judge.logits import format_of
@@ -59,12 +57,6 @@ class Verdict:
     decided: Bools
     weight_bounds: WeightBounds
     routed: bool
-
-    @cached_property
-    def allowance_used(self) -> float:
-        """The largest share of its allowance that any logit or weight used."""
-        with np.errstate(all="ignore"):
-            return max(logits_used(self), weights_used(self))
 
     @property
     def right(self) -> bool:

@@ -12,14 +12,17 @@ import difflib
 import fnmatch
 import re
 import tomllib
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from moe_routing.conformance.cases.case import Case, CaseError, SharedCase, load_case
+from moe_routing.conformance.calls.case import AnyCase
+from moe_routing.conformance.cases.files import CaseError, load_case
 from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.known.regions import Region, check_region, holds
+from moe_routing.conformance.trial.base import AnyTrial
+from moe_routing.implementations import shipped_known
 
 _REQUIRED = ("id", "adapters", "clause", "reason", "link", "witness")
 _OPTIONAL = ("affects", "when")
@@ -47,7 +50,7 @@ class Divergence:
     clause: str
     reason: str
     link: str
-    witnesses: tuple[Case | SharedCase, ...]
+    witnesses: tuple[AnyCase, ...]
     affects: tuple[str, ...] = ()
     when: Region = field(default_factory=dict)
     place: str = ""
@@ -58,9 +61,28 @@ class Divergence:
         globs = (self.clause, *self.affects)
         return adapter in self.adapters and any(fnmatch.fnmatch(clause, glob) for glob in globs)
 
-    def covers(self, facts: Any, case: Case | SharedCase) -> bool:
+    def covers(self, facts: Any, case: AnyCase) -> bool:
         """Tell whether ``case`` lies in the region; ``facts`` as in ``holds``."""
-        return type(case) is type(self.witnesses[0]) and holds(self.when, facts, case)
+        return case.kind == self.witnesses[0].kind and holds(self.when, facts, case)
+
+
+def covered(trial: AnyTrial, divergences: Iterable[Divergence]) -> bool:
+    """Whether any divergence covers the case; none covers an invalid configuration."""
+    try:
+        replace(trial.case.config)  # which checks one that was made around its checks
+    except ValueError:
+        return False
+    return any(divergence.covers(trial.facts, trial.case) for divergence in divergences)
+
+
+def known_divergences(files: Sequence[Path]) -> list[Divergence]:
+    """Read the given lists, or, with none given, the ones shipped with the adapters.
+
+    Those are marked ``shipped``. Errors: ``KnownError``.
+    """
+    known = [entry for file in files or shipped_known() for entry in load_known(file)]
+    check_ids(known)  # over all the files
+    return known if files else [replace(entry, shipped=True) for entry in known]
 
 
 def load_known(path: Path) -> list[Divergence]:
@@ -159,13 +181,13 @@ def _nearest(name: str) -> str:
     return f"; did you mean {near[0]}?" if near else "; `moe-routing clauses` lists all"
 
 
-def _witness(path: Path, where: str, name: Any) -> Case | SharedCase:
+def _witness(path: Path, where: str, name: Any) -> AnyCase:
     if not isinstance(name, str):
         raise KnownError(f"{where}: witness is {name!r}, but should be a string, or a list of them")
     return load_case(path.parent / name)[0]
 
 
-def _check_kind(clause: str, witness: Case | SharedCase) -> None:
+def _check_kind(clause: str, witness: AnyCase) -> None:
     if not CLAUSES[clause].asks(witness):
         raise ValueError(f"{clause} is not about the kind of case in its witness")
 

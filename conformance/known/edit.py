@@ -14,7 +14,8 @@ from typing import Any
 
 import tomli_w
 
-from moe_routing.conformance.cases.case import Case, SharedCase, save_case
+from moe_routing.conformance.calls.case import AnyCase
+from moe_routing.conformance.cases.files import save_case
 from moe_routing.conformance.known.divergence import (
     Divergence,
     KnownError,
@@ -26,7 +27,7 @@ from moe_routing.conformance.known.regions import holds
 _SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
-def add_entry(path: Path, entry: dict[str, Any], witness: Case | SharedCase) -> Divergence:
+def add_entry(path: Path, entry: dict[str, Any], witness: AnyCase) -> Divergence:
     """Append an entry and write its witness beside the file; return it as read again.
 
     Errors: ``KnownError`` for an id that is no slug or is taken, and for whatever

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from moe_routing.conformance.cases.case import Case, SharedCase
+from moe_routing.conformance.calls.case import AnyCase
+from moe_routing.conformance.cases.kinds import kind_of
 from moe_routing.conformance.events import EVENTS
 from moe_routing.implementations.claims import INPUT_AXES, SELECTION_BIAS
 from moe_routing.reference.config import LEAST_PRECISE, SCORES, WEIGHTS_FROM
@@ -35,7 +36,7 @@ _WORDS: dict[str, tuple[Any, ...]] = {
 }
 
 
-def holds(region: Region, facts: Any, case: Case | SharedCase) -> bool:
+def holds(region: Region, facts: Any, case: AnyCase) -> bool:
     """Tell whether ``case`` lies in the region.
 
     ``facts`` is what events are read off (see ``facts_of``); without them no event holds.
@@ -49,7 +50,7 @@ def holds(region: Region, facts: Any, case: Case | SharedCase) -> bool:
     return True
 
 
-def check_region(region: Region, witness: Case | SharedCase) -> None:
+def check_region(region: Region, witness: AnyCase) -> None:
     """Raise ``ValueError`` for a key that names nothing, and for a value that nothing can have."""
     for name, values in region.items():
         for value in values:
@@ -90,14 +91,14 @@ def _is_least(value: Any) -> bool:
     return isinstance(value, str) and _LEAST.fullmatch(value) is not None
 
 
-def read(name: str, case: Case | SharedCase) -> Any:
+def read(name: str, case: AnyCase) -> Any:
     """Return what a key names; a field of an absent part is None. Errors: ``AttributeError``."""
     if name == "dtype":
         return case.inputs.dtype
     if name == "tokens":
         return len(case.inputs.hidden)
-    if name in INPUT_AXES and isinstance(case, Case):
-        return INPUT_AXES[name](case.inputs)
+    if name in (axes := kind_of(case).axes):
+        return axes[name](case.inputs)
     head, _, field_ = name.partition(".")
     part: Any = getattr(case.config, head)
     if not field_:

@@ -14,9 +14,9 @@ from functools import cache
 
 import numpy as np
 
+from moe_routing.conformance.cases.kinds import facts_of
 from moe_routing.conformance.clauses import CLAUSES, Clause
 from moe_routing.conformance.events import EVENTS, FAMILIES, members
-from moe_routing.conformance.events.registry import facts_of
 from moe_routing.conformance.generators.axes import Choose
 from moe_routing.conformance.generators.choices import Focus, choose_case, choose_shared_case
 from moe_routing.implementations import Capabilities

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-PROFILES = ("smoke", "ci", "nightly")
-"""The names of the profiles, as ``moe-routing check`` knows them."""
+from moe_routing.conformance.checking.profiles import PROFILES
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from moe_routing.conformance.cases.case import case_folder, save_case
+from moe_routing.conformance.cases.files import case_folder, save_case
+from moe_routing.conformance.checking.clause_run import check_clause
+from moe_routing.conformance.checking.plan import Plan
+from moe_routing.conformance.checking.profiles import DEFAULT, PROFILES
 from moe_routing.conformance.checking.results import ClauseResult
 from moe_routing.conformance.clauses import Clause, select_clauses
 from moe_routing.conformance.known.divergence import load_known
 from moe_routing.conformance.pytest_plugin.replay import replay_command
-from moe_routing.conformance.run.engine import PROFILES, Plan, check_clause
 from moe_routing.implementations import Adapter, load_adapter
 
 
@@ -45,7 +47,7 @@ def conformance_tests(
     def test_routing(clause: Clause, request: pytest.FixtureRequest) -> None:
         plan = Plan(
             clauses=asked,
-            max_examples=PROFILES[_option(request, "profile") or profile or "ci"],
+            max_examples=PROFILES[_option(request, "profile") or profile or DEFAULT].max_examples,
             seed=_seed(request, seed),
             known=listed,
         )
@@ -58,7 +60,8 @@ def conformance_tests(
             folder = Path(_option(request, "cases") or cases or "moe-routing-cases")
             file = _kept(result, folder / case_folder(checked.name))
             command = replay_command(adapter, request.node, file)
-            pytest.fail("\n".join(_told(clause, result, command)), pytrace=False)
+            lines = [f"{result.status}: {clause.statement}", result.message, *result.story]
+            pytest.fail("\n".join([*lines, f"Reproduce with: {command}"]), pytrace=False)
 
     test_routing.moe_routing_adapter = adapter
     return test_routing
@@ -86,12 +89,3 @@ def _kept(result: ClauseResult, folder: Path) -> Path | None:
     file = folder / f"{result.id}.json"
     save_case(result.case, file, clause=result.id)
     return file
-
-
-def _told(clause: Clause, result: ClauseResult, command: str) -> list[str]:
-    return [
-        f"{result.status}: {clause.statement}",
-        result.message,
-        *result.story,
-        f"Reproduce with: {command}",
-    ]

@@ -9,24 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from moe_routing.conformance.checking.status import STATUSES
 from moe_routing.conformance.report.form import check_report
 
 Kind = Literal["worse", "fixed", "fewer", "vanished", "better", "new"]
 RED: tuple[Kind, ...] = ("worse", "fixed", "fewer", "vanished")
 """The kinds of change that turn a gate red."""
-
-_RANK = {
-    "pass": 0,
-    "known": 1,
-    "unsupported": 2,
-    "inconclusive": 3,
-    "fixed": 3,
-    "fail": 4,
-    "error": 5,
-    "timeout": 6,
-    "crash": 7,
-}
-_ASKED = ("pass", "known")
 
 
 class ReportError(Exception):
@@ -142,9 +130,9 @@ def _change(old: dict[str, Any], new: dict[str, Any]) -> tuple[Kind | None, str]
     words = f"{was} -> {now}" + (f": {new['message']}" if new["message"] else "")
     if now == "fixed" and was != "fixed":
         return "fixed", words
-    if _RANK[now] != _RANK[was]:
-        return ("worse" if _RANK[now] > _RANK[was] else "better"), words
+    if STATUSES[now].rank != STATUSES[was].rank:
+        return ("worse" if STATUSES[now].rank > STATUSES[was].rank else "better"), words
     cases = [each["constructed"] + each["examples"] for each in (old, new)]
-    if was in _ASKED and cases[1] < cases[0]:
+    if STATUSES[was].held and cases[1] < cases[0]:
         return "fewer", f"{cases[0]} -> {cases[1]} cases"
     return None, ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
-from moe_routing.conformance.checking.results import Status
+from moe_routing.conformance.checking.status import Status
 from moe_routing.conformance.report.report import SCHEMA
 from moe_routing.reference.checks import shown
 

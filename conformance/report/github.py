@@ -8,7 +8,7 @@ from pathlib import Path
 
 from moe_routing.conformance.checking.results import AdapterResult, ClauseResult, RunResult
 from moe_routing.conformance.report.markdown import markdown
-from moe_routing.conformance.report.text import broken, complaints, printable, told
+from moe_routing.conformance.report.text import broken, complaints, printable, story_lines
 
 MOST = 10
 """The annotations of a kind that GitHub shows of one step; it drops what comes after."""
@@ -49,7 +49,7 @@ def _of(adapter: AdapterResult, level: str) -> Iterator[str]:
 
 
 def _data(adapter: AdapterResult, clause: ClauseResult) -> str:
-    return _escaped("\n".join(told(adapter, clause)))
+    return _escaped("\n".join(story_lines(adapter, clause)))
 
 
 def _property(text: str) -> str:

@@ -11,11 +11,9 @@ from datetime import UTC, datetime
 from xml.etree import ElementTree as ET
 
 from moe_routing.conformance.checking.results import AdapterResult, ClauseResult, RunResult
-from moe_routing.conformance.report.report import suite_version
-from moe_routing.conformance.report.text import complaints, printable, told
-
-_ERRORS = ("error", "crash", "timeout", "inconclusive")
-"""The statuses that say that the question could not be answered, rather than how."""
+from moe_routing.conformance.checking.status import STATUSES
+from moe_routing.conformance.report.text import complaints, printable, story_lines
+from moe_routing.conformance.run.environment import suite_version
 
 
 def junit_xml(run: RunResult) -> str:
@@ -75,13 +73,13 @@ def _case(adapter: AdapterResult, clause: ClauseResult) -> ET.Element:
         classname=printable(adapter.name),
         time=_seconds(clause.seconds),
     )
-    if clause.status in ("unsupported", "known"):
+    kind = STATUSES[clause.status].junit
+    if kind == "skipped":
         words = f"{clause.status}: {clause.message}"
         ET.SubElement(case, "skipped", message=printable(words))
-    elif clause.status != "pass":
-        kind = "error" if clause.status in _ERRORS else "failure"
+    elif kind is not None:
         found = ET.SubElement(case, kind, type=clause.status, message=printable(clause.message))
-        found.text = "\n".join(told(adapter, clause))
+        found.text = "\n".join(story_lines(adapter, clause))
     return case
 
 

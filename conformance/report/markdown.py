@@ -7,15 +7,15 @@ from collections import Counter
 from html import escape
 
 from moe_routing.conformance.checking.results import AdapterResult, ClauseResult, RunResult
+from moe_routing.conformance.checking.status import STATUSES
 from moe_routing.conformance.report.text import (
-    GLYPHS,
     broken,
     by_clause,
     counts,
     headline,
     notes,
     printable,
-    told,
+    story_lines,
     verdict,
 )
 
@@ -67,8 +67,8 @@ def _matrix(run: RunResult) -> list[str]:
 def _cell(clause: ClauseResult | None) -> str:
     if clause is None:
         return ""
-    words = f"{GLYPHS[clause.status]} {clause.status}"
-    return words if clause.status in ("pass", "known", "unsupported") else f"**{words}**"
+    words = f"{STATUSES[clause.status].glyph} {clause.status}"
+    return words if clause.green else f"**{words}**"
 
 
 def _stories(run: RunResult) -> list[str]:
@@ -86,11 +86,11 @@ def _stories(run: RunResult) -> list[str]:
 
 
 def _story(adapter: AdapterResult, clause: ClauseResult) -> list[str]:
-    name = f"{GLYPHS[clause.status]} {clause.status} {printable(adapter.name)} {clause.id}"
+    name = f"{STATUSES[clause.status].glyph} {clause.status} {printable(adapter.name)} {clause.id}"
     return [
         f"<details><summary>{escape(name)}</summary>",
         "",
-        *fenced(told(adapter, clause)),
+        *fenced(story_lines(adapter, clause)),
         "",
         "</details>",
         "",

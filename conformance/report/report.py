@@ -3,39 +3,16 @@
 from __future__ import annotations
 
 import math
-import os
-import platform
-import sys
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from moe_routing.conformance.checking.results import AdapterResult, ClauseResult, RunResult
 from moe_routing.conformance.explain.failure import Failure
-from moe_routing.conformance.run.isolation.watch import usable_cpus
+from moe_routing.conformance.run.environment import suite_version
 from moe_routing.reference import SPEC_VERSION
 
 SCHEMA = 1
 """The version of the report's form."""
-
-_PACKAGES = ("numpy", "torch", "triton", "hypothesis", "transformers")
-
-
-def suite_version() -> str:
-    """Return the installed version of this distribution."""
-    return version("moe-routing-conformance")
-
-
-def environment() -> dict[str, Any]:
-    """Describe what a verdict may depend on: versions, machine, thread settings."""
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "machine": platform.machine(),
-        "cpus": usable_cpus(),
-        "threads": os.environ.get("OMP_NUM_THREADS"),
-        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
-    }
 
 
 def report(result: RunResult) -> dict[str, Any]:
@@ -105,12 +82,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(each) for each in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _version(package: str) -> str | None:
-    if package in sys.modules and hasattr(sys.modules[package], "__version__"):
-        return str(sys.modules[package].__version__)
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

@@ -10,30 +10,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from moe_routing.conformance.checking.results import AdapterResult, ClauseResult, RunResult
+from moe_routing.conformance.checking.status import STATUSES
 from moe_routing.conformance.report.text import (
-    GLYPHS,
     broken,
     by_clause,
     counts,
     headline,
     notes,
     printable,
-    told,
+    story_lines,
     unasked,
 )
 from moe_routing.conformance.run.engine import ClauseFinished, ClauseStarted
-
-STYLES = {
-    "pass": "green",
-    "known": "yellow",
-    "unsupported": "dim",
-    "fail": "bold red",
-    "error": "bold red",
-    "crash": "bold red",
-    "timeout": "bold red",
-    "fixed": "bold red",
-    "inconclusive": "magenta",
-}
 
 
 def plain_console() -> Console:
@@ -94,8 +82,8 @@ class Terminal:
 
     def _story(self, result: AdapterResult, each: ClauseResult) -> None:
         title = f"{literal(result.name)} {each.id} ({each.level})"
-        self.console.print(f"\n[{STYLES[each.status]}]{each.status}[/] {title}")
-        for line in told(result, each):
+        self.console.print(f"\n[{STATUSES[each.status].style}]{each.status}[/] {title}")
+        for line in story_lines(result, each):
             self.console.print(f"  {escape(line)}")
 
     def _known(self, result: AdapterResult) -> None:
@@ -128,9 +116,9 @@ def _table(result: AdapterResult) -> Table:
         table.add_column(name, justify="right")
     table.add_column("note", overflow="ellipsis", no_wrap=True, max_width=70)
     for each in result.clauses:
-        used = f"{each.allowance_used:.0%}" if each.status in ("pass", "known") else ""
+        used = f"{each.allowance_used:.0%}" if STATUSES[each.status].held else ""
         table.add_row(
-            f"[{STYLES[each.status]}]{each.status}[/]",
+            f"[{STATUSES[each.status].style}]{each.status}[/]",
             each.id,
             each.level,
             str(each.constructed + each.examples),
@@ -149,7 +137,9 @@ def _matrix(run: RunResult) -> Table:
         table.add_column(literal(adapter.name))
     for id_, row in by_clause(run).items():
         cells = [
-            f"[{STYLES[each.status]}]{GLYPHS[each.status]} {each.status}[/]" if each else ""
+            f"[{STATUSES[each.status].style}]{STATUSES[each.status].glyph} {each.status}[/]"
+            if each
+            else ""
             for each in row
         ]
         table.add_row(id_, *cells)

@@ -6,25 +6,8 @@ import re
 import shlex
 from collections import Counter
 
-from moe_routing.conformance.checking.results import (
-    GREEN,
-    AdapterResult,
-    ClauseResult,
-    RunResult,
-)
-
-GLYPHS = {
-    "pass": "✓",
-    "known": "≈",
-    "unsupported": "-",
-    "fail": "✗",
-    "error": "!",
-    "crash": "!",
-    "timeout": "!",
-    "fixed": "↑",
-    "inconclusive": "?",
-}
-"""A sign for each status, for where colour alone would tell it."""
+from moe_routing.conformance.checking.results import AdapterResult, ClauseResult, RunResult
+from moe_routing.conformance.checking.status import STATUSES
 
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\r]")
 
@@ -36,7 +19,7 @@ def printable(text: str) -> str:
 
 def broken(adapter: AdapterResult) -> list[ClauseResult]:
     """Return the clauses that turn the run red, in the order of the specification."""
-    return [each for each in adapter.clauses if each.status not in GREEN]
+    return [each for each in adapter.clauses if not each.green]
 
 
 def unasked(adapter: AdapterResult, clause: ClauseResult) -> bool:
@@ -63,7 +46,8 @@ def counts(adapter: AdapterResult) -> str:
     if not summary["applicable"]:
         (most, _), *_ = Counter(each.message for each in adapter.clauses).most_common(1)
         return f"nothing was checked: all {asked} clauses are unsupported; most often, {most}"
-    words = ", ".join(f"{summary[name]} {name}" for name in _SHOWN if summary[name])
+    found = Counter(each.status for each in adapter.clauses)
+    words = ", ".join(f"{found[s]} {row.counted}" for s, row in STATUSES.items() if found[s])
     score = f"score {summary['passed']}/{summary['in_spec']}"
     tally = f"{words}; {summary['applicable']} of {asked} clauses apply, {score}"
     return f"{tally}; could not go on: {adapter.unloaded}" if adapter.unloaded else tally
@@ -119,7 +103,7 @@ def reproduce(adapter: AdapterResult, clause: ClauseResult) -> str:
     return printable(shlex.join(["moe-routing", *words]))
 
 
-def told(adapter: AdapterResult, clause: ClauseResult) -> list[str]:
+def story_lines(adapter: AdapterResult, clause: ClauseResult) -> list[str]:
     """Tell a broken clause line by line: what went wrong, the story, and how to repeat it."""
     lines = [clause.message]
     if clause.failure is not None:
@@ -141,6 +125,3 @@ def verdict(run: RunResult) -> str:
     if run.too_few:
         return f"fewer than {run.min_cases} cases were run"
     return "nothing was checked" if run.exit_code else "every clause that applies holds"
-
-
-_SHOWN = ("passed", "failed", "known", "inconclusive", "unsupported", "errors")

@@ -6,28 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from moe_routing.conformance.checking.clause_run import check_clause
-from moe_routing.conformance.checking.outcome import evaluate
-from moe_routing.conformance.checking.plan import PROFILES, Plan
+from moe_routing.conformance.checking.plan import Plan
 from moe_routing.conformance.checking.results import AdapterResult, ClauseResult
 from moe_routing.conformance.clauses import CLAUSES, Clause
-from moe_routing.conformance.run.jobs import Lanes
-from moe_routing.conformance.run.seat import About, CannotRun, Seat, wrapped
+from moe_routing.conformance.run.jobs import Jobs
+from moe_routing.conformance.run.seat import About, CannotRun, Seat
 from moe_routing.implementations import Capabilities
-
-__all__ = [
-    "PROFILES",
-    "AdapterFinished",
-    "AdapterStarted",
-    "ClauseFinished",
-    "ClauseStarted",
-    "Event",
-    "Plan",
-    "check_clause",
-    "evaluate",
-    "run",
-    "wrapped",
-]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +46,22 @@ class AdapterFinished:
     result: AdapterResult
 
 
-Event = AdapterStarted | ClauseStarted | ClauseFinished | AdapterFinished
+RunEvent = AdapterStarted | ClauseStarted | ClauseFinished | AdapterFinished
 Open = Callable[[], Seat]
 """Opens a seat of one adapter; several may be open at once."""
 
+Hints = Callable[[Sequence[ClauseResult], Capabilities], tuple[str, ...]]
+"""Says which known bugs an adapter with these results and capabilities behaves like."""
 
-def run(seats: Mapping[str, Open], plan: Plan, *, jobs: int = 1) -> Iterator[Event]:
+
+def no_hints(results: Sequence[ClauseResult], capabilities: Capabilities) -> tuple[str, ...]:
+    """Say nothing of what a failing adapter behaves like."""
+    return ()
+
+
+def run(
+    seats: Mapping[str, Open], plan: Plan, *, jobs: int = 1, hints: Hints = no_hints
+) -> Iterator[RunEvent]:
     """Run ``plan`` on every adapter, yielding events in the order of adapters and clauses.
 
     ``seats`` maps the references that name the adapters to what opens a seat for them.
@@ -75,16 +69,16 @@ def run(seats: Mapping[str, Open], plan: Plan, *, jobs: int = 1) -> Iterator[Eve
     what they say does not depend on it.
     """
     with ExitStack() as stack:
-        lanes = stack.enter_context(Lanes(seats, plan.clauses, jobs))
+        working = stack.enter_context(Jobs(seats, plan.clauses, jobs))
         for reference in seats:
-            yield from _adapter(lanes, reference, plan)
+            yield from _adapter(working, reference, plan, hints)
 
 
-def _adapter(lanes: Lanes, reference: str, plan: Plan) -> Iterator[Event]:
+def _adapter(working: Jobs, reference: str, plan: Plan, hints: Hints) -> Iterator[RunEvent]:
     try:
-        about = lanes.about(reference)
+        about = working.about(reference)
     except CannotRun as error:
-        lanes.forget(reference)
+        working.forget(reference)
         yield AdapterFinished(result=_unloaded(reference, plan, error))
         return
     yield AdapterStarted(reference=reference, about=about, clauses=len(plan.clauses))
@@ -93,23 +87,24 @@ def _adapter(lanes: Lanes, reference: str, plan: Plan) -> Iterator[Event]:
     try:
         for clause in plan.clauses:
             yield ClauseStarted(adapter=about.name, clause=clause)
-            results.append(lanes.result(reference, clause))
+            results.append(working.result(reference, clause))
             yield ClauseFinished(adapter=about.name, result=results[-1])
     except CannotRun as error:  # what was found until then stays
-        lanes.forget(reference)
+        working.forget(reference)
         results += _unasked(plan.clauses[len(results) :], error)
         why = str(error)
-    threads = lanes.threads(reference)
+    threads = working.threads(reference)
     yield AdapterFinished(
-        result=adapter_result(reference, about, results, threads=threads, unloaded=why)
+        result=adapter_result(reference, about, results, hints=hints, threads=threads, unloaded=why)
     )
 
 
 def adapter_result(
     reference: str,
     about: About,
-    results: list[ClauseResult],
+    results: Sequence[ClauseResult],
     *,
+    hints: Hints = no_hints,
     threads: int | None = None,
     unloaded: str = "",
 ) -> AdapterResult:
@@ -120,24 +115,12 @@ def adapter_result(
         version=about.version,
         numerics=about.capabilities.numerics.declared(),
         clauses=tuple(results),
-        hints=_hints(results, about.capabilities),
+        hints=hints(results, about.capabilities),
         reference=reference,
         in_spec=len(CLAUSES),
         threads=threads,
         unloaded=unloaded,
     )
-
-
-def _hints(results: list[ClauseResult], capabilities: Capabilities) -> tuple[str, ...]:
-    """Say which known bugs a failing adapter behaves like, or nothing where that goes wrong."""
-    if all(each.status != "fail" for each in results):
-        return ()
-    from moe_routing.conformance.zoo.nearest import nearest
-
-    try:
-        return tuple(likeness.words for likeness in nearest(results, capabilities))
-    except Exception:  # a hint is an ornament, for which no report is lost
-        return ()
 
 
 def _unloaded(reference: str, plan: Plan, error: CannotRun) -> AdapterResult:

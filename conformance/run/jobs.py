@@ -1,7 +1,7 @@
-"""Lanes: clauses of several adapters, so many at a time, each on a seat of its lane.
+"""Jobs: clauses of several adapters, so many at a time, each on a seat of its job.
 
-One lane asks as it goes, in the caller's thread. Several work ahead in threads of their
-own; results are handed out in the order in which they are asked for.
+One job checks as it goes, in the caller's thread. Several work ahead in threads of their own;
+results are handed out in the order in which they are wanted.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from moe_routing.conformance.clauses import Clause
 from moe_routing.conformance.run.seat import About, Seat
 
 
-class Lanes:
+class Jobs:
     """The seats of a run, and the results that they are working on."""
 
     def __init__(
-        self, seats: Mapping[str, Callable[[], Seat]], clauses: Sequence[Clause], jobs: int
+        self, seats: Mapping[str, Callable[[], Seat]], clauses: Sequence[Clause], count: int
     ) -> None:
         self._open, self._clauses = seats, clauses
-        self._lanes = [_Lane(seats) for _ in range(jobs)]
-        self._free: SimpleQueue[_Lane] = SimpleQueue()
-        for lane in self._lanes:
-            self._free.put(lane)
-        self._pool = ThreadPoolExecutor(jobs) if jobs > 1 else None
+        self._jobs = [_Job(seats) for _ in range(count)]
+        self._free: SimpleQueue[_Job] = SimpleQueue()
+        for job in self._jobs:
+            self._free.put(job)
+        self._pool = ThreadPoolExecutor(count) if count > 1 else None
         self._ahead: dict[tuple[str, str], Future[ClauseResult]] = {}
         self._abouts: dict[str, Future[About]] = {}
 
-    def __enter__(self) -> Lanes:
+    def __enter__(self) -> Jobs:
         if self._pool is not None:
             for reference in self._open:
                 self._abouts[reference] = self._pool.submit(self._about, reference)
@@ -48,8 +48,8 @@ class Lanes:
     ) -> None:
         for future in (*self._ahead.values(), *self._abouts.values()):
             future.cancel()
-        for lane in self._lanes:
-            lane.close()
+        for job in self._jobs:
+            job.close()
         if self._pool is not None:
             self._pool.shutdown()
 
@@ -65,7 +65,7 @@ class Lanes:
 
     def threads(self, reference: str) -> int | None:
         """Return the threads that an adapter's framework computes with, where known."""
-        return max((n for lane in self._lanes if (n := lane.threads.get(reference))), default=None)
+        return max((n for job in self._jobs if (n := job.threads.get(reference))), default=None)
 
     def forget(self, reference: str) -> None:
         """Leave out what an adapter has not been asked yet."""
@@ -74,21 +74,21 @@ class Lanes:
                 future.cancel()
 
     def _about(self, reference: str) -> About:
-        lane = self._free.get()
+        job = self._free.get()
         try:
-            return lane.seat(reference).about()
+            return job.seat(reference).about()
         finally:
-            self._free.put(lane)
+            self._free.put(job)
 
     def _check(self, reference: str, clause: Clause) -> ClauseResult:
-        lane = self._free.get()
+        job = self._free.get()
         try:
-            return lane.check(reference, clause)
+            return job.check(reference, clause)
         finally:
-            self._free.put(lane)
+            self._free.put(job)
 
 
-class _Lane:
+class _Job:
     """One seat at a time: that of the adapter whose turn it is."""
 
     def __init__(self, seats: Mapping[str, Callable[[], Seat]]) -> None:

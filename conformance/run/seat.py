@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
 
-from moe_routing.conformance.cases.case import Case, SharedCase
+from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.checking.clause_run import check_clause
 from moe_routing.conformance.checking.plan import Plan
 from moe_routing.conformance.checking.replay import Replayed, replay_case
-from moe_routing.conformance.checking.results import ClauseResult, Status
+from moe_routing.conformance.checking.results import ClauseResult
+from moe_routing.conformance.checking.status import Status
 from moe_routing.conformance.clauses import Clause
-from moe_routing.conformance.trial.trial import in_words
+from moe_routing.conformance.trial.call import in_words
 from moe_routing.implementations import (
     Adapter,
     AdapterError,
@@ -51,7 +52,7 @@ class Seat(Protocol):
     def check(self, clause: Clause) -> ClauseResult:
         """Check one clause."""
 
-    def replay(self, clause: Clause, case: Case | SharedCase) -> Replayed:
+    def replay(self, clause: Clause, case: AnyCase) -> Replayed:
         """Put one case to the adapter."""
 
     def threads(self) -> int | None:
@@ -89,7 +90,7 @@ class InProcess:
         except BackendMissing as error:
             raise CannotRun(str(error)) from error
 
-    def replay(self, clause: Clause, case: Case | SharedCase) -> Replayed:
+    def replay(self, clause: Clause, case: AnyCase) -> Replayed:
         """Put one case to the adapter."""
         try:
             return replay_case(self.adapter, clause, case)

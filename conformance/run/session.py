@@ -8,23 +8,25 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from moe_routing.conformance.cases.case import case_folder, save_case
+from moe_routing.conformance.cases.files import case_folder, save_case
 from moe_routing.conformance.cases.kept import keep_example
+from moe_routing.conformance.checking.plan import Plan
+from moe_routing.conformance.checking.profiles import DEFAULT
 from moe_routing.conformance.checking.results import AdapterResult, ClauseResult, RunResult
-from moe_routing.conformance.known.divergence import Divergence, check_ids, load_known
-from moe_routing.conformance.report.report import environment
 from moe_routing.conformance.run.engine import (
     AdapterFinished,
     AdapterStarted,
     ClauseFinished,
     ClauseStarted,
-    Event,
-    Plan,
+    Hints,
+    RunEvent,
     adapter_result,
+    no_hints,
     run,
 )
+from moe_routing.conformance.run.environment import environment
 from moe_routing.conformance.run.seat import InProcess, Seat
-from moe_routing.implementations import Adapter, shipped_known
+from moe_routing.implementations import Adapter
 
 
 class Writer(Protocol):
@@ -43,43 +45,54 @@ class Writer(Protocol):
         """An adapter that was begun has been checked, as far as the run came."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a run is given beside its plan, for its report and for what it writes.
+
+    ``min_cases`` is the floor of ``RunResult``. Failing cases are written under ``cases``, and
+    kept under ``examples`` for later runs. ``device`` and ``options`` are what the command
+    that repeats a clause has to name.
+    """
+
+    profile: str = DEFAULT
+    min_cases: int = 0
+    cases: Path | None = None
+    examples: Path | None = None
+    device: str = "cpu"
+    options: tuple[str, ...] = ()
+
+
 def check(
     seats: Mapping[str, Callable[[], Seat]],
     plan: Plan,
+    settings: Settings | None = None,
     *,
-    profile: str = "ci",
-    min_cases: int = 0,
     jobs: int = 1,
-    cases: Path | None = None,
-    examples: Path | None = None,
-    device: str = "cpu",
-    options: Sequence[str] = (),
+    hints: Hints = no_hints,
     writers: Sequence[Writer] = (),
 ) -> RunResult:
     """Run ``plan`` on every adapter and return what was found.
 
     ``seats`` maps the references that name the adapters (see ``load_adapter``) to what opens
-    a seat for them (see ``in_process``); failing cases are written under ``cases``, and
-    kept under ``examples`` for later runs. An interrupt ends the run early, with a result
-    that says so.
+    a seat for them (see ``in_process``); ``jobs`` clauses run at a time. ``hints`` says which
+    known bugs an adapter behaves like. An interrupt ends the run early, with a result that
+    says so.
     """
-    told = _Told(
-        writers=writers, folder=cases, examples=examples, device=device, options=tuple(options)
-    )
+    session = _Session(settings or Settings(), writers, hints)
     interrupted = False
     try:
-        for event in run(seats, plan, jobs=jobs):
-            told.tell(event)
+        for event in run(seats, plan, jobs=jobs, hints=hints):
+            session.take(event)
     except KeyboardInterrupt:
         interrupted = True
-        told.end_early()
+        session.end_early()
     return RunResult(
-        profile=profile,
+        profile=session.settings.profile,
         seed=plan.seed,
         max_examples=plan.max_examples,
         environment=environment(),
-        adapters=tuple(told.results),
-        min_cases=min_cases,
+        adapters=tuple(session.results),
+        min_cases=session.settings.min_cases,
         partial=interrupted,
     )
 
@@ -92,30 +105,19 @@ def in_process(adapters: Mapping[str, Adapter], plan: Plan) -> dict[str, Callabl
     }
 
 
-def known_divergences(files: Sequence[Path]) -> list[Divergence]:
-    """Read the given lists, or, with none given, the ones shipped with the adapters.
-
-    Those are marked ``shipped``. Errors: ``KnownError``.
-    """
-    known = [entry for file in files or shipped_known() for entry in load_known(file)]
-    check_ids(known)  # over all the files
-    return known if files else [replace(entry, shipped=True) for entry in known]
-
-
 @dataclass
-class _Told:
-    """What a run has told so far, and to whom."""
+class _Session:
+    """What a run has found so far, and the writers that are told of it."""
 
+    settings: Settings
     writers: Sequence[Writer]
-    folder: Path | None
-    examples: Path | None
-    device: str
-    options: tuple[str, ...]
+    hints: Hints
     results: list[AdapterResult] = field(default_factory=list)
     begun: AdapterStarted | None = None
     found: list[ClauseResult] = field(default_factory=list)
 
-    def tell(self, event: Event) -> None:
+    def take(self, event: RunEvent) -> None:
+        """Take one event in, and pass it on."""
         if isinstance(event, AdapterStarted):
             self.begun, self.found = event, []
             for writer in self.writers:
@@ -133,15 +135,18 @@ class _Told:
     def end_early(self) -> None:
         """End the adapter that was being checked with what was found until then."""
         if self.begun is not None:
-            self._end(adapter_result(self.begun.reference, self.begun.about, self.found))
+            reference, about = self.begun.reference, self.begun.about
+            self._end(adapter_result(reference, about, self.found, hints=self.hints))
 
     def _end(self, result: AdapterResult) -> None:
+        settings = self.settings
         twins = sum(each.name == result.name for each in self.results)
-        kept = _keep_cases(result, self.folder, twins)
-        kept = replace(kept, device=self.device, options=self.options)
-        for each in result.clauses if self.examples is not None else ():
-            if each.case is not None:
-                keep_example(self.examples, each.id, each.case)
+        kept = _keep_cases(result, settings.cases, twins)
+        kept = replace(kept, device=settings.device, options=settings.options)
+        if settings.examples is not None:
+            for each in result.clauses:
+                if each.case is not None:
+                    keep_example(settings.examples, each.id, each.case)
         self.results.append(kept)
         begun, self.begun = self.begun, None
         if begun is not None:

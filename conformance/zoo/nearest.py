@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from moe_routing.conformance.cases.case import Case, SharedCase
+from moe_routing.conformance.calls.case import AnyCase
+from moe_routing.conformance.cases.kinds import trial_of
 from moe_routing.conformance.checking.outcome import evaluate
 from moe_routing.conformance.checking.results import ClauseResult
-from moe_routing.conformance.checking.scope import why_unsupported
+from moe_routing.conformance.checking.scope import adapter_scope
 from moe_routing.conformance.clauses import CLAUSES, Clause
 from moe_routing.conformance.explain.failure import Failure
-from moe_routing.conformance.trial.memo import Bench
-from moe_routing.conformance.trial.trial import trial_of
+from moe_routing.conformance.trial.memo import CaseMemo
 from moe_routing.conformance.zoo.families import FAMILIES
 from moe_routing.conformance.zoo.residents import MUTANTS
 from moe_routing.conformance.zoo.router.router import StagedRouter
@@ -46,17 +46,17 @@ class Likeness:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Question:
-    """A clause with a case of it, and the bench at which all mutants are asked about it."""
+    """A clause with a case of it, with a memo that its trials of all mutants share."""
 
     clause: Clause
-    case: Case | SharedCase
-    bench: Bench = field(default_factory=Bench)
+    case: AnyCase
+    memo: CaseMemo = field(default_factory=CaseMemo)
 
     def put(self, mutant: StagedRouter) -> Failure | None:
         """Return how ``mutant`` fails, or None where it does not, or cannot be asked."""
-        if why_unsupported(mutant, self.clause, mutant.capabilities()) is not None:
+        if adapter_scope(mutant, self.clause, mutant.capabilities()) is not None:
             return None
-        trial = trial_of(mutant, self.case, self.clause.method, bench=self.bench)
+        trial = trial_of(mutant, self.case, self.clause.method, memo=self.memo)
         return evaluate(self.clause, trial).failure
 
 
@@ -117,7 +117,7 @@ def _constructed(
     ]
 
 
-def _passed_cases(result: ClauseResult, capabilities: Capabilities) -> list[Case | SharedCase]:
+def _passed_cases(result: ClauseResult, capabilities: Capabilities) -> list[AnyCase]:
     """Return a clause's constructed cases, up to the one that failed where no drawn one did."""
     clause = CLAUSES[result.id]
     narrowed = clause.narrowed(capabilities)

@@ -22,7 +22,9 @@ from moe_routing.conformance import (
     save_case,
     shared_expert_cases,
 )
-from moe_routing.conformance.cases.case import SCHEMA, CaseError, SharedCase, case_to_json
+from moe_routing.conformance.calls.case import AnyCase
+from moe_routing.conformance.calls.shared_experts import SharedCase
+from moe_routing.conformance.cases.files import SCHEMA, CaseError, case_to_json
 from moe_routing.conformance.generators.recipes import RECIPES
 from moe_routing.implementations import Capabilities
 from moe_routing.reference import (
@@ -44,7 +46,7 @@ def steps(array: np.ndarray) -> tuple[int, ...] | None:
     return None if plain else tuple(step // array.itemsize for step in array.strides)
 
 
-def content(case: Case | SharedCase) -> dict[str, Any]:
+def content(case: AnyCase) -> dict[str, Any]:
     """Everything that a case says, the bits of its arrays included; defaults left out."""
     defaults = {f.name: f.default for f in fields(case.config) if f.default is not MISSING}
     config = {
@@ -66,11 +68,11 @@ def content(case: Case | SharedCase) -> dict[str, Any]:
     }
 
 
-def digest(case: Case | SharedCase) -> str:
+def digest(case: AnyCase) -> str:
     return hashlib.sha256(json.dumps(content(case), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def returned(case: Case | SharedCase, folder: Path) -> Case | SharedCase:
+def returned(case: AnyCase, folder: Path) -> AnyCase:
     path = folder / "case.json"
     save_case(case, path, clause="weights.match")
     loaded, clause = load_case(path)
@@ -83,7 +85,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cases")
 
 
-def drawn() -> st.SearchStrategy[Case | SharedCase]:
+def drawn() -> st.SearchStrategy[AnyCase]:
     """Cases of every recipe, dtype and shape, but none so large that files get slow."""
     few = replace(Capabilities().limits, max_experts=33, max_tokens=17)
     whole = Capabilities(limits=few)
@@ -97,7 +99,7 @@ def drawn() -> st.SearchStrategy[Case | SharedCase]:
 
 @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 @given(case=drawn())
-def test_a_drawn_case_comes_back_to_the_bit(folder: Path, case: Case | SharedCase) -> None:
+def test_a_drawn_case_comes_back_to_the_bit(folder: Path, case: AnyCase) -> None:
     loaded = returned(case, folder)
     assert type(loaded) is type(case)
     assert content(loaded) == content(case)
@@ -149,7 +151,8 @@ def test_unusual_arrays_come_back_to_the_bit(name: str, tmp_path: Path) -> None:
 def test_arrays_laid_out_backwards_come_back(rows: str) -> None:
     program = f"""
 import numpy as np
-from moe_routing.conformance.cases.case import Case, case_from_json, case_to_json
+from moe_routing.conformance.calls.routing import Case
+from moe_routing.conformance.cases.files import case_from_json, case_to_json
 from moe_routing.reference import RouterConfig, RouterInputs
 hidden = np.arange(40, dtype=np.float32).reshape(10, 4){rows}
 inputs = RouterInputs(hidden=hidden, gate_weight=np.eye(4))

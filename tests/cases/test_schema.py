@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from schemas import mistakes
 
-from moe_routing.conformance.cases.case import SCHEMA, case_from_json, case_to_json, load_case
+from moe_routing.conformance.cases.files import SCHEMA, case_from_json, case_to_json, load_case
 
 CORPUS = sorted((Path(__file__).parents[1] / "data" / "cases").glob("*.json"))
 FILE = Path(__file__).parents[2] / "docs" / "case.schema.json"

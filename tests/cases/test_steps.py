@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from moe_routing.conformance.cases.case import Case, CaseError, case_to_json, load_case, save_case
+from moe_routing.conformance.calls.routing import Case
+from moe_routing.conformance.cases.files import CaseError, case_to_json, load_case, save_case
 from moe_routing.reference import RouterConfig, RouterInputs
 
 HIDDEN = np.arange(6, dtype=np.float32).reshape(2, 3)

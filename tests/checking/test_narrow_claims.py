@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from moe_routing.conformance import Case, Plan, select_clauses
+from moe_routing.conformance.checking.clause_run import check_clause
 from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.events import EVENTS, members
-from moe_routing.conformance.run.engine import check_clause
 from moe_routing.implementations import Capabilities, Claim, GroupRule, Limits
 from moe_routing.reference import Renormalize, RouterConfig, RouterInputs, Routing, route
 

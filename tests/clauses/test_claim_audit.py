@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from moe_routing.conformance import Divergence, Plan
+from moe_routing.conformance.checking.clause_run import check_clause
 from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.cli import main
 from moe_routing.conformance.events.registry import ROWS
 from moe_routing.conformance.generators.axes import SCALES
 from moe_routing.conformance.generators.construct import table_cases
 from moe_routing.conformance.generators.neighbours import neighbours
-from moe_routing.conformance.run.engine import check_clause
 from moe_routing.implementations import Capabilities, Claim, GroupRule, Limits, load_adapter
 from moe_routing.implementations.claims import GATE_AXES
 from moe_routing.reference import Renormalize, RouterConfig, check_inputs

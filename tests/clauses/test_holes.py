@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from moe_routing.conformance import Plan
+from moe_routing.conformance.checking.clause_run import check_clause
 from moe_routing.conformance.checking.results import ClauseResult
 from moe_routing.conformance.clauses import select_clauses
-from moe_routing.conformance.run.engine import check_clause
 from moe_routing.implementations import Capabilities, torch_inputs
 from moe_routing.reference import RouterConfig, RouterInputs, Routing, route
 

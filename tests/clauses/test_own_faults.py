@@ -13,13 +13,13 @@ import torch
 from hypothesis import strategies as st
 
 from moe_routing.conformance import Plan
+from moe_routing.conformance.checking.clause_run import check_clause
 from moe_routing.conformance.checking.replay import replay_case
 from moe_routing.conformance.checking.results import ClauseResult
 from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.clauses.registry import Clause
 from moe_routing.conformance.events import EVENTS
 from moe_routing.conformance.judge import Interval, JudgeError
-from moe_routing.conformance.run.engine import check_clause
 from moe_routing.conformance.zoo import HONEST
 from moe_routing.conformance.zoo.census.matrix import Alarm, Task
 from moe_routing.implementations import BackendMissing, load_adapter

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from moe_routing.conformance import Plan, select_clauses
+from moe_routing.conformance.checking.clause_run import check_clause
 from moe_routing.conformance.clauses import CHAPTERS, CLAUSES, NoSuchClause
 from moe_routing.conformance.clauses.registry import Clause, clause
 from moe_routing.conformance.cli import main
 from moe_routing.conformance.events import EVENTS
 from moe_routing.conformance.generators.recipes import BIASES, RECIPES
-from moe_routing.conformance.run.engine import check_clause
 from moe_routing.implementations import Capabilities, load_adapter
 from moe_routing.implementations.claims import Claim
 

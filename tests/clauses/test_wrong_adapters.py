@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from moe_routing.conformance import load_case, select_clauses
+from moe_routing.conformance.checking.clause_run import check_clause
+from moe_routing.conformance.checking.plan import Plan
 from moe_routing.conformance.cli import main
-from moe_routing.conformance.run.engine import Plan, check_clause
 from moe_routing.implementations import load_adapter
 
 pytest.importorskip("torch")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from moe_routing.conformance.cli import main
-from moe_routing.conformance.run.isolation.watch import usable_cpus
+from moe_routing.conformance.run.environment import usable_cpus
 
 DATA = Path(__file__).parents[1] / "data"
 WRONG = f"{DATA}/wrong_adapters.py:BiasedWeights"

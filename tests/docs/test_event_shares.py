@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from moe_routing.conformance import Case, routing_cases
+from moe_routing.conformance.cases.kinds import facts_of
 from moe_routing.conformance.events import EVENTS
-from moe_routing.conformance.events.registry import facts_of
 from moe_routing.conformance.pages.event_shares import (
     CASES,
     CASES_A_CLAUSE,

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from schemas import mistakes
 
-from moe_routing.conformance.cases.case import Case, load_case
+from moe_routing.conformance.calls.routing import Case
+from moe_routing.conformance.cases.files import load_case
 from moe_routing.implementations import wire
 from moe_routing.implementations.claims import CONFIG_AXES, INPUT_AXES
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from moe_routing.conformance import Case
-from moe_routing.conformance.cases.case import SharedCase
+from moe_routing.conformance.calls.case import AnyCase
+from moe_routing.conformance.cases.kinds import facts_of
 from moe_routing.conformance.events import EVENTS
-from moe_routing.conformance.events.registry import facts_of
 from moe_routing.implementations import Capabilities, load_adapter
 from moe_routing.reference import (
     RouterConfig,
@@ -18,7 +18,7 @@ WHOLE = Capabilities()
 NOWHERE_OUTSIDE = "outside-claims"  # nothing lies outside the whole specification
 
 
-def shows(slug: str, case: Case | SharedCase, capabilities: Capabilities) -> bool:
+def shows(slug: str, case: AnyCase, capabilities: Capabilities) -> bool:
     """Whether the case shows the event, and is a call that a backend must answer."""
     if isinstance(case, Case):
         check_inputs(case.config, case.inputs)

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from moe_routing.conformance import Case
+from moe_routing.conformance.cases.kinds import facts_of
 from moe_routing.conformance.events import EVENTS, FAMILIES, members
 from moe_routing.conformance.events.mixes import mix_of
-from moe_routing.conformance.events.registry import ROWS, facts_of
+from moe_routing.conformance.events.registry import ROWS
 from moe_routing.conformance.events.sizes import favouring_last
 from moe_routing.conformance.generators.published import PUBLISHED
 from moe_routing.implementations import Capabilities

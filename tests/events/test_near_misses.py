@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from moe_routing.conformance import Case
-from moe_routing.conformance.cases.case import SharedCase
+from moe_routing.conformance.calls.case import AnyCase
+from moe_routing.conformance.calls.shared_experts import SharedCase
+from moe_routing.conformance.cases.kinds import facts_of
 from moe_routing.conformance.events import EVENTS
-from moe_routing.conformance.events.registry import ROWS, facts_of
+from moe_routing.conformance.events.registry import ROWS
 from moe_routing.conformance.events.sizes import favouring_last, ladder
 from moe_routing.conformance.generators.inputs import with_strides
 from moe_routing.conformance.generators.shared import make_shared_case
@@ -79,7 +81,7 @@ SIGMOID = {"score": "sigmoid"}
 BOTH = Renormalize(eps=0.25, floor=0.5)
 LATE = {"weights_from": "softmax_of_selected"}
 
-NEAR: dict[str, Case | SharedCase] = {
+NEAR: dict[str, AnyCase] = {
     # Biases.
     "no-bias": biased(ROWS, [0.0] * 4),
     "bias-decides": biased(ROWS[:1], [0.125, 0.0, 0.0, 0.125]),

@@ -25,7 +25,7 @@ from moe_routing.conformance import (
     routing_cases,
     shared_expert_cases,
 )
-from moe_routing.conformance.cases.case import SharedCase
+from moe_routing.conformance.calls.shared_experts import SharedCase
 from moe_routing.conformance.checking.search import steady_draws
 from moe_routing.conformance.generators.published import published_widths
 from moe_routing.conformance.generators.recipes import RECIPES

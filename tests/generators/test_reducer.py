@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from moe_routing.conformance import Case
-from moe_routing.conformance.cases.case import case_to_json
+from moe_routing.conformance.cases.files import case_to_json
 from moe_routing.conformance.generators.reducer import BUDGET, reduce_case
 from moe_routing.conformance.generators.shared import make_shared_case
 from moe_routing.reference import (

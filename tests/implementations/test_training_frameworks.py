@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, seed, settings
 
 from moe_routing.conformance import Divergence, load_known
-from moe_routing.conformance.cases.case import Case
+from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.explain.failure import first_failure
 from moe_routing.conformance.generators.strategies import routing_cases
 from moe_routing.conformance.trial.trial import Trial

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from moe_routing.conformance.cases.case import Case
+from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.trial.trial import Trial
 from moe_routing.implementations import load_adapter
 from moe_routing.implementations.transformers.blocks import build_block, state_of

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from moe_routing.conformance.cases.case import Case
+from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.cli import main
 from moe_routing.implementations import (
     AdapterError,

@@ -7,7 +7,7 @@ import pytest
 from verdicts import PLAIN, from_logits, router, verdict_on, wrong_stages
 
 from moe_routing.conformance.judge import Answer, Bounds, judge
-from moe_routing.conformance.judge.allowance import logits_used, weights_used
+from moe_routing.conformance.judge.allowance import allowance_used, logits_used, weights_used
 from moe_routing.reference import Renormalize, RouterInputs, route, stages
 from moe_routing.reference.formats import FORMATS
 
@@ -41,7 +41,7 @@ def test_honest_bfloat16_uses_little_beyond_its_forced_rounding() -> None:
     assert logits_used(verdict) < 0.5, f"logits use {logits_used(verdict):.3g}"
     assert weights_used(verdict) <= 1.0, f"weights use {weights_used(verdict):.3g}"
     most = max(logits_used(verdict), weights_used(verdict))
-    assert verdict.allowance_used == most, "the allowance used is not the larger of the two"
+    assert allowance_used(verdict) == most, "the allowance used is not the larger of the two"
 
 
 def test_an_answer_beyond_its_bound_uses_more_than_all_of_it() -> None:
@@ -68,5 +68,5 @@ def test_the_allowance_ignores_what_is_not_judged_or_not_finite() -> None:
     verdict = verdict_on(config, inputs, done.expert_ids, weights, own, "copy")
     assert verdict.right, f"{wrong_stages(verdict)} is wrong"
     assert verdict.decided.tolist()[::2] == [True, False], "the last norm may be 0"
-    used = verdict.allowance_used
+    used = allowance_used(verdict)
     assert used == 0.0, f"used {used} where nothing is held to anything"

@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from moe_routing.conformance.cases.case import Case
+from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.checking.search import draw_cases
 from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.generators.construct import take_tokens
 from moe_routing.conformance.judge import Answer, Bounds, Verdict, judge, together
 from moe_routing.conformance.judge.batch import judge_all
-from moe_routing.conformance.judge.numerics import in_force
+from moe_routing.conformance.judge.numerics import without_idle
 from moe_routing.conformance.trial.boundary import Malformed
-from moe_routing.conformance.trial.memo import Bench
-from moe_routing.conformance.trial.trial import Raised, Trial
+from moe_routing.conformance.trial.call import Raised
+from moe_routing.conformance.trial.memo import CaseMemo
+from moe_routing.conformance.trial.trial import Trial
 from moe_routing.conformance.zoo import HONEST, MUTANTS
 from moe_routing.implementations import Capabilities, Numerics
 
@@ -136,7 +137,7 @@ def named(bounds: Bounds) -> dict[str, Any]:
 def test_numerics_that_do_not_matter_change_nothing(clause: str, numerics: Numerics):
     dropped = 0
     for case in cases_of(clause):
-        matter = in_force(case.config, case.inputs, numerics)
+        matter = without_idle(case.config, case.inputs, numerics)
         dropped += matter != numerics
         declared = Bounds(case.config, case.inputs, numerics)
         expected = named(declared)
@@ -149,7 +150,7 @@ def test_numerics_that_do_not_matter_change_nothing(clause: str, numerics: Numer
 @pytest.mark.parametrize("numerics", NUMERICS[1:], ids=lambda each: each.declared()[0])
 def test_bounds_that_share_with_others_are_those_of_their_own(numerics: Numerics):
     for case in cases_of(DRAWN_FOR[0]):
-        bench = Bench()
+        bench = CaseMemo()
         bench.bounds(case, Numerics())
         shared = named(bench.bounds(case, numerics))
         expected = named(Bounds(case.config, case.inputs, numerics))

@@ -9,6 +9,7 @@ import pytest
 from verdicts import KINDS, PLAIN, from_logits, router, verdict_on, weights_at, wrong_stages
 
 from moe_routing.conformance.judge import Bounds
+from moe_routing.conformance.judge.allowance import allowance_used
 from moe_routing.reference import Groups, Renormalize, RouterInputs, route, stages
 from moe_routing.reference.formats import FORMATS
 
@@ -115,7 +116,7 @@ def test_an_empty_batch_is_right(score: str) -> None:
                 config, inputs, nothing.astype(np.int64), nothing, np.zeros((0, 4)), kind
             )
             assert verdict.right, f"{wrong_stages(verdict)} of nothing is wrong"
-            assert verdict.allowance_used == 0.0, "nothing used something"
+            assert allowance_used(verdict) == 0.0, "nothing used something"
 
 
 def test_ids_that_are_out_of_range_spoil_nothing_but_their_own_stage() -> None:

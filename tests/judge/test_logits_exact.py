@@ -20,7 +20,7 @@ from gates import (
 )
 
 from moe_routing.conformance.judge.exactness import lowest_bit
-from moe_routing.conformance.judge.numerics import in_force
+from moe_routing.conformance.judge.numerics import without_idle
 from moe_routing.implementations import Numerics
 from moe_routing.reference import RmsNorm, RouterConfig, RouterInputs
 from moe_routing.reference.formats import FLOAT32, INPUT_FORMATS, FloatFormat
@@ -119,7 +119,7 @@ def test_a_gate_and_its_delta_may_be_added_before_tf32_cuts_them(
     # each of the two has no more bits than tf32 holds, and their sum has
     inputs = made("float32", [[1.0]], [[entry]], gate_delta=np.array([[delta]]))
     declared = Numerics(multiply="tf32")
-    assert in_force(CONFIG, inputs, declared) == declared, "what the sum loses is not seen"
+    assert without_idle(CONFIG, inputs, declared) == declared, "what the sum loses is not seen"
     got = cut_to_tf32(inputs.gate_weight + inputs.gate_delta)
     assert got != entry + delta, "the sum loses nothing: this test saw nothing"
     assert_permitted(bounds_of(inputs, declared), got, "declared tf32 of the sum")
@@ -132,7 +132,7 @@ def test_a_gate_and_its_delta_may_be_added_before_subnormals_are_flushed() -> No
     entry, delta = 1.5 * FLOAT32.tiny, -FLOAT32.tiny
     inputs = made("float32", [[1 / FLOAT32.tiny]], [[entry]], gate_delta=np.array([[delta]]))
     declared = Numerics(flush_subnormals=True)
-    assert in_force(CONFIG, inputs, declared) == declared, "what the sum loses is not seen"
+    assert without_idle(CONFIG, inputs, declared) == declared, "what the sum loses is not seen"
     assert_permitted(bounds_of(inputs, declared), np.zeros((1, 1)), "a flushed sum")
     assert_refused(bounds_of(inputs), np.zeros((1, 1)), "undeclared flushing")
 

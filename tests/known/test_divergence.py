@@ -12,14 +12,14 @@ import pytest
 import tomli_w
 
 from moe_routing.conformance import Case, Divergence, Plan, load_known, save_case
-from moe_routing.conformance.cases.case import SharedCase
+from moe_routing.conformance.calls.case import AnyCase
+from moe_routing.conformance.checking.clause_run import check_clause
 from moe_routing.conformance.checking.results import ClauseResult
 from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.cli import main
 from moe_routing.conformance.generators.shared import make_shared_case
 from moe_routing.conformance.judge import Bounds
 from moe_routing.conformance.known.divergence import KnownError
-from moe_routing.conformance.run.engine import check_clause
 from moe_routing.implementations import Capabilities
 from moe_routing.reference import Groups, Renormalize, RouterConfig, RouterInputs, Routing, route
 
@@ -43,18 +43,14 @@ ENTRY: dict[str, Any] = {
 }
 
 
-def written(
-    folder: Path, *entries: dict[str, Any], witness: Case | SharedCase | None = None
-) -> Path:
+def written(folder: Path, *entries: dict[str, Any], witness: AnyCase | None = None) -> Path:
     save_case(witness or case(score="sigmoid"), folder / "witness.json")
     path = folder / "known.toml"
     path.write_text(tomli_w.dumps({"divergence": list(entries)}))
     return path
 
 
-def divergence(
-    folder: Path, *, witness: Case | SharedCase | None = None, **parts: Any
-) -> Divergence:
+def divergence(folder: Path, *, witness: AnyCase | None = None, **parts: Any) -> Divergence:
     (entry,) = load_known(written(folder, {**ENTRY, **parts}, witness=witness))
     return entry
 

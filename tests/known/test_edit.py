@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from moe_routing.conformance import Case, Divergence, Plan, load_known, save_case
+from moe_routing.conformance.checking.clause_run import check_clause
 from moe_routing.conformance.checking.region_width import Width
 from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.cli import main
 from moe_routing.conformance.known import edit
 from moe_routing.conformance.known.divergence import KnownError
 from moe_routing.conformance.known.edit import add_entry, parse_value, remove_entries
-from moe_routing.conformance.run.engine import check_clause
 from moe_routing.implementations import load_adapter
 from moe_routing.reference import RouterConfig, RouterInputs
 

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from moe_routing.conformance import Case, Divergence, Plan, load_known, select_clauses
-from moe_routing.conformance.cases.case import SharedCase
+from moe_routing.conformance.calls.case import AnyCase
+from moe_routing.conformance.calls.shared_experts import SharedCase
+from moe_routing.conformance.cases.kinds import trial_of
 from moe_routing.conformance.checking.clause_run import check_clause
 from moe_routing.conformance.checking.outcome import evaluate
 from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.cli import main
 from moe_routing.conformance.judge import Bounds
-from moe_routing.conformance.trial.trial import trial_of
 from moe_routing.implementations import (
     Adapter,
     Capabilities,
@@ -64,7 +65,7 @@ def adapter(name: str) -> Adapter:
     return load_adapter(name)
 
 
-def claimed(known: Divergence, name: str) -> Iterator[Case | SharedCase]:
+def claimed(known: Divergence, name: str) -> Iterator[AnyCase]:
     """The witnesses that an adapter claims, and can be called with."""
     if not hasattr(adapter(name), CLAUSES[known.clause].method):
         return
@@ -74,7 +75,7 @@ def claimed(known: Divergence, name: str) -> Iterator[Case | SharedCase]:
             yield case
 
 
-def breaks(known: Divergence, name: str, case: Case | SharedCase) -> bool:
+def breaks(known: Divergence, name: str, case: AnyCase) -> bool:
     clause = CLAUSES[known.clause]
     return evaluate(clause, trial_of(adapter(name), case, clause.method)).broken
 

@@ -271,8 +271,8 @@ def test_who_does_not_use_it_does_not_pay(tmp_path: Path) -> None:
         "import sys\n"
         "def test_nothing_of_ours_but_the_plugin_is_imported():\n"
         "    ours = sorted(name for name in sys.modules if name.startswith('moe_routing'))\n"
-        "    names = ['moe_routing', 'moe_routing.conformance', "
-        "'moe_routing.conformance.pytest_plugin']\n"
+        "    names = ['', '.checking', '.checking.profiles', '.pytest_plugin']\n"
+        "    names = ['moe_routing', *('moe_routing.conformance' + each for each in names)]\n"
         "    assert ours == names\n"
         "    assert not {'numpy', 'hypothesis', 'torch', 'rich'} & set(sys.modules)\n"
     )

@@ -7,7 +7,8 @@ import xml.dom.minidom
 from typing import get_args
 from xml.etree import ElementTree as ET
 
-from moe_routing.conformance.checking.results import RunResult, Status
+from moe_routing.conformance.checking.results import RunResult
+from moe_routing.conformance.checking.status import Status
 from moe_routing.conformance.report.junit import junit_xml
 from moe_routing.conformance.report.text import printable
 

@@ -12,13 +12,20 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from moe_routing.conformance.checking.results import GREEN, RunResult
+from moe_routing.conformance.checking.results import RunResult
 from moe_routing.conformance.cli import main
 from moe_routing.conformance.report.files import FORMATS, write_files
 from moe_routing.conformance.report.github import MOST, annotations, write_summary
 from moe_routing.conformance.report.markdown import LARGEST, fenced, markdown
 from moe_routing.conformance.report.terminal import Terminal, plain_console
-from moe_routing.conformance.report.text import broken, counts, printable, reproduce, told, verdict
+from moe_routing.conformance.report.text import (
+    broken,
+    counts,
+    printable,
+    reproduce,
+    story_lines,
+    verdict,
+)
 
 WRONG = f"{Path(__file__).parents[1]}/data/wrong_adapters.py:BiasedWeights"
 QUICK = ("--clause=weights.unbiased", "--max-examples=3")
@@ -29,7 +36,7 @@ class TestText:
         red = [(a, each) for a in wrong_run.adapters for each in broken(a)]
         assert red, "the wrong adapters should be found out"
         for adapter, clause in red:
-            last = told(adapter, clause)[-1]
+            last = story_lines(adapter, clause)[-1]
             assert last.startswith("Reproduce with: moe-routing replay ")
             assert main(shlex.split(last.removeprefix("Reproduce with: moe-routing "))) == 1
 
@@ -118,7 +125,7 @@ class TestGithub:
         self, every_status: RunResult, hostile: str
     ) -> None:
         lines = annotations(every_status)
-        red = [each for each in every_status.adapters[0].clauses if each.status not in GREEN]
+        red = [each for each in every_status.adapters[0].clauses if not each.green]
         assert len(lines) == len(red)
         for line in lines:
             found = re.fullmatch(r"::error file=([^,:\n]*),title=([^,:\n]*)::([^\n\r]*)", line)

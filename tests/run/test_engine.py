@@ -12,7 +12,8 @@ import pytest
 from hypothesis import strategies as st
 
 from moe_routing.conformance import Case, Plan, RunResult
-from moe_routing.conformance.cases.case import case_to_json
+from moe_routing.conformance.cases.files import case_to_json
+from moe_routing.conformance.checking.clause_run import check_clause
 from moe_routing.conformance.checking.results import AdapterResult, ClauseResult
 from moe_routing.conformance.clauses.registry import Clause
 from moe_routing.conformance.events import EVENTS, Event
@@ -22,7 +23,6 @@ from moe_routing.conformance.run.engine import (
     AdapterStarted,
     ClauseFinished,
     ClauseStarted,
-    check_clause,
     run,
 )
 from moe_routing.conformance.run.session import in_process

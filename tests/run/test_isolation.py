@@ -19,6 +19,7 @@ from moe_routing.conformance import (
     Divergence,
     Plan,
     RunResult,
+    Settings,
     check,
     load_case,
     select_clauses,
@@ -63,7 +64,8 @@ def ran(*names: str, clauses: tuple[str, ...] = CLAUSES, **how: Any) -> RunResul
         )
         for name in names
     }
-    return check(seats, plan, **{"jobs": 2, **how})
+    settings = Settings(cases=how.pop("cases", None))
+    return check(seats, plan, settings, **{"jobs": 2, **how})
 
 
 def by_clause(adapter: AdapterResult) -> dict[str, ClauseResult]:

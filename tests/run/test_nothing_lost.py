@@ -14,13 +14,21 @@ from typing import Any
 
 import pytest
 
-from moe_routing.conformance import Case, Divergence, Plan, RunResult, check, select_clauses
+from moe_routing.conformance import (
+    Case,
+    Divergence,
+    Plan,
+    RunResult,
+    Settings,
+    check,
+    select_clauses,
+)
 from moe_routing.conformance.checking.results import AdapterResult
 from moe_routing.conformance.cli import clauses, main
 from moe_routing.conformance.run.engine import ClauseFinished, ClauseStarted
 from moe_routing.conformance.run.isolation import Isolated
+from moe_routing.conformance.run.isolation.journal import Journal, read_mark
 from moe_routing.conformance.run.session import in_process
-from moe_routing.conformance.trial.journal import Journal, read_mark
 from moe_routing.conformance.zoo import nearest
 from moe_routing.implementations import load_adapter
 from moe_routing.reference import RouterConfig, RouterInputs
@@ -107,7 +115,8 @@ class Kills(Heard):
 def ran(name: str, clauses: Sequence[str] = THREE, known: Any = (), **how: Any) -> RunResult:
     plan = Plan(clauses=select_clauses(clauses), max_examples=2, known=known)
     seats = {"mine": partial(Isolated, f"mine.py:{name}", plan, tries=3)}
-    return check(seats, plan, **how)
+    settings = Settings(cases=how.pop("cases", None))
+    return check(seats, plan, settings, **how)
 
 
 def statuses(run: RunResult) -> list[str]:

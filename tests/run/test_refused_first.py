@@ -10,7 +10,7 @@ import pytest
 
 from moe_routing.conformance.cli import main
 from moe_routing.conformance.run import session
-from moe_routing.conformance.zoo import census
+from moe_routing.conformance.zoo.census import census
 
 CHECK = ("check", "reference", "--clause=weights.sum", "--max-examples=1", "--no-isolate")
 ZOO = ("zoo", "scale-twice", "--clause=weights.scale", "--max-examples=1", "--jobs=1")

@@ -1,4 +1,4 @@
-"""The bench: equal contents are worked out once, others are not taken for them."""
+"""The memo: equal contents are worked out once, others are not taken for them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from moe_routing.conformance.cases.case import Case, with_fresh_arrays
+from moe_routing.conformance.calls.memory import with_fresh_arrays
+from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.generators.construct import take_tokens
 from moe_routing.conformance.generators.inputs import with_strides
 from moe_routing.conformance.judge import Answer, Bounds, Verdict, judge
 from moe_routing.conformance.trial import memo
-from moe_routing.conformance.trial.memo import Bench
-from moe_routing.conformance.trial.trial import Excused, Trial
+from moe_routing.conformance.trial.base import Excused
+from moe_routing.conformance.trial.memo import CaseMemo
+from moe_routing.conformance.trial.trial import Trial
 from moe_routing.implementations import Capabilities, Numerics, load_adapter
 from moe_routing.reference import Renormalize, RouterConfig, RouterInputs, route
 
@@ -54,10 +56,10 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[Answer]:
 
 class TestBounds:
     def test_equal_contents_have_the_same_bounds(self) -> None:
-        bench, case = Bench(), case_of()
-        first = bench.bounds(case, PLAIN)
-        assert bench.bounds(again(case), PLAIN) is first
-        assert bench.bounds(take_tokens(case, np.arange(3)), Numerics()) is first
+        memo, case = CaseMemo(), case_of()
+        first = memo.bounds(case, PLAIN)
+        assert memo.bounds(again(case), PLAIN) is first
+        assert memo.bounds(take_tokens(case, np.arange(3)), Numerics()) is first
 
     @pytest.mark.parametrize(
         "other",
@@ -75,54 +77,54 @@ class TestBounds:
         ids=["value", "longer", "shorter", "dtype", "gate-bias", "bias", "scale", "sign", "rule"],
     )
     def test_other_contents_have_bounds_of_their_own(self, other: Case) -> None:
-        bench = Bench()
-        bench.bounds(case_of(), PLAIN)
-        bounds = bench.bounds(other, PLAIN)
+        memo = CaseMemo()
+        memo.bounds(case_of(), PLAIN)
+        bounds = memo.bounds(other, PLAIN)
         assert bounds.config == other.config
         assert bounds.inputs is other.inputs
         fresh = Bounds(other.config, other.inputs, PLAIN)
         assert np.array_equal(bounds.logits.permitted.lo, fresh.logits.permitted.lo)
 
     def test_biases_in_another_place_are_other_contents(self) -> None:
-        bench = Bench()
+        memo = CaseMemo()
         for place in ("gate", "block", "statics"):
             case = case_of(selection_bias=[1.0] * 4, selection_bias_on=place)
-            assert bench.bounds(case, PLAIN).inputs.selection_bias_on == place
+            assert memo.bounds(case, PLAIN).inputs.selection_bias_on == place
 
     def test_declared_numerics_have_bounds_of_their_own(self) -> None:
-        bench, coarse = Bench(), Numerics(sigmoid="absolute")
-        exact = bench.bounds(case_of(), PLAIN)
-        assert bench.bounds(case_of(), coarse).numerics == coarse
-        assert bench.bounds(case_of(), PLAIN) is exact
+        memo, coarse = CaseMemo(), Numerics(sigmoid="absolute")
+        exact = memo.bounds(case_of(), PLAIN)
+        assert memo.bounds(case_of(), coarse).numerics == coarse
+        assert memo.bounds(case_of(), PLAIN) is exact
 
     def test_another_stride_is_judged_as_it_lies(self) -> None:
-        bench, case = Bench(), case_of()
+        memo, case = CaseMemo(), case_of()
         strided = replace(case, inputs=with_strides(case.inputs))
-        rows, spaced = bench.bounds(case, PLAIN), bench.bounds(strided, PLAIN)
+        rows, spaced = memo.bounds(case, PLAIN), memo.bounds(strided, PLAIN)
         assert rows.inputs.hidden.flags.c_contiguous
         assert not spaced.inputs.hidden.flags.c_contiguous
         assert np.array_equal(rows.reference.weights, spaced.reference.weights)
-        assert bench.bounds(again(strided), PLAIN) is spaced
+        assert memo.bounds(again(strided), PLAIN) is spaced
 
     def test_no_tokens_are_contents_too(self) -> None:
-        bench, empty = Bench(), take_tokens(case_of(), np.zeros(0, np.int64))
-        assert bench.bounds(empty, PLAIN) is bench.bounds(again(empty), PLAIN)
+        memo, empty = CaseMemo(), take_tokens(case_of(), np.zeros(0, np.int64))
+        assert memo.bounds(empty, PLAIN) is memo.bounds(again(empty), PLAIN)
 
 
 class TestVerdicts:
     def test_an_equal_answer_is_judged_once(self, judged: list[Answer]) -> None:
-        bench, case = Bench(), case_of()
-        bounds = bench.bounds(case, PLAIN)
-        verdicts = [bench.verdict(bounds, answer_to(case), "none") for _ in range(3)]
+        memo, case = CaseMemo(), case_of()
+        bounds = memo.bounds(case, PLAIN)
+        verdicts = [memo.verdict(bounds, answer_to(case), "none") for _ in range(3)]
         assert len(judged) == 1
         assert verdicts[0] is verdicts[1] is verdicts[2]
         assert verdicts[0].right
 
     def test_an_answer_of_nan_is_judged_once(self, judged: list[Answer]) -> None:
-        bench, case = Bench(), case_of()
-        bounds, lost = bench.bounds(case, PLAIN), np.full((3, 2), np.nan)
+        memo, case = CaseMemo(), case_of()
+        bounds, lost = memo.bounds(case, PLAIN), np.full((3, 2), np.nan)
         wrong = [answer_to(case, weights=lost.copy()) for _ in range(2)]
-        first, second = (bench.verdict(bounds, answer, "none") for answer in wrong)
+        first, second = (memo.verdict(bounds, answer, "none") for answer in wrong)
         assert len(judged) == 1
         assert first is second
         assert not first.weights.any()
@@ -141,10 +143,10 @@ class TestVerdicts:
     def test_other_answers_are_judged_apart(
         self, judged: list[Answer], change: dict[str, object], mode: str
     ) -> None:
-        bench, case = Bench(), case_of()
-        bounds = bench.bounds(case, PLAIN)
-        bench.verdict(bounds, answer_to(case), "none")
-        verdict = bench.verdict(bounds, answer_to(case, **change), mode)
+        memo, case = CaseMemo(), case_of()
+        bounds = memo.bounds(case, PLAIN)
+        memo.verdict(bounds, answer_to(case), "none")
+        verdict = memo.verdict(bounds, answer_to(case, **change), mode)
         assert len(judged) == 2
         assert verdict.answer is judged[1]
         assert verdict.routed == (mode == "routed")
@@ -152,16 +154,16 @@ class TestVerdicts:
     def test_logits_are_routed_or_not_and_the_answer_is_judged_as_either(
         self, judged: list[Answer]
     ) -> None:
-        bench, case = Bench(), case_of()
-        bounds, answer = bench.bounds(case, PLAIN), answer_to(case, logits=np.array(ROWS))
-        routed = {mode: bench.verdict(bounds, answer, mode).routed for mode in ("copy", "routed")}
+        memo, case = CaseMemo(), case_of()
+        bounds, answer = memo.bounds(case, PLAIN), answer_to(case, logits=np.array(ROWS))
+        routed = {mode: memo.verdict(bounds, answer, mode).routed for mode in ("copy", "routed")}
         assert routed == {"copy": False, "routed": True}
 
     def test_other_bounds_judge_the_same_answer_apart(self, judged: list[Answer]) -> None:
-        bench, case = Bench(), case_of()
+        memo, case = CaseMemo(), case_of()
         raised = case_of(selection_bias=[0.0, 9.0, 9.0, 0.0])
         right, wrong = (
-            bench.verdict(bench.bounds(each, PLAIN), answer_to(case), "none")
+            memo.verdict(memo.bounds(each, PLAIN), answer_to(case), "none")
             for each in (case, raised)
         )
         assert right.right
@@ -177,8 +179,8 @@ class TestTrials:
         assert other.of(again(trial.case)).bounds is trial.bounds
 
     def test_many_adapters_on_one_bench_are_judged_once(self, judged: list[Answer]) -> None:
-        bench = Bench()
-        trials = [Trial(load_adapter("reference"), case_of(), bench=bench) for _ in range(5)]
+        memo = CaseMemo()
+        trials = [Trial(load_adapter("reference"), case_of(), memo=memo) for _ in range(5)]
         assert all(trial.verdict.right for trial in trials)
         assert len({id(trial.native) for trial in trials}) == 5, "each was called itself"
         assert len(judged) == 1
@@ -201,7 +203,7 @@ class TestTrials:
 
     def test_nothing_outlives_the_case(self) -> None:
         trial = Trial(load_adapter("reference"), case_of())
-        kept = [weakref.ref(each) for each in (trial.bench, trial.bounds, trial.verdict)]
+        kept = [weakref.ref(each) for each in (trial.memo, trial.bounds, trial.verdict)]
         del trial
         gc.collect()
         assert [ref() for ref in kept] == [None] * 3
@@ -216,6 +218,6 @@ class TestTrials:
             def route(self, config: RouterConfig, inputs: RouterInputs) -> object:
                 return route(config, inputs)
 
-        bench = Bench()
-        plain = Trial(load_adapter("reference"), case_of(), bench=bench)
-        assert Trial(Coarse(), case_of(), bench=bench).bounds is not plain.bounds
+        memo = CaseMemo()
+        plain = Trial(load_adapter("reference"), case_of(), memo=memo)
+        assert Trial(Coarse(), case_of(), memo=memo).bounds is not plain.bounds

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from moe_routing.conformance.checking.plan import PROFILES
+from moe_routing.conformance.checking.profiles import PROFILES
 from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.zoo import MUTANTS
 from moe_routing.conformance.zoo.census.census import SOON, Census, Plan, take

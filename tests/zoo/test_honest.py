@@ -7,12 +7,13 @@ import os
 import numpy as np
 import pytest
 
-from moe_routing.conformance.cases.case import Case
+from moe_routing.conformance.calls.routing import Case
+from moe_routing.conformance.cases.kinds import trial_of
 from moe_routing.conformance.checking.clause_run import check_clause
 from moe_routing.conformance.checking.outcome import Outcome, evaluate
-from moe_routing.conformance.checking.plan import PROFILES, Plan
+from moe_routing.conformance.checking.plan import Plan
+from moe_routing.conformance.checking.profiles import PROFILES
 from moe_routing.conformance.clauses import CLAUSES, select_clauses
-from moe_routing.conformance.trial.trial import trial_of
 from moe_routing.conformance.zoo import HONEST
 from moe_routing.conformance.zoo import census as census_of
 from moe_routing.implementations import Numerics

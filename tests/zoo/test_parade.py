@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from moe_routing.conformance.cases.case import Case
+from moe_routing.conformance.calls.routing import Case
+from moe_routing.conformance.cases.kinds import trial_of
 from moe_routing.conformance.checking.outcome import Outcome, evaluate
-from moe_routing.conformance.checking.scope import why_unsupported
+from moe_routing.conformance.checking.scope import adapter_scope
 from moe_routing.conformance.checking.search import draw_cases
 from moe_routing.conformance.clauses import CLAUSES, Clause
 from moe_routing.conformance.generators.construct import take_tokens
-from moe_routing.conformance.trial.memo import Bench
-from moe_routing.conformance.trial.trial import Trial, trial_of
+from moe_routing.conformance.trial.memo import CaseMemo
+from moe_routing.conformance.trial.trial import Trial
 from moe_routing.conformance.zoo import HONEST, MUTANTS, parade
 from moe_routing.conformance.zoo.census.encounter import Encounter, Seen
 from moe_routing.conformance.zoo.census.parade import Parade
@@ -34,7 +35,7 @@ def routers(clause: Clause) -> dict[str, StagedRouter]:
     return {
         name: router
         for name, router in made.items()
-        if why_unsupported(router, clause, router.capabilities()) is None
+        if adapter_scope(router, clause, router.capabilities()) is None
     }
 
 
@@ -54,7 +55,7 @@ def drawn(clause: Clause) -> list[Case]:
 def test_each_in_a_parade_gets_the_outcome_that_it_gets_alone(clause: Clause):
     for case in drawn(clause):
         together, alone = routers(clause), routers(clause)
-        about = Parade(together, case, clause.method, Bench())
+        about = Parade(together, case, clause.method, CaseMemo())
         for name, found in {each: about.outcome(clause, each) for each in together}.items():
             if together[name].memory:
                 continue  # what it answers depends on what it was asked before
@@ -82,7 +83,7 @@ def test_every_router_is_called_for_itself_and_nobody_gets_what_another_has_spoi
     names = ("first", "spoiler", "last")
     herd = {name: Counting(name, spoils=name == "spoiler") for name in names}
     case = next(c for c in drawn(CLAUSES["invariance.token-order"]) if c.inputs.num_tokens)
-    trials = Parade(herd, case, "route", Bench()).trials
+    trials = Parade(herd, case, "route", CaseMemo()).trials
     assert trials["first"].verdict.right
     assert [len(each.given) for each in herd.values()] == [1, 1, 1]
     assert [trial.changed for trial in trials.values()] == [[], ["hidden"], []]
@@ -93,7 +94,7 @@ def test_every_router_is_called_for_itself_and_nobody_gets_what_another_has_spoi
 def test_a_case_made_once_is_asked_once_and_again_where_it_is_wanted_twice():
     herd = {name: Counting(name) for name in ("first", "second")}
     case = next(c for c in drawn(CLAUSES["weights.scale"]) if c.inputs.num_tokens)
-    trial = Parade(herd, case, "route", Bench()).trials["first"]
+    trial = Parade(herd, case, "route", CaseMemo()).trials["first"]
     made = trial.once(lambda case: Case(config=case.config, inputs=case.inputs))
     once, twice = trial.of(made), trial.of(made)
     assert all(each.native for each in (once, twice, trial.of(case)))
@@ -111,7 +112,7 @@ def outcomes(
         return evaluate(clause, trial)
 
     monkeypatch.setattr(parade, "evaluate", noted)
-    about = Parade(herd, case, CLAUSES[clause].method, Bench())
+    about = Parade(herd, case, CLAUSES[clause].method, CaseMemo())
     return [not about.outcome(CLAUSES[clause], name).broken for name in herd], asked
 
 

@@ -7,12 +7,13 @@ import hashlib
 from importlib.resources import files
 from typing import get_args
 
-from moe_routing.conformance.checking.results import AdapterResult, RunResult, Status
+from moe_routing.conformance.checking.results import AdapterResult, RunResult
+from moe_routing.conformance.checking.status import Status
 from moe_routing.conformance.report.html.matrix import filters, matrix
 from moe_routing.conformance.report.html.story import story
 from moe_routing.conformance.report.html.tags import Markup, joined, tag
-from moe_routing.conformance.report.report import suite_version
 from moe_routing.conformance.report.text import broken, counts, headline, notes, verdict
+from moe_routing.conformance.run.environment import suite_version
 from moe_routing.reference import SPEC_VERSION
 
 __all__ = ["html_page"]

@@ -6,7 +6,8 @@ from collections import Counter
 from itertools import groupby
 from typing import get_args
 
-from moe_routing.conformance.checking.results import GREEN, ClauseResult, RunResult, Status
+from moe_routing.conformance.checking.results import ClauseResult, RunResult
+from moe_routing.conformance.checking.status import Status
 from moe_routing.conformance.report.html.story import anchor, status
 from moe_routing.conformance.report.html.tags import Markup, tag
 from moe_routing.conformance.report.text import by_clause
@@ -97,7 +98,7 @@ def _cell(number: int, clause: ClauseResult | None) -> Markup:
     if clause is None:
         return tag("td", tag("span", "not run", class_="dim"))
     shown: Markup = status(clause)
-    if clause.status not in GREEN:
+    if not clause.green:
         shown = tag("a", shown, href=f"#{anchor(number, clause)}")
     return tag("td", shown, title=_title(clause), data_status=clause.status)
 

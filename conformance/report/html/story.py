@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 
 from moe_routing.conformance.checking.results import AdapterResult, ClauseResult
+from moe_routing.conformance.checking.status import STATUSES
 from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.report.html.drawing import drawn
 from moe_routing.conformance.report.html.tags import Markup, tag
-from moe_routing.conformance.report.text import GLYPHS, reproduce
+from moe_routing.conformance.report.text import reproduce
 
 
 def anchor(number: int, clause: ClauseResult) -> str:
@@ -18,7 +19,7 @@ def anchor(number: int, clause: ClauseResult) -> str:
 
 def status(clause: ClauseResult) -> Markup:
     """Return a status as a coloured word with its sign."""
-    sign = tag("span", GLYPHS[clause.status], aria_hidden="true")
+    sign = tag("span", STATUSES[clause.status].glyph, aria_hidden="true")
     return tag("span", sign, " ", clause.status, class_="status", data_status=clause.status)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from moe_routing.conformance.cases.case import Case, SharedCase
+from moe_routing.conformance.calls.case import AnyCase
+from moe_routing.conformance.cases.kinds import kind_of
 from moe_routing.conformance.checking.clause_run import with_widths
 from moe_routing.conformance.checking.plan import Plan
 from moe_routing.conformance.checking.region_width import Width
@@ -75,14 +77,14 @@ class Isolated:
         except Ended:
             return Width(asked=1, passed=0)
 
-    def replay(self, clause: Clause, case: Case | SharedCase) -> Replayed:
+    def replay(self, clause: Clause, case: AnyCase) -> Replayed:
         """Put one case to the adapter."""
         try:
             return self._ask("replay", clause.id, case)
         except Ended as ended:
             return _replayed(ended.end)
 
-    def _witnessed(self, clause: Clause, case: Case | SharedCase) -> Replayed:
+    def _witnessed(self, clause: Clause, case: AnyCase) -> Replayed:
         """Replay a witness, of which a worker that had ended before says nothing."""
         try:
             return self._ask("replay", clause.id, case)
@@ -150,17 +152,15 @@ class Isolated:
             case=case,
         )
 
-    def _alone(
-        self, clause: Clause, case: Case | SharedCase, words: str
-    ) -> tuple[Case | SharedCase, str]:
+    def _alone(self, clause: Clause, case: AnyCase, words: str) -> tuple[AnyCase, str]:
         """Put the case of a crash to fresh workers: make it smaller, or say that none ends."""
         if not self._dies_alone(clause, case):
             return case, f"{words}; not when the call is made alone"
-        if isinstance(case, Case):
-            case = reduce_case(case, lambda c: self._dies_alone(clause, c), budget=self._tries)
-        return case, words
+        reductions = kind_of(case).reductions
+        dies = partial(self._dies_alone, clause)
+        return reduce_case(case, reductions, dies, budget=self._tries), words
 
-    def _dies_alone(self, clause: Clause, case: Case | SharedCase) -> bool:
+    def _dies_alone(self, clause: Clause, case: AnyCase) -> bool:
         """Tell whether a fresh worker ends when it is asked about one case."""
         self._end_worker()
         try:

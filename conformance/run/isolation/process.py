@@ -18,12 +18,12 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from moe_routing.conformance.cases.case import Case, SharedCase
-from moe_routing.conformance.checking.results import Status
+from moe_routing.conformance.calls.case import AnyCase
+from moe_routing.conformance.checking.status import Status
 from moe_routing.conformance.run.isolation import frames
+from moe_routing.conformance.run.isolation.journal import read_entry, read_mark
 from moe_routing.conformance.run.isolation.watch import Memory, Watch
 from moe_routing.conformance.run.seat import CannotRun
-from moe_routing.conformance.trial.journal import read_entry, read_mark
 
 _POLL = 0.1
 _GRACE = 2.0  # seconds in which an adapter may give back what it holds
@@ -53,7 +53,7 @@ class End:
     status: Status
     how: str
     place: str
-    case: Case | SharedCase | None
+    case: AnyCase | None
     where: tuple[str, ...] = ()
     begun: bool = True
 

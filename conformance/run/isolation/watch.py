@@ -8,6 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from moe_routing.conformance.run.environment import usable_cpus
+
 CALL_SECONDS = 60.0
 """What one call may take unless ``--timeout`` says otherwise: a thousand times what it does."""
 
@@ -31,13 +33,6 @@ class Watch:
     idle_seconds: float = IDLE_SECONDS
     memory: int | None = None
     threads: int | None = None
-
-
-def usable_cpus() -> int | None:
-    """Return the processors that this process may use: what frameworks take for threads."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count()
 
 
 def fair_threads(jobs: int) -> int | None:

@@ -18,15 +18,17 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, BinaryIO
 
-from moe_routing.conformance.checking.clause_run import ask_alone, search_clause
+from moe_routing.conformance.checking.clause_run import search_clause
 from moe_routing.conformance.checking.region_width import Width, width
 from moe_routing.conformance.checking.replay import replay_case
+from moe_routing.conformance.checking.target import Target
 from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.run.isolation import state
 from moe_routing.conformance.run.isolation.frames import Checked, receive, send
 from moe_routing.conformance.run.isolation.heap import keep_freed_memory
+from moe_routing.conformance.run.isolation.journal import Journal
 from moe_routing.conformance.run.seat import about, close, torch_threads
-from moe_routing.conformance.trial import journal
+from moe_routing.conformance.trial import noted
 from moe_routing.implementations import Adapter, AdapterError, BackendMissing, load_adapter
 
 
@@ -87,7 +89,7 @@ class _Server:
     def __init__(self, answers: BinaryIO) -> None:
         self._answers = answers
         self._before = state.current()
-        self._journal: journal.Journal
+        self._journal: Journal
 
     def serve(self, name: str, *arguments: Any) -> None:
         """Answer one request: ``("answer", value)`` or ``("refused", why)``.
@@ -102,8 +104,8 @@ class _Server:
 
     def _load(self, path: list[str], book: str, reference: str, device: str, plan: Any) -> Any:
         sys.path[:] = path
-        self._journal = journal.Journal(Path(book))
-        journal.keep(self._journal)
+        self._journal = Journal(Path(book))
+        noted.keep(self._journal)
         self._plan = plan
         self.adapter = load_adapter(reference, device=device)
         return about(self.adapter)
@@ -130,7 +132,7 @@ class _Server:
 
     def _alone(self, clause: str, case: Any) -> None:
         self._journal.cleared()
-        ask_alone(self.adapter, CLAUSES[clause], self._plan, case)
+        Target(self.adapter, CLAUSES[clause], self._plan).evaluate_if_due(case)
 
 
 def _spoiled(replaced: list[str]) -> str:

@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from moe_routing.conformance.cases.case import Case, SharedCase
+from moe_routing.conformance.calls.case import AnyCase
+from moe_routing.conformance.cases.kinds import kind_of, trial_of
 from moe_routing.conformance.checking.outcome import Outcome, evaluate
-from moe_routing.conformance.checking.scope import why_unsupported
+from moe_routing.conformance.checking.scope import adapter_scope
 from moe_routing.conformance.checking.search import draw_cases
 from moe_routing.conformance.clauses import Clause
 from moe_routing.conformance.events import EVENTS
-from moe_routing.conformance.trial.memo import Bench
-from moe_routing.conformance.trial.trial import trial_of
+from moe_routing.conformance.trial.memo import CaseMemo
 from moe_routing.conformance.zoo.census.parade import Parade
 from moe_routing.conformance.zoo.router.router import StagedRouter
 from moe_routing.implementations import Capabilities, Numerics
@@ -26,7 +26,7 @@ class Seen:
     """What one resident showed in one case: ``drawn`` counts from 1, or ``event`` made the case."""
 
     resident: str
-    case: Case | SharedCase
+    case: AnyCase
     outcome: Outcome
     drawn: int = 0
     event: str = ""
@@ -75,7 +75,7 @@ class Encounter:
         """Draw cases until each of ``herd`` has had its share, or is not asked any more."""
         guests = {name: resident for each in others for name, resident in each.items()}
 
-        def enough(case: Case | SharedCase) -> bool:
+        def enough(case: AnyCase) -> bool:
             claiming = {
                 name: guest
                 for name, guest in guests.items()
@@ -97,7 +97,7 @@ class Encounter:
         """Tell whether a resident is still to be asked."""
         return name not in self._gone and self._drawn[name] < self.max_examples
 
-    def _put(self, case: Case | SharedCase, herd: Residents, *, event: str = "") -> None:
+    def _put(self, case: AnyCase, herd: Residents, *, event: str = "") -> None:
         """Put a case to those of ``herd`` that are still asked."""
         self.cases += 1
         asked = {name: resident for name, resident in herd.items() if self._waits(name)}
@@ -109,15 +109,15 @@ class Encounter:
             if outcome.broken and self.tell(seen):
                 self._gone.add(name)
 
-    def _outcomes(self, asked: Residents, case: Case | SharedCase) -> Iterator[tuple[str, Outcome]]:
-        """Put the clause's question about each, all at one bench."""
-        method, bench = self.clause.method, Bench()
+    def _outcomes(self, asked: Residents, case: AnyCase) -> Iterator[tuple[str, Outcome]]:
+        """Put the clause's question about each, all at one memo."""
+        method, memo = self.clause.method, CaseMemo()
         parade = None
-        if self.together and isinstance(case, Case):
-            parade = Parade(asked, case, method, bench)
+        if self.together and kind_of(case).routes:
+            parade = Parade(asked, case, method, memo)
         for name, resident in asked.items():
             if parade is None:
-                trial = trial_of(resident, case, method, bench=bench)
+                trial = trial_of(resident, case, method, memo=memo)
                 yield name, evaluate(self.clause, trial)
             else:
                 yield name, parade.outcome(self.clause, name)
@@ -127,7 +127,7 @@ class Encounter:
         herds: dict[str, tuple[Capabilities, dict[str, StagedRouter]]] = {}
         for name, resident in residents.items():
             capabilities = resident.capabilities()
-            if why_unsupported(resident, self.clause, capabilities) is None:
+            if adapter_scope(resident, self.clause, capabilities) is None:
                 claimed = self.clause.narrowed(_without_details(capabilities))
                 herds.setdefault(repr(claimed), (claimed, {}))[1][name] = resident
         return list(herds.values())

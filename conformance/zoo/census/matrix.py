@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from moe_routing.conformance.cases.case import Case, SharedCase
+from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.zoo.census.encounter import Encounter, Seen
 from moe_routing.conformance.zoo.residents import HONEST, MUTANTS
@@ -25,7 +25,7 @@ class Kill:
     seed: int
     event: str
     drawn: int
-    case: Case | SharedCase
+    case: AnyCase
 
     @property
     def named(self) -> bool:
@@ -41,7 +41,7 @@ class Alarm:
     clause: str
     seed: int
     message: str
-    case: Case | SharedCase
+    case: AnyCase
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from moe_routing.conformance.report.report import environment, suite_version
+from moe_routing.conformance.run.environment import environment, suite_version
 from moe_routing.conformance.zoo.census.census import SOON, Census
 from moe_routing.conformance.zoo.families import FAMILIES, LATER
 from moe_routing.conformance.zoo.residents import HONEST, MUTANTS

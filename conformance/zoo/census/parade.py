@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
-from moe_routing.conformance.cases.case import Case, with_fresh_arrays
+from moe_routing.conformance.calls.memory import with_fresh_arrays
+from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.checking.outcome import Outcome, evaluate
 from moe_routing.conformance.clauses import Clause
 from moe_routing.conformance.judge import Answer, Bounds, Verdict
 from moe_routing.conformance.trial.boundary import Malformed, Received, receive
-from moe_routing.conformance.trial.memo import Bench
-from moe_routing.conformance.trial.trial import Call, Raised, Trial, called
+from moe_routing.conformance.trial.call import Call, Raised, called
+from moe_routing.conformance.trial.memo import CaseMemo
+from moe_routing.conformance.trial.trial import Trial
 from moe_routing.conformance.zoo.router.router import StagedRouter
 from moe_routing.implementations import Adapter, Capabilities
 from moe_routing.reference import RouterInputs
@@ -37,7 +39,7 @@ class Parade:
     routers: Mapping[str, StagedRouter]
     case: Case
     method: str
-    bench: Bench
+    memo: CaseMemo
     trials: dict[str, _InParade] = field(init=False)
     _passed: list[str] = field(default_factory=list)
     _alone: set[str] = field(default_factory=set)
@@ -50,7 +52,7 @@ class Parade:
 
     def __post_init__(self) -> None:
         self.trials = {
-            name: _InParade(router, self.case, self.method, bench=self.bench, parade=self)
+            name: _InParade(router, self.case, self.method, memo=self.memo, parade=self)
             for name, router in self.routers.items()
         }
 
@@ -84,7 +86,7 @@ class Parade:
         """Return the bounds of the case for those who share ``capabilities``."""
         if id(capabilities) not in self._bounds:
             numerics = capabilities.numerics
-            self._bounds[id(capabilities)] = self.bench.bounds(self.case, numerics)
+            self._bounds[id(capabilities)] = self.memo.bounds(self.case, numerics)
         return self._bounds[id(capabilities)]
 
     def received(self, native: object) -> Received:
@@ -106,7 +108,7 @@ class Parade:
                 kind = trial.capabilities.logits, answer.logits is None
                 alike.setdefault(kind, []).append(answer)
         for (logits, _), answers in alike.items():
-            self.bench.judge_all(bounds, answers, logits)
+            self.memo.judge_all(bounds, answers, logits)
 
     def call(self, router: Adapter) -> Call:
         """Ask a router; inputs that the one before left unchanged are given to the next."""
@@ -121,7 +123,7 @@ class Parade:
         """Return a router's trial of a case made of this one: each time a new one."""
         parade, taken = self._derived.get(id(case)), self._taken.setdefault(name, [])
         if parade is None or parade in taken:
-            parade = self._derived[id(case)] = Parade(self.routers, case, self.method, self.bench)
+            parade = self._derived[id(case)] = Parade(self.routers, case, self.method, self.memo)
         taken.append(parade)
         return parade.trials[name]
 
@@ -158,7 +160,7 @@ class _InParade(Trial):
         return super().judged_as(bounds)
 
     def of(self, case: Case) -> Trial:
-        if self.bench.has_made(case):
+        if self.memo.has_made(case):
             return self.parade.derived(self.adapter.name, case)
         self.parade.leave(self.adapter.name)
         return super().of(case)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from moe_routing.conformance.cases.case import Case, SharedCase
+from moe_routing.conformance.calls.case import AnyCase
+from moe_routing.conformance.cases.kinds import kind_of, trial_of
 from moe_routing.conformance.checking.outcome import evaluate
+from moe_routing.conformance.checking.scope import admits
 from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.generators.reducer import reduce_case
-from moe_routing.conformance.trial.memo import Bench
-from moe_routing.conformance.trial.trial import trial_of
+from moe_routing.conformance.trial.memo import CaseMemo
 from moe_routing.conformance.zoo.census.matrix import Kill
 from moe_routing.conformance.zoo.residents import MUTANTS
 
@@ -39,22 +40,20 @@ def smallest(kill: Kill) -> Smallest:
         mutant=kill.mutant,
         clause=kill.clause,
         tokens=len(case.inputs.hidden),
-        experts=case.config.num_experts if isinstance(case, Case) else 1,
+        experts=case.sizes.get("E", 1),
     )
 
 
-def _reduced(kill: Kill) -> Case | SharedCase:
+def _reduced(kill: Kill) -> AnyCase:
     clause, mutant = CLAUSES[kill.clause], MUTANTS[kill.mutant].adapter()
     narrowed = clause.narrowed(mutant.capabilities())
 
-    def outcome(case: Case | SharedCase) -> tuple[str, str | None, bool]:
-        return evaluate(clause, trial_of(mutant, case, clause.method, bench=Bench())).kind
+    def outcome(case: AnyCase) -> tuple[str, str | None, bool]:
+        return evaluate(clause, trial_of(mutant, case, clause.method, memo=CaseMemo())).kind
 
     wanted = outcome(kill.case)
 
-    def fails_alike(case: Case | SharedCase) -> bool:
-        shared = isinstance(case, SharedCase) or clause.strategy is not None
-        in_scope = shared or narrowed.admits(case.config, case.inputs)
-        return in_scope and outcome(case) == wanted
+    def fails_alike(case: AnyCase) -> bool:
+        return admits(clause, narrowed, case) and outcome(case) == wanted
 
-    return reduce_case(kill.case, fails_alike)
+    return reduce_case(kill.case, kind_of(kill.case).reductions, fails_alike)

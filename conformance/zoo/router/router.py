@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from moe_routing.conformance.cases.case import with_fresh_arrays
+from moe_routing.conformance.calls.memory import with_fresh_arrays
 from moe_routing.conformance.trial.memo import contents
 from moe_routing.conformance.zoo.router.stages import RIGHT
 from moe_routing.conformance.zoo.router.work import PlainWork, Stage, Work

@@ -7,16 +7,13 @@ started the process reads there which case it was, and whether the call had retu
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
-from moe_routing.conformance.cases.case import Case, SharedCase, case_from_json, case_to_json
+from moe_routing.conformance.calls.case import AnyCase
+from moe_routing.conformance.cases.files import case_from_json, case_to_json
 
 _HEADER = 32
-_journal: ContextVar[Journal | None] = ContextVar("journal", default=None)
 
 
 class Journal:
@@ -27,7 +24,7 @@ class Journal:
         self._calls = 0
         self._write("-", b"")
 
-    def calling(self, case: Case | SharedCase) -> None:
+    def calling(self, case: AnyCase) -> None:
         """Write down the case of the call that is about to be made."""
         self._calls += 1
         self._write("c", json.dumps(case_to_json(case, compact=True)).encode())
@@ -52,7 +49,7 @@ class Entry:
     """What a journal says: ``state`` is c in a call, r after one, - before any."""
 
     state: str
-    case: Case | SharedCase | None
+    case: AnyCase | None
 
 
 def read_mark(path: Path) -> bytes:
@@ -69,22 +66,3 @@ def read_entry(path: Path) -> Entry:
     if state in ("c", "r") and length:
         case, _ = case_from_json(json.loads(text[_HEADER : _HEADER + length]))
     return Entry(state=state, case=case)
-
-
-def keep(journal: Journal | None) -> None:
-    """Have every call of this context written down in ``journal``, or in none."""
-    _journal.set(journal)
-
-
-@contextmanager
-def noted(case: Case | SharedCase) -> Iterator[None]:
-    """Write ``case`` down before the block, and that it has ended after it."""
-    journal = _journal.get()
-    if journal is None:
-        yield
-        return
-    journal.calling(case)
-    try:
-        yield
-    finally:
-        journal.returned()

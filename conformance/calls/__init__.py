@@ -1,0 +1,1 @@
+"""Calls: what a backend is called with, as values; one module for each kind of case."""

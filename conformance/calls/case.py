@@ -1,0 +1,41 @@
+"""A case of any kind: a configuration with inputs, and the recipe that made its numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from moe_routing.conformance.calls.memory import packed, unpacked
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AnyCase:
+    """A call to hold against the reference.
+
+    ``kind`` is the name of its entry in ``cases.kinds``. ``inputs`` have a field ``hidden``
+    whose length is the number of tokens, a field ``dtype`` and a method ``arrays``.
+    """
+
+    kind: ClassVar[str]
+
+    config: Any
+    inputs: Any
+    recipe: str = field(default="given")
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The sizes by their letters, in the order in which messages show them."""
+        tokens, hidden = self.inputs.hidden.shape
+        return {"T": tokens, "H": hidden}
+
+    @property
+    def size(self) -> str:
+        """The sizes, as messages show them."""
+        return " ".join(f"{letter}={n}" for letter, n in self.sizes.items())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.config, *packed(self.inputs), self.recipe)
+
+
+def _restored(made: type[AnyCase], config: Any, bare: Any, arrays: Any, recipe: str) -> AnyCase:
+    return made(config=config, inputs=unpacked(bare, arrays), recipe=recipe)

@@ -1,0 +1,91 @@
+"""Memory: arrays laid out with given strides, and inputs in memory of their own."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+SPAN = 2**27
+"""The farthest that an array of a case is spread in memory, in numbers: 512 MiB."""
+
+Array = npt.NDArray[Any]
+Packed = tuple[str, tuple[int, ...], bytes, list[int] | None]
+
+
+class HasArrays(Protocol):
+    """Inputs of a call: a frozen value, some of whose fields are arrays."""
+
+    def arrays(self) -> dict[str, Array]:
+        """Return the arrays by the names of their fields."""
+
+
+Inputs = TypeVar("Inputs", bound=HasArrays)
+
+
+def strided(array: Array, steps: Sequence[int]) -> Array:
+    """Lay ``array`` out in memory with the element strides ``steps``, zeros in the gaps."""
+    memory = np.zeros(span(array.shape, steps), dtype=array.dtype)
+    view = np.lib.stride_tricks.as_strided(
+        memory, array.shape, [step * array.itemsize for step in steps]
+    )
+    view[...] = array
+    return view
+
+
+def steps_of(array: Array) -> list[int] | None:
+    """Return the element strides of an array not in rows, nor backwards, nor spread too far."""
+    if array.flags.c_contiguous or array.size == 0 or min(array.strides) < 0:
+        return None
+    steps = [step // array.itemsize for step in array.strides]
+    return None if max([span(array.shape, steps), *steps]) > SPAN else steps
+
+
+def span(shape: Sequence[int], steps: Sequence[int]) -> int:
+    """Return how many numbers lie between the first of an array and the last, both included."""
+    return 1 + sum((max(n, 1) - 1) * step for n, step in zip(shape, steps, strict=True))
+
+
+def with_fresh_arrays(inputs: Inputs) -> Inputs:
+    """Return the same inputs in memory of their own, with the same strides."""
+    return _with_arrays(inputs, {name: _fresh(each) for name, each in inputs.arrays().items()})
+
+
+def packed(inputs: HasArrays) -> tuple[HasArrays, dict[str, Packed]]:
+    """Return what pickle keeps of inputs: an array alone would lose its strides."""
+    arrays = inputs.arrays()
+    return _with_arrays(inputs, dict.fromkeys(arrays)), {
+        name: (each.dtype.str, each.shape, each.tobytes(), steps_of(each))
+        for name, each in arrays.items()
+    }
+
+
+def unpacked(bare: Inputs, arrays: dict[str, Packed]) -> Inputs:
+    """Return the inputs that ``packed`` took apart."""
+    return _with_arrays(bare, {name: _restored(*each) for name, each in arrays.items()})
+
+
+def _restored(dtype: str, shape: tuple[int, ...], data: bytes, steps: list[int] | None) -> Array:
+    array = np.frombuffer(data, dtype=dtype).reshape(shape)
+    return _read_only(array.copy() if steps is None else strided(array, steps))
+
+
+def _fresh(array: Array) -> Array:
+    steps = steps_of(array)
+    return _read_only(array.copy() if steps is None else strided(array, steps))
+
+
+def _read_only(array: Array) -> Array:
+    array.flags.writeable = False
+    return array
+
+
+def _with_arrays(inputs: Inputs, arrays: dict[str, Any]) -> Inputs:
+    """Return a copy of a frozen value with these arrays in it, which are not checked again."""
+    made = copy.copy(inputs)
+    for name, array in arrays.items():
+        object.__setattr__(made, name, array)
+    return made

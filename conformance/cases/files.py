@@ -1,0 +1,171 @@
+"""Case files: the bit-exact JSON form of a case, written and read."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from moe_routing.conformance.calls.case import AnyCase
+from moe_routing.conformance.calls.memory import SPAN, span, steps_of, strided
+from moe_routing.conformance.cases.kinds import KINDS
+from moe_routing.reference import SPEC_VERSION
+from moe_routing.reference.checks import shown
+from moe_routing.reference.jsonform import PARTS, config_to_json, from_json, to_json
+
+SCHEMA = 1
+"""The version of the case file's form; readers refuse what is newer."""
+
+_LISTS = re.compile(r"\[[^\[\]{}]*\]")
+
+
+class CaseError(Exception):
+    """A case file cannot be read; the message says which and why."""
+
+
+def case_folder(adapter: str) -> str:
+    """Return the folder of an adapter's case files: its name, as any file system takes it."""
+    return adapter.replace("/", "_").replace(":", "_")
+
+
+def save_case(case: AnyCase, path: Path, *, clause: str | None = None) -> None:
+    """Write ``case`` as small, readable, bit-exact JSON; ``clause`` says what it broke."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(case_to_json(case, clause=clause), indent=1)
+    path.write_text(_LISTS.sub(lambda found: " ".join(found[0].split()), text) + "\n")
+
+
+def load_case(path: Path) -> tuple[AnyCase, str | None]:
+    """Read a case file and the clause it names. Errors: ``CaseError``, in one line."""
+    try:
+        return case_from_json(json.loads(path.read_text()))
+    except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+        message = (
+            f"missing {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        )
+        raise CaseError(f"Cannot read the case file {path}: {message}") from error
+
+
+def case_to_json(
+    case: AnyCase, *, clause: str | None = None, compact: bool = False
+) -> dict[str, Any]:
+    """Return the JSON form of ``case``: every number exact, ``nan`` and ``inf`` as strings.
+
+    ``compact`` gives each array's bytes, ``hex``, in place of its ``values``: unreadable, and
+    many times as fast.
+    """
+    arrays = case.inputs.arrays()
+    words = {name: getattr(case.inputs, name) for name in KINDS[case.kind].words}
+    inputs: dict[str, Any] = {**words, **{n: _to_json(each, compact) for n, each in arrays.items()}}
+    return {
+        "schema": SCHEMA,
+        "spec_version": SPEC_VERSION,
+        "kind": case.kind,
+        "clause": clause,
+        "recipe": case.recipe,
+        "config": config_to_json(case.config),
+        "inputs": inputs,
+    }
+
+
+def case_from_json(data: dict[str, Any]) -> tuple[AnyCase, str | None]:
+    """Rebuild what ``case_to_json`` wrote. Errors: ``ValueError``, ``KeyError``, ``TypeError``."""
+    _require_tables(data, "inputs", "config")
+    if data["kind"] not in KINDS:
+        raise ValueError(f"its kind is {data['kind']!r}, but should be {' or '.join(KINDS)}")
+    if data["schema"] > SCHEMA:
+        raise ValueError(f"its schema {data['schema']} is newer than {SCHEMA}: update the suite")
+    _check_kinds(data)
+    kind = KINDS[data["kind"]]
+    inputs = {
+        name: _array(name, value, np.int64 if name in kind.integers else np.float32)
+        if isinstance(value, dict)
+        else value
+        for name, value in data["inputs"].items()
+    }
+    fields_ = {name: _value(name, value) for name, value in data["config"].items()}
+    config, given = kind.config(**fields_), kind.inputs(**inputs)
+    return kind.case(config=config, inputs=given, recipe=data["recipe"]), data["clause"]
+
+
+def _value(name: str, value: Any) -> Any:
+    if name not in PARTS or value is None:
+        return from_json(value) if name != "score" else value
+    part, known = object.__new__(PARTS[name]), {each.name for each in fields(PARTS[name])}
+    if not isinstance(value, dict) or set(value) != known:
+        raise ValueError(f"{name} is {value!r}, but should have {', '.join(sorted(known))}")
+    for key, number in value.items():
+        object.__setattr__(part, key, from_json(number))
+    return part
+
+
+def _require_tables(data: Any, *names: str) -> None:
+    if not isinstance(data, dict):
+        raise ValueError(f"it holds a {type(data).__name__}, but should hold a table")
+    for name in names:
+        if not isinstance(data[name], dict):
+            raise ValueError(f"its {name} are a {type(data[name]).__name__}, but should be a table")
+
+
+def _check_kinds(data: dict[str, Any]) -> None:
+    """Raise ``ValueError`` for what is read before the reference sees it, and of another kind."""
+    if not isinstance(data["recipe"], str):
+        raise ValueError(f"its recipe is {shown(data['recipe'])}, but should be a string")
+    if not isinstance(data["clause"], str | None):
+        raise ValueError(f"its clause is {shown(data['clause'])}, but should be a string or null")
+    for name in ("num_experts", "top_k"):
+        value = data["config"].get(name, 0)
+        if not isinstance(value, int | np.integer):
+            raise ValueError(f"its {name} is {shown(value)}, but should be an integer")
+
+
+def _to_json(array: npt.NDArray[Any], compact: bool) -> dict[str, Any]:
+    steps = steps_of(array)
+    return {
+        "shape": list(array.shape),
+        **({"hex": array.tobytes().hex()} if compact else {"values": to_json(_listed(array))}),
+        **({} if steps is None else {"steps": steps}),
+    }
+
+
+def _listed(array: npt.NDArray[Any]) -> list[Any]:
+    numbers: list[Any] = array.ravel().tolist()
+    return numbers
+
+
+def _array(name: str, data: dict[str, Any], dtype: type[np.generic]) -> npt.NDArray[Any]:
+    array = _from_hex(data, dtype) if "hex" in data else _from_values(name, data, dtype)
+    return _laid_out(name, array, data["steps"]) if "steps" in data else array
+
+
+def _from_hex(data: dict[str, Any], dtype: type[np.generic]) -> npt.NDArray[Any]:
+    return np.frombuffer(bytes.fromhex(data["hex"]), dtype=dtype).reshape(data["shape"])
+
+
+def _from_values(name: str, data: dict[str, Any], dtype: type[np.generic]) -> npt.NDArray[Any]:
+    values = [from_json(value) for value in data["values"]]
+    if None in values:
+        raise ValueError(f"{name} has a null among its values")
+    try:
+        return np.array(values, dtype=dtype).reshape(data["shape"])
+    except OverflowError as error:
+        raise ValueError(f"{name} has a value beyond {dtype.__name__}") from error
+
+
+def _laid_out(name: str, array: npt.NDArray[Any], steps: Any) -> npt.NDArray[Any]:
+    """Lay ``array`` out with the steps of a file, which may be anyone's. Errors: ``ValueError``."""
+    told = f"{name} has the steps {shown(steps)}, but should"
+    listed = isinstance(steps, list) and all(type(step) is int and step >= 0 for step in steps)
+    if not listed or len(steps) != array.ndim:
+        raise ValueError(f"{told} be {array.ndim} integers of 0 or more, one an axis")
+    if max([span(array.shape, steps), *steps]) > SPAN:
+        raise ValueError(f"{told} lie within {SPAN} numbers")
+    view = strided(array, steps)
+    if view.tobytes() != array.tobytes():  # one value was written over another
+        raise ValueError(f"{told} have a place for each value")
+    return view

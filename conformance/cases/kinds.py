@@ -1,0 +1,116 @@
+"""The kinds of case: for each, everything that depends on the kind, in one entry.
+
+A new kind is a class of case in ``calls``, a class of trial in ``trial``, and an entry here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from moe_routing.conformance.calls.case import AnyCase
+from moe_routing.conformance.calls.routing import Case
+from moe_routing.conformance.calls.shared_experts import SharedCase
+from moe_routing.conformance.generators.reducer import ROUTING_REDUCTIONS, Reduction
+from moe_routing.conformance.generators.shared import SHARED_REDUCTIONS
+from moe_routing.conformance.judge import Bounds
+from moe_routing.conformance.trial.base import AnyTrial
+from moe_routing.conformance.trial.memo import CaseMemo
+from moe_routing.conformance.trial.shared_experts import SharedTrial
+from moe_routing.conformance.trial.trial import Trial
+from moe_routing.implementations import Adapter, Capabilities, Numerics
+from moe_routing.implementations.claims import INPUT_AXES
+from moe_routing.reference import (
+    RouterConfig,
+    RouterInputs,
+    SharedExpertConfig,
+    SharedExpertInputs,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """One kind of case.
+
+    In a case file: ``config`` and ``inputs`` rebuild the two parts of a ``case``; ``words``
+    are the fields of the inputs that are no arrays, ``integers`` those that are no float32.
+    ``methods`` are the adapter's methods that are called with it, in a ``trial``.
+    ``facts`` returns what events are read off, and ``reductions`` propose smaller cases.
+    ``claimed`` says whether capabilities claim a case. A region of a known divergence may name
+    the ``axes`` of its inputs; a region that is too wide is described by ``compared``.
+    ``routes`` says that its tokens choose experts, so that a token can be drawn.
+    """
+
+    case: type[AnyCase]
+    config: Callable[..., Any]
+    inputs: Callable[..., Any]
+    words: tuple[str, ...] = ("dtype",)
+    integers: tuple[str, ...] = ()
+    methods: tuple[str, ...]
+    trial: type[AnyTrial]
+    facts: Callable[[Any, Numerics], Any] = lambda case, numerics: case
+    reductions: tuple[Reduction, ...]
+    claimed: Callable[[Any, Capabilities], bool] = lambda case, capabilities: True
+    axes: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
+    compared: tuple[str, ...] = ("dtype", "tokens")
+    routes: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name of the kind, as case files have it."""
+        return self.case.kind
+
+
+ROUTING = Kind(
+    case=Case,
+    config=RouterConfig.unchecked,
+    inputs=RouterInputs,
+    words=("dtype", "selection_bias_on"),
+    integers=("expert_table", "token_ids"),
+    methods=("route", "dispatch"),
+    trial=Trial,
+    facts=lambda case, numerics: Bounds(case.config, case.inputs, numerics),
+    reductions=ROUTING_REDUCTIONS,
+    claimed=lambda case, capabilities: capabilities.admits(case.config, case.inputs),
+    axes=INPUT_AXES,
+    compared=(
+        *("score", "weights_from", "groups", "renormalize"),
+        *("selection_bias", "dtype", "tokens"),
+    ),
+    routes=True,
+)
+
+SHARED_EXPERTS = Kind(
+    case=SharedCase,
+    config=SharedExpertConfig,
+    inputs=SharedExpertInputs,
+    methods=("shared_experts",),
+    trial=SharedTrial,
+    reductions=SHARED_REDUCTIONS,
+    compared=("kind", "gated", "dtype", "tokens"),
+)
+
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (ROUTING, SHARED_EXPERTS)}
+"""Every kind of case by its name."""
+
+
+def kind_of(case: AnyCase) -> Kind:
+    """Return the kind of a case."""
+    return KINDS[case.kind]
+
+
+def facts_of(case: AnyCase, capabilities: Capabilities) -> Any:
+    """Return what events are read off, under the numerics that ``capabilities`` declare."""
+    return kind_of(case).facts(case, capabilities.numerics)
+
+
+def trial_of(
+    adapter: Adapter,
+    case: AnyCase,
+    method: str,
+    is_known: Callable[[AnyTrial], bool] = lambda trial: False,
+    memo: CaseMemo | None = None,
+) -> AnyTrial:
+    """Return the trial that fits the kind of ``case``; without a ``memo``, with one of its own."""
+    return kind_of(case).trial(adapter, case, method, is_known, memo or CaseMemo())

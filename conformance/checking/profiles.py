@@ -1,0 +1,31 @@
+"""The profiles of a run: how much each draws, and what else it decides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """One profile: ``max_examples`` cases are drawn for each clause, beside the constructed ones.
+
+    ``explores`` marks the profile that is run to find something new rather than to gate: it
+    takes another seed every time, may be held to a budget of seconds, makes the calls that
+    cost seconds each, and keeps failing cases for later runs in ``examples``.
+    """
+
+    max_examples: int
+    explores: bool = False
+    examples: Path | None = None
+
+
+PROFILES = {
+    "smoke": Profile(max_examples=10),
+    "ci": Profile(max_examples=100),
+    "nightly": Profile(max_examples=2000, explores=True, examples=Path("moe-routing-examples")),
+}
+"""Every profile by its name."""
+
+DEFAULT = "ci"
+"""The profile of a run that names none."""

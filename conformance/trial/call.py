@@ -1,0 +1,91 @@
+"""One call of a backend: made, watched, and told by name what it changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from moe_routing.conformance.calls.case import AnyCase
+from moe_routing.conformance.calls.memory import HasArrays
+from moe_routing.conformance.trial import floatmode
+from moe_routing.conformance.trial.boundary import to_numpy
+from moe_routing.conformance.trial.noted import noted
+from moe_routing.implementations import Adapter, BackendLost, BackendMissing, Unsupported
+from moe_routing.implementations.tensors import Watched, watching_tensors
+
+
+class Raised(Exception):
+    """The backend raised on a call that it claims; ``__cause__`` is what it raised."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Call:
+    """What came of calling the backend once: its answer, and by name what it changed."""
+
+    native: Any
+    changed: list[str]
+    modes: list[str]
+
+
+def called(
+    adapter: Adapter,
+    method: str,
+    case: AnyCase,
+    given: HasArrays,
+) -> Call:
+    """Call the backend with ``given``, the inputs of ``case`` in memory of their own.
+
+    Its tensors, its inputs and the floating-point mode are watched.
+    """
+    mode = floatmode.current()
+    try:
+        with watching_tensors() as watched, noted(case):
+            native = getattr(adapter, method)(case.config, given)
+    except (BackendLost, BackendMissing, KeyboardInterrupt):
+        raise
+    except Unsupported as refusal:
+        raise Raised(f"raised Unsupported on a call that it claims: {refusal}") from refusal
+    except BaseException as error:  # an exit, too, is an answer that a clause has to report
+        raise Raised(f"raised {in_words(error)}") from error
+    finally:
+        modes = floatmode.restore(mode)
+    return Call(native=native, changed=_changed(watched, given.arrays(), case), modes=modes)
+
+
+def in_words(error: BaseException) -> str:
+    """Return an exception in one line, even where it cannot say what it is."""
+    try:
+        words = " ".join(str(error).split())
+    except Exception as worse:
+        words = f"its message cannot be read ({type(worse).__name__})"
+    return f"{type(error).__name__}: {words}"[:280]
+
+
+def _changed(
+    watched: list[Watched], after: dict[str, npt.NDArray[Any]], case: AnyCase
+) -> list[str]:
+    before = case.inputs.arrays()
+    names = [
+        each.name
+        for each in watched
+        if not _same(to_numpy(each.name, each.tensor), before.get(each.name, each.array))
+    ]
+    names += [
+        f"{each.name} (the memory between its elements)"
+        for each in watched
+        if each.memory is not None
+        and each.name not in names
+        and not _same(to_numpy(each.name, each.memory), to_numpy(each.name, each.before))
+    ]
+    names += [name for name in before if not _same(after[name], before[name])]
+    return list(dict.fromkeys(names))
+
+
+def _same(now: npt.NDArray[Any], before: npt.NDArray[Any]) -> bool:
+    alike = now.dtype == before.dtype and now.shape == before.shape
+    if alike and now.tobytes() == before.tobytes():
+        return True
+    return bool(np.array_equal(now, before, equal_nan=now.dtype.kind == "f"))
