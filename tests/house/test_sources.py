@@ -1,4 +1,4 @@
-"""The house: what the wheel holds, which folder may import which, what is documented."""
+"""The house: what the wheel holds, what it may import from outside, what is documented."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
+from layers import FOLDERS, imported, started
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("reference", "implementations", "conformance")
 SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 OTHERS = sorted(p for name in ("tests", "benchmarks", "docs") for p in (ROOT / name).rglob("*.py"))
 PYTHON = [*SOURCES, *OTHERS, ROOT / "conftest.py"]
@@ -34,50 +34,22 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def imports(path: Path, *, at_start: bool = False) -> Iterator[tuple[str, int]]:
-    """The modules that a file imports; ``at_start``: only what runs when it is imported."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in _at_start(tree) if at_start else ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield alias.name, node.lineno
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{name_of(path)}:{node.lineno} imports relatively"
-            for alias in node.names:
-                yield f"{node.module}.{alias.name}", node.lineno
-
-
-def _at_start(tree: ast.AST) -> Iterator[ast.AST]:
-    """Everything but the bodies of functions and of ``if TYPE_CHECKING``."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            continue
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-            continue
-        yield node
-        yield from _at_start(node)
-
-
 def within(name: str, *packages: str) -> bool:
     return any((name + ".").startswith(package + ".") for package in packages)
 
 
-# One namespace, and one direction.
+# One namespace; which package may import which is in test_layers.py.
 
 
 @pytest.mark.parametrize("path", PYTHON, ids=name_of)
 def test_code_imports_by_the_installed_name(path: Path) -> None:
-    for name, line in imports(path):
+    for name, line in imported(path):
         where = f"{name_of(path)}:{line} imports {name}"
         assert not within(name, *FOLDERS, "tests"), f"{where}: say moe_routing.{name}"
-        assert not within(name, "moe_routing.tests"), where
+        if within(name, OURS):
+            assert within(name, *(f"{OURS}.{folder}" for folder in FOLDERS)), where
 
 
-MAY_IMPORT = {
-    "reference": (f"{OURS}.reference",),
-    "implementations": (f"{OURS}.reference", f"{OURS}.implementations"),
-    "conformance": tuple(f"{OURS}.{folder}" for folder in FOLDERS),
-}
 PROTOCOL = (
     "capabilities",
     "claims",
@@ -90,29 +62,33 @@ PROTOCOL = (
 FRAMEWORKS = ("torch", "triton", "hypothesis", "pytest")
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_a_folder_imports_only_what_stands_below_it(path: Path) -> None:
-    folder = path.relative_to(ROOT).parts[0]
-    for name, line in imports(path):
-        where = f"{name_of(path)}:{line} imports {name}"
-        if within(name, OURS):
-            assert within(name, *MAY_IMPORT[folder]), where
-        if folder == "reference":
-            assert not within(name, *FRAMEWORKS), where
-        if folder == "conformance" and within(name, f"{OURS}.implementations"):
-            part = name.removeprefix(f"{OURS}.implementations").lstrip(".").partition(".")[0]
-            public = importlib.import_module(f"{OURS}.implementations").__all__
-            assert part in (*PROTOCOL, *public), f"{where}: no single adapter by name"
+def in_folder(folder: str) -> pytest.MarkDecorator:
+    there = [path for path in SOURCES if path.is_relative_to(ROOT / folder)]
+    return pytest.mark.parametrize("path", there, ids=name_of)
 
 
-@pytest.mark.parametrize(
-    "path", [p for p in SOURCES if p.is_relative_to(ROOT / "conformance")], ids=name_of
-)
+@in_folder("reference")
+def test_the_reference_imports_no_framework(path: Path) -> None:
+    for name, line in imported(path):
+        assert not within(name, *FRAMEWORKS), f"{name_of(path)}:{line} imports {name}"
+
+
+@in_folder("conformance")
+def test_the_suite_imports_no_single_adapter(path: Path) -> None:
+    home = f"{OURS}.implementations"
+    for name, line in imported(path):
+        if within(name, home):
+            part = name.removeprefix(home).lstrip(".").partition(".")[0]
+            public = (*PROTOCOL, *importlib.import_module(home).__all__)
+            assert part in public, f"{name_of(path)}:{line} imports {name}, a single adapter"
+
+
+@in_folder("conformance")
 def test_the_suite_names_no_backend_and_starts_without_torch(path: Path) -> None:
     cites = path.is_relative_to(ROOT / "conformance" / "zoo")  # bugs, by where they happened
     found = [] if cites else re.findall(BACKENDS, path.read_text(), re.IGNORECASE)
     assert not found, f"{name_of(path)} names {found}: the suite serves every backend alike"
-    for name, line in imports(path, at_start=True):
+    for name, line in imported(path, at_start=True):
         assert not within(name, "torch", "triton"), f"{name_of(path)}:{line} imports {name}"
         if path.name != "strategies.py":  # whose strategies the process that draws asks for
             assert not within(name, "hypothesis"), f"{name_of(path)}:{line} imports {name}"
@@ -120,7 +96,7 @@ def test_the_suite_names_no_backend_and_starts_without_torch(path: Path) -> None
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_backends_and_frameworks_are_imported_inside_functions(path: Path) -> None:
-    for name, line in imports(path, at_start=True):
+    for name, line in imported(path, at_start=True):
         heavy = within(name, "torch", "triton", "axolotl", "transformers", "megatron", "deepspeed")
         assert not heavy, f"{name_of(path)}:{line} imports {name} when it is imported"
 
@@ -130,7 +106,7 @@ def test_nothing_is_configured_from_the_environment_at_import(path: Path) -> Non
     tree = ast.parse(path.read_text(encoding="utf-8"))
     read = [
         node.lineno
-        for node in _at_start(tree)
+        for node in started(tree)
         if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
     ]
     assert not read, f"{name_of(path)}:{read} reads the environment"
