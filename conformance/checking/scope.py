@@ -38,8 +38,8 @@ def case_scope(adapter: Adapter, clause: Clause, case: AnyCase) -> str | None:
 
 
 def admits(clause: Clause, capabilities: Capabilities, case: AnyCase) -> bool:
-    """Whether ``case`` is within the claims, where the clause is about claimed calls alone."""
-    return clause.strategy is not None or kind_of(case).claimed(case, capabilities)
+    """Whether the clause is about ``case`` under these claims."""
+    return clause.beyond_claims or kind_of(case).claimed(case, capabilities)
 
 
 def _layout(adapter: Adapter, clause: Clause, capabilities: Capabilities) -> str | None:

@@ -45,8 +45,9 @@ class Clause:
 
     ``narrow`` lists the axis values that it is about, by axis of ``Claim``; a backend that
     claims none of them does not support the clause. ``focus`` shapes the drawn cases, and
-    ``strategy`` replaces them. ``events`` are what a pass must have witnessed, and ``bulk``
-    those whose calls cost seconds, of a run that asks them (``Plan.bulk``). ``method`` is
+    ``strategy`` replaces them; ``beyond_claims`` marks a clause about calls that are not
+    claimed. ``events`` are what a pass must have witnessed, and ``bulk`` those whose calls cost
+    seconds, in a run that makes them (``Plan.bulk``). ``method`` is
     the adapter's method it calls, ``layout`` the result layout it is about, and
     ``needs`` tells from the capabilities whether it applies at all. ``bugs`` names
     families of real bugs that it would have caught.
@@ -63,6 +64,7 @@ class Clause:
     narrow: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     focus: Focus = field(default_factory=Focus)
     strategy: Strategy | None = None
+    beyond_claims: bool = False
     method: str = "route"
     layout: str | None = None
     needs: Callable[[Capabilities], bool] = lambda capabilities: True

@@ -59,6 +59,7 @@ def _claimed_or_not(capabilities: Capabilities) -> SearchStrategy[Case]:
     bugs=("M14",),
     events=("outside-claims",),
     strategy=_claimed_or_not,
+    beyond_claims=True,
 )
 def rejects_unclaimed(trial: Trial) -> Failure | None:
     """A call that the backend does not claim raises Unsupported."""

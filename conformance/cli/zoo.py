@@ -16,7 +16,7 @@ from moe_routing.conformance.cli.options import Commands, positive
 from moe_routing.conformance.cli.outputs import make_room
 
 if TYPE_CHECKING:
-    from moe_routing.conformance.zoo.census.census import Plan
+    from moe_routing.conformance.zoo.census.census import CensusPlan
 
 
 def add(commands: Commands) -> None:
@@ -62,13 +62,13 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if census.ok else 1
 
 
-def _plan(arguments: argparse.Namespace) -> Plan:
+def _plan(arguments: argparse.Namespace) -> CensusPlan:
     from moe_routing.conformance.clauses import select_clauses
     from moe_routing.conformance.zoo import HONEST, MUTANTS, select_residents
-    from moe_routing.conformance.zoo.census.census import Plan
+    from moe_routing.conformance.zoo.census.census import CensusPlan
 
     chosen = select_residents(arguments.name, arguments.only)
-    return Plan(
+    return CensusPlan(
         clauses=tuple(clause.id for clause in select_clauses(arguments.clause)),
         seeds=tuple(range(arguments.seed, arguments.seed + arguments.seeds)),
         max_examples=arguments.max_examples or PROFILES[arguments.profile].max_examples,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -15,6 +16,15 @@ from moe_routing.reference import Groups, Renormalize, RmsNorm, RouterConfig
 
 Choose = Callable[[str, Sequence[Any]], Any]
 """Picks one of the values offered for a named choice; the first is the plainest."""
+
+CHOICES = (
+    *("claim", "score and weights", "sizes", "num_experts", "groups", "top_k", "published"),
+    *("groups.count", "groups.kept", "groups.top", "groups.fill", "dtypes", "logit ops"),
+    *("renormalize", "scale", "softcap", "multiplier", "input norm"),
+    *("optional arrays", "selection_bias", "num_tokens", "recipe", "seed", "dtype"),
+    *("hidden_size", "bias", "gate_bias", "columns", "column", "layout"),
+)
+"""The names of all choices of a routing case: what ``Focus.offers`` and ``wants`` may name."""
 
 EXPERTS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 17, 24, 32, 33, 60, 64)
 MORE_EXPERTS = (96, 128, 160, 192, 256, 257, 288, 384, 512, 576, 768, 1280)
@@ -55,6 +65,15 @@ class Parts:
     gate_delta: bool = False
     per_expert_scale: bool = False
     expert_table: bool = False
+
+
+def require_choices(argument: str, names: Iterable[str]) -> None:
+    """Raise ``ValueError`` where ``argument`` names a choice that is never made."""
+    for name in names:
+        if name not in CHOICES:
+            near = difflib.get_close_matches(name, CHOICES, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(CHOICES)}"
+            raise ValueError(f"{argument} names the choice {name!r}, which is never made; {hint}")
 
 
 def choose_config(choose: Choose, claim: Claim, capabilities: Capabilities) -> RouterConfig:

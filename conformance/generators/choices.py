@@ -44,13 +44,16 @@ class Focus:
     """Where a clause looks: recipes, hidden sizes, biases, and a filter for any choice.
 
     ``offers`` filters, by the names of the choices in ``axes``, what is offered; a filter
-    that leaves nothing is not applied.
+    that leaves nothing is not applied. Errors: ``ValueError`` for a choice that is never made.
     """
 
     recipes: tuple[str, ...] = tuple(RECIPES)
     hidden_sizes: tuple[int, ...] = axes.HIDDEN_SIZES
     biases: tuple[str, ...] = tuple(BIASES)
     offers: Offers = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        axes.require_choices("Focus.offers", self.offers)
 
 
 def choose_case(choose: axes.Choose, capabilities: Capabilities, focus: Focus) -> Case:

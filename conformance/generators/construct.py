@@ -43,8 +43,10 @@ def table_cases(
     with everything else spaced out, and ``arrays`` gives optional inputs by field name
     (``selection_bias``, ``gate_delta`` ...).
     Claims that cannot have all of it are passed over; limits cut tokens and experts off,
-    and whoever asks has to see whether the rest still shows what he wants.
+    and the caller has to check that the rest still shows what it needs. Errors: ``ValueError``
+    where ``wants`` names a choice that is never made.
     """
+    axes.require_choices("wants", wants or {})
     table = np.asarray(logits, dtype=np.float32)
     scene = Scene(logits=table, top_k=top_k, groups=groups, arrays=arrays)
     for claim in capabilities.claims:

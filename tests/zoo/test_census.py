@@ -10,7 +10,7 @@ import pytest
 from moe_routing.conformance.checking.profiles import PROFILES
 from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.zoo import MUTANTS
-from moe_routing.conformance.zoo.census.census import SOON, Census, Plan, take
+from moe_routing.conformance.zoo.census.census import SOON, Census, CensusPlan, take
 
 SEED = 0
 JOBS = min(2, os.cpu_count() or 1)
@@ -18,7 +18,7 @@ JOBS = min(2, os.cpu_count() or 1)
 
 @pytest.fixture(scope="module")
 def census() -> Census:
-    plan = Plan(
+    plan = CensusPlan(
         clauses=tuple(CLAUSES), seeds=(SEED,), max_examples=PROFILES["ci"], mutants=tuple(MUTANTS)
     )
     return take(plan, jobs=JOBS)
@@ -50,7 +50,9 @@ def test_a_mutant_that_nothing_kills_is_told():
     harmless = replace(MUTANTS["scale-skipped"], name="harmless", stages={})
     MUTANTS["harmless"] = harmless
     try:
-        plan = Plan(clauses=("weights.scale",), seeds=(0,), max_examples=5, mutants=("harmless",))
+        plan = CensusPlan(
+            clauses=("weights.scale",), seeds=(0,), max_examples=5, mutants=("harmless",)
+        )
         found = take(plan)
     finally:
         del MUTANTS["harmless"]
@@ -62,7 +64,7 @@ def test_a_clause_that_kills_nothing_is_told():
     lenient = replace(CLAUSES["weights.scale"], id="weights.lenient", check=lambda trial: None)
     CLAUSES["weights.lenient"] = lenient
     try:
-        plan = Plan(
+        plan = CensusPlan(
             clauses=("weights.lenient", "weights.scale"),
             seeds=(0,),
             max_examples=10,
@@ -76,13 +78,15 @@ def test_a_clause_that_kills_nothing_is_told():
 
 
 def test_a_kill_by_a_clause_that_does_not_name_the_family_does_not_count():
-    plan = Plan(clauses=("weights.dtype",), seeds=(0,), max_examples=20, mutants=("tuple-swapped",))
+    plan = CensusPlan(
+        clauses=("weights.dtype",), seeds=(0,), max_examples=20, mutants=("tuple-swapped",)
+    )
     found = take(replace(plan, clauses=("layout.well-formed", "weights.dtype")))
     assert {kill.clause for kill in found.kills if kill.named} == {"layout.well-formed"}
 
 
 def test_the_same_seed_takes_the_same_census_whatever_the_jobs():
-    plan = Plan(
+    plan = CensusPlan(
         clauses=("weights.scale", "selection.bias-steers"),
         seeds=(3,),
         max_examples=15,

@@ -15,7 +15,7 @@ from moe_routing.conformance.checking.plan import Plan
 from moe_routing.conformance.checking.profiles import PROFILES
 from moe_routing.conformance.clauses import CLAUSES, select_clauses
 from moe_routing.conformance.zoo import HONEST
-from moe_routing.conformance.zoo import census as census_of
+from moe_routing.conformance.zoo.census import census as census_of
 from moe_routing.implementations import Numerics
 from moe_routing.reference import Groups, Renormalize, RouterConfig, RouterInputs
 from moe_routing.reference import route as reference
@@ -34,7 +34,7 @@ UNDECLARED = {
 
 
 def test_no_honest_variant_is_refused():
-    plan = census_of.Plan(
+    plan = census_of.CensusPlan(
         clauses=tuple(CLAUSES),
         seeds=(0,),
         max_examples=PROFILES["nightly"],

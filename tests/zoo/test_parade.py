@@ -14,7 +14,8 @@ from moe_routing.conformance.clauses import CLAUSES, Clause
 from moe_routing.conformance.generators.construct import take_tokens
 from moe_routing.conformance.trial.memo import CaseMemo
 from moe_routing.conformance.trial.trial import Trial
-from moe_routing.conformance.zoo import HONEST, MUTANTS, parade
+from moe_routing.conformance.zoo import HONEST, MUTANTS
+from moe_routing.conformance.zoo.census import parade
 from moe_routing.conformance.zoo.census.encounter import Encounter, Seen
 from moe_routing.conformance.zoo.census.parade import Parade
 from moe_routing.conformance.zoo.residents import WHOLE

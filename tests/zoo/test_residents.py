@@ -12,7 +12,7 @@ from moe_routing.conformance import select_clauses
 from moe_routing.conformance.checking.clause_run import check_clause
 from moe_routing.conformance.checking.plan import Plan
 from moe_routing.conformance.clauses import CLAUSES
-from moe_routing.conformance.zoo import HONEST, MUTANTS, NoSuchResident, registry, select_residents
+from moe_routing.conformance.zoo import HONEST, MUTANTS, NoSuchResident, residents, select_residents
 from moe_routing.conformance.zoo.families import FAMILIES, LATER
 from moe_routing.conformance.zoo.residents import ROUTED, WHOLE
 from moe_routing.conformance.zoo.router.router import StagedRouter
@@ -66,9 +66,9 @@ def test_the_router_that_they_are_made_of_is_right(claims):
 
 def test_a_name_is_taken_once():
     with pytest.raises(ValueError, match="'bias-ignored': known"):
-        registry.mutant("bias-ignored", "M04", "logits", real="a/b#1")(lambda w: None)
+        residents.mutant("bias-ignored", "M04", "logits", real="a/b#1")(lambda w: None)
     with pytest.raises(ValueError, match="'bias-ignored': known"):
-        registry.honest("bias-ignored", "logits")(lambda w: None)
+        residents.honest("bias-ignored", "logits")(lambda w: None)
 
 
 def test_a_mutant_needs_a_harm_and_a_known_family():
@@ -76,9 +76,9 @@ def test_a_mutant_needs_a_harm_and_a_known_family():
         """It did harm."""
 
     with pytest.raises(ValueError, match="without a family or harm"):
-        registry.mutant("new", "M99", "logits", real="a/b#1")(documented)
+        residents.mutant("new", "M99", "logits", real="a/b#1")(documented)
     with pytest.raises(ValueError, match="without a family or harm"):
-        registry.mutant("new", "M04", "logits", real="a/b#1")(lambda w: None)
+        residents.mutant("new", "M04", "logits", real="a/b#1")(lambda w: None)
     assert "new" not in MUTANTS
 
 

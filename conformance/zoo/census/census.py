@@ -19,7 +19,7 @@ SOON = 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class CensusPlan:
     """What to put to whom: clauses, seeds, draws a clause, mutants and variants by name."""
 
     clauses: tuple[str, ...]
@@ -47,7 +47,7 @@ class Plan:
 class Census:
     """What a plan found. ``cases`` counts cases, ``asked`` the answers that were judged."""
 
-    plan: Plan
+    plan: CensusPlan
     kills: tuple[Kill, ...]
     alarms: tuple[Alarm, ...]
     smallest: dict[str, Smallest]
@@ -111,7 +111,7 @@ def _soonest(kills: Sequence[Kill]) -> tuple[int, int]:
 
 
 def take(
-    plan: Plan, *, jobs: int = 1, told: Callable[[Task, list[Found]], None] = lambda *_: None
+    plan: CensusPlan, *, jobs: int = 1, told: Callable[[Task, list[Found]], None] = lambda *_: None
 ) -> Census:
     """Run ``plan`` in ``jobs`` processes; ``told`` hears of every task as it ends."""
     began = time.perf_counter()

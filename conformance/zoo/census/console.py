@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from moe_routing.conformance.report.terminal import plain_console
-from moe_routing.conformance.zoo.census.census import SOON, Census, Plan
+from moe_routing.conformance.zoo.census.census import SOON, Census, CensusPlan
 from moe_routing.conformance.zoo.census.matrix import Alarm, Count, Found, Kill, Task
 from moe_routing.conformance.zoo.residents import MUTANTS
 
@@ -15,7 +15,7 @@ from moe_routing.conformance.zoo.residents import MUTANTS
 class Watcher:
     """Shows each clause as it ends, and the whole at the end."""
 
-    def __init__(self, plan: Plan, console: Console | None = None) -> None:
+    def __init__(self, plan: CensusPlan, console: Console | None = None) -> None:
         self.plan, self.console = plan, console or plain_console()
 
     def told(self, task: Task, found: list[Found]) -> None:
