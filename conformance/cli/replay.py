@@ -8,12 +8,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.cli.exit_codes import epilog
 from moe_routing.conformance.cli.options import Commands
 from moe_routing.conformance.cli.seats import add_options, seats
 
 if TYPE_CHECKING:
+    from moe_routing.conformance.calls.case import AnyCase
     from moe_routing.conformance.clauses import Clause
     from moe_routing.conformance.run.seat import Seat
 

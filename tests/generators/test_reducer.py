@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from moe_routing.conformance import Case
 from moe_routing.conformance.cases.files import case_to_json
+from moe_routing.conformance.cases.kinds import kind_of
 from moe_routing.conformance.generators.reducer import BUDGET, reduce_case
 from moe_routing.conformance.generators.shared import make_shared_case
 from moe_routing.reference import (
@@ -23,6 +25,11 @@ from moe_routing.reference import (
 )
 
 # A large case, and bugs planted in it: what each needs is all that should be left.
+
+
+def reduced(case: Any, still_fails: Callable[[Any], bool]) -> Any:
+    """Make a case of any kind smaller."""
+    return reduce_case(case, kind_of(case).reductions, still_fails)
 
 
 def large(*, experts: int = 64, tokens: int = 63, top_k: int = 6, groups: int = 0) -> Case:
@@ -95,17 +102,17 @@ class TestReducer:
 
         case = large(groups=groups)
         assert fails(case), "the bug should be planted"
-        small = reduce_case(case, counted)
+        small = reduced(case, counted)
         assert fails(small), "a smaller case should fail as the large one does"
         assert small.inputs.num_tokens <= tokens, small.size
         assert small.config.num_experts <= experts, small.size
         assert len(calls) <= BUDGET, "the reducer is bounded by calls"
-        assert case_to_json(reduce_case(case, fails)) == case_to_json(small), "not deterministic"
+        assert case_to_json(reduced(case, fails)) == case_to_json(small), "not deterministic"
 
     @pytest.mark.parametrize("answer", [True, False])
     def test_ends_whatever_it_is_told(self, answer: bool) -> None:
         calls: list[Case] = []
-        small = reduce_case(large(groups=8), lambda case: calls.append(case) or answer)
+        small = reduced(large(groups=8), lambda case: calls.append(case) or answer)
         assert len(calls) <= BUDGET
         assert (small.size == "T=1 H=1 E=1 K=1") == answer, small.size
         RouterConfig(**vars(small.config))
@@ -114,14 +121,14 @@ class TestReducer:
         rng = np.random.default_rng(0)
         inputs = RouterInputs.from_logits(rng.integers(-9, 9, (20, 32)) / 4.0)
         case = Case(config=RouterConfig(num_experts=32, top_k=4), inputs=inputs)
-        small = reduce_case(case, _last_expert_wins)
+        small = reduced(case, _last_expert_wins)
         assert small.config.num_experts <= 3, small.size
         np.testing.assert_array_equal(small.inputs.logits, small.inputs.hidden)
 
     def test_keeps_given_logits_the_logits_of_the_hidden_states(self) -> None:
         inputs = RouterInputs.from_logits([[1.0, -np.inf, 0.5], [0.0, -np.inf, 2.0]])
         case = Case(config=RouterConfig(num_experts=3, top_k=2), inputs=inputs)
-        small = reduce_case(case, lambda c: bool(np.isneginf(c.inputs.logits).any()))
+        small = reduced(case, lambda c: bool(np.isneginf(c.inputs.logits).any()))
         np.testing.assert_array_equal(
             stages(small.config, small.inputs).logits, small.inputs.logits
         )
@@ -135,15 +142,15 @@ class TestReducer:
             check_inputs(smaller.config, smaller.inputs)
             return smaller.inputs.hidden_scale is not None
 
-        reduce_case(replace(case, config=config, inputs=inputs), fails)
+        reduced(replace(case, config=config, inputs=inputs), fails)
 
 
 def test_a_shared_expert_call_shrinks_to_what_fails() -> None:
     case = make_shared_case(
         kind="singular", gated=True, dtype="float32", tokens=17, hidden=33, width=16, seed=3
     )
-    assert reduce_case(case, lambda smaller: True).size == "T=1 H=1 I=1"
+    assert reduced(case, lambda smaller: True).size == "T=1 H=1 I=1"
     marked = case.inputs.hidden[5, 7]
-    small = reduce_case(case, lambda smaller: bool((smaller.inputs.hidden == marked).any()))
+    small = reduced(case, lambda smaller: bool((smaller.inputs.hidden == marked).any()))
     assert small.size.startswith("T=1 "), "one token has the value that fails"
     assert small.config == case.config
