@@ -6,14 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
-from moe_routing.conformance.judge.operands import merged
+from moe_routing.conformance.judge.operands import Matrix, merged
 from moe_routing.implementations import Numerics
 from moe_routing.reference import RouterConfig, RouterInputs
-from moe_routing.reference.formats import FLOAT32
-
-Matrix = npt.NDArray[np.float32]
+from moe_routing.reference.formats import FLOAT32, Bools
 
 _PLAIN = Numerics()
 _BELOW_TF32 = np.uint32(0x1FFF)  # the bits of a float32 that tf32 cuts off
@@ -44,20 +41,19 @@ def products_of(numerics: Numerics) -> tuple[str, bool]:
     return numerics.multiply, numerics.flush_subnormals
 
 
-def _loses(
-    config: RouterConfig, inputs: RouterInputs, lost: Callable[[Matrix], npt.NDArray[np.bool_]]
-) -> bool:
+def _loses(config: RouterConfig, inputs: RouterInputs, lost: Callable[[Matrix], Bools]) -> bool:
     """Tell whether any operand of the gate's products has a number that is ``lost``."""
-    operands = [inputs.hidden, inputs.gate_weight]
+    operands: list[Matrix] = [inputs.hidden, inputs.gate_weight]
     if inputs.gate_delta is not None:
         operands += [inputs.gate_delta, merged(inputs.gate_weight, inputs.gate_delta)]
     return config.input_norm is not None or any(bool(lost(each).any()) for each in operands)
 
 
-def _cut_by_tf32(values: Matrix) -> npt.NDArray[np.bool_]:
-    cut: npt.NDArray[np.bool_] = (values.view(np.uint32) & _BELOW_TF32) != 0
+def _cut_by_tf32(values: Matrix) -> Bools:
+    cut: Bools = (values.view(np.uint32) & _BELOW_TF32) != 0
     return cut
 
 
-def _subnormal(values: Matrix) -> npt.NDArray[np.bool_]:
-    return (np.abs(values) < FLOAT32.tiny) & (values != 0.0)
+def _subnormal(values: Matrix) -> Bools:
+    below: Bools = (np.abs(values) < FLOAT32.tiny) & (values != 0.0)
+    return below
