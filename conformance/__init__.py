@@ -6,32 +6,74 @@ Names are imported when first asked for, so that the command line starts at once
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from moe_routing.conformance.cases.case import Case, load_case, save_case
+    from moe_routing.conformance.checking.plan import Plan
+    from moe_routing.conformance.checking.results import ClauseResult, RunResult
+    from moe_routing.conformance.clauses import select_clauses
+    from moe_routing.conformance.clauses.registry import Clause
+    from moe_routing.conformance.explain.failure import Failure
+    from moe_routing.conformance.generators.strategies import (
+        router_configs,
+        router_inputs,
+        routing_cases,
+        shared_expert_cases,
+    )
+    from moe_routing.conformance.known.divergence import Divergence, load_known
+    from moe_routing.conformance.pytest_plugin.items import conformance_tests
+    from moe_routing.conformance.run.session import check, in_process
 
 _HOME = {
     "Case": "cases.case",
+    "Clause": "clauses.registry",
+    "ClauseResult": "checking.results",
     "Divergence": "known.divergence",
+    "Failure": "explain.failure",
     "Plan": "checking.plan",
     "RunResult": "checking.results",
     "check": "run.session",
     "conformance_tests": "pytest_plugin.items",
+    "in_process": "run.session",
     "load_case": "cases.case",
     "load_known": "known.divergence",
-    "save_case": "cases.case",
-    "select_clauses": "clauses",
     "router_configs": "generators.strategies",
     "router_inputs": "generators.strategies",
     "routing_cases": "generators.strategies",
+    "save_case": "cases.case",
+    "select_clauses": "clauses",
     "shared_expert_cases": "generators.strategies",
 }
+"""The module of each public name; type checkers are told the same above."""
 
-__all__ = sorted(_HOME)
+__all__ = [
+    "Case",
+    "Clause",
+    "ClauseResult",
+    "Divergence",
+    "Failure",
+    "Plan",
+    "RunResult",
+    "check",
+    "conformance_tests",
+    "in_process",
+    "load_case",
+    "load_known",
+    "router_configs",
+    "router_inputs",
+    "routing_cases",
+    "save_case",
+    "select_clauses",
+    "shared_expert_cases",
+]
 
+if not TYPE_CHECKING:
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    def __getattr__(name: str) -> object:
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
 
 
 def __dir__() -> list[str]:
