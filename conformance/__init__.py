@@ -6,7 +6,7 @@ Names are imported when first asked for, so that the command line starts at once
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from moe_routing.conformance.calls.routing import Case
@@ -49,6 +49,7 @@ _HOME = {
     "select_clauses": "clauses",
     "shared_expert_cases": "generators.strategies",
 }
+"""The module of each public name; type checkers are told the same above."""
 
 __all__ = [
     "CLAUSES",
@@ -74,11 +75,12 @@ __all__ = [
     "shared_expert_cases",
 ]
 
+if not TYPE_CHECKING:
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    def __getattr__(name: str) -> object:
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from moe_routing.implementations.contradictions import contradiction
 from moe_routing.reference import Groups, Renormalize, RouterConfig, RouterInputs
@@ -40,6 +40,14 @@ class _Any:
 
 ANY: Final = _Any()
 """Claims every value of an axis."""
+
+_Listed = TypeVar("_Listed")
+
+
+def listed(permitted: _Listed | _Any) -> _Listed | None:
+    """Return the values that an axis lists, or None where it permits every one."""
+    return None if isinstance(permitted, _Any) else permitted
+
 
 _OPEN = (tuple, _Any)
 
@@ -175,7 +183,7 @@ class Claim:
 
         Each axis lists the values wanted; ``groups=(True,)`` stands for any rule.
         """
-        kept = {}
+        kept: dict[str, Any] = {}
         for axis, wanted in axes.items():
             permitted = getattr(self, axis)
             if axis == "groups":

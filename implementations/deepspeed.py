@@ -146,7 +146,8 @@ class EpRouter:
         ep_router = _module("ep_router")
         import torch
 
-        given, heard = torch_inputs(inputs, self.device), {}
+        given = torch_inputs(inputs, self.device)
+        heard: dict[str, Tensor] = {}
         with torch.device("meta"):
             router = ep_router.TokenChoiceTopKRouter(**_settings(config, inputs))
         _fill(router.gate, weight=given.gate_weight, bias=given.gate_bias)

@@ -79,7 +79,9 @@ class MegatronCoreAdapter:
         import torch
 
         given = torch_inputs(inputs, self.device)
-        logits = given.logits.float() if config.scores_dtype == "float32" else given.logits
+        logits = given.logits
+        if logits is not None and config.scores_dtype == "float32":
+            logits = logits.float()
 
         @torch.no_grad()
         def routed() -> RoutingMap:

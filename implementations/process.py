@@ -105,17 +105,18 @@ class _Running:
         except OSError as error:
             self._errors.close()
             raise BackendMissing(f"Cannot start {command[0]}: {error.strerror}") from error
+        self._stdin, self._stdout = _pipes(self._popen)
         self.close = weakref.finalize(self, _close, self._popen)
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the reply. Errors: ``EOFError`` where none came, ``wire.ProtocolError``."""
         self._asked += 1
         try:
-            self._popen.stdin.write(wire.written({"id": self._asked, **request}))
-            self._popen.stdin.flush()
+            self._stdin.write(wire.written({"id": self._asked, **request}))
+            self._stdin.flush()
         except OSError as error:
             raise EOFError from error
-        line = self._popen.stdout.readline()
+        line = self._stdout.readline()
         if not line.endswith(b"\n"):
             raise EOFError
         return wire.read(line, self._asked)
@@ -140,10 +141,17 @@ class _Running:
         return next((line.strip()[:200] for line in reversed(lines) if line.strip()), "")
 
 
+def _pipes(popen: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
+    """Return what a process reads and what it writes, both started as pipes."""
+    assert popen.stdin is not None
+    assert popen.stdout is not None
+    return popen.stdin, popen.stdout
+
+
 def _close(popen: subprocess.Popen[bytes]) -> None:
     """End a process, and wait for it, so that none is left behind."""
     popen.kill()
     popen.wait()
-    for pipe in (popen.stdin, popen.stdout):
+    for pipe in _pipes(popen):
         with suppress(OSError):  # what was not written when it ended
             pipe.close()

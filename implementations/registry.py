@@ -214,7 +214,8 @@ def _built(reference: str, value: Any, device: str) -> Adapter:
     if device != "cpu" and getattr(value, "device", "cpu") != device:
         raise AdapterError(f"{reference} cannot run on {device}: it has no device argument")
     _inspect(reference, value)
-    return value
+    adapter: Adapter = value
+    return adapter
 
 
 def _inspect(reference: str, value: Any) -> None:

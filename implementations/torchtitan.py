@@ -16,6 +16,7 @@ from moe_routing.reference import Renormalize, RouterConfig, RouterInputs, Routi
 from moe_routing.reference.formats import INPUT_FORMATS
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.nn import Module
 
 INSTALL = (
@@ -67,8 +68,10 @@ class TorchtitanAdapter:
         import torch
 
         given = torch_inputs(inputs, self.device)
-        router, heard = _router(moe, config, given), {}
-        router.gate.register_forward_hook(lambda *call: heard.update(logits=call[2][0]))
+        router = _router(moe, config, given)
+        heard: dict[str, Tensor] = {}
+        gate = router.get_submodule("gate")
+        gate.register_forward_hook(lambda *call: heard.update(logits=call[2][0]))
 
         @torch.no_grad()
         def routed() -> Routing:
@@ -83,7 +86,7 @@ def _router(moe: ModuleType, config: RouterConfig, given: TorchInputs) -> Module
     from torch.nn import Parameter
 
     groups, (experts, hidden) = config.groups, given.gate_weight.shape
-    router = moe.TokenChoiceTopKRouter.Config(
+    router: Module = moe.TokenChoiceTopKRouter.Config(
         num_experts=config.num_experts,
         gate=moe.Linear.Config(in_features=hidden, out_features=experts),
         num_expert_groups=groups and groups.count,
@@ -93,9 +96,10 @@ def _router(moe: ModuleType, config: RouterConfig, given: TorchInputs) -> Module
         route_norm=config.renormalize is not None,
         route_scale=config.scale,
     ).build()
-    router.gate.weight = Parameter(given.gate_weight, requires_grad=False)
+    gate = router.get_submodule("gate")
+    gate.weight = Parameter(given.gate_weight, requires_grad=False)
     if given.gate_bias is not None:
-        router.gate.bias = Parameter(given.gate_bias, requires_grad=False)
+        gate.bias = Parameter(given.gate_bias, requires_grad=False)
     return router
 
 

@@ -27,7 +27,11 @@ from moe_routing.reference.jsonform import config_to_json, from_json, to_json
 VERSION = 1
 """The version of the protocol that this suite speaks."""
 
-LAYOUTS = {"routing": Routing, "flat_routing": FlatRouting, "routing_map": RoutingMap}
+LAYOUTS: dict[str, type[Routing | FlatRouting | RoutingMap]] = {
+    "routing": Routing,
+    "flat_routing": FlatRouting,
+    "routing_map": RoutingMap,
+}
 """The answers to a routing call, by the key that holds each."""
 
 _DTYPES = ("bfloat16", "bool", "float16", "float32", "float64", "int32", "int64", "uint8")

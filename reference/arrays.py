@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import MISSING, fields
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,25 +14,20 @@ from moe_routing.reference.formats import INPUT_FORMATS
 AnyArray = npt.NDArray[Any]
 
 
-def freeze(owner: Any, shapes: Mapping[str, str], *, integers: Collection[str] = ()) -> None:
+def freeze(owner: object, shapes: Mapping[str, str], *, integers: Collection[str] = ()) -> None:
     """Make the array fields of the dataclass ``owner`` read-only, exact and of fitting shapes.
 
     ``shapes`` gives each field a letter per axis; ``integers`` become int64, the others
     float32. A field with a default may be None. Errors: ``ValueError`` naming the field.
     """
-    required = _required(type(owner))
     for name in shapes:
         value = getattr(owner, name)
-        if value is not None or name in required:
+        optional = hasattr(type(owner), name)  # a dataclass keeps a default on the class
+        if value is not None or not optional:
             array = convert(name, value, np.int64 if name in integers else np.float32).view()
             array.flags.writeable = False
             object.__setattr__(owner, name, array)
     check_shapes(present(owner, shapes), shapes)
-
-
-@cache
-def _required(kind: type) -> frozenset[str]:
-    return frozenset(field.name for field in fields(kind) if field.default is MISSING)
 
 
 def present(owner: object, names: Collection[str]) -> dict[str, AnyArray]:

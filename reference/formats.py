@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Ids = npt.NDArray[np.int64]  # of experts, and whatever else counts or points
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +53,12 @@ class FloatFormat:
             overflow = np.abs(rounded) > self.largest
             return np.where(overflow, np.copysign(np.inf, exact), rounded)
 
-    def represents(self, values: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    def represents(self, values: npt.ArrayLike) -> Bools:
         """Tell, element by element, which ``values`` this format holds exactly."""
         if self.name == "bfloat16" and getattr(values, "dtype", None) == np.float32:
-            cut = (np.asarray(values).view(np.uint32) & _BELOW_BFLOAT16) == 0
-            return cut | np.isnan(values)
+            single: npt.NDArray[np.float32] = np.asarray(values)
+            cut: Bools = (single.view(np.uint32) & _BELOW_BFLOAT16) == 0
+            return cut | np.isnan(single)
         exact: Floats = np.asarray(values, dtype=np.float64)
         return np.equal(self.round(exact), exact) | np.isnan(exact)
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from moe_routing.reference.config import Groups
-from moe_routing.reference.formats import Floats
+from moe_routing.reference.formats import Bools, Floats
 from moe_routing.reference.selection import top_k
 
 
@@ -24,7 +23,7 @@ def group_scores(groups: Groups, biased: Floats) -> Floats:
     return total
 
 
-def kept_experts(groups: Groups, scores: Floats, num_experts: int) -> npt.NDArray[np.bool_]:
+def kept_experts(groups: Groups, scores: Floats, num_experts: int) -> Bools:
     """Return ``[T, E]``: which experts belong to one of the groups of the best ``scores``."""
     best = top_k(scores, groups.kept)
     kept = np.zeros(scores.shape, dtype=bool)

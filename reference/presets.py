@@ -38,7 +38,7 @@ _PARTS = {"groups": Groups, "renormalize": Renormalize, "input_norm": RmsNorm}
 
 def _read() -> dict[str, Preset]:
     data = tomllib.loads((Path(__file__).parent / "presets.toml").read_text(encoding="utf-8"))
-    found = {}
+    found: dict[str, Preset] = {}
     for family in data["family"]:
         models = family.pop("models")
         found |= {name: _preset(family | own) for name, own in models.items()}

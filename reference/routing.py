@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from moe_routing.reference import groups, scores, selection, weights
 from moe_routing.reference import logits as gate
 from moe_routing.reference.config import RouterConfig
-from moe_routing.reference.formats import Floats
+from moe_routing.reference.formats import Bools, Floats, Ids
 from moe_routing.reference.inputs import RouterInputs, check_inputs
 
 
@@ -49,9 +48,9 @@ class Stages:
     scores: Floats
     biased: Floats
     group_scores: Floats | None
-    kept: npt.NDArray[np.bool_]
+    kept: Bools
     competing: Floats
-    expert_ids: npt.NDArray[np.int64]
+    expert_ids: Ids
     gathered: Floats
     renormalized: Floats
     weights: Floats
@@ -110,7 +109,7 @@ def _stages(
     )
 
 
-def _select(config: RouterConfig, inputs: RouterInputs, competing: Floats) -> npt.NDArray[np.int64]:
+def _select(config: RouterConfig, inputs: RouterInputs, competing: Floats) -> Ids:
     if inputs.expert_table is not None:
         return inputs.expert_table[inputs.token_ids]
     return selection.top_k(competing, config.top_k)

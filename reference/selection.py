@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
-from moe_routing.reference.formats import Floats
+from moe_routing.reference.formats import Ids
 
 
-def top_k(values: Floats, k: int) -> npt.NDArray[np.int64]:
+def top_k(values: npt.NDArray[np.floating[Any]], k: int) -> Ids:
     """Return ``[T, k]``: the columns of the k greatest of ``values [T, N]``, best first.
 
     Equal values go to the lowest column; NaN counts as -inf, so that the columns are
@@ -20,7 +22,7 @@ def top_k(values: Floats, k: int) -> npt.NDArray[np.int64]:
     return np.take_along_axis(places % values.shape[1], order, axis=1)
 
 
-def _places_of_best(values: Floats, k: int) -> npt.NDArray[np.int64]:
+def _places_of_best(values: npt.NDArray[np.floating[Any]], k: int) -> Ids:
     """Return where the k greatest of each row are in all of ``values``, ascending; none is NaN.
 
     A partition finds the least of the k: sorting whole rows would take most of a router's time.

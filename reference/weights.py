@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from moe_routing.reference.config import Renormalize, RouterConfig
-from moe_routing.reference.formats import Floats
+from moe_routing.reference.formats import Bools, Floats, Ids
 from moe_routing.reference.inputs import RouterInputs
 from moe_routing.reference.scores import sigmoid, softmax
 
@@ -15,8 +14,8 @@ def gather_weights(
     config: RouterConfig,
     logits: Floats,
     scores: Floats,
-    kept: npt.NDArray[np.bool_],
-    expert_ids: npt.NDArray[np.int64],
+    kept: Bools,
+    expert_ids: Ids,
 ) -> Floats:
     """Return ``[T, K]``: what ``config.weights_from`` names, at ``expert_ids [T, K]``.
 
@@ -47,7 +46,7 @@ def scale(
     config: RouterConfig,
     inputs: RouterInputs,
     weights: Floats,
-    expert_ids: npt.NDArray[np.int64],
+    expert_ids: Ids,
 ) -> Floats:
     """Multiply ``weights [T, K]`` by the routed scaling factor, then by each expert's own."""
     weights = weights * config.scale

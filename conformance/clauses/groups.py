@@ -16,10 +16,11 @@ from moe_routing.conformance.generators.choices import Focus
 from moe_routing.conformance.generators.construct import take_tokens, with_config
 from moe_routing.conformance.generators.nonsense import ragged_counts
 from moe_routing.conformance.judge import Verdict
-from moe_routing.conformance.judge.selection import Bools, certain_groups, possible_groups
+from moe_routing.conformance.judge.selection import certain_groups, possible_groups
 from moe_routing.conformance.trial.call import Raised
 from moe_routing.conformance.trial.trial import Trial
 from moe_routing.reference import Groups
+from moe_routing.reference.formats import Bools
 
 _GROUPED = {"groups": (True,), "expert_table": (False,)}
 

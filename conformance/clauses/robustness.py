@@ -21,8 +21,8 @@ from moe_routing.conformance.generators.choices import Focus
 from moe_routing.conformance.generators.construct import take_tokens
 from moe_routing.conformance.judge import Verdict
 from moe_routing.conformance.judge.logits import format_of
-from moe_routing.conformance.judge.selection import Bools
 from moe_routing.conformance.trial.trial import Trial
+from moe_routing.reference.formats import Bools
 
 
 @clause(

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from moe_routing.conformance.calls.routing import Case
+from moe_routing.conformance.events.again import cases_of
 from moe_routing.conformance.events.registry import EVENTS, ROWS, event, selected
 from moe_routing.conformance.generators.construct import table_cases
 from moe_routing.conformance.judge import Bounds
 from moe_routing.implementations import Capabilities
 from moe_routing.reference import weights
-from moe_routing.reference.formats import INPUT_FORMATS
+from moe_routing.reference.formats import INPUT_FORMATS, Floats, Ids
 from moe_routing.reference.groups import group_scores, kept_experts
 from moe_routing.reference.selection import top_k as best_experts
 
@@ -27,7 +29,7 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
         yield from table_cases(capabilities, ROWS, top_k=top_k, wants={"selection_bias": "none"})
 
 
-def _unbiased_ids(bounds: Bounds) -> np.ndarray:
+def _unbiased_ids(bounds: Bounds) -> Ids:
     groups, scores = bounds.config.groups, bounds.reference.scores
     if groups is not None:
         kept = kept_experts(groups, group_scores(groups, scores), bounds.config.num_experts)
@@ -63,7 +65,7 @@ def _bias_on(place: str) -> None:
     @event(f"bias-on-{place}", f"a deciding selection bias on the {place}", occurs)
     def _(capabilities: Capabilities) -> Iterator[Case]:
         narrowed = capabilities.narrowed(selection_bias=(place,))
-        yield from EVENTS["bias-decides"].cases(narrowed)
+        yield from cases_of("bias-decides", narrowed)
 
 
 for _place in ("gate", "block", "statics"):
@@ -89,8 +91,9 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
             )
 
 
-def _finite(values: np.ndarray) -> np.ndarray:
-    return values[np.isfinite(values)]
+def _finite(bias: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    finite: npt.NDArray[np.float32] = bias[np.isfinite(bias)]
+    return finite
 
 
 @event(
@@ -154,7 +157,7 @@ def _shows_in_weights(bounds: Bounds) -> bool:
     _shows_in_weights,
 )
 def _(capabilities: Capabilities) -> Iterator[Case]:
-    yield from EVENTS["bias-decides"].cases(capabilities)
+    yield from cases_of("bias-decides", capabilities)
 
 
 @event(
@@ -163,7 +166,7 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
     lambda b: b.inputs.dtype != "float32" and EVENTS["fine-bias"].occurs(b),
 )
 def _(capabilities: Capabilities) -> Iterator[Case]:
-    yield from EVENTS["fine-bias"].cases(capabilities)
+    yield from cases_of("fine-bias", capabilities)
 
 
 @event(
@@ -197,7 +200,7 @@ def _deep(name: str, least: float, bias: Sequence[float], row: Sequence[float]) 
             yield from table_cases(capabilities, [row], top_k=top_k)
 
 
-def _finite_below(values: np.ndarray, bound: float) -> bool:
+def _finite_below(values: Floats, bound: float) -> bool:
     return bool(((values < bound) & np.isfinite(values)).all(axis=1).any())
 
 

@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from moe_routing.conformance.calls.routing import Case
-from moe_routing.conformance.events.registry import EVENTS, ROWS, event
-from moe_routing.conformance.generators.construct import table_cases
+from moe_routing.conformance.events.again import cases_of
+from moe_routing.conformance.events.registry import ROWS, event
+from moe_routing.conformance.generators.construct import Arrays, table_cases
 from moe_routing.conformance.judge import Bounds
 from moe_routing.implementations import Capabilities
 
@@ -45,7 +46,8 @@ def _lies(slug: str, statement: str, name: str, transposed: str, test: Steps) ->
 
     @event(slug, statement, occurs)
     def _(capabilities: Capabilities) -> Iterator[Case]:
-        bias = {name: [0.0, 0.25, -0.25, 0.5]} if name == "selection_bias" else {}
+        biased = name == "selection_bias"
+        bias: Arrays = {"selection_bias": [0.0, 0.25, -0.25, 0.5]} if biased else {}
         for top_k in (2, 1):
             yield from table_cases(capabilities, ROWS, top_k=top_k, layout=transposed, **bias)
 
@@ -81,7 +83,7 @@ def _of_dtype(dtype: str) -> None:
     @event(f"{dtype}-input", f"inputs stored in {dtype}", lambda b: b.inputs.dtype == dtype)
     def _(capabilities: Capabilities) -> Iterator[Case]:
         if dtype in capabilities.dtypes:
-            yield from EVENTS["any-case"].cases(replace(capabilities, dtypes=(dtype,)))
+            yield from cases_of("any-case", replace(capabilities, dtypes=(dtype,)))
 
 
 for _dtype in ("float32", "bfloat16", "float16"):
@@ -106,6 +108,6 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
         "bfloat16-input",
         "float16-input",
     ):
-        for case in EVENTS[slug].cases(whole):
+        for case in cases_of(slug, whole):
             if not capabilities.admits(case.config, case.inputs):
                 yield case

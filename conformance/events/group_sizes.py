@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from moe_routing.conformance.calls.routing import Case
-from moe_routing.conformance.events.registry import EVENTS, ROWS, event
+from moe_routing.conformance.events.again import cases_of
+from moe_routing.conformance.events.registry import ROWS, event
 from moe_routing.conformance.events.sizes import ladder
 from moe_routing.conformance.generators.construct import table_cases
 from moe_routing.conformance.generators.nonsense import ragged_counts
 from moe_routing.conformance.generators.scenes import fitting_experts
 from moe_routing.conformance.judge import Bounds
 from moe_routing.implementations import Capabilities
+from moe_routing.reference import Groups
 
 
 @event(
@@ -53,11 +55,19 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
 
 
 def _counted(
-    slug: str, statement: str, experts: int, groups: tuple[int, int], test: Callable[[Bounds], bool]
+    slug: str,
+    statement: str,
+    experts: int,
+    groups: tuple[int, int],
+    test: Callable[[Groups, int], bool],
 ) -> None:
-    """Register an event of the groups' sizes, shown by ``groups=(count, kept)``."""
+    """Register an event of groups and their size, shown by ``groups=(count, kept)``."""
 
-    @event(slug, statement, lambda b: b.config.groups is not None and test(b))
+    def occurs(bounds: Bounds) -> bool:
+        found = bounds.config.groups
+        return found is not None and test(found, bounds.config.experts_per_group)
+
+    @event(slug, statement, occurs)
     def _(capabilities: Capabilities) -> Iterator[Case]:
         fitting = fitting_experts(capabilities, experts)
         for top_k in (2, 1):
@@ -65,21 +75,21 @@ def _counted(
         yield from table_cases(capabilities, ladder(2, 2), top_k=1, groups=(2, 1))
 
 
-_counted("two-groups", "2 groups", 4, (2, 1), lambda b: b.config.groups.count == 2)
-_counted("eight-groups", "8 groups", 16, (8, 4), lambda b: b.config.groups.count == 8)
+_counted("two-groups", "2 groups", 4, (2, 1), lambda groups, size: groups.count == 2)
+_counted("eight-groups", "8 groups", 16, (8, 4), lambda groups, size: groups.count == 8)
 _counted(
     "wide-groups",
     "several groups of 33 experts or more",
     68,
     (2, 1),
-    lambda b: b.config.groups.count > 1 and b.config.experts_per_group >= 33,
+    lambda groups, size: groups.count > 1 and size >= 33,
 )
 _counted(
     "one-group-kept",
     "one of several groups kept",
     8,
     (4, 1),
-    lambda b: b.config.groups.kept == 1 < b.config.groups.count,
+    lambda groups, size: groups.kept == 1 < groups.count,
 )
 
 
@@ -103,14 +113,14 @@ _counted(
     "some of the groups are not kept",
     8,
     (4, 1),
-    lambda b: b.config.groups.kept < b.config.groups.count,
+    lambda groups, size: groups.kept < groups.count,
 )
 _counted(
     "several-groups-kept",
     "two groups or more kept, of more",
     8,
     (4, 2),
-    lambda b: 1 < b.config.groups.kept < b.config.groups.count,
+    lambda groups, size: 1 < groups.kept < groups.count,
 )
 
 
@@ -120,7 +130,7 @@ _counted(
     lambda b: b.config.groups is not None and b.config.groups.count == b.config.num_experts > 1,
 )
 def _(capabilities: Capabilities) -> Iterator[Case]:
-    yield from EVENTS["group-smaller-than-top"].cases(capabilities)
+    yield from cases_of("group-smaller-than-top", capabilities)
 
 
 @event(

@@ -86,7 +86,7 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
 def _best_group_differs(bounds: Bounds, of: int = 1) -> bool:
     """Tell whether the group with the greatest sum of its best ``of`` is not kept."""
     groups, biased = bounds.config.groups, bounds.reference.biased[bounds.only_reference]
-    if groups.kept == groups.count:
+    if groups is None or groups.kept == groups.count:
         return False
     grouped = (len(biased), groups.count, bounds.config.experts_per_group)
     best = np.sort(biased.reshape(grouped), axis=2)[:, :, -of:].sum(axis=2)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.events.registry import ROWS, event
 from moe_routing.conformance.events.weights import experts_scaled_apart
-from moe_routing.conformance.generators.construct import table_cases
+from moe_routing.conformance.generators.construct import Arrays, table_cases
 from moe_routing.conformance.judge import Bounds
 from moe_routing.implementations import Capabilities
 
@@ -29,13 +29,13 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
 
 
 def _hashed(
-    capabilities: Capabilities, table: list[list[int]], **arrays: list[float]
+    capabilities: Capabilities, table: list[list[int]], scales: Sequence[float] | None = None
 ) -> Iterator[Case]:
     """Yield a call of three tokens, of which the first and the last are the same."""
-    top_k = len(table[0])
-    yield from table_cases(
-        capabilities, ROWS, top_k=top_k, expert_table=table, token_ids=[0, 1, 0], **arrays
-    )
+    arrays: Arrays = {"expert_table": table, "token_ids": [0, 1, 0]}
+    if scales is not None:
+        arrays["per_expert_scale"] = scales
+    yield from table_cases(capabilities, ROWS, top_k=len(table[0]), **arrays)
 
 
 @event(
@@ -44,15 +44,15 @@ def _hashed(
     lambda b: b.inputs.expert_table is not None and experts_scaled_apart(b),
 )
 def _(capabilities: Capabilities) -> Iterator[Case]:
-    scales = {"per_expert_scale": [0.5, 2.0, -1.0, -1.5]}
-    yield from _hashed(capabilities, [[3, 1], [0, 2]], **scales)
-    yield from _hashed(capabilities, [[3], [0]], **scales)
+    scales = [0.5, 2.0, -1.0, -1.5]
+    yield from _hashed(capabilities, [[3, 1], [0, 2]], scales)
+    yield from _hashed(capabilities, [[3], [0]], scales)
 
 
 def _looks_beyond(bounds: Bounds) -> bool:
     """Tell whether a token's row lies where 16 bits do not reach, and holds other experts."""
     table, tokens = bounds.inputs.expert_table, bounds.inputs.token_ids
-    if table is None or not (tokens >= 2**16).any():
+    if table is None or tokens is None or not (tokens >= 2**16).any():
         return False
     return bool((table[tokens] != table[tokens % 2**16]).any())
 

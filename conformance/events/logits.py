@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 
 from moe_routing.conformance.calls.routing import Case
-from moe_routing.conformance.events.registry import EVENTS, ROWS, event
+from moe_routing.conformance.events.again import cases_of
+from moe_routing.conformance.events.registry import ROWS, event
 from moe_routing.conformance.events.sizes import ladder
 from moe_routing.conformance.generators.construct import table_cases, with_inputs
 from moe_routing.conformance.generators.scenes import fitting_experts
 from moe_routing.conformance.judge import Bounds
-from moe_routing.conformance.judge.selection import Bools
 from moe_routing.implementations import Capabilities
-from moe_routing.reference.formats import BFLOAT16, Floats
+from moe_routing.reference.formats import BFLOAT16, Bools, Floats
 
 
 @event(
@@ -25,7 +26,7 @@ from moe_routing.reference.formats import BFLOAT16, Floats
     lambda b: bool(b.logits.exact.any()) and b.inputs.num_tokens > 0,
 )
 def _(capabilities: Capabilities) -> Iterator[Case]:
-    yield from EVENTS["any-case"].cases(capabilities)
+    yield from cases_of("any-case", capabilities)
 
 
 def _norm_beside_epsilon(bounds: Bounds) -> bool:
@@ -49,10 +50,12 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
 
 
 def _part_decides(name: str) -> Callable[[Bounds], bool]:
+    without: dict[str, Any] = {name: None}
+
     def occurs(bounds: Bounds) -> bool:
         if getattr(bounds.inputs, name) is None:
             return False
-        plain = Bounds(bounds.config, replace(bounds.inputs, **{name: None}), bounds.numerics)
+        plain = Bounds(bounds.config, replace(bounds.inputs, **without), bounds.numerics)
         a = np.sort(bounds.reference.expert_ids, axis=1)
         b = np.sort(plain.reference.expert_ids, axis=1)
         sure = bounds.only_reference & plain.only_reference
@@ -112,7 +115,7 @@ _row(
     "all-negative-logits",
     "a token whose logits are all finite and negative",
     (-1.0, -0.25, -2.0, -0.5),
-    lambda z: ((z < 0) & np.isfinite(z)).all(axis=1),
+    lambda z: np.all((z < 0) & np.isfinite(z), axis=1),
 )
 _row(
     "all-zero-logits",
@@ -130,7 +133,7 @@ _row(
     "logits-below-minus-100",
     "a token whose logits are all finite and below -100, where exp of float32 underflows",
     (-120.0, -112.0, -200.0, -150.0),
-    lambda z: ((z < -100.0) & np.isfinite(z)).all(axis=1),
+    lambda z: np.all((z < -100.0) & np.isfinite(z), axis=1),
 )
 
 
@@ -154,7 +157,8 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
         yield from table_cases(capabilities, rows, top_k=top_k)
     for top_k in (2, 1):
         for case in _settable(table_cases(capabilities, ROWS, top_k=top_k)):
-            yield _in_two_columns(case, 2.0**-12, -np.arange(case.config.num_experts))
+            steps = (-np.arange(case.config.num_experts)).astype(np.float64)
+            yield _in_two_columns(case, 2.0**-12, steps)
 
 
 @event(
@@ -203,7 +207,8 @@ def _settable(cases: Iterable[Case]) -> Iterator[Case]:
 
 def _up_to_the_last(experts: int) -> Floats:
     """Return steps up to 0, the best of which are the last: a tie among them goes elsewhere."""
-    return np.maximum(np.arange(experts) - (experts - 1.0), -8.0)
+    steps: Floats = np.maximum(np.arange(experts) - (experts - 1.0), -8.0)
+    return steps
 
 
 @event(
@@ -232,7 +237,7 @@ def _close(bounds: Bounds) -> bool:
     return bool(((last - next_) < 2.0**-14 * np.abs(last)).any())
 
 
-def _in_two_columns(case: Case, rung: float, steps: np.ndarray) -> Case:
+def _in_two_columns(case: Case, rung: float, steps: Floats) -> Case:
     """Return ``case`` with the logits ``1 + steps * rung``, sums that 16-bit inputs can hold."""
     gate = np.stack([np.ones(len(steps)), steps], axis=1)
     hidden = np.tile([1.0, rung], (case.inputs.num_tokens, 1))

@@ -14,7 +14,7 @@ import numpy as np
 
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.events.registry import FAMILIES, event
-from moe_routing.conformance.generators.construct import table_cases
+from moe_routing.conformance.generators.construct import Arrays, table_cases
 from moe_routing.conformance.judge import Bounds
 from moe_routing.implementations import Capabilities
 from moe_routing.reference import RouterConfig
@@ -57,7 +57,7 @@ def _mix(score: str, bias: bool, groups: bool, renormalized: bool, scaled: bool)
     }
     wants |= {} if bias else {"selection_bias": "none"}
     wants |= {} if groups else {"groups": None}
-    arrays = {"selection_bias": _BIAS} if bias else {}
+    arrays: Arrays = {"selection_bias": _BIAS} if bias else {}
     words = slug.removeprefix("mix:").replace("+", ", ")
 
     @event(slug, f"{words}, and nothing else of it", lambda b: mix_of(b) == slug)

@@ -12,11 +12,8 @@ from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.events.registry import event
 from moe_routing.conformance.generators.construct import table_cases, with_inputs
 from moe_routing.conformance.judge import Bounds
-from moe_routing.conformance.judge.selection import Bools
 from moe_routing.implementations import Capabilities
-from moe_routing.reference.formats import Floats
-
-Ints = npt.NDArray[np.int64]
+from moe_routing.reference.formats import Bools, Floats, Ids
 
 
 @event("nan-row", "a row of NaN beside good rows", lambda b: _some_nan_rows(b))
@@ -67,7 +64,7 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
         yield from table_cases(capabilities, finite, top_k=top_k, gate_bias=bias)
 
 
-def _finite(slug: str, statement: str, test: Callable[[Ints, int], Bools]) -> None:
+def _finite(slug: str, statement: str, test: Callable[[Ids, int], Bools]) -> None:
     """Register an event of the number of finite logits of a row whose others are -inf."""
 
     def occurs(bounds: Bounds) -> bool:

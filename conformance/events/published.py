@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from moe_routing.conformance.calls.routing import Case
-from moe_routing.conformance.events.registry import EVENTS, FAMILIES, event
+from moe_routing.conformance.events.again import cases_of
+from moe_routing.conformance.events.registry import FAMILIES, event
 from moe_routing.conformance.events.sizes import favouring_last, ladder
 from moe_routing.conformance.generators.construct import table_cases, with_inputs
 from moe_routing.conformance.generators.published import (
@@ -19,10 +21,9 @@ from moe_routing.conformance.generators.published import (
 )
 from moe_routing.conformance.generators.scenes import fitting_experts
 from moe_routing.conformance.judge import Bounds
-from moe_routing.conformance.judge.selection import Bools
 from moe_routing.implementations import Capabilities
 from moe_routing.reference import RouterConfig
-from moe_routing.reference.formats import Floats
+from moe_routing.reference.formats import Bools
 
 FAMILIES["published"] = "E, K, and the groups of a shipped model, exactly; an upper expert wins"
 
@@ -117,12 +118,13 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
 )
 def _(capabilities: Capabilities) -> Iterator[Case]:
     if "float32" in capabilities.dtypes:
-        for case in EVENTS["hidden-above-4096"].cases(replace(capabilities, dtypes=("float32",))):
+        for case in cases_of("hidden-above-4096", replace(capabilities, dtypes=("float32",))):
             yield _of_differences(case)
 
 
-def _loses_in_tf32(values: Floats) -> Bools:
-    return np.float32(values).view(np.int32) & 0x1FFF != 0
+def _loses_in_tf32(values: npt.NDArray[np.float32]) -> Bools:
+    lost: Bools = values.view(np.int32) & 0x1FFF != 0
+    return lost
 
 
 def _of_differences(case: Case) -> Case:

@@ -10,9 +10,8 @@ from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.events.registry import event, selected
 from moe_routing.conformance.generators.construct import table_cases
 from moe_routing.conformance.generators.scenes import fitting_experts
-from moe_routing.conformance.judge.selection import Bools
 from moe_routing.implementations import Capabilities
-from moe_routing.reference.formats import FLOAT32, Floats
+from moe_routing.reference.formats import FLOAT32, Bools, Floats
 
 
 @event(

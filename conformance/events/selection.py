@@ -8,15 +8,17 @@ from dataclasses import replace
 import numpy as np
 
 from moe_routing.conformance.calls.routing import Case
+from moe_routing.conformance.events.again import cases_of
 from moe_routing.conformance.events.registry import EVENTS, FAMILIES, ROWS, event
 from moe_routing.conformance.events.sizes import ladder
 from moe_routing.conformance.generators.construct import table_cases
 from moe_routing.conformance.generators.scenes import fitting_experts
 from moe_routing.conformance.judge import Bounds
 from moe_routing.implementations import Capabilities
+from moe_routing.reference.formats import Floats
 
 
-def _ranked(bounds: Bounds) -> np.ndarray:
+def _ranked(bounds: Bounds) -> Floats:
     """Return the competing values of judged tokens, greatest first."""
     return -np.sort(-bounds.reference.competing[bounds.judged], axis=1)
 
@@ -93,7 +95,7 @@ def _winner_in(dtype: str, least: int) -> None:
     @event(f"winner:{least}-{dtype}", f"{above.statement}, with inputs in {dtype}", occurs)
     def _(capabilities: Capabilities) -> Iterator[Case]:
         if dtype in capabilities.dtypes:
-            yield from above.cases(replace(capabilities, dtypes=(dtype,)))
+            yield from cases_of(above.slug, replace(capabilities, dtypes=(dtype,)))
 
 
 FAMILIES["winner"] = "an id that 8 or 9 bits do not hold wins, in every dtype"

@@ -10,15 +10,31 @@ from moe_routing.conformance.calls.shared_experts import SharedCase
 from moe_routing.conformance.events.registry import event
 from moe_routing.conformance.generators.shared import make_shared_case
 from moe_routing.implementations import Capabilities
+from moe_routing.reference.shared_experts import SharedKind
 
 
 def _shared(
-    slug: str, statement: str, occurs: Callable[[SharedCase], bool], width: int = 2, **parts: object
+    slug: str,
+    statement: str,
+    occurs: Callable[[SharedCase], bool],
+    *,
+    kind: SharedKind,
+    gated: bool = False,
+    width: int = 2,
 ) -> None:
+    """Register an event that a small call shows; where gated, one with gate logits of 0."""
+
     @event(slug, statement, occurs)
     def _(capabilities: Capabilities) -> Iterator[SharedCase]:
         yield make_shared_case(
-            dtype=capabilities.dtypes[0], tokens=2, hidden=4, width=width, seed=1, **parts
+            kind=kind,
+            gated=gated,
+            dtype=capabilities.dtypes[0],
+            tokens=2,
+            hidden=4,
+            width=width,
+            seed=1,
+            zero_gate=gated,
         )
 
 
@@ -27,36 +43,24 @@ def _of_kind(kind: str) -> Callable[[SharedCase], bool]:
 
 
 _shared(
-    "shared-singular",
-    "a shared expert as shared_expert",
-    _of_kind("singular"),
-    kind="singular",
-    gated=False,
+    "shared-singular", "a shared expert as shared_expert", _of_kind("singular"), kind="singular"
 )
-_shared(
-    "shared-plural",
-    "shared experts as shared_experts",
-    _of_kind("plural"),
-    kind="plural",
-    gated=False,
-)
+_shared("shared-plural", "shared experts as shared_experts", _of_kind("plural"), kind="plural")
 _shared(
     "shared-plural-of-two",
     "two shared experts as shared_experts, in one MLP as wide as both",
     lambda case: _of_kind("plural")(case) and _halves_differ(case),
     width=4,
     kind="plural",
-    gated=False,
 )
-_shared("shared-mlp", "a shared expert as shared_mlp", _of_kind("mlp"), kind="mlp", gated=False)
-_shared("shared-absent", "no shared expert", _of_kind("none"), kind="none", gated=False)
+_shared("shared-mlp", "a shared expert as shared_mlp", _of_kind("mlp"), kind="mlp")
+_shared("shared-absent", "no shared expert", _of_kind("none"), kind="none")
 _shared(
     "shared-gate-half-open",
     "a shared expert whose gate logit is 0",
-    lambda case: case.inputs.gate is not None and _some_gate_logit_is_0(case),
+    lambda case: _some_gate_logit_is_0(case),
     kind="singular",
     gated=True,
-    zero_gate=True,
 )
 
 
@@ -68,4 +72,5 @@ def _halves_differ(case: SharedCase) -> bool:
 
 
 def _some_gate_logit_is_0(case: SharedCase) -> bool:
-    return bool((case.inputs.hidden @ case.inputs.gate.T == 0.0).any())
+    gate = case.inputs.gate
+    return gate is not None and bool((case.inputs.hidden @ gate.T == 0.0).any())

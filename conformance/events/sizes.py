@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.events.registry import FAMILIES, event
@@ -12,9 +13,10 @@ from moe_routing.conformance.generators.construct import table_cases
 from moe_routing.conformance.generators.scenes import fitting_experts
 from moe_routing.conformance.judge import Bounds
 from moe_routing.implementations import Capabilities
+from moe_routing.reference.formats import Floats
 
 
-def ladder(tokens: int, experts: int) -> np.ndarray:
+def ladder(tokens: int, experts: int) -> Floats:
     """Return logits ``[T, E]`` in quarters, no two of a row alike, in another order each row."""
     order = np.arange(experts) * 7 % experts if experts % 7 else np.arange(experts)
     return (order + np.arange(tokens)[:, None]) % experts / 4.0
@@ -156,7 +158,7 @@ def _many_experts(
             yield from table_cases(capabilities, favouring_last(experts), top_k=top_k)
 
 
-def favouring_last(experts: int) -> np.ndarray:
+def favouring_last(experts: int) -> npt.NDArray[np.float32]:
     """Return logits of two tokens for which the last experts and the first ones win."""
     rows = np.zeros((2, experts), np.float32)
     rows[0, -1], rows[0, 0], rows[1, -2], rows[1, 1] = 4.0, 3.0, 4.0, 3.0

@@ -8,13 +8,15 @@ from itertools import product
 import numpy as np
 
 from moe_routing.conformance.calls.routing import Case
-from moe_routing.conformance.events.registry import EVENTS, ROWS, event
+from moe_routing.conformance.events.again import cases_of
+from moe_routing.conformance.events.registry import ROWS, event
 from moe_routing.conformance.generators.construct import table_cases
 from moe_routing.conformance.generators.scenes import fitting_experts
 from moe_routing.conformance.judge import Bounds
-from moe_routing.conformance.judge.selection import Bools, chosen_mask
+from moe_routing.conformance.judge.selection import chosen_mask
 from moe_routing.implementations import Capabilities
 from moe_routing.reference import Renormalize
+from moe_routing.reference.formats import Bools, Floats
 
 
 def experts_scaled_apart(bounds: Bounds) -> bool:
@@ -48,7 +50,7 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
     lambda b: bool((np.ptp(b.reference.weights[b.judged], axis=1) > 0).any()),
 )
 def _(capabilities: Capabilities) -> Iterator[Case]:
-    yield from EVENTS["any-case"].cases(capabilities)
+    yield from cases_of("any-case", capabilities)
 
 
 @event(
@@ -73,14 +75,15 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
 
 def _norm_may_be_tiny(bounds: Bounds) -> bool:
     """Take the reference's selection where it is the only one, else the K least that may be."""
-    if bounds.config.renormalize is None:
+    rule = bounds.config.renormalize
+    if rule is None:
         return False
     may = _may_be_selected(bounds)
     certain = bounds.reference.gathered.sum(axis=1)
     ranked = np.sort(np.where(may, bounds.reference.scores, np.inf), axis=1)
     least = ranked[:, : bounds.config.top_k].sum(axis=1)
     norms = np.where(bounds.only_reference, certain, np.minimum(certain, least))
-    return bool((norms[bounds.judged & _norm_may_decide(bounds, may)] < 1e-12).any())
+    return bool((norms[bounds.judged & _norm_may_decide(bounds, rule, may)] < 1e-12).any())
 
 
 def _may_be_selected(bounds: Bounds) -> Bools:
@@ -93,12 +96,13 @@ def _may_be_selected(bounds: Bounds) -> Bools:
     return np.where(bounds.only_reference[:, None], chosen, may)
 
 
-def _norm_may_decide(bounds: Bounds, may: Bools) -> Bools:
+def _norm_may_decide(bounds: Bounds, rule: Renormalize, may: Bools) -> Bools:
     """Tell which tokens ``[T]`` may have a norm that cannot be 0: beside 0 any weight is right."""
-    rule, gathers = bounds.config.renormalize, "scores" in bounds.config.weights_from
+    gathers = "scores" in bounds.config.weights_from
     if max(rule.eps, rule.floor) > 0.0 or not gathers:
         return np.ones(len(may), dtype=bool)
-    return (may & (bounds.from_reference.scores.numerators.lo > 0.0)).any(axis=1)
+    beyond_0: Bools = bounds.from_reference.scores.numerators.lo > 0.0
+    return np.asarray((may & beyond_0).any(axis=1))
 
 
 @event(
@@ -117,18 +121,19 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
         )
 
 
-def _norms(bounds: Bounds) -> np.ndarray:
+def _norms(bounds: Bounds, rule: Renormalize) -> Floats:
     """Return the norms of the weights at the reference's ids, where only those are right."""
-    order, gathered = bounds.config.renormalize.order, bounds.reference.gathered
-    return ((np.abs(gathered) ** order).sum(axis=1) ** (1.0 / order))[bounds.only_reference]
+    powers = np.abs(bounds.reference.gathered) ** rule.order
+    norms: Floats = powers.sum(axis=1) ** (1.0 / rule.order)
+    return norms[bounds.only_reference]
 
 
-def _norm_is(slug: str, statement: str, test: Callable[[Renormalize, np.ndarray], Bools]) -> None:
+def _norm_is(slug: str, statement: str, test: Callable[[Renormalize, Floats], Bools]) -> None:
     """Register an event of what is added to the norm, or bounds it below."""
 
     def occurs(bounds: Bounds) -> bool:
         rule, hashed = bounds.config.renormalize, bounds.inputs.expert_table is not None
-        return rule is not None and not hashed and bool(test(rule, _norms(bounds)).any())
+        return rule is not None and not hashed and bool(test(rule, _norms(bounds, rule)).any())
 
     @event(slug, statement, occurs)
     def _(capabilities: Capabilities) -> Iterator[Case]:
@@ -184,7 +189,7 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
     lambda b: (
         b.config.renormalize is not None
         and b.config.renormalize.eps > 0.0
-        and (norms := _norms(b)).size > 0
+        and (norms := _norms(b, b.config.renormalize)).size > 0
         and bool((norms + b.config.renormalize.eps < b.config.renormalize.floor).any())
         and bool((_between(b.config.renormalize, norms)).any())
     ),
@@ -199,7 +204,7 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
         yield from table_cases(capabilities, rows, top_k=top_k, wants=wants)
 
 
-def _between(rule: Renormalize, norms: np.ndarray) -> Bools:
+def _between(rule: Renormalize, norms: Floats) -> Bools:
     """Tell which norms are below the floor, and above it with the epsilon added."""
     return (norms < rule.floor) & (rule.floor < norms + rule.eps)
 

@@ -133,7 +133,8 @@ def _part_sets(claim: Claim, names: Sequence[str]) -> list[set[str]]:
 
 def choose_claim(choose: Choose, capabilities: Capabilities) -> Claim:
     """Return one of the claims."""
-    return choose("claim", capabilities.claims)
+    claim: Claim = choose("claim", capabilities.claims)
+    return claim
 
 
 def _sizes(
@@ -165,8 +166,8 @@ def choose_groups(choose: Choose, rule: GroupRule, num_experts: int, least: int 
 
 
 def _groups(choose: Choose, rule: GroupRule, num_experts: int, count: int, kept: int) -> Groups:
-    offered = (2, 1, 3, num_experts // count) if rule.top is ANY else rule.top
-    top, fill = choose("groups.top", offered), choose("groups.fill", rule.fill)
+    top = choose("groups.top", _values(rule.top, (2, 1, 3, num_experts // count)))
+    fill = choose("groups.fill", rule.fill)
     return Groups(count=count, kept=kept, top=top, fill=fill)
 
 

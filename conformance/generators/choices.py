@@ -140,7 +140,8 @@ def _hidden(choose: axes.Choose, config: RouterConfig, tokens: int, offered: Seq
     most = max(1, GATE_BUDGET // max(tokens, config.num_experts))
     published = published_widths(config)
     sizes = [n for n in (*offered, *published * len(offered)) if n <= most]
-    return choose("hidden_size", sizes or [min(offered)])
+    size: int = choose("hidden_size", sizes or [min(offered)])
+    return size
 
 
 def narrowed_by(choose: axes.Choose, offers: Offers) -> axes.Choose:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,18 @@ Wants = Mapping[str, Any]
 """Choices to make, by the names in ``axes``: a value, or a test that the choice must pass."""
 
 
+class Arrays(TypedDict, total=False):
+    """Optional inputs, by field name."""
+
+    selection_bias: npt.ArrayLike
+    gate_bias: npt.ArrayLike
+    gate_delta: npt.ArrayLike
+    per_expert_scale: npt.ArrayLike
+    hidden_scale: npt.ArrayLike
+    expert_table: npt.ArrayLike
+    token_ids: npt.ArrayLike
+
+
 class _Unreachable(Exception):
     """The claim offers nothing that is wanted."""
 
@@ -34,21 +46,21 @@ def table_cases(
     wants: Wants | None = None,
     groups: tuple[int, int] | None = None,
     layout: str = "rows",
-    **arrays: npt.ArrayLike,
+    **arrays: Unpack[Arrays],
 ) -> Iterator[Case]:
     """Yield a case with these ``logits [T, E]``, through an identity gate, for each claim.
 
     Every axis takes its plainest claimed value unless ``wants`` says otherwise;
     ``groups=(count, kept)`` asks for groups, ``layout`` names the matrix to lie transposed,
-    with everything else spaced out, and ``arrays`` gives optional inputs by field name
-    (``selection_bias``, ``gate_delta`` ...).
+    with everything else spaced out, and ``arrays`` gives optional inputs.
     Claims that cannot have all of it are passed over; limits cut tokens and experts off,
     and the caller has to check that the rest still shows what it needs. Errors: ``ValueError``
     where ``wants`` names a choice that is never made.
     """
     axes.require_choices("wants", wants or {})
     table = np.asarray(logits, dtype=np.float32)
-    scene = Scene(logits=table, top_k=top_k, groups=groups, arrays=arrays)
+    given = {name: np.asarray(values) for name, values in arrays.items()}
+    scene = Scene(logits=table, top_k=top_k, groups=groups, arrays=given)
     for claim in capabilities.claims:
         for fitted in scenes_for(scene, claim, capabilities):
             for dtype in capabilities.dtypes:
@@ -128,7 +140,7 @@ def _scripted(fixed: Wants) -> axes.Choose:
         if name not in fixed:
             return _plainest(name, offered)
         want = fixed[name]
-        if not isinstance(want, Callable):
+        if not callable(want):
             if name not in _OPEN and want not in offered:
                 raise _Unreachable
             return want

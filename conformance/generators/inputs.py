@@ -71,7 +71,7 @@ def with_strides(inputs: RouterInputs, *, transposed: str = "hidden") -> RouterI
     Logits that are given lie as the hidden states do, which they stand for.
     """
     names = ("hidden", "logits") if transposed == "hidden" else (transposed,)
-    arrays = {
+    arrays: dict[str, Any] = {
         name: strided(array, _steps(array.shape, name in names)) if array.size else array
         for name, array in inputs.arrays().items()
     }
@@ -98,6 +98,7 @@ def _gate(
         hidden = recipe.logits(rng, sizes, form)[:, columns]
         gate = np.eye(config.num_experts)
     else:
+        assert recipe.gate is not None, "a recipe makes one of the two"
         hidden, gate = recipe.gate(rng, sizes, form)
         gate = gate[columns]
     return {"hidden": _exact(hidden, form), "gate_weight": _exact(gate, form)}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,7 @@ def _other_fields(case: Case) -> Iterator[Case]:
     for name, offered in _FIELDS.items():
         for value in offered(case.config):
             if value != getattr(case.config, name):
-                yield from _valid(lambda n=name, v=value: _with_field(case, n, v))
+                yield from _valid(partial(_with_field, case, name, value))
 
 
 def _with_field(case: Case, name: str, value: Any) -> Case:
@@ -85,12 +86,12 @@ def _other_arrays(case: Case) -> Iterator[Case]:
     arrays = _arrays(case)
     for name, array in arrays.items():
         absent = getattr(case.inputs, name) is None
-        yield from _valid(lambda n=name, a=array if absent else None: with_inputs(case, **{n: a}))
+        given = {name: array if absent else None}
+        yield from _valid(partial(with_inputs, case, **given))
     bias = case.inputs.selection_bias
     bias = arrays["selection_bias"] if bias is None else bias
     for place in BIAS_ON:
-        given = {"selection_bias": bias, "selection_bias_on": place}
-        yield from _valid(lambda g=given: with_inputs(case, **g))
+        yield from _valid(partial(with_inputs, case, selection_bias=bias, selection_bias_on=place))
     yield from _valid(lambda: _with_table(case))
 
 
@@ -118,7 +119,7 @@ def _with_table(case: Case) -> Case:
 def _other_dtypes(case: Case) -> Iterator[Case]:
     for dtype in INPUT_FORMATS:
         if dtype != case.inputs.dtype:
-            yield from _valid(lambda d=dtype: with_inputs(case, dtype=d))
+            yield from _valid(partial(with_inputs, case, dtype=dtype))
 
 
 def _beyond(case: Case, limits: Limits) -> Iterator[Case]:
@@ -136,7 +137,7 @@ def _beyond(case: Case, limits: Limits) -> Iterator[Case]:
     if limits.max_experts and (more := (limits.max_experts // step + 1) * step) <= most:
         yield from _valid(lambda: _with_experts(case, more))
     if limits.max_top_k and limits.max_top_k + step <= most:
-        yield from _valid(lambda: _with_top_k(case, limits.max_top_k + 1, step))
+        yield from _valid(partial(_with_top_k, case, limits.max_top_k + 1, step))
 
 
 def _with_top_k(case: Case, top_k: int, step: int) -> Case:

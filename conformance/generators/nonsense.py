@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.generators.construct import with_config
 from moe_routing.reference import Groups
@@ -10,7 +12,9 @@ from moe_routing.reference import Groups
 def bad_configs(case: Case) -> dict[str, Case]:
     """Return ``case`` with configurations that have no right answer, by what is wrong in words."""
     config, experts = case.config, case.config.num_experts
-    bad = {f"top_k={experts + 1} > num_experts={experts}": {"top_k": experts + 1}}
+    bad: dict[str, dict[str, Any]] = {
+        f"top_k={experts + 1} > num_experts={experts}": {"top_k": experts + 1}
+    }
     groups = config.groups
     if groups is not None and groups.kept < groups.count:
         left = groups.kept * config.experts_per_group

@@ -11,11 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from moe_routing.reference.formats import BFLOAT16, FLOAT16, FLOAT32, FloatFormat
+from moe_routing.reference.formats import BFLOAT16, FLOAT16, FLOAT32, Bools, FloatFormat, Floats
 
-Array = npt.NDArray[np.float64]
 Rng = np.random.Generator
 
 
@@ -39,11 +37,11 @@ class Recipe:
 
     name: str
     purpose: str
-    gate: Callable[[Rng, Sizes, FloatFormat], tuple[Array, Array]] | None = None
-    logits: Callable[[Rng, Sizes, FloatFormat], Array] | None = None
+    gate: Callable[[Rng, Sizes, FloatFormat], tuple[Floats, Floats]] | None = None
+    logits: Callable[[Rng, Sizes, FloatFormat], Floats] | None = None
 
 
-def _lattice(rng: Rng, sizes: Sizes, form: FloatFormat) -> tuple[Array, Array]:
+def _lattice(rng: Rng, sizes: Sizes, form: FloatFormat) -> tuple[Floats, Floats]:
     """Draw small integers, few enough that |x|.|W| <= 2**precision / 4.
 
     The quarter leaves room for a linear bias and a delta of the same kind.
@@ -58,28 +56,28 @@ def _lattice(rng: Rng, sizes: Sizes, form: FloatFormat) -> tuple[Array, Array]:
     return hidden, gate
 
 
-def _tied_lattice(rng: Rng, sizes: Sizes, form: FloatFormat) -> tuple[Array, Array]:
+def _tied_lattice(rng: Rng, sizes: Sizes, form: FloatFormat) -> tuple[Floats, Floats]:
     hidden, gate = _lattice(rng, sizes, form)
     return hidden, _repeated(rng, gate)
 
 
-def _normal(rng: Rng, sizes: Sizes, form: FloatFormat) -> tuple[Array, Array]:
+def _normal(rng: Rng, sizes: Sizes, form: FloatFormat) -> tuple[Floats, Floats]:
     hidden = rng.standard_normal((sizes.tokens, sizes.hidden))
     gate = rng.standard_normal((sizes.experts, sizes.hidden)) * 3.0 / np.sqrt(sizes.hidden)
     return hidden, gate
 
 
-def _duplicated(rng: Rng, sizes: Sizes, form: FloatFormat) -> tuple[Array, Array]:
+def _duplicated(rng: Rng, sizes: Sizes, form: FloatFormat) -> tuple[Floats, Floats]:
     hidden, gate = _normal(rng, sizes, form)
     return hidden, _repeated(rng, gate)
 
 
-def _repeated(rng: Rng, gate: Array) -> Array:
+def _repeated(rng: Rng, gate: Floats) -> Floats:
     """Return as many rows, drawn from the first half of them."""
     return gate[rng.integers(0, max(1, len(gate) // 2), len(gate))]
 
 
-def _bfloat16_steps(rng: Rng, sizes: Sizes, form: FloatFormat) -> tuple[Array, Array]:
+def _bfloat16_steps(rng: Rng, sizes: Sizes, form: FloatFormat) -> tuple[Floats, Floats]:
     """Draw exact logits apart by a half to an eighth of a step of the 16-bit input dtype.
 
     A magnitude a row comes through one hidden column, its fine part through the other, so
@@ -92,38 +90,39 @@ def _bfloat16_steps(rng: Rng, sizes: Sizes, form: FloatFormat) -> tuple[Array, A
     return np.stack([level, rung], axis=1), gate
 
 
-def _crowded(rng: Rng, sizes: Sizes, form: FloatFormat) -> tuple[Array, Array]:
+def _crowded(rng: Rng, sizes: Sizes, form: FloatFormat) -> tuple[Floats, Floats]:
     """Raise the first, the last or any one expert above all others, for every token alike."""
-    favourite = rng.choice([0, sizes.experts - 1, rng.integers(sizes.experts)])
+    favourite = rng.choice([0, sizes.experts - 1, int(rng.integers(sizes.experts))])
     hidden = np.stack([np.ones(sizes.tokens), rng.integers(-2, 3, sizes.tokens)], axis=1)
     gate = np.stack([np.zeros(sizes.experts), rng.integers(-4, 5, sizes.experts) / 4.0], axis=1)
     gate[favourite] = 8.0, 0.0
     return hidden, gate
 
 
-def _wide(rng: Rng, sizes: Sizes, form: FloatFormat) -> tuple[Array, Array]:
+def _wide(rng: Rng, sizes: Sizes, form: FloatFormat) -> tuple[Floats, Floats]:
     hidden, gate = _normal(rng, sizes, form)
     reach = 3.0 if form.max_exponent < FLOAT32.max_exponent else 12.0
     return hidden * np.exp(rng.uniform(-reach, reach, (sizes.tokens, 1))), gate
 
 
-def _table(rng: Rng, sizes: Sizes, form: FloatFormat) -> Array:
+def _table(rng: Rng, sizes: Sizes, form: FloatFormat) -> Floats:
     return rng.integers(-16, 17, (sizes.tokens, sizes.experts)) / 4.0
 
 
-def _one_sided(rng: Rng, sizes: Sizes, form: FloatFormat) -> Array:
+def _one_sided(rng: Rng, sizes: Sizes, form: FloatFormat) -> Floats:
     sign = rng.choice([-1.0, 1.0, 0.0, -0.0], (sizes.tokens, 1))
     return sign * rng.integers(1, 9, (sizes.tokens, sizes.experts)) / 2.0
 
 
-def _one_hot(rng: Rng, sizes: Sizes, form: FloatFormat) -> Array:
+def _one_hot(rng: Rng, sizes: Sizes, form: FloatFormat) -> Floats:
     """Draw one logit a row above all others, which tie, at any sign."""
     level = rng.choice([0.0, -2.0, 2.0], (sizes.tokens, 1))
-    hot = rng.integers(0, sizes.experts, (sizes.tokens, 1))
-    return level + rng.choice([1.0, 6.0], (sizes.tokens, 1)) * (np.arange(sizes.experts) == hot)
+    hot: Bools = np.arange(sizes.experts) == rng.integers(0, sizes.experts, (sizes.tokens, 1))
+    logits: Floats = level + rng.choice([1.0, 6.0], (sizes.tokens, 1)) * hot
+    return logits
 
 
-def _near_ties(rng: Rng, sizes: Sizes, form: FloatFormat) -> Array:
+def _near_ties(rng: Rng, sizes: Sizes, form: FloatFormat) -> Floats:
     """Draw rungs of 2**-k below one magnitude a row, k from 3 to the last bit."""
     level = rng.choice([-8.0, -1.0, 1.0, 4.0], (sizes.tokens, 1))
     rung = 2.0 ** -rng.integers(3, form.precision, (sizes.tokens, 1)).astype(np.float64)
@@ -131,22 +130,22 @@ def _near_ties(rng: Rng, sizes: Sizes, form: FloatFormat) -> Array:
     return level * (1.0 + steps * rung)
 
 
-def _near_group_ties(rng: Rng, sizes: Sizes, form: FloatFormat) -> Array:
+def _near_group_ties(rng: Rng, sizes: Sizes, form: FloatFormat) -> Floats:
     """Draw groups that hold the same logits in another order, but for one rung in one of them."""
     size = sizes.experts // sizes.groups
     base = np.repeat(rng.integers(-8, 9, (sizes.tokens, 1, size)) / 4.0, sizes.groups, axis=1)
     logits = rng.permuted(base, axis=2).reshape(sizes.tokens, sizes.experts)
     rung = 2.0 ** -rng.integers(3, form.precision, (sizes.tokens, 1)).astype(np.float64)
-    odd = rng.integers(0, sizes.experts, (sizes.tokens, 1))
-    return logits * (1.0 + rung * (np.arange(sizes.experts) == odd))
+    odd: Bools = np.arange(sizes.experts) == rng.integers(0, sizes.experts, (sizes.tokens, 1))
+    return logits * (1.0 + rung * odd)
 
 
-def _saturated(rng: Rng, sizes: Sizes, form: FloatFormat) -> Array:
+def _saturated(rng: Rng, sizes: Sizes, form: FloatFormat) -> Floats:
     least = rng.choice([15.0, 18.0], (sizes.tokens, 1))
     return rng.uniform(least, 40.0, (sizes.tokens, sizes.experts))
 
 
-def _underflowing(rng: Rng, sizes: Sizes, form: FloatFormat) -> Array:
+def _underflowing(rng: Rng, sizes: Sizes, form: FloatFormat) -> Floats:
     """Draw logits far below zero; in half of the rows, with a few near zero."""
     most = rng.choice([-60.0, -101.0], (sizes.tokens, 1))
     logits = rng.uniform(most - 70.0, most, (sizes.tokens, sizes.experts))
@@ -176,24 +175,25 @@ RECIPES = {
 """The recipes of hidden states and logits, by name; the first is what shrinking prefers."""
 
 
-def _finer_than_bfloat16(rng: Rng, experts: int) -> Array:
-    return 1.0 + rng.integers(-3, 4, experts) * 2.0**-10
+def _finer_than_bfloat16(rng: Rng, experts: int) -> Floats:
+    return 1.0 + rng.integers(-3, 4, experts) / 2.0**10
 
 
-def _deep(rng: Rng, experts: int) -> Array:
+def _deep(rng: Rng, experts: int) -> Floats:
     """Draw biases far below zero, past numbers that kernels take for minus infinity."""
-    return -rng.choice([50.0, 3e4, 1e10]) * (1.0 + rng.integers(0, 9, experts) / 8.0)
+    depth: float = rng.choice([50.0, 3e4, 1e10])
+    return -depth * (1.0 + rng.integers(0, 9, experts) / 8.0)
 
 
-def _one_finite(rng: Rng, experts: int) -> Array:
+def _one_finite(rng: Rng, experts: int) -> Floats:
     return np.where(np.arange(experts) == rng.integers(experts), 0.25, -np.inf)
 
 
-def _masked(rng: Rng, experts: int) -> Array:
+def _masked(rng: Rng, experts: int) -> Floats:
     return np.where(rng.random(experts) < 0.5, -np.inf, rng.integers(-4, 5, experts) / 4.0)
 
 
-BIASES: dict[str, Callable[[Rng, int], Array]] = {
+BIASES: dict[str, Callable[[Rng, int], Floats]] = {
     "zero": lambda rng, experts: np.zeros(experts),
     "steering": lambda rng, experts: rng.integers(-4, 5, experts) / 4.0,
     "normal": lambda rng, experts: rng.standard_normal(experts) * 0.3,
@@ -209,15 +209,15 @@ BIASES: dict[str, Callable[[Rng, int], Array]] = {
 """The recipes of the selection bias, by name."""
 
 
-def _quarters(rng: Rng, experts: int, top_k: int) -> Array:
+def _quarters(rng: Rng, experts: int, top_k: int) -> Floats:
     return rng.integers(-8, 9, experts) / 4.0
 
 
-def _lost(rng: Rng, experts: int, finite: int) -> Array:
+def _lost(rng: Rng, experts: int, finite: int) -> Floats:
     return np.where(rng.permutation(experts) < finite, 0.0, -np.inf)
 
 
-GATE_BIASES: dict[str, Callable[[Rng, int, int], Array]] = {
+GATE_BIASES: dict[str, Callable[[Rng, int, int], Floats]] = {
     "quarters": _quarters,
     "some-lost": lambda rng, experts, top_k: _lost(rng, experts, (experts + top_k) // 2),
     "too-many-lost": lambda rng, experts, top_k: _lost(rng, experts, top_k - 1),

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from moe_routing.implementations import Capabilities, Claim
 from moe_routing.implementations.capabilities import Limits
-from moe_routing.reference.formats import BFLOAT16, Floats
+from moe_routing.reference.formats import BFLOAT16
 
 _OFF, _APART = 1.0 / 16.0, 0.25
 """How far added experts lie off the others, as a share of those but 1 at least; and from each
@@ -29,7 +29,7 @@ class Scene:
     where they were in their groups; new ones follow.
     """
 
-    logits: Floats
+    logits: npt.NDArray[np.float32]
     top_k: int
     groups: tuple[int, int] | None
     arrays: Mapping[str, npt.ArrayLike]
@@ -46,7 +46,7 @@ class Scene:
         def cut(name: str, values: npt.ArrayLike) -> npt.ArrayLike:
             if name in _PER_EXPERT:
                 return np.asarray(values)[(kept,) * np.ndim(values)]
-            return values[tokens] if name == "token_ids" else values
+            return np.asarray(values)[tokens] if name == "token_ids" else values
 
         arrays = {name: cut(name, values) for name, values in self.arrays.items()}
         return replace(self, logits=self.logits[tokens, kept], arrays=arrays)
@@ -109,9 +109,9 @@ class Scene:
 
         def grown(name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
             if name == "gate_delta":
-                result = np.zeros((size, size), np.float32)
-                result[np.ix_(homes, homes)] = values
-                return result
+                square = np.zeros((size, size), np.float32)
+                square[np.ix_(homes, homes)] = values
+                return square
             result = np.full(size, 1.0 if name.endswith("_scale") else fill(values), np.float32)
             result[homes] = values
             return result

@@ -6,15 +6,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from moe_routing.conformance.calls.shared_experts import SharedCase
 from moe_routing.conformance.generators.reducer import Reduction, subsets
 from moe_routing.reference import SharedExpertConfig, SharedExpertInputs
+from moe_routing.reference.shared_experts import SharedKind
 
 
 def make_shared_case(
     *,
-    kind: str,
+    kind: SharedKind,
     gated: bool,
     dtype: str,
     tokens: int,
@@ -26,7 +28,7 @@ def make_shared_case(
     """Return a call with eighths as values, exact in every dtype; ``zero_gate``: logits of 0."""
     rng = np.random.default_rng(seed)
 
-    def eighths(*shape: int) -> np.ndarray:
+    def eighths(*shape: int) -> npt.NDArray[np.float32]:
         return (rng.integers(-12, 13, shape) / 8.0).astype(np.float32)
 
     inputs = SharedExpertInputs(

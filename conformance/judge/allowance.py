@@ -50,7 +50,7 @@ def _exact_weights(verdict: Verdict) -> Floats:
     bounds, answer = verdict.bounds, verdict.answer
     config, done = bounds.config, bounds.reference
     operated, scores, kept = done.operated, done.scores, done.kept
-    if verdict.routed:
+    if verdict.routed and answer.logits is not None:
         own = np.where(np.isfinite(answer.logits), answer.logits, done.logits)
         operated = logit_op(config, own)
         scores = SCORE_FUNCTIONS[config.score](operated)

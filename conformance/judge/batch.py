@@ -12,11 +12,11 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from moe_routing.conformance.judge.bounds import Bounds
 from moe_routing.conformance.judge.verdict import Answer, Verdict, judge
 from moe_routing.conformance.judge.weights import WeightBounds
+from moe_routing.reference.formats import Ids
 
 _LARGE = 2**15
 """The numbers ``[T, E]`` in an array from which its rows, and not its start, are what it costs."""
@@ -61,7 +61,7 @@ def _joined(answers: Sequence[Answer]) -> Answer:
 
 def _repeated(
     bounds: Bounds,
-    tokens: npt.NDArray[np.int64],
+    tokens: Ids,
     answer: Answer,
     logits: Literal["routed", "copy", "none"],
 ) -> Bounds:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
 from moe_routing.conformance.judge.defined_scores import judged_tokens
 from moe_routing.conformance.judge.intervals import Interval
@@ -22,10 +21,10 @@ from moe_routing.conformance.judge.scores import (
     operated_bounds,
     score_bounds,
 )
-from moe_routing.conformance.judge.selection import Bools, chosen_mask, only_selects
+from moe_routing.conformance.judge.selection import chosen_mask, only_selects
 from moe_routing.implementations import Numerics
 from moe_routing.reference import RouterConfig, RouterInputs, Stages, stages
-from moe_routing.reference.formats import FLOAT32, FloatFormat
+from moe_routing.reference.formats import FLOAT32, Bools, FloatFormat, Ids
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +99,7 @@ class SelectionBounds:
     competing: Interval
     group_format: FloatFormat
 
-    def rows(self, which: npt.NDArray[np.int64] | slice) -> SelectionBounds:
+    def rows(self, which: Ids | slice) -> SelectionBounds:
         """Take the rows ``which``."""
         return SelectionBounds(
             operated=self.operated.rows(which),

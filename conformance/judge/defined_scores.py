@@ -7,9 +7,8 @@ import numpy as np
 from moe_routing.conformance.judge.intervals import Interval
 from moe_routing.conformance.judge.logits import LogitBounds, format_of
 from moe_routing.conformance.judge.scores import operated_bounds
-from moe_routing.conformance.judge.selection import Bools
 from moe_routing.reference import RouterConfig, RouterInputs, Stages
-from moe_routing.reference.formats import FLOAT32, Floats
+from moe_routing.reference.formats import FLOAT32, Bools, Floats
 
 _LOG2_E = float(np.log2(np.e))
 
@@ -61,7 +60,7 @@ def _magnitude(bounds: Interval) -> Floats:
     largest: Floats = np.maximum(
         bounds.hi.max(axis=1, initial=0.0), -bounds.lo.min(axis=1, initial=0.0)
     )
-    if np.isfinite(largest).all():
-        return largest
-    finite = bounds.each(lambda x: np.where(np.isfinite(x), np.abs(x), 0.0))
-    return np.maximum(finite.lo, finite.hi).max(axis=1, initial=0.0)
+    if not np.isfinite(largest).all():
+        finite = bounds.each(lambda x: np.where(np.isfinite(x), np.abs(x), 0.0))
+        largest = np.maximum(finite.lo, finite.hi).max(axis=1, initial=0.0)
+    return largest

@@ -8,9 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moe_routing.reference import RouterInputs
-from moe_routing.reference.formats import FLOAT32, FloatFormat, Floats
-
-Bools = npt.NDArray[np.bool_]
+from moe_routing.reference.formats import FLOAT32, Bools, FloatFormat, Floats, Ids
 
 _NO_BIT = 2000  # beyond every exponent of float64
 _HEAD = 32  # hidden columns, which mostly show already that nothing in a row is exact
@@ -45,7 +43,7 @@ class Exactness:
         x, *parts = _bits_of_heads([inputs.hidden, *matrices])
         a = np.minimum.reduce(parts)
         if inputs.hidden_size > _HEAD:
-            hopeful = cls(magnitude, _product(x, a))._fits(FLOAT32)
+            hopeful = _fits(magnitude, _product(x, a), FLOAT32)
             tokens, experts = hopeful.any(axis=1), hopeful.any(axis=0)
             if not tokens.any():
                 return cls(magnitude, None)
@@ -64,14 +62,17 @@ class Exactness:
         """
         if self.quantum is None:
             return np.zeros(self.magnitude.shape, dtype=bool)
-        return self._fits(form) & ((self.quantum >= form.tiny) | (self.magnitude == 0.0))
-
-    def _fits(self, form: FloatFormat) -> Bools:
-        fits: Bools = self.magnitude <= self.quantum * 2.0**form.precision
-        return fits
+        normal: Bools = (self.quantum >= form.tiny) | (self.magnitude == 0.0)
+        return _fits(self.magnitude, self.quantum, form) & normal
 
 
-def lowest_bit(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+def _fits(magnitude: Floats, quantum: Floats, form: FloatFormat) -> Bools:
+    """Tell where ``form`` holds every multiple of the quantum up to the magnitude."""
+    fits: Bools = magnitude <= quantum * 2.0**form.precision
+    return fits
+
+
+def lowest_bit(rows: npt.NDArray[np.float32]) -> Ids:
     """Return for each of ``rows [N, M]`` the exponent of the lowest set bit in it.
 
     A row of zeros, which rounds nowhere, counts as a high exponent; a value that is not
@@ -86,12 +87,12 @@ def lowest_bit(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
     return np.where(bits.max(axis=1) >= _INFINITY, -_NO_BIT, exponent)
 
 
-def _bits_of_heads(arrays: list[npt.NDArray[np.float32]]) -> list[npt.NDArray[np.int64]]:
+def _bits_of_heads(arrays: list[npt.NDArray[np.float32]]) -> list[Ids]:
     """Return the lowest bits of the first columns of each array's rows, found in one go."""
     bits = lowest_bit(np.concatenate([array[:, :_HEAD] for array in arrays]))
     return np.split(bits, np.cumsum([len(array) for array in arrays])[:-1])
 
 
-def _product(x: npt.NDArray[np.int64], a: npt.NDArray[np.int64]) -> Floats:
+def _product(x: Ids, a: Ids) -> Floats:
     product: Floats = np.ldexp(1.0, x)[:, None] * np.ldexp(1.0, a)
     return product

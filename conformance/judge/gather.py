@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from moe_routing.conformance.judge.intervals import Interval
 from moe_routing.conformance.judge.scores import ScoreBounds, sigmoid_bounds, softmax_bounds
 from moe_routing.conformance.judge.selection import certain_groups, possible_groups
 from moe_routing.implementations import Numerics
-from moe_routing.reference import RouterConfig
-from moe_routing.reference.formats import FloatFormat
+from moe_routing.reference import Groups, RouterConfig
+from moe_routing.reference.formats import Bools, FloatFormat, Ids
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -22,7 +21,7 @@ class Gathered:
     plain: Interval
     numerators: Interval
     denominator: Interval
-    decided: npt.NDArray[np.bool_]
+    decided: Bools
 
 
 def gather(
@@ -30,7 +29,7 @@ def gather(
     operated: Interval,
     scores: ScoreBounds,
     competing: Interval,
-    expert_ids: npt.NDArray[np.int64],
+    expert_ids: Ids,
     numerics: Numerics,
     form: FloatFormat,
 ) -> Gathered:
@@ -39,16 +38,17 @@ def gather(
     always = np.ones(len(expert_ids), dtype=bool)
     if config.weights_from == "softmax_of_selected":
         logits = operated.at(expert_ids)
-        selected = softmax_bounds(logits, form)
+        plain = softmax_bounds(logits, form).scores
         some = logits.hi.max(axis=1) != -np.inf  # else 0 / 0
-        plain = selected.scores
         return Gathered(plain=plain, numerators=plain, denominator=ones, decided=some)
     if config.weights_from == "sigmoid_of_selected":
         plain = sigmoid_bounds(operated.at(expert_ids), form, numerics)
         return Gathered(plain=plain, numerators=plain, denominator=ones, decided=always)
     plain, numerators = scores.scores, scores.numerators
     if config.weights_from == "masked_scores" and config.groups is not None:
-        plain, numerators = (_masked(config, competing, x, form) for x in (plain, numerators))
+        plain, numerators = (
+            _masked(config.groups, competing, x, form) for x in (plain, numerators)
+        )
     selected = plain.at(expert_ids)
     return Gathered(
         plain=selected,
@@ -58,12 +58,10 @@ def gather(
     )
 
 
-def _masked(
-    config: RouterConfig, competing: Interval, values: Interval, form: FloatFormat
-) -> Interval:
+def _masked(groups: Groups, competing: Interval, values: Interval, form: FloatFormat) -> Interval:
     """Keep a score where its group is certainly kept, 0 where it certainly is not, else both."""
-    size = config.experts_per_group
-    kept, _ = certain_groups(competing, config.groups, form)
-    possible = possible_groups(competing, config.groups, form)
+    size = values.lo.shape[1] // groups.count
+    kept, _ = certain_groups(competing, groups, form)
+    possible = possible_groups(competing, groups, form)
     kept, possible = (np.repeat(mask, size, axis=1) for mask in (kept, possible))
     return Interval(np.where(kept, values.lo, 0.0), np.where(possible, values.hi, 0.0))

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from moe_routing.reference.formats import FLOAT32, FloatFormat, Floats
+from moe_routing.reference.formats import FLOAT32, Bools, FloatFormat, Floats, Ids
 
 ROUNDING = 1
 """Units of roundoff in one correctly rounded operation (IEEE 754)."""
@@ -82,7 +82,7 @@ class Interval:
     lo: Floats
     hi: Floats
 
-    def checked(self, judged: npt.NDArray[np.bool_]) -> Interval:
+    def checked(self, judged: Bools) -> Interval:
         """Return self, or raise ``JudgeError`` where a row of ``judged [T]`` has a NaN endpoint."""
         least = self.lo.min(axis=1, initial=0.0), self.hi.min(axis=1, initial=0.0)  # NaN, if any
         if (np.isnan(least[0] + least[1]) & judged).any():
@@ -95,7 +95,7 @@ class Interval:
         values = np.asarray(values, dtype=np.float64)
         return cls(values, values)
 
-    def widen(self, roundings: float, unit: float, absolute: npt.ArrayLike = 0.0) -> Interval:
+    def widen(self, roundings: float, unit: float, absolute: float | Floats = 0.0) -> Interval:
         """Allow ``roundings`` factors of ``1 ± unit``, then an error of ``absolute``.
 
         The factors are exact, ``(1 ± unit)**roundings``, so a bound keeps its sign however
@@ -110,7 +110,7 @@ class Interval:
         return Interval(lo, hi)
 
     def widen_nonnegative(
-        self, roundings: float, unit: float, absolute: npt.ArrayLike = 0.0
+        self, roundings: float, unit: float, absolute: float | Floats = 0.0
     ) -> Interval:
         """Widen finite endpoints that are not negative, by less work, and cut at 0."""
         less, more = _factors(roundings, unit)
@@ -151,20 +151,20 @@ class Interval:
             return total
         return Interval(np.where(infinite, term, total.lo), np.where(infinite, term, total.hi))
 
-    def at(self, expert_ids: npt.NDArray[np.int64]) -> Interval:
+    def at(self, expert_ids: Ids) -> Interval:
         """Gather the columns ``expert_ids [T, K]`` of each row."""
         rows = np.arange(len(expert_ids))[:, None]
         return self.each(lambda bound: bound[rows, expert_ids])
 
-    def rows(self, which: npt.NDArray[np.int64] | slice) -> Interval:
+    def rows(self, which: Ids | slice) -> Interval:
         """Take the rows ``which``."""
         return self.each(lambda bound: bound[which])
 
-    def where(self, mask: npt.NDArray[np.bool_], other: Interval) -> Interval:
+    def where(self, mask: Bools, other: Interval) -> Interval:
         """Take self where ``mask`` holds and ``other`` elsewhere."""
         return Interval(np.where(mask, self.lo, other.lo), np.where(mask, self.hi, other.hi))
 
-    def contains(self, values: Floats) -> npt.NDArray[np.bool_]:
+    def contains(self, values: Floats) -> Bools:
         """Tell, element by element, whether ``values`` are permitted; NaN never is."""
         return (self.lo <= values) & (values <= self.hi)
 

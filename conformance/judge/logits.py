@@ -8,14 +8,13 @@ from functools import reduce
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from moe_routing.conformance.judge.exactness import Bools, Exactness
+from moe_routing.conformance.judge.exactness import Exactness
 from moe_routing.conformance.judge.intervals import DIVISION, ELEMENTARY, Interval, underflow
 from moe_routing.conformance.judge.numerics import Matrix, operand_errors
 from moe_routing.implementations import Numerics
 from moe_routing.reference import RouterConfig, RouterInputs, Stages
-from moe_routing.reference.formats import FLOAT32, INPUT_FORMATS, FloatFormat, Floats
+from moe_routing.reference.formats import FLOAT32, INPUT_FORMATS, Bools, FloatFormat, Floats, Ids
 from moe_routing.reference.logits import normalize_input
 
 _INPUT_NORM_STORES = 4  # the normed input, the scale, the constant 1/sqrt(H), their product
@@ -36,7 +35,7 @@ class LogitBounds:
     exact: Bools
     overflows: Bools
 
-    def rows(self, which: npt.NDArray[np.int64] | slice) -> LogitBounds:
+    def rows(self, which: Ids | slice) -> LogitBounds:
         """Take the rows ``which``."""
         return LogitBounds(
             reference=self.reference[which],
@@ -204,7 +203,8 @@ def _products(x: Matrix, matrix: Matrix) -> Floats:
     rows, columns = np.count_nonzero(x, axis=1), np.count_nonzero(matrix, axis=1)
     if len(columns) and columns.min() == columns.max():
         columns = columns[:1]
-    return np.minimum(rows[:, None], columns).astype(np.float64)
+    least: Ids = np.minimum(rows[:, None], columns)
+    return least.astype(np.float64)
 
 
 def _stored(terms: _Terms, logits: Floats) -> tuple[Floats, Floats]:
@@ -219,7 +219,7 @@ def _stored(terms: _Terms, logits: Floats) -> tuple[Floats, Floats]:
         return total, total
     apart = [np.abs(value) for value in terms.values]
     largest = np.maximum(total, np.max(apart, axis=0))
-    if len(apart) == 1 and not bias.any():
+    if bias is not None and len(apart) == 1 and not bias.any():
         return total, largest
     stored = reduce(np.add, apart)
     if bias is None:

@@ -14,10 +14,9 @@ import numpy.typing as npt
 
 from moe_routing.implementations import Numerics
 from moe_routing.reference import RouterConfig, RouterInputs
-from moe_routing.reference.formats import FLOAT32, Floats
+from moe_routing.reference.formats import FLOAT32, Bools, Floats
 
-Matrix = npt.NDArray[np.float32]
-Operand = Matrix | Floats
+Matrix = npt.NDArray[np.float32] | Floats
 
 _PLAIN = Numerics()
 _TF32_UNIT = 2.0**-10  # 11 significand bits, truncated rather than rounded
@@ -50,27 +49,26 @@ def products_of(numerics: Numerics) -> tuple[str, bool]:
     return numerics.multiply, numerics.flush_subnormals
 
 
-def _loses(
-    config: RouterConfig, inputs: RouterInputs, lost: Callable[[Matrix], npt.NDArray[np.bool_]]
-) -> bool:
+def _loses(config: RouterConfig, inputs: RouterInputs, lost: Callable[[Matrix], Bools]) -> bool:
     """Tell whether any operand of the gate's products has a number that is ``lost``."""
-    operands = [inputs.hidden, inputs.gate_weight]
+    operands: list[Matrix] = [inputs.hidden, inputs.gate_weight]
     if inputs.gate_delta is not None:
         operands += [inputs.gate_delta, merged(inputs.gate_weight, inputs.gate_delta)]
     return config.input_norm is not None or any(bool(lost(each).any()) for each in operands)
 
 
-def _cut_by_tf32(values: Matrix) -> npt.NDArray[np.bool_]:
-    cut: npt.NDArray[np.bool_] = (values.view(np.uint32) & _BELOW_TF32) != 0
+def _cut_by_tf32(values: Matrix) -> Bools:
+    cut: Bools = (values.view(np.uint32) & _BELOW_TF32) != 0
     return cut
 
 
-def _subnormal(values: Matrix) -> npt.NDArray[np.bool_]:
-    return (np.abs(values) < FLOAT32.tiny) & (values != 0.0)
+def _subnormal(values: Matrix) -> Bools:
+    below: Bools = (np.abs(values) < FLOAT32.tiny) & (values != 0.0)
+    return below
 
 
 def operand_errors(
-    x: Operand, x_error: Floats | None, matrices: Sequence[Operand], numerics: Numerics
+    x: Matrix, x_error: Floats | None, matrices: Sequence[Matrix], numerics: Numerics
 ) -> Floats | None:
     """Return what errors of the operands come to in ``x A^T``, None where they have none.
 
@@ -85,16 +83,14 @@ def operand_errors(
     return np.maximum(apart, _product_error(x, x_error, merged(*matrices), numerics))
 
 
-def merged(gate: Operand, delta: Operand) -> Operand:
+def merged(gate: Matrix, delta: Matrix) -> Matrix:
     """Return the sum of two matrices ``[E, H]`` in their dtype, finite where they are."""
     with np.errstate(over="ignore"):
         total = gate + delta
     return np.nan_to_num(total, copy=False, nan=np.nan)
 
 
-def _product_error(
-    x: Operand, x_error: Floats | None, matrix: Operand, numerics: Numerics
-) -> Floats:
+def _product_error(x: Matrix, x_error: Floats | None, matrix: Matrix, numerics: Numerics) -> Floats:
     x, a = x.astype(np.float64), matrix.astype(np.float64)
     dx, da = _operand_error(x, x_error, numerics), _operand_error(a, None, numerics)
     error: Floats = dx @ (np.abs(a) + da).T + np.abs(x) @ da.T

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from moe_routing.conformance.judge.gather import Gathered
 from moe_routing.conformance.judge.intervals import (
@@ -14,12 +13,12 @@ from moe_routing.conformance.judge.intervals import (
     underflow,
 )
 from moe_routing.reference import Renormalize
-from moe_routing.reference.formats import FloatFormat, Floats
+from moe_routing.reference.formats import Bools, FloatFormat, Floats
 
 
 def renormalized(
     rule: Renormalize, gathered: Gathered, form: FloatFormat
-) -> tuple[Interval, npt.NDArray[np.bool_]]:
+) -> tuple[Interval, Bools]:
     """Divide each weight by the norm of its row, and tell which norms cannot be 0.
 
     A weight is part of its own norm, so each endpoint takes the same endpoint of itself
@@ -69,7 +68,8 @@ def _divisors(
 def _roundings(rule: Renormalize, own: Interval, form: FloatFormat) -> float:
     """Count K additions, divided by the order in the root, the root itself and the quotient."""
     root = POWER if rule.order != 1.0 else 0
-    return own.lo.shape[1] * max(1.0, 1.0 / rule.order) + root + division(form)
+    summed: int = own.lo.shape[1]
+    return summed * max(1.0, 1.0 / rule.order) + root + division(form)
 
 
 def guard(value: float, form: FloatFormat) -> Interval:

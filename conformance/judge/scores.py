@@ -19,11 +19,9 @@ from moe_routing.conformance.judge.intervals import (
 )
 from moe_routing.implementations import Numerics
 from moe_routing.reference import RouterConfig
-from moe_routing.reference.formats import FLOAT32, FLOAT64, FloatFormat, Floats
+from moe_routing.reference.formats import FLOAT32, FLOAT64, Bools, FloatFormat, Floats, Ids
 from moe_routing.reference.logits import logit_op
 from moe_routing.reference.scores import sigmoid, sqrtsoftplus
-
-Bools = npt.NDArray[np.bool_]
 
 EXPONENT = 4
 """Roundings of an exponent's argument in float32, relative to the argument: a cast, the shift by
@@ -47,7 +45,7 @@ class ScoreBounds:
     numerators: Interval
     denominator: Interval
 
-    def rows(self, which: npt.NDArray[np.int64] | slice) -> ScoreBounds:
+    def rows(self, which: Ids | slice) -> ScoreBounds:
         """Take the rows ``which``."""
         scores = self.scores.rows(which)
         one = self.numerators is self.scores
@@ -66,7 +64,7 @@ def operated_bounds(config: RouterConfig, logits: Interval, form: FloatFormat) -
     """
     u, tiny = form.unit_roundoff, underflow(form)
     if config.logit_multiplier != 1.0:
-        absolute = tiny * (1.0 + _magnitude(logits))
+        absolute: float | Floats = tiny * (1.0 + _magnitude(logits))
         logits = logits.times(config.logit_multiplier).widen(2 * ROUNDING, u, absolute)
     if config.logit_softcap is not None:
         capped = Interval(
@@ -201,7 +199,7 @@ def _sqrtsoftplus_bounds(logits: Interval, form: FloatFormat, numerics: Numerics
 
 def competing_bounds(
     bounds: ScoreBounds,
-    selection_bias: Floats | None,
+    selection_bias: npt.NDArray[np.float32] | None,
     form: FloatFormat,
     numerics: Numerics,
 ) -> Interval:

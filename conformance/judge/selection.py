@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from moe_routing.conformance.judge.intervals import Interval
 from moe_routing.reference import Groups
-from moe_routing.reference.formats import FloatFormat, Floats
-
-Bools = npt.NDArray[np.bool_]
+from moe_routing.reference.formats import Bools, FloatFormat, Floats, Ids
 
 
-def distinct_in_range(expert_ids: npt.NDArray[np.int64], num_experts: int) -> tuple[Bools, Bools]:
+def distinct_in_range(expert_ids: Ids, num_experts: int) -> tuple[Bools, Bools]:
     """Tell for each row of ``expert_ids [T, K]`` whether they are distinct, and in [0, E)."""
     ordered = np.sort(expert_ids, axis=1)
     distinct = (ordered[:, 1:] != ordered[:, :-1]).all(axis=1)
     return distinct, (ordered[:, 0] >= 0) & (ordered[:, -1] < num_experts)
 
 
-def chosen_mask(expert_ids: npt.NDArray[np.int64], num_experts: int) -> Bools:
+def chosen_mask(expert_ids: Ids, num_experts: int) -> Bools:
     """Return ``[T, E]``: which experts are among a row's ids; ids out of range are dropped."""
     chosen = np.zeros((len(expert_ids), num_experts + 1), dtype=bool)
     outside = (expert_ids < 0) | (expert_ids >= num_experts)
@@ -49,13 +46,13 @@ def only_selects(
 
     Sufficient, not necessary, for groups: the kept groups must be certain, too.
     """
-    inside = np.where(chosen, competing.lo, np.inf).min(axis=1)
+    inside: Floats = np.where(chosen, competing.lo, np.inf).min(axis=1)
     if groups is None:
-        return inside > np.where(chosen, -np.inf, competing.hi).max(axis=1, initial=-np.inf)
+        return inside > _best(np.where(chosen, -np.inf, competing.hi))
     kept, certain = certain_groups(competing, groups, form)
     kept = np.repeat(kept, competing.lo.shape[1] // groups.count, axis=1)
     rest = np.where(kept, competing.hi, groups.fill)
-    outside = np.where(chosen, -np.inf, rest).max(axis=1, initial=-np.inf)
+    outside = _best(np.where(chosen, -np.inf, rest))
     return certain & (chosen <= kept).all(axis=1) & (inside > outside)
 
 
@@ -103,10 +100,12 @@ def _top_sum(values: Floats, count: int, top: int) -> tuple[Floats, Floats]:
     """
     grouped = values.reshape(len(values), count, values.shape[1] // count)
     best = np.moveaxis(np.sort(grouped, axis=2)[:, :, grouped.shape[2] - top :], 2, 0)
-    total, size = sum(best), sum(np.abs(best))  # faster than along so short an axis
+    zero = np.zeros(best.shape[1:])
+    total: Floats = sum(best, zero)  # faster than along so short an axis
+    size: Floats = sum(np.abs(best), zero)
     if np.isfinite(size).all():
         return total, size
-    size = sum(np.where(np.isfinite(best), np.abs(best), 0.0))
+    size = sum(np.where(np.isfinite(best), np.abs(best), 0.0), zero)
     return np.where(best[0] == -np.inf, -np.inf, total), size
 
 
@@ -117,11 +116,18 @@ def _nth_best(values: Floats, n: int) -> Floats:
 
 
 def _cut(competing: Interval, chosen: Bools) -> Floats:
-    return np.where(chosen, competing.hi, np.inf).min(axis=1, initial=np.inf)
+    cut: Floats = np.where(chosen, competing.hi, np.inf).min(axis=1, initial=np.inf)
+    return cut
 
 
 def _best_outside(competing: Interval, chosen: Bools) -> Floats:
-    return np.where(chosen, -np.inf, competing.lo).max(axis=1, initial=-np.inf)
+    return _best(np.where(chosen, -np.inf, competing.lo))
+
+
+def _best(values: Floats) -> Floats:
+    """Return the greatest of each row, ``[T]``."""
+    best: Floats = values.max(axis=1, initial=-np.inf)
+    return best
 
 
 class _GroupedSelection:
@@ -208,9 +214,10 @@ class _GroupedSelection:
             worst = np.sort(np.where(may_drop, self.outside, np.inf), axis=1)
             least = np.maximum(least, worst[:, dropped - 1])
         enough = (may_keep.sum(axis=1) >= kept) & (may_drop.sum(axis=1) >= dropped)
-        return (may_keep | may_drop).all(axis=1) & enough & (least <= most)
+        between: Bools = (may_keep | may_drop).all(axis=1) & enough & (least <= most)
+        return between
 
-    def _count(self, mask: Bools) -> npt.NDArray[np.int64]:
+    def _count(self, mask: Bools) -> Ids:
         """Return how many of each group's experts ``mask [T, E]`` has, ``[T, count]``."""
         shape = len(mask), self.groups.count
         number = np.bincount(np.flatnonzero(mask) // self.size, minlength=shape[0] * shape[1])

@@ -38,7 +38,7 @@ def contribution_bounds(config: SharedExpertConfig, inputs: SharedExpertInputs) 
     up = _linear(x, inputs.up_proj.astype(np.float64), form)
     inner = _product(_product(gate, _sigmoid(gate, form), form), up, form)
     output = _linear(inner, inputs.down_proj.astype(np.float64), form)
-    if config.gated:
+    if config.gated and inputs.gate is not None:
         opened = _sigmoid(_linear(x, inputs.gate.astype(np.float64), form), form)
         output = _product(output, opened, form)
     return Interval(output.exact - output.error, output.exact + output.error)

@@ -6,19 +6,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from moe_routing.conformance.judge.bounds import Bounds, SelectionBounds
 from moe_routing.conformance.judge.intervals import Interval
 from moe_routing.conformance.judge.logits import format_of
 from moe_routing.conformance.judge.selection import (
-    Bools,
     chosen_mask,
     distinct_in_range,
     may_select,
 )
 from moe_routing.conformance.judge.weights import WeightBounds, weight_bounds
-from moe_routing.reference.formats import Floats
+from moe_routing.reference.formats import Bools, Floats, Ids
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,7 +27,7 @@ class Answer:
     """
 
     weights: Floats
-    expert_ids: npt.NDArray[np.int64]
+    expert_ids: Ids
     logits: Floats | None = None
     weights_dtype: str = "float64"
     logits_dtype: str = "float64"
@@ -126,17 +124,16 @@ def _own_logits(bounds: Bounds, own: Floats) -> Interval:
     return Interval.point(np.where(finite, own, 0.0)).where(finite, bounds.logits.permitted)
 
 
-def _selection(bounds: Bounds, later: SelectionBounds, expert_ids: npt.NDArray[np.int64]) -> Bools:
+def _selection(bounds: Bounds, later: SelectionBounds, expert_ids: Ids) -> Bools:
     if bounds.inputs.expert_table is not None:
         table = bounds.reference.expert_ids
-        return (np.sort(expert_ids, axis=1) == np.sort(table, axis=1)).all(axis=1)
+        same: Bools = (np.sort(expert_ids, axis=1) == np.sort(table, axis=1)).all(axis=1)
+        return same
     chosen = chosen_mask(expert_ids, bounds.config.num_experts)
     return may_select(later.competing, chosen, bounds.config.groups, later.group_format)
 
 
-def _weight_bounds(
-    bounds: Bounds, later: SelectionBounds, expert_ids: npt.NDArray[np.int64]
-) -> WeightBounds:
+def _weight_bounds(bounds: Bounds, later: SelectionBounds, expert_ids: Ids) -> WeightBounds:
     config, inputs = bounds.config, bounds.inputs
     return weight_bounds(
         config,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from moe_routing.conformance.judge.gather import gather
 from moe_routing.conformance.judge.intervals import (
@@ -20,7 +19,7 @@ from moe_routing.conformance.judge.renormalize import guard, renormalized
 from moe_routing.conformance.judge.scores import EXPONENT, ScoreBounds
 from moe_routing.implementations import Numerics
 from moe_routing.reference import RouterConfig, RouterInputs
-from moe_routing.reference.formats import FLOAT32, FloatFormat
+from moe_routing.reference.formats import FLOAT32, Bools, FloatFormat, Ids
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,7 +31,7 @@ class WeightBounds:
     """
 
     permitted: Interval
-    decided: npt.NDArray[np.bool_]
+    decided: Bools
 
 
 def weight_bounds(
@@ -41,7 +40,7 @@ def weight_bounds(
     operated: Interval,
     scores: ScoreBounds,
     competing: Interval,
-    expert_ids: npt.NDArray[np.int64],
+    expert_ids: Ids,
     numerics: Numerics,
     *,
     score_format: FloatFormat,
@@ -80,7 +79,7 @@ def sum_bounds(
     operated: Interval,
     scores: ScoreBounds,
     competing: Interval,
-    expert_ids: npt.NDArray[np.int64],
+    expert_ids: Ids,
     numerics: Numerics,
     *,
     score_format: FloatFormat,

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from moe_routing.implementations import ANY, Capabilities, Claim, GroupRule, Limits
+from moe_routing.implementations import Capabilities, Claim, GroupRule, Limits
 from moe_routing.implementations.capabilities import LAYOUTS
+from moe_routing.implementations.claims import listed
 from moe_routing.reference import Renormalize
 
 _STATUSES = ("pass", "known", "unsupported")
@@ -185,27 +186,30 @@ def _groups(claim: Claim) -> list[str]:
 
 
 def _rule(rule: GroupRule) -> str:
-    top = "any" if rule.top is ANY else "/".join(map(str, rule.top))
+    tops = listed(rule.top)
+    top = "any" if tops is None else "/".join(map(str, tops))
     fills = "/".join("-inf" if math.isinf(fill) else str(fill) for fill in rule.fill)
     return f"(best {top}, fill {fills})"
 
 
 def _weights(claim: Claim) -> list[str]:
-    rules = ["any norm"] if claim.renormalize is ANY else map(_norm, claim.renormalize)
-    words = [" or ".join(rules).replace(" or not renormalised", " or not")]
+    rules, scales = listed(claim.renormalize), listed(claim.scale)
+    norms = ["any norm"] if rules is None else [_norm(rule) for rule in rules]
+    words = [" or ".join(norms).replace(" or not renormalised", " or not")]
     if all(source == "softmax_of_selected" for source in claim.weights_from):
         words = []  # they sum to 1 whatever the norm
-    scaled = claim.scale is ANY or tuple(claim.scale) != (1.0,)
+    scaled = scales != (1.0,)
     return [*words, *(["scaled"] if scaled else [])]
 
 
 def _slots(claim: Claim) -> list[str]:
-    if claim.top_k is ANY:
+    counts = listed(claim.top_k)
+    if counts is None:
         return []
-    if isinstance(claim.top_k, range):
-        least, bounded = claim.least_top_k, claim.top_k.stop < sys.maxsize
-        return [f"K = {least} to {claim.top_k[-1]}" if bounded else f"K from {least} on"]
-    return [f"K = {' or '.join(map(str, claim.top_k))}"]
+    if isinstance(counts, range):
+        least, bounded = claim.least_top_k, counts.stop < sys.maxsize
+        return [f"K = {least} to {counts[-1]}" if bounded else f"K from {least} on"]
+    return [f"K = {' or '.join(map(str, counts))}"]
 
 
 def _norm(rule: Renormalize | None) -> str:

@@ -1,7 +1,5 @@
 """The GitHub writer: annotations on the adapters' files, and the job summary."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from pathlib import Path

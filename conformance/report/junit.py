@@ -33,20 +33,20 @@ def junit_xml(run: RunResult) -> str:
 
 
 def _suite(cases: list[ET.Element], number: int, now: str, name: str, package: str) -> ET.Element:
-    suite = ET.Element(
-        "testsuite",
-        name=printable(name),
-        package=printable(package),
-        id=str(number),
-        timestamp=now,
-        hostname="localhost",
-        tests=str(len(cases)),
-        time=_seconds(sum(float(case.get("time", 0.0)) for case in cases)),
-        **{
-            count: str(sum(case.find(kind) is not None for case in cases))
-            for count, kind in (("failures", "failure"), ("errors", "error"), ("skipped",) * 2)
-        },
-    )
+    counts = {
+        count: str(sum(case.find(kind) is not None for case in cases))
+        for count, kind in (("failures", "failure"), ("errors", "error"), ("skipped",) * 2)
+    }
+    found = {
+        "name": printable(name),
+        "package": printable(package),
+        "id": str(number),
+        "timestamp": now,
+        "hostname": "localhost",
+        "tests": str(len(cases)),
+        "time": _seconds(sum(float(case.get("time", 0.0)) for case in cases)),
+    }
+    suite = ET.Element("testsuite", found | counts)
     suite.extend([*cases, ET.Element("system-out"), ET.Element("system-err")])
     return suite
 

@@ -36,8 +36,14 @@ _OCR: dict[str, Any] = {
 
 
 def _granite(name: str, prefix: str, **others: Any) -> Row:
-    place = {"router": "router", "at": "block_sparse_moe"}
-    return Row(name=name, block=f"{name}.{prefix}MoE", arrays=_ROUTER, **place, **others)
+    return Row(
+        name=name,
+        block=f"{name}.{prefix}MoE",
+        arrays=_ROUTER,
+        router="router",
+        at="block_sparse_moe",
+        **others,
+    )
 
 
 ROWS = (

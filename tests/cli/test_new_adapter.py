@@ -80,6 +80,17 @@ class TestWhatItWrites:
         assert (checked.returncode, tested.returncode) == (1, 1)
         assert "FAILED test_quick_gate.py::test_routing[weights.match]" in tested.stdout
 
+    def test_is_typed_as_strictly_as_it_can_be(self, repository: Path) -> None:
+        pytest.importorskip("mypy")
+        where = str(Path(sys.modules["moe_routing.conformance"].__path__[0]).parents[1])
+        done = shell(
+            "python -m mypy --strict --follow-imports=silent --cache-dir=/dev/null "
+            "quick_gate.py test_quick_gate.py",
+            repository,
+            **({} if "site-packages" in where else {"MYPYPATH": where}),
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
     def test_keeps_a_list_that_known_add_can_add_to(self, repository: Path) -> None:
         known = repository / "known/quick-gate.toml"
         before = known.read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 
 from moe_routing.conformance.report.text import printable
@@ -37,6 +38,6 @@ def _attribute(key: str, value: str | bool) -> str:
     return f" {name}" if value is True else f' {name}="{escape(printable(str(value)))}"'
 
 
-def joined(parts: tuple[str, ...] | list[str]) -> Markup:
+def joined(parts: Sequence[str]) -> Markup:
     """Return parts one after another, as markup."""
     return Markup("".join(text(part) for part in parts))

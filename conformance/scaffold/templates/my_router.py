@@ -3,12 +3,19 @@
 moe-routing check my_router.py:MyRouterAdapter --known known/my-router.toml
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from moe_routing.implementations import Capabilities, Claim, torch_inputs
-from moe_routing.reference import Renormalize, Routing
+from moe_routing.reference import Renormalize, RouterConfig, RouterInputs, Routing
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 # ---- Your router: put an import of it in place of this function. ----
-def softmax_topk(hidden, gate_weight, top_k):
+def softmax_topk(hidden: Tensor, gate_weight: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
     """Return the weights and the experts of every token, ``[T, K]`` each."""
     scores = (hidden.float() @ gate_weight.float().T).softmax(dim=-1)
     weights, expert_ids = scores.topk(top_k, dim=-1)
@@ -27,14 +34,14 @@ class MyRouterAdapter:
 
     name = "my-router"
 
-    def __init__(self, device="cpu"):
+    def __init__(self, device: str = "cpu") -> None:
         self.device = device  # `--device cuda` comes in here
 
-    def capabilities(self):
+    def capabilities(self) -> Capabilities:
         """Return what is claimed: this must work, and everything else must be refused."""
         return Capabilities(claims=(CLAIM,))
 
-    def route(self, config, inputs):
+    def route(self, config: RouterConfig, inputs: RouterInputs) -> Routing:
         """Call the router, and return its own tensors as they are."""
         self.capabilities().require(config, inputs)  # raises Unsupported for what is not claimed
         given = torch_inputs(inputs, self.device)

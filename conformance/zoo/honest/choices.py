@@ -5,11 +5,12 @@ from __future__ import annotations
 import zlib
 
 import numpy as np
+import numpy.typing as npt
 
 from moe_routing.conformance.zoo.residents import honest
+from moe_routing.conformance.zoo.router.functions import Array
 from moe_routing.conformance.zoo.router.layouts import flat, routing_map
 from moe_routing.conformance.zoo.router.stages import (
-    Array,
     competing,
     expert_ids,
     filled,
@@ -24,14 +25,15 @@ from moe_routing.reference.selection import top_k
 
 def highest(values: Array, k: int) -> Array:
     """Select the k best, ties to the highest index."""
-    return values.shape[1] - 1 - top_k(values[:, ::-1], k)
+    last: int = values.shape[1] - 1
+    return last - top_k(values[:, ::-1], k)
 
 
 @honest("ties-to-the-highest", "expert_ids", "kept_groups")
 def _(w: Work, stage: str) -> Array:
     """A tie may go to the highest index, of experts and of groups."""
     if stage == "kept_groups":
-        return highest(w.group_scores, w.config.groups.kept)
+        return highest(w.group_scores, w.groups.kept)
     return table_or(w, lambda: highest(w.competing, w.config.top_k))
 
 
@@ -41,7 +43,9 @@ _ODD = np.uint64(0x9E3779B97F4A7C15)  # mixes the bits of what it multiplies
 def shuffled(values: Array, k: int) -> Array:
     """Select the k best, ties in an order that follows from the row's own numbers."""
     hashes = np.array([zlib.crc32(row.tobytes()) for row in values], np.uint64)
-    mixed = (hashes[:, None] + np.arange(values.shape[1], dtype=np.uint64)) * _ODD
+    columns = np.arange(values.shape[1], dtype=np.uint64)
+    mixed: npt.NDArray[np.uint64] = np.add(hashes[:, None], columns)
+    mixed *= _ODD
     order = np.argsort(mixed ^ (mixed >> np.uint64(32)) * _ODD, axis=1)
     picked = top_k(np.take_along_axis(values, order, axis=1), k)
     return np.take_along_axis(order, picked, axis=1)
@@ -51,7 +55,7 @@ def shuffled(values: Array, k: int) -> Array:
 def _(w: Work, stage: str) -> Array:
     """A tie may go to any of the tied, if the same call decides alike."""
     if stage == "kept_groups":
-        return shuffled(w.group_scores, w.config.groups.kept)
+        return shuffled(w.group_scores, w.groups.kept)
     return table_or(w, lambda: shuffled(w.competing, w.config.top_k))
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from moe_routing.conformance.zoo.residents import ROUTED, honest
+from moe_routing.conformance.zoo.router.functions import Array
 from moe_routing.conformance.zoo.router.stages import (
     RIGHT,
-    Array,
     gate_logits,
     logits,
     product,

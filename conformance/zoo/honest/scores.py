@@ -7,12 +7,13 @@ from collections.abc import Callable
 import numpy as np
 
 from moe_routing.conformance.zoo.residents import honest
-from moe_routing.conformance.zoo.router.functions import SCORE_FUNCTIONS, softmax
-from moe_routing.conformance.zoo.router.stages import Array, at_ids, renormalized
+from moe_routing.conformance.zoo.router.functions import SCORE_FUNCTIONS, Array, shares, softmax
+from moe_routing.conformance.zoo.router.stages import at_ids, renormalized
 from moe_routing.conformance.zoo.router.work import Work
 from moe_routing.implementations import Numerics
 from moe_routing.reference import Renormalize
 
+_NOTHING = Numerics()
 LOG2E = np.float32(np.log2(np.e))
 
 
@@ -21,16 +22,16 @@ def exp2_softmax(z: Array) -> Array:
     if z.size == 0:
         return z
     scaled = z * LOG2E
-    shifted = np.exp2(scaled - scaled.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)
+    return shares(np.exp2(scaled - scaled.max(axis=1, keepdims=True)))
 
 
 def logsumexp_softmax(z: Array) -> Array:
     """A softmax that keeps its total as a logarithm: ``exp(z - (m + log(total)))``."""
     if z.size == 0:
         return z
-    most = z.max(axis=1, keepdims=True)
-    return np.exp(z - (most + np.log(np.exp(z - most).sum(axis=1, keepdims=True))))
+    most: Array = z.max(axis=1, keepdims=True)
+    exponent: Array = z - (most + np.log(np.exp(z - most).sum(axis=1, keepdims=True)))
+    return np.exp(exponent)
 
 
 def online_softmax(z: Array) -> Array:
@@ -47,12 +48,18 @@ def online_softmax(z: Array) -> Array:
     return np.exp(z - most) / total
 
 
-def _score(name: str, score: str, compute: Callable[[Array], Array], why: str, **parts) -> None:
+def _score(
+    name: str,
+    score: str,
+    compute: Callable[[Array], Array],
+    why: str,
+    declares: Numerics = _NOTHING,
+) -> None:
     def scores(w: Work) -> Array:
         return (compute if w.config.score == score else SCORE_FUNCTIONS[w.config.score])(w.operated)
 
     scores.__doc__ = why
-    honest(name, "scores", **parts)(scores)
+    honest(name, "scores", declares=declares)(scores)
 
 
 _score(
@@ -104,5 +111,4 @@ def _(w: Work) -> Array:
     if not _renormalised_softmax(w):
         return renormalized(w)
     numerators = np.exp(w.operated - w.operated.max(axis=1, keepdims=True, initial=-np.inf))
-    chosen = at_ids(w, numerators)
-    return chosen / chosen.sum(axis=1, keepdims=True)
+    return shares(at_ids(w, numerators))

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from moe_routing.conformance.zoo.residents import ROUTED, WHOLE, honest
-from moe_routing.conformance.zoo.router.stages import Array, gate_logits, product
+from moe_routing.conformance.zoo.router.functions import Array
+from moe_routing.conformance.zoo.router.stages import gate_logits, product
 from moe_routing.conformance.zoo.router.work import Work
 from moe_routing.implementations import Capabilities
 
@@ -111,8 +112,8 @@ _sums("batches-of-eight", "Eight rows at a time.", lambda x, a: by_rows(x, a, 8)
 def _(w: Work) -> Array:
     """A group's best are added from the best to the least."""
     numbers = np.where(np.isnan(w.biased), -np.inf, w.biased)
-    best = -np.sort(-numbers.reshape(-1, w.config.groups.count, w.experts_per_group), axis=2)
-    top = min(w.config.groups.top, w.experts_per_group)
+    best = -np.sort(-numbers.reshape(-1, w.groups.count, w.experts_per_group), axis=2)
+    top = min(w.groups.top, w.experts_per_group)
     total = best[:, :, 0]
     for i in range(1, top):
         total = total + best[:, :, i]

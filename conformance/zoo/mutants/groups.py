@@ -8,9 +8,9 @@ import numpy as np
 
 from moe_routing.conformance.zoo.mutants.logits import to_bfloat16
 from moe_routing.conformance.zoo.residents import mutant
+from moe_routing.conformance.zoo.router.functions import Array
 from moe_routing.conformance.zoo.router.stages import (
-    RIGHT,
-    Array,
+    biased,
     competing,
     config,
     expert_ids,
@@ -42,7 +42,7 @@ def _(w: Work) -> Array:
 )
 def _(w: Work) -> Array:
     """The number of summed experts was computed from the groups instead of from K."""
-    return sum_of_best(w, max(1, w.config.groups.count // w.config.groups.kept))
+    return sum_of_best(w, max(1, w.groups.count // w.groups.kept))
 
 
 @mutant(
@@ -55,7 +55,7 @@ def _(w: Work) -> Array:
     """A group summed its best K // kept, not its best one: a third of DeepSeek-V2's tokens went
     elsewhere.
     """
-    return sum_of_best(w, max(1, w.config.top_k // w.config.groups.kept))
+    return sum_of_best(w, max(1, w.config.top_k // w.groups.kept))
 
 
 @mutant(
@@ -67,7 +67,7 @@ def _(w: Work) -> Array:
 def _(w: Work) -> Array:
     """With K < kept that quotient is 0: every token kept the first groups, and the others idled."""
     right = group_scores(w)
-    return np.zeros_like(right) if w.config.top_k < w.config.groups.kept else right
+    return np.zeros_like(right) if w.config.top_k < w.groups.kept else right
 
 
 @mutant(
@@ -78,7 +78,7 @@ def _(w: Work) -> Array:
 )
 def _(w: Work) -> Array:
     """A top-2 over groups of one expert raises: the configuration is legal, the model dies."""
-    if w.experts_per_group < w.config.groups.top:
+    if w.experts_per_group < w.groups.top:
         raise RuntimeError("selected index k out of range")
     return group_scores(w)
 
@@ -114,7 +114,7 @@ def _(w: Work) -> Array | None:
 def _(w: Work) -> Array:
     """The grouped kernel cast a float32 bias to the dtype of its logits."""
     if w.selection_bias is None or w.config.groups is None:
-        return RIGHT["biased"](w)
+        return biased(w)
     return w.scores + to_bfloat16(w.selection_bias)
 
 
@@ -163,5 +163,6 @@ def _with_any_groups(w: Work) -> RouterConfig:
     groups = w.asked.groups
     if not isinstance(groups, Groups) or w.asked.num_experts % groups.count == 0:
         return config(w)
-    RouterConfig(**{**vars(w.asked), "groups": None})
-    return w.asked
+    asked: RouterConfig = w.asked
+    RouterConfig(**{**vars(asked), "groups": None})
+    return asked

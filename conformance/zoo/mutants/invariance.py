@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from moe_routing.conformance.zoo.residents import mutant
+from moe_routing.conformance.zoo.router.functions import Array
 from moe_routing.conformance.zoo.router.memory import overwrite
-from moe_routing.conformance.zoo.router.stages import Array, answer, gate_input
+from moe_routing.conformance.zoo.router.stages import answer, gate_input
 from moe_routing.conformance.zoo.router.work import Work
 from moe_routing.reference import Routing
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from moe_routing.conformance.zoo.residents import ROUTED, mutant
+from moe_routing.conformance.zoo.router.functions import Array
 from moe_routing.conformance.zoo.router.memory import as_rows, reinterpreted
-from moe_routing.conformance.zoo.router.stages import Array, logits
+from moe_routing.conformance.zoo.router.stages import logits
 from moe_routing.conformance.zoo.router.work import Work
 from moe_routing.reference.formats import FORMATS, INPUT_FORMATS
 
@@ -78,7 +79,8 @@ def _(w: Work) -> Array:
 def _(w: Work) -> Array:
     """The conversion of all linear layers to fp8 took the router's along."""
     mantissa, exponent = np.frexp(w.inputs.gate_weight)
-    return np.ldexp(np.rint(mantissa * 16) / 16, exponent).astype(np.float32)
+    gate: Array = np.ldexp(np.rint(mantissa * 16) / 16, exponent)
+    return gate.astype(np.float32)
 
 
 @mutant(

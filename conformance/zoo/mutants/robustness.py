@@ -8,9 +8,8 @@ import numpy as np
 
 from moe_routing.conformance.zoo.mutants.scores import right_scores
 from moe_routing.conformance.zoo.residents import WHOLE, mutant
-from moe_routing.conformance.zoo.router.functions import softmax
+from moe_routing.conformance.zoo.router.functions import Array, softmax
 from moe_routing.conformance.zoo.router.stages import (
-    Array,
     answer,
     checked,
     group_scores,

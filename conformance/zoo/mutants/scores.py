@@ -8,15 +8,16 @@ import numpy as np
 
 from moe_routing.conformance.zoo.mutants.logits import to_bfloat16
 from moe_routing.conformance.zoo.residents import ROUTED, mutant
-from moe_routing.conformance.zoo.router.functions import sigmoid, softmax
-from moe_routing.conformance.zoo.router.stages import RIGHT, Array, at_ids, gathered, renormalized
+from moe_routing.conformance.zoo.router.functions import Array, shares, sigmoid, softmax
+from moe_routing.conformance.zoo.router.stages import RIGHT, at_ids, gathered, renormalized
 from moe_routing.conformance.zoo.router.work import Work
 from moe_routing.reference.formats import INPUT_FORMATS
 
 
 def right_scores(w: Work) -> Array:
     """Return what the configured score function gives."""
-    return RIGHT["scores"](w)
+    scores: Array = RIGHT["scores"](w)
+    return scores
 
 
 @mutant("bfloat16-scores", "M11", "scores", real="ViperEkura/AstrAI#57")
@@ -87,17 +88,13 @@ def _(w: Work) -> Array:
 @mutant("renormalized-though-off", "M15", "renormalized", real="lablup/mlxcel#391")
 def _(w: Work) -> Array:
     """OLMoE's norm_topk_prob=false was not read: every layer's output grew."""
-    if w.config.renormalize is not None:
-        return renormalized(w)
-    return w.gathered / w.gathered.sum(axis=1, keepdims=True)
+    return shares(w.gathered) if w.config.renormalize is None else renormalized(w)
 
 
 @mutant("renormalize-flag-swapped", "M15", "renormalized", real="vllm-project/vllm#33792")
 def _(w: Work) -> Array:
     """Two methods had each other's name: the flag did the opposite."""
-    if w.config.renormalize is not None:
-        return w.gathered
-    return w.gathered / w.gathered.sum(axis=1, keepdims=True)
+    return shares(w.gathered) if w.config.renormalize is None else w.gathered
 
 
 @mutant("softmax-over-tokens", "M18", "scores", real="deepspeedai/DeepSpeed#2110")
@@ -130,8 +127,7 @@ def _(w: Work) -> Array:
 
 def softmax_from(z: Array, start: float) -> Array:
     """A softmax whose running maximum starts at ``start``."""
-    shifted = np.exp(z - np.maximum(z.max(axis=1, keepdims=True), np.float32(start)))
-    return shifted / shifted.sum(axis=1, keepdims=True)
+    return shares(np.exp(z - np.maximum(z.max(axis=1, keepdims=True), np.float32(start))))
 
 
 @mutant(
@@ -147,8 +143,7 @@ def _(w: Work) -> Array:
     """A fused softmax trusted its inputs to be probabilities; logits overflowed it."""
     if w.config.score != "softmax":
         return right_scores(w)
-    raised = np.exp(w.operated)
-    return raised / raised.sum(axis=1, keepdims=True)
+    return shares(np.exp(w.operated))
 
 
 @mutant(

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from moe_routing.conformance.zoo.residents import mutant
-from moe_routing.conformance.zoo.router.stages import Array, expert_ids, table_or
+from moe_routing.conformance.zoo.router.functions import Array
+from moe_routing.conformance.zoo.router.stages import expert_ids, table_or
 from moe_routing.conformance.zoo.router.work import Work
 from moe_routing.reference.selection import top_k
 
@@ -116,7 +117,8 @@ def _(w: Work) -> Array:
     if w.inputs.expert_table is not None:
         return ids
     values = at_ids_of(w.competing, ids)
-    return np.argmax(w.competing[:, None, :] == values[:, :, None], axis=2)
+    found: Array = np.argmax(w.competing[:, None, :] == values[:, :, None], axis=2)
+    return found
 
 
 @mutant("index-packed-in-mantissa", "M33", "expert_ids", real="Dao-AILab/quack@263f752")

@@ -6,9 +6,9 @@ import numpy as np
 
 from moe_routing.conformance.zoo.mutants.logits import to_bfloat16
 from moe_routing.conformance.zoo.residents import mutant
-from moe_routing.conformance.zoo.router.functions import SCORE_FUNCTIONS
+from moe_routing.conformance.zoo.router.functions import SCORE_FUNCTIONS, Array
 from moe_routing.conformance.zoo.router.memory import as_rows, reinterpreted
-from moe_routing.conformance.zoo.router.stages import RIGHT, Array, biased
+from moe_routing.conformance.zoo.router.stages import RIGHT, biased
 from moe_routing.conformance.zoo.router.work import Work
 from moe_routing.reference.formats import INPUT_FORMATS
 
@@ -85,16 +85,15 @@ def _(w: Work) -> Array | None:
     """The kernel kept the tensor of before the weights were loaded."""
     if w.inputs.selection_bias is None:
         return None
-    return w.memory.setdefault(w.inputs.num_experts, w.inputs.selection_bias)
+    remembered: Array = w.memory.setdefault(w.inputs.num_experts, w.inputs.selection_bias)
+    return remembered
 
 
 @mutant("bias-from-fresh-memory", "M05", "selection_bias", real="sgl-project/sglang#10440")
 def _(w: Work) -> Array | None:
     """Before the weights were loaded, the tensor held what the memory had held: any expert."""
-    bias = w.inputs.selection_bias
-    return (
-        None if bias is None else np.resize(np.float32([0.0, 3.5, -1.25, 7.0, -20.0]), bias.shape)
-    )
+    bias, held = w.inputs.selection_bias, np.array([0.0, 3.5, -1.25, 7.0, -20.0], np.float32)
+    return None if bias is None else np.resize(held, bias.shape)
 
 
 @mutant("bfloat16-bias", "M06", "selection_bias", real="sgl-project/sglang#31213")
@@ -158,8 +157,9 @@ def _(w: Work) -> Array | None:
 
 
 @mutant("absent-bias-raises", "M09", "selection_bias", real="flashinfer-ai/flashinfer#2373")
-def _(w: Work) -> Array:
+def _(w: Work) -> Array | None:
     """Sigmoid routers without a bias crashed on a null pointer."""
     if w.inputs.selection_bias is None and w.config.score == "sigmoid":
         raise AttributeError("'NoneType' object has no attribute 'data_ptr'")
-    return RIGHT["selection_bias"](w)
+    bias: Array | None = RIGHT["selection_bias"](w)
+    return bias

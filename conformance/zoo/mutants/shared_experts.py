@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from moe_routing.conformance.zoo.residents import mutant
-from moe_routing.conformance.zoo.router.functions import sigmoid
+from moe_routing.conformance.zoo.router.functions import Array, sigmoid
 from moe_routing.conformance.zoo.router.memory import overwrite
 from moe_routing.conformance.zoo.router.shared_stages import contribution, shared_output
-from moe_routing.conformance.zoo.router.stages import Array
 from moe_routing.conformance.zoo.router.work import Work
 
 
@@ -74,7 +73,7 @@ def _(w: Work) -> Array | None:
 def _(w: Work) -> Array | None:
     """Two shared experts in one MLP were weighted by their number."""
     right = contribution(w)
-    return right * np.float32(2) if w.asked.kind == "plural" else right
+    return right if right is None or w.asked.kind != "plural" else right * np.float32(2)
 
 
 @mutant("shared-expert-divided-by-scale", "M59", "contribution", real="sgl-project/sglang#29059")
@@ -87,7 +86,8 @@ def _(w: Work) -> Array | None:
 @mutant("shared-expert-reads-routed-output", "M61", "shared_input", real="vllm-project/vllm#28939")
 def _(w: Work) -> Array:
     """The routed experts had written over the states that the shared expert read."""
-    return np.tanh(w.inputs.hidden)
+    hidden: Array = w.inputs.hidden
+    return np.tanh(hidden)
 
 
 @mutant("shared-gate-in-place", "M61", "contribution", real="ollama/ollama#14077")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from moe_routing.conformance.zoo.residents import mutant
+from moe_routing.conformance.zoo.router.functions import Array
 from moe_routing.conformance.zoo.router.stages import (
-    Array,
     checked,
     competing,
     config,
@@ -127,12 +127,13 @@ def _(w: Work) -> RouterConfig:
 )
 def _(w: Work) -> RouterConfig:
     """With K above what the kept groups hold, experts of excluded groups ran with real weights."""
-    groups, size, experts = w.asked.groups, w.asked.experts_per_group, w.asked.num_experts
-    if not groups or not groups.kept * size < w.asked.top_k <= experts == groups.count * size:
+    asked: RouterConfig = w.asked
+    groups, size, experts = asked.groups, asked.experts_per_group, asked.num_experts
+    if not groups or not groups.kept * size < asked.top_k <= experts == groups.count * size:
         return config(w)
-    w.claims.require(w.asked, w.inputs)
-    RouterConfig(**{**vars(w.asked), "groups": None})
-    return w.asked
+    w.claims.require(asked, w.inputs)
+    RouterConfig(**{**vars(asked), "groups": None})
+    return asked
 
 
 @mutant(

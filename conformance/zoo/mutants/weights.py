@@ -6,9 +6,8 @@ import numpy as np
 
 from moe_routing.conformance.zoo.mutants.logits import to_bfloat16
 from moe_routing.conformance.zoo.residents import mutant
-from moe_routing.conformance.zoo.router.functions import sigmoid
+from moe_routing.conformance.zoo.router.functions import Array, sigmoid
 from moe_routing.conformance.zoo.router.stages import (
-    Array,
     at_ids,
     gathered,
     norm,
@@ -111,7 +110,7 @@ def _(w: Work) -> Array:
 @mutant("epsilon-dropped", "M20", "norm", real="flashinfer-ai/flashinfer@c53229efd")
 def _(w: Work) -> Array:
     """Where every selected sigmoid underflows, 0 / 0 poisoned the batch."""
-    return np.maximum(norm_of(w), np.float32(w.config.renormalize.floor))
+    return np.maximum(norm_of(w), np.float32(w.rule.floor))
 
 
 @mutant("epsilon-dropped-in-groups", "M20", "norm", real="flashinfer-ai/flashinfer@57b771995")
@@ -129,19 +128,19 @@ def _(w: Work) -> Array:
 @mutant("floor-dropped", "M20", "norm", real="ml-explore/mlx-lm@f3187417")
 def _(w: Work) -> Array:
     """A clamp was ported as nothing, and tiny norms blew up."""
-    return norm_of(w) + np.float32(w.config.renormalize.eps)
+    return norm_of(w) + np.float32(w.rule.eps)
 
 
 @mutant("epsilon-twice", "M20", "norm", real="NVIDIA/Megatron-LM#1545")
 def _(w: Work) -> Array:
     """A router learnt to push its scores below the epsilon; any change to it is seen there."""
-    return norm(w) + np.float32(w.config.renormalize.eps)
+    return norm(w) + np.float32(w.rule.eps)
 
 
 @mutant("epsilon-where-none-is-due", "M20", "norm", real="deepspeedai/DeepSpeed 0.19.8, ep_router")
 def _(w: Work) -> Array:
     """DeepSeek-V3's 1e-20 was added for MiniMax as well: weights of tiny scores lost their sum."""
-    return norm(w) if w.config.renormalize.eps else norm(w) + np.float32(1e-20)
+    return norm(w) if w.rule.eps else norm(w) + np.float32(1e-20)
 
 
 @mutant("scale-skipped", "M21", "scaled", real="flashinfer-ai/flashinfer@37b397cd1")

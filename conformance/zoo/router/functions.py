@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from moe_routing.reference.arrays import AnyArray
+
+Array = AnyArray
+"""An array of a router of the zoo: float32 unless a stage says otherwise."""
 
 
 def softmax(z: Array, axis: int = -1) -> Array:
     """Subtract the maximum, exponentiate, divide by the sum."""
     if z.size == 0:
         return z
-    shifted = np.exp(z - z.max(axis=axis, keepdims=True))
-    return shifted / shifted.sum(axis=axis, keepdims=True)
+    return shares(np.exp(z - z.max(axis=axis, keepdims=True)), axis)
+
+
+def shares(values: Array, axis: int = -1) -> Array:
+    """Divide by the sum."""
+    total: Array = values.sum(axis=axis, keepdims=True)
+    return values / total
 
 
 def sigmoid(z: Array) -> Array:
     """Return ``1 / (1 + exp(-z))`` without overflow."""
-    small = np.exp(-np.abs(z))
-    return np.where(z >= 0, np.float32(1), small) / (1 + small)
+    small: Array = np.exp(-np.abs(z))
+    total: Array = 1 + small
+    return np.where(z >= 0, np.float32(1), small) / total
 
 
 def sqrtsoftplus(z: Array) -> Array:
     """Return ``sqrt(log(1 + exp(z)))``."""
-    return np.sqrt(np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z))))
+    softplus: Array = np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z)))
+    return np.sqrt(softplus)
 
 
 SCORE_FUNCTIONS: dict[str, Callable[[Array], Array]] = {

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from moe_routing.conformance.zoo.router.functions import Array
 
 
 def as_rows(array: Array) -> Array:

@@ -33,7 +33,8 @@ class StagedRouter:
     """An adapter whose answer is the last of its stages."""
 
     def __init__(self, name: str, stages: Mapping[str, Stage], capabilities: Capabilities) -> None:
-        self.name, self.memory = name, {}
+        self.name = name
+        self.memory: dict[Any, Any] = {}
         self._stages, self._capabilities = stages, capabilities
 
     def capabilities(self) -> Capabilities:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy.typing as npt
-
-from moe_routing.conformance.zoo.router.functions import sigmoid
+from moe_routing.conformance.zoo.router.functions import Array, sigmoid
 from moe_routing.conformance.zoo.router.work import Stage, Work
-
-Array = npt.NDArray[Any]
 
 
 def shared_output(w: Work) -> Array:
     """Compute the shared expert's MLP."""
     gate, up = w.shared_input @ w.inputs.gate_proj.T, w.shared_input @ w.inputs.up_proj.T
-    return (gate * sigmoid(gate) * up) @ w.inputs.down_proj.T
+    output: Array = (gate * sigmoid(gate) * up) @ w.inputs.down_proj.T
+    return output
 
 
 def shared_gate(w: Work) -> Array | None:

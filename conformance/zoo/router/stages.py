@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from moe_routing.conformance.zoo.router.functions import SCORE_FUNCTIONS, sigmoid, softmax
+from moe_routing.conformance.zoo.router.functions import SCORE_FUNCTIONS, Array, sigmoid, softmax
 from moe_routing.conformance.zoo.router.shared_stages import SHARED
 from moe_routing.conformance.zoo.router.work import Stage, Work
 from moe_routing.reference import RouterConfig, Routing, check_inputs, dispatched_config
 from moe_routing.reference.selection import top_k
-
-Array = npt.NDArray[Any]
 
 
 def config(w: Work) -> RouterConfig:
@@ -35,9 +31,10 @@ def gate_input(w: Work) -> Array:
     if w.config.input_norm is None:
         return w.hidden
     mean_square = np.mean(w.hidden * w.hidden, axis=1, keepdims=True)
-    normed = w.hidden / np.sqrt(mean_square + np.float32(w.config.input_norm.eps))
+    unit = w.hidden / np.sqrt(mean_square + np.float32(w.config.input_norm.eps))
     scale = 1 if w.inputs.hidden_scale is None else w.inputs.hidden_scale
-    return normed * scale * np.float32(w.inputs.hidden_size**-0.5)
+    normed: Array = unit * scale * np.float32(w.inputs.hidden_size**-0.5)
+    return normed
 
 
 def product(x: Array, matrix: Array) -> Array:
@@ -73,19 +70,20 @@ def biased(w: Work) -> Array:
 
 def grouped(w: Work, values: Array) -> Array:
     """Return ``values [T, E]`` as ``[T, count, E / count]``."""
-    return values.reshape(len(values), w.config.groups.count, -1)
+    return values.reshape(len(values), w.groups.count, -1)
 
 
 def group_scores(w: Work) -> Array:
     """Sum the best of each group."""
-    return sum_of_best(w, w.config.groups.top)
+    return sum_of_best(w, w.groups.top)
 
 
 def sum_of_best(w: Work, top: int) -> Array:
     """Sum the ``top`` best biased scores of each group, or what it has."""
     numbers = np.where(np.isnan(w.biased), -np.inf, w.biased)
-    best = np.sort(numbers.reshape(-1, w.config.groups.count, w.experts_per_group), axis=2)
-    return best[:, :, -min(top, w.experts_per_group) :].sum(axis=2)
+    best = np.sort(numbers.reshape(-1, w.groups.count, w.experts_per_group), axis=2)
+    total: Array = best[:, :, -min(top, w.experts_per_group) :].sum(axis=2)
+    return total
 
 
 def kept(w: Work) -> Array:
@@ -97,7 +95,7 @@ def kept(w: Work) -> Array:
 
 def marked(w: Work, groups: Array) -> Array:
     """Mark the experts of ``groups [T, kept]``."""
-    mask = np.zeros((len(groups), w.config.groups.count), dtype=bool)
+    mask = np.zeros((len(groups), w.groups.count), dtype=bool)
     np.put_along_axis(mask, groups, True, axis=1)
     return np.repeat(mask, w.experts_per_group, axis=1)
 
@@ -119,15 +117,17 @@ def expert_ids(w: Work) -> Array:
 
 def table_or(w: Work, select: Callable[[], Array]) -> Array:
     """Return the rows of the expert table where there is one, else what ``select`` gives."""
-    if w.inputs.expert_table is not None:
-        return w.inputs.expert_table[w.inputs.token_ids]
-    return select()
+    if w.inputs.expert_table is None:
+        return select()
+    looked_up: Array = w.inputs.expert_table[w.inputs.token_ids]
+    return looked_up
 
 
 def at_ids(w: Work, values: Array) -> Array:
     """Gather ``values [T, E]`` at the selected experts; a kernel checks no id, nor does this."""
     ids = np.minimum(np.maximum(w.expert_ids, 0), values.shape[1] - 1)
-    return values[np.arange(len(ids))[:, None], ids]
+    found: Array = values[np.arange(len(ids))[:, None], ids]
+    return found
 
 
 def gathered(w: Work) -> Array:
@@ -145,17 +145,15 @@ def gathered(w: Work) -> Array:
 
 def norm(w: Work) -> Array:
     """Return the divisor of renormalisation."""
-    rule = w.config.renormalize
-    return np.maximum(norm_of(w) + np.float32(rule.eps), np.float32(rule.floor))
+    return np.maximum(norm_of(w) + np.float32(w.rule.eps), np.float32(w.rule.floor))
 
 
 def norm_of(w: Work) -> Array:
     """Return the norm itself, ``[T, 1]``."""
-    order = np.float32(w.config.renormalize.order)
-    if order == 1:
-        return np.abs(w.gathered).sum(axis=1, keepdims=True)
-    powers = np.abs(w.gathered) ** order
-    return powers.sum(axis=1, keepdims=True) ** (1 / order)
+    order = np.float32(w.rule.order)
+    powers: Array = np.abs(w.gathered) if order == 1 else np.abs(w.gathered) ** order
+    total: Array = powers.sum(axis=1, keepdims=True)
+    return total if order == 1 else total ** (1 / order)
 
 
 def renormalized(w: Work) -> Array:
@@ -172,7 +170,8 @@ def weights(w: Work) -> Array:
     """Multiply by each expert's own scale."""
     if w.per_expert_scale is None:
         return w.scaled
-    return w.scaled * np.take(w.per_expert_scale, w.expert_ids, mode="clip")
+    scales: Array = np.take(w.per_expert_scale, w.expert_ids, mode="clip")
+    return w.scaled * scales
 
 
 def answer(w: Work) -> Routing:
@@ -196,7 +195,7 @@ RIGHT: dict[str, Stage] = {
     "scores": lambda w: SCORE_FUNCTIONS[w.config.score](w.operated),
     "biased": biased,
     "group_scores": group_scores,
-    "kept_groups": lambda w: top_k(w.group_scores, w.config.groups.kept),
+    "kept_groups": lambda w: top_k(w.group_scores, w.groups.kept),
     "kept": kept,
     "competing": competing,
     "expert_ids": expert_ids,

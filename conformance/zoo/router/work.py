@@ -7,11 +7,11 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from moe_routing.implementations import Unsupported
+from moe_routing.conformance.zoo.router.functions import Array
+from moe_routing.implementations import Capabilities, Unsupported
+from moe_routing.reference import Groups, Renormalize, RouterConfig
 
-Array = npt.NDArray[Any]
 Stage = Callable[["Work"], Any]
 
 _CLAIMED = "config"
@@ -29,8 +29,8 @@ class Work:
     ``moe_routing.reference.Stages``.
     """
 
-    config: Any
-    valid: Any
+    config: RouterConfig
+    valid: RouterConfig
     hidden: Array
     gate_weight: Array
     gate_bias: Array | None
@@ -55,7 +55,7 @@ class Work:
     reported_logits: Array | None
     answer: Any
     parting: None
-    dispatched: Any
+    dispatched: RouterConfig
     shared_input: Array
     shared_output: Array
     shared_gate: Array | None
@@ -67,7 +67,7 @@ class Work:
         right: Mapping[str, Stage],
         asked: Any,
         inputs: Any,
-        claims: Any,
+        claims: Capabilities,
         memory: dict[Any, Any],
         plain: PlainWork | None = None,
     ) -> None:
@@ -87,7 +87,7 @@ class Work:
     def __getattr__(self, stage: str) -> Any:
         if stage not in self._right:
             raise AttributeError(f"a router has no stage {stage!r}")
-        if self._plain is not None and self._is_plain(stage):
+        if self._plain is not None and self._is_plain(stage, self._plain):
             value = self._plain.value(stage)
         else:
             value = (self._own.get(stage) or self._right[stage])(self)
@@ -107,34 +107,46 @@ class Work:
     @property
     def experts_per_group(self) -> int:
         """The size of a group."""
-        return self.config.num_experts // self.config.groups.count
+        return self.config.num_experts // self.groups.count
 
-    def _is_plain(self, stage: str) -> bool:
+    @property
+    def groups(self) -> Groups:
+        """The groups, for stages that only a router with groups gets to."""
+        assert self.config.groups is not None
+        return self.config.groups
+
+    @property
+    def rule(self) -> Renormalize:
+        """The renormalisation, for stages that only a router with one gets to."""
+        assert self.config.renormalize is not None
+        return self.config.renormalize
+
+    def _is_plain(self, stage: str, plain: PlainWork) -> bool:
         """Tell whether ``stage`` follows from nothing that differs from the plain router."""
         same = self._same.get(stage)
         if same is None:
-            same = stage not in self._own and self._plain.can(stage) and self._follows(stage)
+            same = stage not in self._own and plain.can(stage) and self._follows(stage, plain)
             self._same[stage] = same
         return same
 
-    def _follows(self, stage: str) -> bool:
+    def _follows(self, stage: str, plain: PlainWork) -> bool:
         """Tell whether what a plain stage is made of agrees: at its sources, or as it is read.
 
         What the plain stages make of sources that differ may still be the same.
         """
         if stage == _CLAIMED:
-            return self._plain.claimed_by(self.claims)
-        sources = self._plain.sources(stage, self._sources)
-        return self._agree(sources) or self._agree(self._plain.reads[stage])
+            return plain.claimed_by(self.claims)
+        sources = plain.sources(stage, self._sources)
+        return self._agree(sources, plain) or self._agree(plain.reads[stage], plain)
 
-    def _agree(self, stages: Iterable[str]) -> bool:
+    def _agree(self, stages: Iterable[str], plain: PlainWork) -> bool:
         """Tell whether the values of all ``stages`` are those of the plain router."""
         known = self._agreeing
         for stage in stages:
             agrees = known.get(stage)
             if agrees is None:
-                agrees = self._is_plain(stage) or _equal(
-                    getattr(self, stage), self._plain.value(stage)
+                agrees = self._is_plain(stage, plain) or _equal(
+                    getattr(self, stage), plain.value(stage)
                 )
                 known[stage] = agrees
             if not agrees:
@@ -145,12 +157,15 @@ class Work:
 class PlainWork:
     """The plain router's work on one call, which notes what each stage reads."""
 
-    def __init__(self, stages: Mapping[str, Stage], asked: Any, inputs: Any, claims: Any) -> None:
-        self.stages, self.reads = stages, {}
+    def __init__(
+        self, stages: Mapping[str, Stage], asked: Any, inputs: Any, claims: Capabilities
+    ) -> None:
+        self.stages = stages
+        self.reads: dict[str, set[str]] = {}
         self._values: dict[str, Any] = {}
         self._beyond: set[str] = set()
         self._origins: dict[str, _Origin] = {}
-        self._claimed: dict[int, tuple[Any, bool]] = {}
+        self._claimed: dict[int, tuple[Capabilities, bool]] = {}
         self._work = _Noted(self, asked, inputs, claims)
         self._doing: list[str] = []
 
@@ -176,7 +191,7 @@ class PlainWork:
         """
         return _sources(self._origins[stage], among)
 
-    def claimed_by(self, claims: Any) -> bool:
+    def claimed_by(self, claims: Capabilities) -> bool:
         """Tell whether ``claims`` admit the call, once for all routers that share them."""
         if id(claims) not in self._claimed:
             admitted = claims.admits(self._work.asked, self._work.inputs)
@@ -215,7 +230,7 @@ def _sources(origin: _Origin, among: frozenset[str]) -> frozenset[str]:
 class _Noted(Work):
     """The plain router's view of its own work: every reading passes through the notes."""
 
-    def __init__(self, notes: PlainWork, asked: Any, inputs: Any, claims: Any) -> None:
+    def __init__(self, notes: PlainWork, asked: Any, inputs: Any, claims: Capabilities) -> None:
         super().__init__({}, notes.stages, asked, inputs, claims, {})
         self._notes = notes
 
