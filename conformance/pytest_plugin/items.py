@@ -11,6 +11,7 @@ import pytest
 from moe_routing.conformance.cases.case import case_folder, save_case
 from moe_routing.conformance.checking.results import ClauseResult
 from moe_routing.conformance.clauses import Clause, select_clauses
+from moe_routing.conformance.clauses.rules import rule_lines
 from moe_routing.conformance.known.divergence import load_known
 from moe_routing.conformance.pytest_plugin.replay import replay_command
 from moe_routing.conformance.run.engine import PROFILES, Plan, check_clause
@@ -93,5 +94,6 @@ def _told(clause: Clause, result: ClauseResult, command: str) -> list[str]:
         f"{result.status}: {clause.statement}",
         result.message,
         *result.story,
+        *rule_lines(clause.rules),
         f"Reproduce with: {command}",
     ]

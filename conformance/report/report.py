@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from moe_routing.conformance.checking.results import AdapterResult, ClauseResult, RunResult
+from moe_routing.conformance.clauses import rules_of
 from moe_routing.conformance.explain.failure import Failure
 from moe_routing.conformance.run.isolation.watch import usable_cpus
 from moe_routing.reference import SPEC_VERSION
@@ -76,6 +77,7 @@ def _clause(result: ClauseResult) -> dict[str, Any]:
         "id": result.id,
         "level": result.level,
         "chapter": result.chapter,
+        "rules": list(rules_of(result.id)),
         "status": result.status,
         "constructed": result.constructed,
         "examples": result.examples,

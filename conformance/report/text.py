@@ -12,6 +12,8 @@ from moe_routing.conformance.checking.results import (
     ClauseResult,
     RunResult,
 )
+from moe_routing.conformance.clauses import rules_of
+from moe_routing.conformance.clauses.rules import rule_lines
 
 GLYPHS = {
     "pass": "✓",
@@ -120,11 +122,12 @@ def reproduce(adapter: AdapterResult, clause: ClauseResult) -> str:
 
 
 def told(adapter: AdapterResult, clause: ClauseResult) -> list[str]:
-    """Tell a broken clause line by line: what went wrong, the story, and how to repeat it."""
+    """Tell a broken clause line by line: the story, the rules at stake, and how to repeat it."""
     lines = [clause.message]
     if clause.failure is not None:
         lines.append(f"went wrong at: {clause.failure.stage}")
-    lines += [f"  {line}" for line in clause.story]
+    rules = [] if unasked(adapter, clause) else rule_lines(rules_of(clause.id))
+    lines += [f"  {line}" for line in (*clause.story, *rules)]
     lines = [printable(line) for line in lines]
     return [*lines, f"Reproduce with: {reproduce(adapter, clause)}"]
 
