@@ -18,6 +18,7 @@ from moe_routing.conformance.clauses.registry import (
     CLAUSES,
     Clause,
     NoSuchClause,
+    rules_of,
     select_clauses,
 )
 
@@ -33,6 +34,7 @@ __all__ = [
     "logits",
     "robustness",
     "robustness_refusals",
+    "rules_of",
     "scores",
     "select_clauses",
     "selection",

@@ -19,6 +19,7 @@ _FOCUS = Focus(recipes=("table", "lattice", "normal", "near-ties"))
     "dispatch.softmax-without-bias",
     "MUST",
     why="A block without a selection bias is a softmax router in every model that dispatches.",
+    rules=("DIS-2", "DIS-5"),
     bugs=("M14",),
     method="dispatch",
     narrow={**_PLAIN, "score": ("softmax",), "selection_bias": ("none",)},
@@ -35,6 +36,7 @@ def softmax_without_bias(trial: Trial) -> Failure | None:
     "MUST",
     why="A selection bias marks the sigmoid routers; routed by softmax, GLM and DeepSeek-V3 ran "
     "on wrong experts without an error.",
+    rules=("DIS-1", "DIS-3", "DIS-4", "DIS-6"),
     bugs=("M04", "M14"),
     method="dispatch",
     narrow={**_PLAIN, "score": ("sigmoid",), "selection_bias": ("gate", "block", "statics")},

@@ -30,6 +30,7 @@ _GROUPED = {"groups": (True,), "expert_table": (False,)}
     "MUST",
     why="Group-limited routing bounds how many devices a token visits; an expert outside the "
     "kept groups breaks that bound.",
+    rules=("GRP-1", "GRP-2", "GRP-3", "GRP-5"),
     bugs=("M24", "M25", "M26"),
     narrow=_GROUPED,
     events=(
@@ -93,6 +94,7 @@ def _fewest_above_fill(verdict: Verdict, possible: Bools) -> npt.NDArray[np.int6
     "groups.one-group",
     "MUST",
     why="Many checkpoints ship n_group=1; group code that runs anyway must change nothing.",
+    rules=("GRP-7",),
     bugs=("M25",),
     narrow=_GROUPED,
     events=("one-group",),
@@ -107,6 +109,7 @@ def one_group(trial: Trial) -> Failure | None:
     "groups.all-kept",
     "MUST",
     why="Keeping every group is no limit; a stray mask or fill shows here.",
+    rules=("GRP-7",),
     bugs=("M25", "M26"),
     narrow=_GROUPED,
     events=("all-groups-kept",),
@@ -136,6 +139,7 @@ def _without_groups(case: Case) -> Case:
     "MUST",
     why="With biased scores below zero, a mask that fills excluded experts with 0 makes every "
     "one of them a winner: at least six projects shipped it.",
+    rules=("GRP-4", "GRP-6", "WGT-3"),
     bugs=("M26", "M28"),
     narrow=_GROUPED,
     events=("kept-score-below-fill",),
@@ -153,6 +157,7 @@ def negative_scores(trial: Trial) -> Failure | None:
     "groups.smaller-than-top",
     "MUST",
     why="Groups of one expert are legal, and a top-2 sum over them raises or reads beyond them.",
+    rules=("GRP-9",),
     bugs=("M24", "M38"),
     narrow=_GROUPED,
     events=("group-smaller-than-top", "groups-of-one"),
@@ -168,6 +173,7 @@ def smaller_than_top(trial: Trial) -> Failure | None:
     "MUST",
     why="E not divisible by the group count reshapes the buffer across tokens: other tokens "
     "then change a token's experts, in silence.",
+    rules=("GRP-8", "ROB-12"),
     bugs=("M36", "M52"),
     narrow=_GROUPED,
     events=("ragged-groups",),

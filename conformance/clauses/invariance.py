@@ -33,6 +33,7 @@ _EXACT = Focus(recipes=("table", "lattice", "one-sided", "near-ties", "bfloat16-
     "MUST",
     why="Recomputed activations, replayed rollouts and debugging all assume that the same call "
     "gives the same answer; races, atomics and reused workspaces break it.",
+    rules=("INV-1", "SEL-3"),
     bugs=("M33", "M34"),
     events=("tie-at-cut", "any-case"),
 )
@@ -57,6 +58,7 @@ def _reversed(case: Case) -> Case:
     "MUST",
     why="A token's experts depend on its own hidden state; a position that leaks in (a tail, a "
     "block, an index) shows when the rows trade places.",
+    rules=("INV-2", "PIPE-1"),
     bugs=("M18", "M52", "M55"),
     events=("clear-winners", "batch-above-8", "tokens-equal-experts"),
     focus=_EXACT,
@@ -75,6 +77,7 @@ def token_order(trial: Trial) -> Failure | None:
     "invariance.expert-relabel",
     "MUST",
     why="Scores decide, not ids: padded lanes, packed index bits and tails favour some ids.",
+    rules=("INV-4",),
     bugs=("M30", "M33", "M35", "M36"),
     events=("clear-winners",),
     focus=_EXACT,
@@ -95,6 +98,7 @@ def expert_relabel(trial: Trial) -> Failure | None:
     "MUST",
     why="A token alone, in a small batch and in a large one takes other kernels; it must not "
     "take other experts.",
+    rules=("INV-3", "PIPE-1"),
     bugs=("M03", "M10", "M38", "M41", "M53"),
     events=(
         "clear-winners",
@@ -132,6 +136,7 @@ def batch_split(trial: Trial) -> Failure | None:
     "MUST",
     why="A softmax has no origin; one without max-subtraction, or with a sentinel for a maximum, "
     "has.",
+    rules=("INV-5",),
     bugs=("M28",),
     narrow={
         "score": ("softmax",),
@@ -173,6 +178,7 @@ def _shifted(case: Case) -> Case | None:
     "MUST",
     why="Kernels that assume rows of H numbers in a line read a sliced or transposed tensor as "
     "another one: at least six projects shipped it.",
+    rules=("INV-6",),
     bugs=("M40",),
     events=(
         "strided-input",
@@ -206,6 +212,7 @@ def _spaced(case: Case) -> Case:
     "MUST",
     why="Hidden states are read again by the shared expert and the residual; a router that "
     "normalises, jitters or masks in place corrupts both.",
+    rules=("INV-7",),
     bugs=("M61",),
     events=("any-case", "bfloat16-input"),
 )
@@ -219,6 +226,7 @@ def inputs_unchanged(trial: Trial) -> Failure | None:
     "MUST",
     why="Flushing subnormal numbers to 0 is a mode of the thread: left on, it changes every "
     "computation that follows.",
+    rules=("INV-8",),
     bugs=("M61",),
     events=("any-case",),
 )

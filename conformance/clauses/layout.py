@@ -19,6 +19,7 @@ _INTEGERS = ("int16", "int32", "int64", "uint16", "uint32", "uint64")
     "MUST",
     why="An answer of another shape or kind of number cannot be judged, nor used by a kernel; "
     "where this fails, the other clauses can say little.",
+    rules=("LAY-1", "LAY-4", "LAY-5", "LAY-9", "ROB-1", "ROB-2", "WGT-2"),
     bugs=("M38", "M52", "M53", "M55"),
     events=("any-case", "empty-batch", "one-token"),
 )
@@ -44,6 +45,7 @@ def well_formed(trial: Trial) -> Failure | None:
     "layout.dtypes",
     "MUST",
     why="Kernels index with what they are given: 8-bit ids wrap at 256 experts, float ids round.",
+    rules=("LAY-9", "LAY-4", "LAY-6", "LOG-5", "PIPE-4"),
     bugs=("M13", "M44"),
     events=("any-case", "winner-above-255"),
 )
@@ -77,6 +79,7 @@ def dtypes(trial: Trial) -> Failure | None:
     "SHOULD",
     why="Kernels downstream take pointers; an expanded or transposed answer is read wrongly or "
     "copied in silence.",
+    rules=("LAY-8",),
     bugs=("M40",),
     events=("any-case", "strided-input", "several-selected", "one-token"),
 )
@@ -96,6 +99,7 @@ def contiguous(trial: Trial) -> Failure | None:
     "MUST",
     why="The kernels that take flat routes find a token's routes by position: indices out of "
     "order give tokens each other's experts.",
+    rules=("LAY-4",),
     bugs=("M52",),
     layout="FlatRouting",
     events=("any-case", "one-token"),
@@ -121,6 +125,7 @@ def flat_token_order(trial: Trial) -> Failure | None:
     "layout.flat-pairing",
     "MUST",
     why="Scores sorted apart from their experts pair every weight with a wrong expert.",
+    rules=("LAY-2",),
     bugs=("M52",),
     layout="FlatRouting",
     events=("weights-apart",),
@@ -135,6 +140,7 @@ def flat_pairing(trial: Trial) -> Failure | None:
     "MUST",
     why="Dense probabilities are summed and permuted whole; what lies off the route leaks into "
     "other experts.",
+    rules=("LAY-5",),
     bugs=("M52", "M55"),
     layout="RoutingMap",
     events=("any-case",),

@@ -28,6 +28,7 @@ _EXACT_AT_PUBLISHED_SIZES = Focus(
     "MUST",
     why="Logits rounded on the way (a bfloat16 gate, an fp8 one, a reinterpreted buffer) route "
     "near ties elsewhere than the model was trained to; on exact cases nothing excuses it.",
+    rules=("LOG-1", "LOG-5", "LOG-6", "LOG-7", "PIPE-4"),
     bugs=("M10", "M12", "M40", "M52", "M66"),
     events=(
         "exact-logits",
@@ -63,6 +64,7 @@ def match(trial: Trial) -> Failure | None:
     "MUST",
     why="A router that drops or misplaces the adapter's delta on the gate trains one router "
     "and runs another.",
+    rules=("LOG-1", "LOG-2"),
     bugs=("M04",),
     narrow={"gate_delta": (True,)},
     events=("delta-decides",),
@@ -78,6 +80,7 @@ def lora_delta(trial: Trial) -> Failure | None:
     "MUST",
     why="The gate's linear bias belongs to the logits; fused paths that take only a weight "
     "matrix forget it.",
+    rules=("LOG-1", "LOG-3"),
     bugs=("M04",),
     narrow={"gate_bias": (True,)},
     events=("gate-bias-decides",),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.cases.kinds import kind_of
+from moe_routing.conformance.clauses.rules import mistake
 from moe_routing.conformance.events import EVENTS, Event
 from moe_routing.conformance.explain.failure import Failure
 from moe_routing.conformance.generators.choices import Focus
@@ -43,6 +44,7 @@ Strategy = Callable[[Capabilities], "SearchStrategy[AnyCase]"]
 class Clause:
     """One requirement: what it says, why it is there, and how it is checked.
 
+    ``rules`` are the ids of the rules of docs/spec that it is about; no clause is without one.
     ``narrow`` lists the axis values that it is about, by axis of ``Claim``; a backend that
     claims none of them does not support the clause. ``focus`` shapes the drawn cases, and
     ``strategy`` replaces them; ``beyond_claims`` marks a clause about calls that are not
@@ -60,6 +62,7 @@ class Clause:
     check: Check
     events: tuple[str, ...]
     bulk: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
     bugs: tuple[str, ...] = ()
     narrow: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     focus: Focus = field(default_factory=Focus)
@@ -99,10 +102,16 @@ CLAUSES: dict[str, Clause] = {}
 """Every clause by its id; filled by importing ``moe_routing.conformance.clauses``."""
 
 
+def rules_of(id: str) -> tuple[str, ...]:
+    """Return the rules of the clause ``id``; none where there is no such clause."""
+    return CLAUSES[id].rules if id in CLAUSES else ()
+
+
 def clause(id: str, level: Level, **parts: Any) -> Callable[[Check], Check]:
     """Register the decorated check as a clause; its docstring is the statement.
 
-    Errors: ``ValueError`` for an id twice, an unknown chapter or an unknown event.
+    Errors: ``ValueError`` for an id twice, an unknown chapter, no rule or a malformed one, or
+    an unknown event.
     """
 
     def register(check: Check) -> Check:
@@ -110,6 +119,8 @@ def clause(id: str, level: Level, **parts: Any) -> Callable[[Check], Check]:
         made = Clause(id=id, level=level, statement=statement, check=check, **parts)
         if id in CLAUSES or made.chapter not in CHAPTERS or not statement:
             raise ValueError(f"Cannot register clause {id!r}: known, without chapter or statement")
+        if wrong := mistake(made.rules):
+            raise ValueError(f"Cannot register clause {id!r}: {wrong}")
         unknown = [slug for slug in made.events if slug not in EVENTS]
         if unknown or not made.events:
             raise ValueError(f"Cannot register clause {id!r}: unknown events {unknown}")

@@ -30,6 +30,7 @@ from moe_routing.reference.formats import Bools
     "MUST",
     why="A backend that raises on what it claims stops a training run; where it cannot, it "
     "should not claim.",
+    rules=("ROB-14", "ROB-3"),
     bugs=("M09", "M14", "M24", "M38", "M53"),
     events=("any-case", "all-experts-selected", "no-bias", "zero-bias", "one-group"),
 )
@@ -43,6 +44,7 @@ def answers(trial: Trial) -> Failure | None:
     "robustness.empty-batch",
     "MUST",
     why="A rank without tokens is ordinary under expert parallelism and at the end of an epoch.",
+    rules=("ROB-1", "LAY-1"),
     bugs=("M53",),
     events=("empty-batch",),
     focus=Focus(offers={"num_tokens": lambda offered: [0]}),
@@ -57,6 +59,7 @@ def empty_batch(trial: Trial) -> Failure | None:
     "robustness.one-token",
     "MUST",
     why="Decoding routes one token at a time, often through a path of its own.",
+    rules=("ROB-2",),
     bugs=("M38", "M53"),
     events=("one-token",),
     focus=Focus(offers={"num_tokens": lambda offered: [1]}),
@@ -70,6 +73,7 @@ def one_token(trial: Trial) -> Failure | None:
     "robustness.large-logits",
     "MUST",
     why="exp overflows float32 from 89 on: a softmax must subtract its maximum first.",
+    rules=("ROB-4", "SCO-2"),
     bugs=("M28",),
     events=("large-logits",),
     focus=Focus(recipes=("wide", "saturated")),
@@ -84,6 +88,7 @@ def large_logits(trial: Trial) -> Failure | None:
     "MUST",
     why="Where every selected score underflows, a norm without its epsilon divides 0 by 0, and "
     "one NaN token poisons the batch.",
+    rules=("ROB-5", "WGT-5"),
     bugs=("M20", "M28"),
     events=("underflow", "logits-below-minus-100"),
     focus=Focus(recipes=("underflowing", "wide")),
@@ -125,6 +130,7 @@ def _of_nothing(verdict: Verdict) -> Bools:
     "MUST",
     why="One NaN token must not crash the batch with duplicate or wild ids, nor touch its "
     "neighbours: eight projects shipped one or the other.",
+    rules=("ROB-7", "ROB-8", "ROB-10"),
     bugs=("M31",),
     events=("nan-row", "nan-logit"),
     focus=Focus(recipes=("table", "normal", "lattice")),
@@ -139,6 +145,7 @@ def nan_row(trial: Trial) -> Failure | None:
     "robustness.nan-row-apart",
     "SHOULD",
     why="Nothing of a NaN row should reach the others, not even a rounding.",
+    rules=("ROB-9",),
     bugs=("M31",),
     events=("nan-row",),
     focus=Focus(recipes=("table", "normal", "lattice")),
@@ -174,6 +181,7 @@ def nan_row_apart(trial: Trial) -> Failure | None:
     "MUST",
     why="An overflowing row must keep to its own row and to ids in range; an expert masked with "
     "-inf must lose.",
+    rules=("ROB-11", "ROB-15", "ROB-7", "ROB-10"),
     bugs=("M28", "M31"),
     events=(
         "infinite-logit",

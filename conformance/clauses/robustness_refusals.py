@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     "MUST",
     why="K above E, or above what the kept groups hold, has no right answer; a backend that "
     "gives one routes to experts that the model excluded.",
+    rules=("ROB-12", "GRP-8"),
     bugs=("M38",),
     narrow={"expert_table": (False,)},
     events=("any-case", "groups-excluded", "several-groups-kept"),
@@ -56,6 +57,7 @@ def _claimed_or_not(capabilities: Capabilities) -> SearchStrategy[Case]:
     "robustness.rejects-unclaimed",
     "MUST",
     why="An answer to what it does not do is worse than none: it looks like one.",
+    rules=("ROB-13", "ROB-3"),
     bugs=("M14",),
     events=("outside-claims",),
     strategy=_claimed_or_not,

@@ -12,6 +12,7 @@ from moe_routing.conformance.trial.trial import Trial
     "MUST",
     why="Without renormalisation the weights show the scores themselves: a softmax where a "
     "sigmoid is due, one over the wrong axis, or over the selected experts only, shows here.",
+    rules=("SCO-1", "SCO-3", "WGT-4", "WGT-6", "PIPE-4"),
     bugs=("M11", "M14", "M15", "M18"),
     narrow={"renormalize": (None,)},
     events=("not-renormalized",),

@@ -23,6 +23,7 @@ _BIASED = ("gate", "block", "statics")
     "MUST",
     why="The heart of a router. Ties may go either way; everything else that rounding cannot "
     "explain sends tokens to experts that the model did not choose.",
+    rules=("SEL-1", "SEL-10", "SEL-12", "SEL-13", "PIPE-1", "LOG-1", "SCO-4", "SCO-5", "ROB-6"),
     bugs=("M04", "M06", "M10", "M11", "M12", "M24", "M28", "M33", "M35", "M36", "M38", "M52"),
     events=(
         "tie-at-cut",
@@ -68,6 +69,7 @@ def valid_top_k(trial: Trial) -> Failure | None:
     "selection.distinct",
     "MUST",
     why="A duplicate runs one expert twice and another not at all, and crashes grouped kernels.",
+    rules=("SEL-2", "ROB-5"),
     bugs=("M30", "M31", "M36"),
     narrow={"expert_table": (False,)},
     events=("tie-at-cut", "all-experts-selected", "underflow"),
@@ -84,6 +86,7 @@ def distinct(trial: Trial) -> Failure | None:
     "selection.in-range",
     "MUST",
     why="An id outside [0, E) reads past the experts' weights.",
+    rules=("SEL-2", "LAY-7", "SHA-8"),
     bugs=("M28", "M30", "M31", "M44"),
     events=("any-case", "few-finite-bias", *members("winner")),
 )
@@ -99,6 +102,7 @@ def in_range(trial: Trial) -> Failure | None:
     "MUST",
     why="A balancing bias that is ignored, added twice, rounded to bfloat16 or added before "
     "the score function leaves the load where it was.",
+    rules=("SEL-4", "SEL-5", "SEL-10"),
     bugs=("M03", "M04", "M06", "M07"),
     narrow={"selection_bias": _BIASED},
     events=(
@@ -126,6 +130,7 @@ def bias_steers(trial: Trial) -> Failure | None:
     "selection.zero-bias-is-no-bias",
     "MUST",
     why="A fresh checkpoint has a bias of zeros; it must route as if it had none.",
+    rules=("SEL-6",),
     bugs=("M05", "M07"),
     narrow={"selection_bias": _BIASED},
     events=("zero-bias",),
@@ -152,6 +157,7 @@ def _without_bias(case: Case) -> Case:
     "MUST",
     why="Models keep the bias on the gate, on the block or in a statics module; a backend that "
     "claims a place and does not look there routes without it.",
+    rules=("SEL-4", "SEL-5", "SEL-7"),
     bugs=("M04", "M05", "M06"),
     narrow={"selection_bias": _BIASED},
     events=(
@@ -186,6 +192,7 @@ def _with_bias_on(case: Case, place: str) -> Case:
     "MUST",
     why="Scans that stop at 32 or 256 experts, ids held in 8 or 9 bits, and tails lost where E "
     "is no power of two starve the last experts in silence.",
+    rules=("SEL-8", "ROB-3"),
     bugs=("M35", "M36", "M44"),
     narrow={"expert_table": (False,)},
     events=(
@@ -227,6 +234,7 @@ def _sweep(case: Case) -> Case:
     "selection.k-equals-e",
     "MUST",
     why="At K = E partial sorts are off by one and kernels run out of lanes.",
+    rules=("SEL-9", "ROB-3"),
     bugs=("M38",),
     narrow={"expert_table": (False,)},
     events=("all-experts-selected",),

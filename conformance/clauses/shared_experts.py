@@ -23,12 +23,20 @@ if TYPE_CHECKING:
 
 
 def _shared(
-    id: str, why: str, *, kind: str, gated: bool, events: tuple[str, ...], bugs: tuple[str, ...]
+    id: str,
+    why: str,
+    *,
+    kind: str,
+    gated: bool,
+    events: tuple[str, ...],
+    rules: tuple[str, ...],
+    bugs: tuple[str, ...],
 ) -> Callable[[Check], Check]:
     return clause(
         id,
         "MUST",
         why=why,
+        rules=rules,
         bugs=bugs,
         method="shared_experts",
         events=events,
@@ -48,6 +56,7 @@ def _calls(capabilities: Capabilities, kind: str, gated: bool) -> SearchStrategy
     kind="singular",
     gated=False,
     events=("shared-singular",),
+    rules=("SHA-1", "SHA-3", "SHA-4", "SHA-5", "SHA-7"),
     bugs=("M58", "M59", "M61"),
 )
 def singular(trial: SharedTrial) -> Failure | None:
@@ -61,6 +70,7 @@ def singular(trial: SharedTrial) -> Failure | None:
     kind="plural",
     gated=False,
     events=("shared-plural", "shared-plural-of-two"),
+    rules=("SHA-1", "SHA-3", "SHA-4", "SHA-5", "SHA-7"),
     bugs=("M58", "M59", "M61"),
 )
 def plural(trial: SharedTrial) -> Failure | None:
@@ -74,6 +84,7 @@ def plural(trial: SharedTrial) -> Failure | None:
     kind="mlp",
     gated=False,
     events=("shared-mlp",),
+    rules=("SHA-1", "SHA-3", "SHA-4", "SHA-5", "SHA-7"),
     bugs=("M58", "M59", "M61"),
 )
 def mlp(trial: SharedTrial) -> Failure | None:
@@ -87,6 +98,7 @@ def mlp(trial: SharedTrial) -> Failure | None:
     kind="none",
     gated=False,
     events=("shared-absent",),
+    rules=("SHA-6", "SHA-5", "SHA-7"),
     bugs=("M58",),
 )
 def absent(trial: SharedTrial) -> Failure | None:
@@ -101,6 +113,7 @@ def absent(trial: SharedTrial) -> Failure | None:
     kind="singular",
     gated=True,
     events=("shared-gate-half-open",),
+    rules=("SHA-1", "SHA-2", "SHA-4", "SHA-5", "SHA-7"),
     bugs=("M57", "M61"),
 )
 def gate_applied_once(trial: SharedTrial) -> Failure | None:

@@ -23,6 +23,24 @@ from moe_routing.reference.formats import FORMATS
     "MUST",
     why="Wrong weights at right ids mix the experts wrongly; each is judged at the backend's "
     "own ids, so no token is ever skipped.",
+    rules=(
+        "WGT-2",
+        "WGT-4",
+        "WGT-5",
+        "WGT-6",
+        "WGT-7",
+        "WGT-8",
+        "WGT-9",
+        "WGT-10",
+        "PIPE-1",
+        "LOG-4",
+        "LOG-7",
+        "SCO-1",
+        "SCO-3",
+        "SEL-13",
+        "SEL-14",
+        "LAY-2",
+    ),
     bugs=("M01", "M10", "M13", "M14", "M15", "M16", "M18", "M20", "M21", "M22", "M52"),
     events=(
         "weights-apart",
@@ -51,6 +69,7 @@ def match(trial: Trial) -> Failure | None:
     "MUST",
     why="The selection bias steers the load and nothing else; gathered from the biased scores, "
     "weights scale every expert by its popularity. Ten projects shipped it.",
+    rules=("WGT-1",),
     bugs=("M01",),
     narrow={"selection_bias": ("gate", "block", "statics")},
     events=("bias-decides", "bias-would-show-in-weights", "offset-bias"),
@@ -65,6 +84,7 @@ def unbiased(trial: Trial) -> Failure | None:
     "weights.sum",
     "MUST",
     why="A dropped or doubled renormalisation changes the scale of every layer's output.",
+    rules=("WGT-11", "WGT-5", "WGT-9"),
     bugs=("M13", "M16", "M20"),
     events=("renormalized",),
     needs=lambda capabilities: _renormalizes(capabilities),
@@ -127,6 +147,7 @@ def _with_more_additions(offered: Sequence[Renormalize | None]) -> list[Renormal
     "MUST",
     why="An epsilon that the model does not have, or a larger one, shows where the selected "
     "scores are tiny; so does one in the wrong branch.",
+    rules=("WGT-5",),
     bugs=("M20",),
     events=("tiny-norm", "norm-below-floor", "norm-beside-epsilon", "floor-beside-epsilon"),
     needs=lambda capabilities: _renormalizes(capabilities),
@@ -145,6 +166,7 @@ def tiny_norm(trial: Trial) -> Failure | None:
     "MUST",
     why="The routed scaling factor is skipped, applied twice, or applied only with "
     "renormalisation on, in a dozen shipped backends.",
+    rules=("WGT-7",),
     bugs=("M21", "M22"),
     events=("scaled", "scaled-by-zero"),
     focus=Focus(offers={"scale": lambda offered: [x for x in offered if x != 1.0]}),
@@ -159,6 +181,7 @@ def scale(trial: Trial) -> Failure | None:
     "MUST",
     why="Weights cast below the permitted precision, or to integers, lose what the router "
     "computed.",
+    rules=("WGT-10", "LAY-6", "PIPE-4"),
     bugs=("M13",),
     events=("any-case", "bfloat16-input", "float16-input"),
 )

@@ -25,12 +25,14 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.markup import escape
 
     from moe_routing.conformance.clauses import select_clauses
+    from moe_routing.conformance.clauses.rules import cited
     from moe_routing.conformance.report.terminal import plain_console
 
     console = plain_console()
     for clause in select_clauses(arguments.glob):
         console.print(f"[bold]{clause.id}[/] ({clause.level})  {escape(clause.statement)}")
         console.print(f"  why: {escape(clause.why)}")
+        console.print(f"  rules: {', '.join(cited(clause.rules))}")
         for name, statement in _seen(clause):
             console.print(f"  sees {name}: {escape(statement)}")
         console.print(f"  draws from: {', '.join(dict.fromkeys(clause.focus.recipes))}\n")

@@ -58,12 +58,14 @@ def check_kind(path: Path, case: AnyCase, clauses: Sequence[Clause]) -> None:
 
 def _replay(seat: Seat, clauses: Sequence[Clause], case: AnyCase) -> bool:
     """Say what came of the case, and tell whether any clause is broken. Errors: ``CannotRun``."""
+    from moe_routing.conformance.clauses.rules import rule_lines
+
     with closing(seat):
         replayed = [(clause, seat.replay(clause, case)) for clause in clauses]
         name = seat.about().name
     for clause, each in replayed:
         words = f": {each.message}" if each.message else ""
         print(f"{each.status}  {name} {clause.id}{words}")
-        for line in each.details:
+        for line in (*each.details, *(rule_lines(clause.rules) if each.broken else ())):
             print(f"    {line}")
     return any(each.broken for _, each in replayed)

@@ -14,6 +14,7 @@ from moe_routing.conformance.checking.plan import Plan
 from moe_routing.conformance.checking.profiles import DEFAULT, PROFILES
 from moe_routing.conformance.checking.results import ClauseResult
 from moe_routing.conformance.clauses import Clause, select_clauses
+from moe_routing.conformance.clauses.rules import rule_lines
 from moe_routing.conformance.known.divergence import load_known
 from moe_routing.conformance.pytest_plugin.replay import replay_command
 from moe_routing.implementations import Adapter, load_adapter
@@ -61,6 +62,7 @@ def conformance_tests(
             file = _kept(result, folder / case_folder(checked.name))
             command = replay_command(adapter, request.node, file)
             lines = [f"{result.status}: {clause.statement}", result.message, *result.story]
+            lines += rule_lines(clause.rules)
             pytest.fail("\n".join([*lines, f"Reproduce with: {command}"]), pytrace=False)
 
     test_routing.moe_routing_adapter = adapter

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from moe_routing.conformance.checking.results import AdapterResult, ClauseResult, RunResult
+from moe_routing.conformance.clauses import rules_of
 from moe_routing.conformance.explain.failure import Failure
 from moe_routing.conformance.run.environment import suite_version
 from moe_routing.reference import SPEC_VERSION
@@ -53,6 +54,7 @@ def _clause(result: ClauseResult) -> dict[str, Any]:
         "id": result.id,
         "level": result.level,
         "chapter": result.chapter,
+        "rules": list(rules_of(result.id)),
         "status": result.status,
         "constructed": result.constructed,
         "examples": result.examples,

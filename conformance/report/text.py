@@ -8,6 +8,8 @@ from collections import Counter
 
 from moe_routing.conformance.checking.results import AdapterResult, ClauseResult, RunResult
 from moe_routing.conformance.checking.status import STATUSES
+from moe_routing.conformance.clauses import rules_of
+from moe_routing.conformance.clauses.rules import rule_lines
 
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\r]")
 
@@ -104,11 +106,12 @@ def reproduce(adapter: AdapterResult, clause: ClauseResult) -> str:
 
 
 def story_lines(adapter: AdapterResult, clause: ClauseResult) -> list[str]:
-    """Tell a broken clause line by line: what went wrong, the story, and how to repeat it."""
+    """Tell a broken clause line by line: the story, the rules at stake, and how to repeat it."""
     lines = [clause.message]
     if clause.failure is not None:
         lines.append(f"went wrong at: {clause.failure.stage}")
-    lines += [f"  {line}" for line in clause.story]
+    rules = [] if unasked(adapter, clause) else rule_lines(rules_of(clause.id))
+    lines += [f"  {line}" for line in (*clause.story, *rules)]
     lines = [printable(line) for line in lines]
     return [*lines, f"Reproduce with: {reproduce(adapter, clause)}"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
@@ -138,28 +139,48 @@ class TestSelection:
 
 
 class TestRegistration:
+    GOOD: ClassVar[dict[str, Any]] = {
+        "why": "It matters.",
+        "rules": ("WGT-1",),
+        "events": ("any-case",),
+    }
+
     @pytest.mark.parametrize(
-        ("id_", "events", "words"),
+        ("id_", "parts", "words"),
         [
-            ("weights.match", ("any-case",), "weights.match"),
-            ("wieghts.new", ("any-case",), "wieghts.new"),
-            ("weights.new", ("any-cas",), "any-cas"),
-            ("weights.new", (), "unknown events"),
+            ("weights.match", {}, "weights.match"),
+            ("wieghts.new", {}, "wieghts.new"),
+            ("weights.new", {"events": ("any-cas",)}, "any-cas"),
+            ("weights.new", {"events": ()}, "unknown events"),
+            ("weights.new", {"rules": ()}, "'weights.new': it names no rule of docs/spec"),
+            ("weights.new", {"rules": ("WGT1",)}, "'WGT1' is no id of a rule, such as WGT-1"),
+            ("weights.new", {"rules": ("WGT-1", "WTG-2")}, "'WTG-2' is no id of a rule"),
+            ("weights.new", {"rules": ("WGT-01",)}, "'WGT-01' is no id of a rule"),
+            ("weights.new", {"rules": "WGT-1"}, "'W' is no id of a rule"),
         ],
     )
-    def test_a_bad_clause_is_refused(
-        self, id_: str, events: tuple[str, ...], words: str, monkeypatch: pytest.MonkeyPatch
+    def test_a_bad_clause_is_refused_in_one_line(
+        self, id_: str, parts: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("moe_routing.conformance.clauses.registry.CLAUSES", dict(CLAUSES))
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises(ValueError, match=re.escape(words)) as refused:
 
-            @clause(id_, "MUST", why="It matters.", events=events)
+            @clause(id_, "MUST", **{**self.GOOD, **parts})
+            def check(trial: object) -> None:
+                """It holds."""
+
+        assert "\n" not in str(refused.value)
+
+    def test_a_clause_that_says_nothing_of_rules_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="it names no rule"):
+
+            @clause("weights.new", "MUST", why="It matters.", events=("any-case",))
             def check(trial: object) -> None:
                 """It holds."""
 
     def test_a_clause_without_a_statement_is_refused(self) -> None:
         with pytest.raises(ValueError, match=r"weights\.new"):
-            clause("weights.new", "MUST", why="It matters.", events=("any-case",))(lambda t: None)
+            clause("weights.new", "MUST", **self.GOOD)(lambda t: None)
 
 
 @pytest.mark.parametrize(("name", "examples"), [("reference", 5), ("torch", 2)])

@@ -139,6 +139,7 @@ def test_a_failure_tells_its_story_and_keeps_its_case(folder: Path, plain: tuple
     assert "fail: A slot's weight is its expert's weight" in failures
     assert re.search(r"weights\[0, 0\]=2, but should be in \[0\.9999", failures)
     assert "reference experts [0] with weights [1.0]" in failures
+    assert re.search(r"^rules     WGT-2, .* \(docs/spec/weights\.md\)$", failures, re.M)
     command = re.search(r"Reproduce with: moe-routing replay (\S+) ", failures)
     assert command, failures
     case, clause = load_case(folder / command[1])

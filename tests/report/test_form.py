@@ -54,8 +54,9 @@ def test_a_report_is_read_as_it_was_written(good: dict[str, Any]) -> None:
     assert load_report(FORM) == good
 
 
-def test_an_older_report_that_names_no_device_is_read(good: dict[str, Any]) -> None:
-    FILE.write_text(json.dumps(put(good, "adapters.0.device", gone=True)))
+@pytest.mark.parametrize("at", ["adapters.0.device", "adapters.0.clauses.0.rules"])
+def test_an_older_report_without_a_later_key_is_read(at: str, good: dict[str, Any]) -> None:
+    FILE.write_text(json.dumps(put(good, at, gone=True)))
     load_report(FILE)
 
 

@@ -6,7 +6,8 @@ import re
 
 from moe_routing.conformance.checking.results import AdapterResult, ClauseResult
 from moe_routing.conformance.checking.status import STATUSES
-from moe_routing.conformance.clauses import CLAUSES
+from moe_routing.conformance.clauses import CLAUSES, rules_of
+from moe_routing.conformance.clauses.rules import cited
 from moe_routing.conformance.report.html.drawing import drawn
 from moe_routing.conformance.report.html.tags import Markup, tag
 from moe_routing.conformance.report.text import reproduce
@@ -24,7 +25,7 @@ def status(clause: ClauseResult) -> Markup:
 
 
 def story(number: int, adapter: AdapterResult, clause: ClauseResult) -> Markup:
-    """Tell one broken clause: what it asks, what went wrong, the numbers, how to repeat it."""
+    """Tell one broken clause: what it asks, what went wrong, the rules, how to repeat it."""
     name = anchor(number, clause)
     asked = CLAUSES.get(clause.id)
     return tag(
@@ -41,6 +42,7 @@ def story(number: int, adapter: AdapterResult, clause: ClauseResult) -> Markup:
         tag("p", asked.statement, class_="statement") if asked else "",
         tag("p", clause.message, class_="message"),
         _numbers(clause),
+        _rules(clause),
         tag("p", tag("b", "Reproduce with:"), class_="reproduce"),
         tag("pre", reproduce(adapter, clause), class_="command", tabindex="0"),
         tag("p", tag("b", "Why it matters: "), asked.why, class_="why") if asked else "",
@@ -52,6 +54,11 @@ def story(number: int, adapter: AdapterResult, clause: ClauseResult) -> Markup:
         data_chapter=clause.chapter,
         data_text=f"{clause.id} {adapter.name} {clause.message}".lower(),
     )
+
+
+def _rules(clause: ClauseResult) -> Markup:
+    cites = ", ".join(cited(rules_of(clause.id)))
+    return tag("p", tag("b", "Rules: "), cites, class_="rules") if cites else Markup("")
 
 
 def _numbers(clause: ClauseResult) -> Markup:

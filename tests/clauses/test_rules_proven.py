@@ -1,0 +1,104 @@
+"""A tie of a clause to a rule is true: some router that breaks the rule fails the clause."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from rule_breakers import BREAKERS
+
+from moe_routing.conformance import Plan
+from moe_routing.conformance.checking.clause_run import check_clause
+from moe_routing.conformance.clauses import CLAUSES
+from moe_routing.conformance.zoo import MUTANTS
+from moe_routing.conformance.zoo.router.router import StagedRouter
+
+BY_MUTANTS = {
+    "PIPE-1": "norm-over-the-batch halves-viewed-across-tokens",
+    "PIPE-4": "bfloat16-logits-returned bfloat16-scores float16-weights",
+    "LOG-1": "bfloat16-logits-returned bfloat16-logits lora-delta-ignored linear-bias-ignored",
+    "LOG-6": "probabilities-returned-as-logits",
+    "SCO-1": "softmax-over-tokens",
+    "SCO-2": "softmax-without-maximum",
+    "SCO-3": "bfloat16-scores",
+    "SCO-4": "index-packed-in-mantissa",
+    "GRP-1": "groups-ranked-without-bias",
+    "GRP-2": "group-score-is-maximum",
+    "GRP-4": "zero-group-fill",
+    "GRP-5": "groups-ignored",
+    "GRP-7": "bias-dropped-for-one-group",
+    "GRP-8": "ragged-groups-mix-tokens k-above-kept-experts-answered",
+    "SEL-1": "bias-ignored",
+    "SEL-2": "padding-lane-is-expert-zero padding-lane-beats-infinity",
+    "SEL-3": "ties-take-turns",
+    "SEL-4": "bias-before-the-score",
+    "SEL-5": "bfloat16-bias",
+    "SEL-7": "bias-remembered",
+    "SEL-8": "only-first-256-experts",
+    "SEL-9": "last-choice-lost-at-k-equals-e",
+    "SEL-10": "best-starts-at-zero",
+    "WGT-1": "bias-in-weights",
+    "WGT-2": "weights-sorted-apart",
+    "WGT-5": "epsilon-dropped renormalisation-dropped",
+    "WGT-6": "renormalized-though-off",
+    "WGT-7": "scale-twice",
+    "WGT-9": "renormalisation-only-above-top-1",
+    "WGT-10": "float16-weights bfloat16-weights-in-float32",
+    "WGT-11": "renormalisation-dropped",
+    "LAY-1": "rows-padded-to-eight empty-batch-flattened",
+    "LAY-2": "weights-sorted-apart flat-scores-sorted-apart",
+    "LAY-4": "flat-slot-major flat-ids-in-64-bits",
+    "LAY-5": "map-padded-with-experts map-keeps-all-probabilities",
+    "LAY-6": "float16-weights",
+    "LAY-8": "ids-transposed-view",
+    "LAY-9": "ids-in-8-bits tuple-swapped",
+    "INV-1": "raw-weights-every-second-call",
+    "INV-2": "tail-rows-left-unwritten",
+    "INV-3": "bfloat16-logits-above-8-tokens",
+    "INV-5": "softmax-without-maximum",
+    "INV-6": "strided-hidden-read-as-rows",
+    "INV-7": "hidden-jittered-in-place",
+    "INV-8": "float-mode-left-changed",
+    "ROB-1": "empty-batch-flattened",
+    "ROB-2": "one-token-squeezed",
+    "ROB-3": "tail-of-power-of-two-lost last-choice-lost-at-k-equals-e",
+    "ROB-4": "softmax-without-maximum",
+    "ROB-6": "all-negative-row-takes-the-first",
+    "ROB-7": "nan-row-repeats-an-expert",
+    "ROB-8": "nan-row-poisons-the-batch",
+    "ROB-9": "nan-row-blurs-the-others",
+    "ROB-10": "nan-row-raises",
+    "ROB-11": "nan-row-poisons-the-batch",
+    "ROB-12": "k-above-e-clamped ragged-groups-mix-tokens",
+    "ROB-13": "unclaimed-routed-by-softmax",
+    "ROB-14": "softmax-raises",
+    "ROB-15": "infinite-softplus-is-nan",
+    "DIS-1": "always-softmax",
+    "DIS-2": "always-sigmoid",
+    "DIS-3": "bias-sought-on-the-gate-only",
+    "DIS-4": "zero-bias-taken-for-none",
+    "SHA-1": "shared-expert-dropped shared-experts-dropped shared-mlp-dropped",
+    "SHA-2": "shared-gate-skipped",
+    "SHA-6": "absent-shared-expert-runs",
+}
+"""Mutants of the zoo that break a rule; several, where one does not show in each of its clauses."""
+
+TIES = [(each.id, rule) for each in CLAUSES.values() for rule in each.rules]
+
+
+def breakers(rule: str) -> Iterator[StagedRouter]:
+    """Yield routers that break ``rule``."""
+    yield from (make() for make in BREAKERS.get(rule, ()))
+    yield from (MUTANTS[name].adapter() for name in BY_MUTANTS.get(rule, "").split())
+
+
+@pytest.mark.parametrize(("id_", "rule"), TIES)
+def test_a_router_that_breaks_the_rule_fails_the_clause(id_: str, rule: str) -> None:
+    clause, found = CLAUSES[id_], []
+    plan = Plan(clauses=[clause], max_examples=100)
+    for router in breakers(rule):
+        result = check_clause(router, clause, plan)
+        if result.status == "fail" or result.message.startswith("malformed answer: "):
+            return
+        found.append(f"{result.status} {result.message}")
+    pytest.fail(f"no router that breaks {rule} fails {id_}: {found}", pytrace=False)
