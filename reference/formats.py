@@ -52,7 +52,7 @@ class FloatFormat:
             return np.where(overflow, np.copysign(np.inf, exact), rounded)
 
     def represents(self, values: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-        """Tell, element by element, which ``values`` this format holds exactly."""
+        """Return, element by element, whether this format holds ``values`` exactly."""
         if self.name == "bfloat16" and getattr(values, "dtype", None) == np.float32:
             cut = (np.asarray(values).view(np.uint32) & _BELOW_BFLOAT16) == 0
             return cut | np.isnan(values)
