@@ -1,4 +1,4 @@
-"""my-router, held against the specification of MoE routing.
+"""my-router, checked against the specification of MoE routing.
 
 moe-routing check my_router.py:MyRouterAdapter --known known/my-router.toml
 """
@@ -7,7 +7,7 @@ from moe_routing.implementations import Capabilities, Claim, torch_inputs
 from moe_routing.reference import Renormalize, Routing
 
 
-# ---- Your router: put an import of it in place of this function. ----
+# ---- Your router: replace this function with an import of it. ----
 def softmax_topk(hidden, gate_weight, top_k):
     """Return the weights and the experts of every token, ``[T, K]`` each."""
     scores = (hidden.float() @ gate_weight.float().T).softmax(dim=-1)
@@ -28,7 +28,7 @@ class MyRouterAdapter:
     name = "my-router"
 
     def __init__(self, device="cpu"):
-        self.device = device  # `--device cuda` comes in here
+        self.device = device  # `--device cuda` arrives here
 
     def capabilities(self):
         """Return what is claimed: this must work, and everything else must be refused."""
