@@ -35,9 +35,9 @@ SHARED_ATTRIBUTE = {"singular": "shared_expert", "plural": "shared_experts", "ml
 def kernel_module(folder: str, module: str) -> ModuleType:
     """Import a module of one of axolotl's kernel folders, without executing ``axolotl``.
 
-    ``axolotl/__init__`` and the packages below it want dozens of requirements; the folder
-    ``integrations/kernels/libs/<folder>`` stands on its own, as a package of a private
-    name. Errors: ``BackendMissing`` with the command that mends it.
+    ``axolotl/__init__`` and the packages below it need dozens of requirements; the folder
+    ``integrations/kernels/libs/<folder>`` is imported alone, as a package of a private
+    name. Errors: ``BackendMissing`` with the command that installs what is missing.
     """
     name = f"_axolotl_{folder}"
     package = ModuleType(name)
@@ -50,7 +50,7 @@ def kernel_module(folder: str, module: str) -> ModuleType:
 def sonicmoe_patch() -> ModuleType:
     """Import sonicmoe's ``patch`` by its real name: it reads other parts of axolotl.
 
-    Errors: ``BackendMissing`` with the command that mends it.
+    Errors: ``BackendMissing`` with the command that installs what is missing.
     """
     _kernel_folder("sonicmoe")
     return _imported("axolotl.integrations.kernels.libs.sonicmoe.patch", needs=PATCH_NEEDS)
@@ -127,7 +127,7 @@ def flagged_block(config: RouterConfig) -> dict[str, Any]:
 def with_lora(layer: SimpleNamespace, delta: Tensor | None) -> SimpleNamespace:
     """Wrap ``layer`` as peft does where its weight ``[E, H]`` has the LoRA ``delta``.
 
-    Of rank E: ``-1 * (-I @ delta)`` is ``delta`` to the bit at every magnitude, and has
+    It has rank E: ``-1 * (-I @ delta)`` is ``delta`` to the bit at every magnitude, and has
     the wrong sign wherever the scaling is forgotten or applied twice.
     """
     import torch
@@ -188,5 +188,5 @@ def _imported(name: str, needs: str = "") -> ModuleType:
         lacking = (error.name or "a module").partition(".")[0]
         if lacking in ("axolotl", name.partition(".")[0]):
             raise BackendMissing(f"the installed axolotl has no {error.name}: {INSTALL}") from error
-        mend = f"python -m pip install {needs if lacking in needs.split() else lacking}"
-        raise BackendMissing(f"axolotl needs {lacking}, which is missing: {mend}") from error
+        fix = f"python -m pip install {needs if lacking in needs.split() else lacking}"
+        raise BackendMissing(f"axolotl needs {lacking}, which is missing: {fix}") from error

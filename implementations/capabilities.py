@@ -1,4 +1,4 @@
-"""What a backend says that it can do: claims, dtypes, layouts, numerics, limits."""
+"""What a backend declares that it can do: claims, dtypes, layouts, numerics, limits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LAYOUTS = ("contiguous", "strided")
 
 
 class Unsupported(Exception):
-    """The backend does not do this, and says so instead of answering."""
+    """Raised by a backend in place of an answer to a call that it does not claim."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,7 @@ class Limits:
             if room is not None and room < least_top_k:
                 limit = f"{name}={getattr(self, name)}"
                 raise ValueError(
-                    f"Cannot have {limit} beside {who}, which starts at K={least_top_k} of a "
+                    f"Cannot have {limit} with {who}, which starts at K={least_top_k} of a "
                     f"multiple of {step} experts: no call is within both"
                 )
 
@@ -129,13 +129,15 @@ class Capabilities:
         for name, known in (("dtypes", tuple(INPUT_FORMATS)), ("layouts", LAYOUTS)):
             unknown = [value for value in getattr(self, name) if value not in known]
             if unknown:
-                raise ValueError(f"Cannot have {name}={unknown}: known are {', '.join(known)}")
+                raise ValueError(
+                    f"Expected {name} to list only {', '.join(known)} but got {unknown[0]!r}"
+                )
         for place, claim in enumerate(self.claims, start=1):
             self.limits.check_room(f"claim {place}", claim.least_top_k)
             if self.takes == "logits" and False not in claim.input_norm:
                 raise ValueError(
-                    f"Cannot have takes='logits' beside claim {place} with input_norm=(True,): "
-                    "hidden states are normalised before there are logits"
+                    f"Cannot have takes='logits' with claim {place}, which has "
+                    "input_norm=(True,): the norm comes before the logits"
                 )
 
     def require(self, config: RouterConfig, inputs: RouterInputs) -> Claim:
@@ -147,12 +149,12 @@ class Capabilities:
         return nearest
 
     def nearest(self, config: RouterConfig, inputs: RouterInputs) -> tuple[Claim | None, list[str]]:
-        """Return the claim that lacks least for the call, and what it lacks; sizes are apart."""
+        """Return the claim that lacks least for the call, and what it lacks; sizes do not count."""
         lacking = [(each, each.refusals(config, inputs, self.takes)) for each in self.claims]
         return min(lacking, key=lambda pair: len(pair[1]), default=(None, ["any claim"]))
 
     def admits(self, config: RouterConfig, inputs: RouterInputs) -> bool:
-        """Tell whether the call is claimed."""
+        """Return whether the call is claimed."""
         return not self._outside(config, inputs) and any(
             not claim.refusals(config, inputs, self.takes) for claim in self.claims
         )

@@ -35,7 +35,7 @@ class _Any:
         return "ANY"
 
     def __reduce__(self) -> str:
-        return "ANY"  # claims travel between processes, and ANY stays the one
+        return "ANY"  # claims are pickled between processes, and ANY stays a singleton
 
 
 ANY: Final = _Any()
@@ -79,12 +79,12 @@ class GroupRule:
 
     def __post_init__(self) -> None:
         for each in _permitted("GroupRule.top", self.top, _OPEN):
-            require_count("a GroupRule.top", each, at_least=1)
+            require_count("each value of GroupRule.top", each, at_least=1)
         for each in _permitted("GroupRule.fill", self.fill):
             Groups(count=1, kept=1, fill=each)
 
     def covers(self, groups: Groups) -> bool:
-        """Tell whether ``groups`` follow this rule."""
+        """Return whether ``groups`` follow this rule."""
         return groups.top in self.top and groups.fill in self.fill
 
 
@@ -95,7 +95,7 @@ class Claim:
     Each axis lists its permitted values; the defaults permit all, those of ``Claim.plain``
     the plain router. The boolean axes say whether the part may be absent (False), present
     (True) or either. ``top_k`` may be a range: a backend that renormalises from K = 2 on
-    makes two claims. ``name`` is for the adapter, to tell its claims apart. Several claims
+    makes two claims. ``name`` is for the adapter, to distinguish its claims. Several claims
     together describe a backend whose functions are sparse tuples of the axes. Errors:
     ``ValueError`` naming the axis.
     """
@@ -125,30 +125,30 @@ class Claim:
             permitted = _permitted(f"Claim.{axis}", getattr(self, axis))
             if unknown := [value for value in permitted if value not in known]:
                 raise ValueError(
-                    f"Cannot have {unknown[0]!r} in Claim.{axis}: known are "
-                    f"{', '.join(map(repr, known))}"
+                    f"Expected Claim.{axis} to list only {', '.join(map(repr, known))} "
+                    f"but got {unknown[0]!r}"
                 )
         if words := contradiction(vars(self)):
-            raise ValueError(f"Cannot have {words}, so this Claim covers no call")
+            raise ValueError(f"Cannot have {words}")
 
     def _check_numbers(self) -> None:
-        """Raise ``ValueError`` for what the axes that have no list of words cannot permit."""
+        """Raise ``ValueError`` for bad values of the axes that are not lists of words."""
         counts = _permitted("Claim.top_k", self.top_k, (*_OPEN, range))
         for each in counts if isinstance(counts, tuple) else (counts.start, counts.step):
-            require_count("a Claim.top_k", each, at_least=1)
+            require_count("each value of Claim.top_k", each, at_least=1)
         for each in _permitted("Claim.scale", self.scale, _OPEN):
-            require_real("a Claim.scale", each)
+            require_real("each value of Claim.scale", each)
         for each in _permitted("Claim.renormalize", self.renormalize, _OPEN):
-            require_kind("a Claim.renormalize", each, Renormalize)
+            require_kind("each value of Claim.renormalize", each, Renormalize)
         for each in _permitted("Claim.groups", self.groups):
-            require_kind("a Claim.groups", each, GroupRule)
+            require_kind("each value of Claim.groups", each, GroupRule)
 
     @classmethod
     def plain(cls, **axes: Any) -> Claim:
-        """Return the claim of the plain softmax router, with ``axes`` in their place.
+        """Return the claim of the plain softmax router, with ``axes`` replaced.
 
-        What is not named is absent: no groups, no bias, no renormalisation, no scale. Of an
-        axis that a later version adds, the plain value is claimed.
+        Other parts are absent: no groups, no bias, no renormalisation, no scale. Of an axis
+        that a later version adds, the plain value is claimed.
         """
         parts = {axis: (False,) for axis, permitted in vars(cls()).items() if permitted == _EITHER}
         plain = {
@@ -166,7 +166,7 @@ class Claim:
     ) -> list[str]:
         """Return what this claim lacks for the call, one phrase an axis; empty: claimed.
 
-        The parts of the gate are nothing to a backend that ``takes`` logits.
+        The parts of the gate do not count for a backend that ``takes`` logits.
         """
         values = {axis: read(config) for axis, read in CONFIG_AXES.items()}
         values |= {axis: read(inputs) for axis, read in INPUT_AXES.items()}
@@ -204,7 +204,7 @@ class Claim:
         return 1 if isinstance(self.top_k, _Any) else min(self.top_k)
 
     def covers(self, config: RouterConfig) -> bool:
-        """Tell whether the claim holds for ``config`` beside some inputs."""
+        """Return whether the claim holds for ``config`` with some inputs."""
         masked = config.groups is not None or config.weights_from == "masked_scores"
         if masked and False not in self.expert_table:
             return False  # a table selects without groups

@@ -22,18 +22,19 @@ def contradiction(axes: Mapping[str, Any]) -> str | None:
     """Return what of the axes of a claim cannot go together, and why, or None."""
     if not score_pairs({**axes, "expert_table": (False,)}):
         return (
-            f"score={axes['score']} with weights_from={axes['weights_from']}: logits are no "
-            f"weights, softmax_of_selected or sigmoid_of_selected makes some of them"
+            f"score={axes['score']} with weights_from={axes['weights_from']}: logits are not "
+            f"weights; use softmax_of_selected or sigmoid_of_selected"
         )
     for axis, plain in {"groups": None, "selection_bias": "none"}.items():
         if False not in axes["expert_table"] and plain not in axes[axis]:
             return (
-                f"expert_table=(True,) with {axis}={axes[axis]}: hash routing selects nothing, "
-                f"and goes with {plain!r} alone"
+                f"expert_table=(True,) with {axis}={axes[axis]}: hash routing selects nothing; "
+                f"use {axis}=({plain!r},)"
             )
     if not score_pairs(axes):
         return (
             f"expert_table=(True,) with score={axes['score']} and weights_from="
-            f"{axes['weights_from']}: a table goes without groups, which mask scores"
+            f"{axes['weights_from']}: groups make the mask, and a table excludes groups; use "
+            f"weights_from=('scores',)"
         )
     return None

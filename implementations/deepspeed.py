@@ -48,8 +48,8 @@ _EP_ROUTER = (
         groups=(GroupRule(top=(1,), fill=(0.0,)),),
         scale=ANY,
     ),
-    # Mixtral and Qwen add nothing to the norm. A softmax's K best sum to 1 / E at least, beside
-    # which the 1e-20 that AutoEP always adds changes no bit.
+    # Mixtral and Qwen add nothing to the norm. A softmax's K best sum to 1 / E at least, so the
+    # 1e-20 that AutoEP always adds changes no bit.
     Claim.plain(renormalize=(Renormalize(),), logits_dtype=("input",)),
     # Nor does MiniMax-M3, whose sigmoids can all be tiny: there the 1e-20 shows.
     Claim.plain(
@@ -72,7 +72,7 @@ OUT_OF_SCOPE = {
     "ragged_top_k_gating": "a CUDA kernel of its inference engine, compiled on first use for "
     "the GPU at hand",
 }
-"""Why some others have none, by the name that they would have."""
+"""Why some other routers have no adapter, by the name that it would have."""
 
 
 class TopKGate:
@@ -117,7 +117,7 @@ class TopKGate:
 
 
 class EpRouter:
-    """``TokenChoiceTopKRouter`` of AutoEP, which puts it in place of a model's own router.
+    """``TokenChoiceTopKRouter`` of AutoEP, which replaces a model's own router by it.
 
     It claims what the models with a preset of AutoEP need: DeepSeek-V2 and V3, Mixtral, Qwen2 to
     Qwen3.5 and MiniMax-M3.
@@ -185,7 +185,7 @@ def _settings(config: RouterConfig, inputs: RouterInputs) -> dict[str, Any]:
 
 
 def _fill(linear: Any, **tensors: Tensor | None) -> None:
-    """Put the case's tensors in the place of a layer's parameters."""
+    """Replace a layer's parameters by the case's tensors."""
     from torch.nn import Parameter
 
     for name, tensor in tensors.items():

@@ -1,4 +1,4 @@
-"""The result layouts that backends answer in, beside ``Routing``'s ``[T, K]``."""
+"""The result layouts that backends answer in, other than ``Routing``'s ``[T, K]``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A backend in a process of its own, in any language: asked on its input, heard on its output."""
+"""A backend in a process of its own, in any language: it reads requests and writes replies."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _PATIENCE = 5.0  # seconds in which a process that closed its output has to end
 class ProcessAdapter:
     """The backend that ``command`` starts, which speaks the protocol of ``docs/protocol.md``.
 
-    It is passed every call, claimed or not, and refuses by itself what it does not claim. A
-    process that has ended is started anew for the next call. Errors: ``BackendMissing`` where
+    It receives every call, claimed or not, and itself refuses what it does not claim. A
+    process that has ended is restarted for the next call. Errors: ``BackendMissing`` where
     the command cannot be started, ``BackendLost`` where it does not say hello.
     """
 
@@ -32,7 +32,7 @@ class ProcessAdapter:
         if isinstance(command, str) or not command:
             raise ValueError(
                 f"Expected command to be a list of words but got {command!r}: write "
-                f"['./router', '--fast'], say"
+                f"['./router', '--fast'], for example"
             )
         self.command, self.device = list(command), device
         self._running: _Running | None = None
@@ -50,7 +50,7 @@ class ProcessAdapter:
     def route(
         self, config: RouterConfig, inputs: RouterInputs
     ) -> Routing | FlatRouting | RoutingMap:
-        """Have the backend route, and return its answer.
+        """Send the call to the backend, and return its answer.
 
         Errors: ``Unsupported`` and ``wire.BackendError``, in its words; ``BackendLost``.
         """
@@ -86,7 +86,7 @@ class ProcessAdapter:
             raise self._lost(running, words, "crash") from error
 
     def _lost(self, running: _Running, words: str, status: Any = "error") -> BackendLost:
-        """End the process, since nothing that it says next can be trusted, and say why."""
+        """End the process, since nothing that it writes next can be trusted, and return why."""
         self.close()
         last = running.last_words()
         return BackendLost(f"{words}; it last wrote {last!r}" if last else words, status)
@@ -122,11 +122,11 @@ class _Running:
         return wire.read(line, self._asked)
 
     def end(self) -> str:
-        """Say how the process ended that has closed its output."""
+        """Return how a process that has closed its output ended."""
         try:
             code = self._popen.wait(_PATIENCE)
         except subprocess.TimeoutExpired:
-            return "closed its output, and went on running"
+            return "closed its output but is still running"
         if code >= 0:
             return f"exited with code {code}"
         with suppress(ValueError):  # not every signal has a name

@@ -1,4 +1,4 @@
-"""The adapter protocol: the few methods through which the suite speaks to a backend."""
+"""The adapter protocol: the few methods through which the suite calls a backend."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from moe_routing.reference import (
 
 
 class BackendMissing(ImportError):
-    """The wrapped package is not installed; the message holds the command that mends it."""
+    """The wrapped package is not installed; the message holds the command that installs it."""
 
 
 class BackendLost(Exception):
-    """A backend in another process has ended, or does not keep to its protocol.
+    """A backend in another process has ended, or violated its protocol.
 
     ``status`` is the verdict on the call: ``crash`` or ``error``.
     """
@@ -35,7 +35,7 @@ class BackendLost(Exception):
 
 
 def missing(package: str, root: str, error: ModuleNotFoundError, install: str) -> BackendMissing:
-    """Return what to raise where importing ``package``, whose modules lie in ``root``, failed."""
+    """Return what to raise after a failed import of ``package``, whose top module is ``root``."""
     lacking = (error.name or "a module").partition(".")[0]
     if lacking == root:
         return BackendMissing(f"{package} is not installed: {install}")
@@ -67,16 +67,16 @@ class Adapter(Protocol):
 
 @runtime_checkable
 class Closes(Protocol):
-    """A backend that holds something to be given back, such as a process of its own."""
+    """A backend that holds something to release, such as a process of its own."""
 
     def close(self) -> None:
-        """Give it back, at the end of a run; a later call may take it again."""
+        """Release it, at the end of a run; a later call may acquire it again."""
         ...
 
 
 @runtime_checkable
 class Prepares(Protocol):
-    """A backend whose call can be made ready: ``route(...)`` is ``prepare(...)()``."""
+    """A backend whose call can be prepared: ``route(...)`` is ``prepare(...)()``."""
 
     def prepare(
         self, config: RouterConfig, inputs: RouterInputs

@@ -26,7 +26,7 @@ from moe_routing.implementations.protocol import Adapter, BackendLost, BackendMi
 ENTRY_POINT_GROUP = "moe_routing.adapters"
 
 PROCESS = "process"
-"""What stands before the colon where a command follows that starts the backend."""
+"""The prefix, before the colon, of a command that starts the backend."""
 
 SHIPPED = {
     "reference": "moe_routing.implementations.reference:ReferenceAdapter",
@@ -51,14 +51,14 @@ FAMILIES = {
 UNSERVED = {
     "scattermoe-upstream": "the kernels of shawntan/scattermoe have no router: they are given "
     "expert ids and weights",
-    "sonic-moe": "its router is a fused kernel for Hopper and Blackwell GPUs that wants "
+    "sonic-moe": "its router is a fused kernel for Hopper and Blackwell GPUs that needs "
     "torch 2.9 or older",
 }
 """Why there is no adapter for some packages, by the name that it would have."""
 
 
 class AdapterError(Exception):
-    """An adapter could not be found, imported or built; the message says the mend."""
+    """An adapter could not be found, imported or built; the message says how to fix it."""
 
 
 def registered() -> dict[str, str]:
@@ -85,14 +85,17 @@ def out_of_scope() -> dict[str, str]:
 def expand(reference: str) -> list[str]:
     """Return the references that ``reference`` stands for: a family's members, a glob's matches.
 
-    Anything else stands for itself, whether or not there is such an adapter.
+    Any other reference is returned as it is, whether or not there is such an adapter.
     """
     pattern = f"{reference}:*" if reference in FAMILIES else reference
     return fnmatch.filter(registered(), pattern) or [reference]
 
 
 def is_shipped(reference: str) -> bool:
-    """Tell whether ``reference`` names one of this distribution. Errors: ``AdapterError``."""
+    """Return whether ``reference`` names an adapter of this distribution.
+
+    Errors: ``AdapterError``.
+    """
     return f"{find_adapter(reference)[0]}.".startswith(f"{__package__}.")
 
 
@@ -106,8 +109,8 @@ def load_adapter(reference: str, *, device: str = "cpu") -> Adapter:
 
     ``reference`` is a registered name, ``package.module:attribute``,
     ``path/to/file.py:attribute`` or ``process:command``. The attribute is an adapter, or a
-    class or function that makes one; one that takes ``device`` is given it. What lies
-    beside a file can be imported by it. Errors: ``AdapterError``, in one line.
+    class or function that makes one; one that takes ``device`` is given it. A file can
+    import the other modules in its folder. Errors: ``AdapterError``, in one line.
     """
     location, attribute = find_adapter(reference)
     if location == PROCESS:
@@ -124,7 +127,7 @@ def load_adapter(reference: str, *, device: str = "cpu") -> Adapter:
 def find_adapter(reference: str) -> tuple[str, str]:
     """Return the module or file that ``reference`` names, and the attribute, without importing.
 
-    Errors: ``AdapterError`` for a name that is not registered, or a file that is not there.
+    Errors: ``AdapterError`` for a name that is not registered, or a file that does not exist.
     """
     if reference in UNSERVED:
         raise AdapterError(f"{reference} is out of scope: {UNSERVED[reference]}")
@@ -143,16 +146,16 @@ def find_adapter(reference: str) -> tuple[str, str]:
 
 
 def _command(command: str) -> str:
-    """Return a command that can be started, as far as can be told. Errors: ``AdapterError``."""
+    """Return ``command`` if its program exists and can be run. Errors: ``AdapterError``."""
     try:
         words = shlex.split(command)
     except ValueError as error:
         raise AdapterError(f"Cannot read the command of process:{command}: {error}") from error
     if not words:
-        raise AdapterError(f"process: names no command: write {PROCESS}:./router, say")
+        raise AdapterError(f"{PROCESS}: names no command; write, for example, {PROCESS}:./router")
     if shutil.which(words[0]) is None:
         if Path(words[0]).is_file():
-            raise AdapterError(f"Cannot start {words[0]}: chmod +x makes it a command")
+            raise AdapterError(f"Cannot start {words[0]}: not executable; run chmod +x {words[0]}")
         raise AdapterError(f"Cannot find the command {words[0]}; looked from {Path.cwd()}")
     return command
 
@@ -195,7 +198,7 @@ def _load_file(path: str) -> ModuleType:
     sys.modules[name] = module
     folder = str(file.resolve().parent)
     if folder not in sys.path:
-        sys.path.append(folder)  # what lies beside it can be imported, also later, in functions
+        sys.path.append(folder)  # so that it can import from its folder, also later, in functions
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
@@ -223,7 +226,7 @@ def _inspect(reference: str, value: Any) -> None:
     lacking = [name for name in ("name", "capabilities", "route") if not hasattr(value, name)]
     if lacking:
         raise AdapterError(
-            f"{reference} is no adapter: it has no {', '.join(lacking)} "
+            f"{reference} is not an adapter: it has no {', '.join(lacking)} "
             f"(type={type(value).__name__}); see moe_routing.implementations.Adapter"
         )
     if not (isinstance(value.name, str) and value.name and value.name.isprintable()):
@@ -236,7 +239,7 @@ def _inspect(reference: str, value: Any) -> None:
         raise
     except (Exception, SystemExit) as error:
         raise AdapterError(
-            f"Cannot ask {reference} for its capabilities: {_in_one_line(error)}"
+            f"Cannot read the capabilities of {reference}: {_in_one_line(error)}"
         ) from error
     if not isinstance(capabilities, Capabilities):
         raise AdapterError(
@@ -246,6 +249,6 @@ def _inspect(reference: str, value: Any) -> None:
 
 
 def _in_one_line(error: BaseException) -> str:
-    if isinstance(error, (BackendLost, BackendMissing)):  # these are worded to be read
+    if isinstance(error, (BackendLost, BackendMissing)):  # their messages need no type
         return " ".join(str(error).split())
     return f"{type(error).__name__}: {' '.join(str(error).split()) or 'no message'}"

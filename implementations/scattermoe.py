@@ -40,7 +40,7 @@ class ScatterMoeAdapter:
     """``_softmax_topk_route`` (Qwen, OLMoE, Mixtral) and ``_sigmoid_topk_route`` (DeepSeek, GLM).
 
     It claims what those families need, whether or not the code does it: the excluded
-    experts of DeepSeek-V3 are filled with -inf. The logits stay inside.
+    experts of DeepSeek-V3 are filled with -inf. The logits are not returned.
     """
 
     name = "scattermoe"
@@ -63,7 +63,7 @@ class ScatterMoeAdapter:
         return self._call(f"_{claim.name}_topk_route", claim.name, config, inputs)
 
     def dispatch(self, config: RouterConfig, inputs: RouterInputs) -> Routing:
-        """Call ``_route``, which looks for a bias and is not told the score."""
+        """Call ``_route``, which infers the score function from the presence of a bias."""
         score = "softmax" if inputs.selection_bias is None else "sigmoid"
         meant = RouterConfig.unchecked(**{**vars(config), "score": score})
         claim = self.capabilities().require(meant, inputs)

@@ -110,7 +110,7 @@ class SonicMoeAdapter:
     def shared_experts(
         self, config: SharedExpertConfig, inputs: SharedExpertInputs
     ) -> Tensor | None:
-        """Call ``_compute_shared_expert`` of ``sonicmoe/patch.py``, and nothing after it."""
+        """Call ``_compute_shared_expert`` of ``sonicmoe/patch.py`` alone."""
         patch = sonicmoe_patch()
         import torch
 

@@ -22,7 +22,7 @@ _watched: ContextVar[list[Watched] | None] = ContextVar("watched", default=None)
 
 @dataclass(frozen=True, kw_only=True)
 class Watched:
-    """A tensor that a backend was given, beside the array that it must still equal.
+    """A tensor that a backend was given, and the array that it must still equal.
 
     Where there are gaps between its elements, ``memory`` is the tensor of all, gaps
     included, and ``before`` a copy of that as it was; else both are None.
@@ -108,8 +108,8 @@ def torch_tensor(
 def _add_in_float32() -> None:
     """Have the parts of a 16-bit product on a GPU added in float32, not in 16 bits again.
 
-    torch permits the latter unless it is told otherwise, and cuBLAS makes use of it where it
-    splits a long sum: docs/findings.md#partial-sums-in-16-bits.
+    torch permits the latter by default, and cuBLAS uses it where it splits a long sum:
+    docs/findings.md#partial-sums-in-16-bits.
     """
     import torch
 

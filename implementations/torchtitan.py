@@ -31,8 +31,8 @@ _CLAIMS = (
         selection_bias=("none", "block"),
         gate_bias=(False, True),
     ),
-    # Qwen3 adds nothing to the norm. A softmax's K best sum to 1 / E at least, beside which the
-    # 1e-20 that is always added changes no bit; with a sigmoid only DeepSeek-V3 is renormalised.
+    # Qwen3 adds nothing to the norm. A softmax's K best sum to 1 / E at least, so the 1e-20 that
+    # is always added changes no bit; with a sigmoid only DeepSeek-V3 is renormalised.
     Claim.plain(renormalize=(Renormalize(),)),
 )
 
@@ -41,8 +41,8 @@ class TorchtitanAdapter:
     """``TokenChoiceTopKRouter``, given the bias that the MoE layer around it keeps.
 
     It serves DeepSeek-V3, Qwen3, Llama 4 and gpt_oss, and computes in float32 whatever the
-    dtype of its input. It asks ``torch.autocast`` for that, which does not do it on a CPU:
-    there only float32 inputs are claimed.
+    dtype of its input. It relies on ``torch.autocast`` for that, which does not support it on
+    a CPU: only float32 inputs are claimed there.
     """
 
     name = "torchtitan"

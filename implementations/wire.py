@@ -39,7 +39,7 @@ _MOST_AXES, _MOST_VALUES = 32, 2**60 - 1  # what NumPy and torch make arrays of
 
 
 class ProtocolError(Exception):
-    """A reply is not what the protocol asks for; the message says what is wrong with it."""
+    """A reply violates the protocol; the message says how."""
 
 
 class BackendError(Exception):
@@ -48,7 +48,7 @@ class BackendError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Hello:
-    """What a backend says of itself: what reports call it, and what it claims."""
+    """How a backend introduces itself: the name that reports use, and what it claims."""
 
     name: str
     capabilities: Capabilities
@@ -79,20 +79,20 @@ def read(line: bytes, number: int) -> dict[str, Any]:
     try:
         reply = json.loads(line, parse_constant=_no_json)
     except (ValueError, RecursionError) as error:
-        raise ProtocolError(f"replied with no JSON, {_shown(line)}: {error}") from error
+        raise ProtocolError(f"sent a reply that is not JSON, {_shown(line)}: {error}") from error
     if not isinstance(reply, dict):
-        raise ProtocolError(f"replied with no object: {_shown(line)}")
+        raise ProtocolError(f"sent a reply that is not a JSON object: {_shown(line)}")
     if reply.get("id") != number:
-        raise ProtocolError(f"replied to request {reply.get('id')!r}, but was asked {number}")
+        raise ProtocolError(f"sent a reply with id {reply.get('id')!r} to request {number}")
     return reply
 
 
 def read_hello(reply: dict[str, Any]) -> Hello:
-    """Return what the backend said of itself. Errors: ``BackendError``, ``ProtocolError``."""
+    """Return how the backend introduced itself. Errors: ``BackendError``, ``ProtocolError``."""
     if "error" in reply:
         raise BackendError(str(reply["error"]))
     if "hello" not in reply:
-        raise ProtocolError(f"replied to hello with {sorted(reply)}, but should have hello")
+        raise ProtocolError(f"replied to hello with keys {sorted(reply)}; expected hello")
     hello = _table("hello", reply["hello"], "protocol", "name", "capabilities")
     if hello["protocol"] != VERSION:
         raise ProtocolError(
@@ -101,7 +101,7 @@ def read_hello(reply: dict[str, Any]) -> Hello:
         )
     name = hello["name"]
     if not (isinstance(name, str) and name and name.isprintable()):
-        raise ProtocolError(f"is named {name!r}, but should have a name that can be printed")
+        raise ProtocolError(f"has name={name!r}; expected a non-empty printable string")
     try:
         capabilities = _capabilities(hello["capabilities"])
     except (TypeError, ValueError) as error:
@@ -121,17 +121,19 @@ def read_answer(reply: dict[str, Any]) -> Routing | FlatRouting | RoutingMap:
     found = [key for key in LAYOUTS if key in reply]
     if len(found) != 1:
         keys = ", ".join((*LAYOUTS, "unsupported", "error"))
-        raise ProtocolError(f"replied with {sorted(reply)}, but should have one of {keys}")
+        raise ProtocolError(f"replied with keys {sorted(reply)}; expected one of {keys}")
     layout = LAYOUTS[found[0]]
     names = [field.name for field in fields(layout)]
     given = _table(found[0], reply[found[0]], *(name for name in names if name != "logits"))
     if unknown := sorted(set(given) - set(names)):
-        raise ProtocolError(f"has {unknown} in {found[0]}, which has {', '.join(names)}")
+        raise ProtocolError(
+            f"sent unknown keys {unknown} in {found[0]}; expected only {', '.join(names)}"
+        )
     return layout(**{name: _part(name, value) for name, value in given.items()})
 
 
 def _no_json(word: str) -> None:
-    raise ValueError(f'{word} is no JSON: write "nan", "inf" or "-inf"')
+    raise ValueError(f'{word} is not JSON; write "nan", "inf" or "-inf"')
 
 
 def _shown(line: bytes) -> str:
@@ -141,9 +143,9 @@ def _shown(line: bytes) -> str:
 
 def _table(name: str, value: Any, *keys: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ProtocolError(f"has {value!r:.60} for {name}, but should have an object")
+        raise ProtocolError(f"sent {name}={value!r:.60}; expected a JSON object")
     if missing := [key for key in keys if key not in value]:
-        raise ProtocolError(f"lacks {', '.join(missing)} in {name}")
+        raise ProtocolError(f"sent {name} without {', '.join(missing)}")
     return value
 
 
@@ -154,14 +156,14 @@ def _part(name: str, value: Any) -> Any:
     shape, values = table["shape"], table["values"]
     if table["dtype"] not in _DTYPES:
         known = ", ".join(_DTYPES)
-        raise ProtocolError(f"has {name} of dtype {table['dtype']!r}, but known are {known}")
+        raise ProtocolError(f"sent {name} of dtype {table['dtype']!r:.60}; expected one of {known}")
     if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
-        raise ProtocolError(f"has {name} of shape {shape!r:.60}, but should list sizes")
+        raise ProtocolError(f"sent {name} of shape {shape!r:.60}; expected a list of sizes")
     if len(shape) > _MOST_AXES or math.prod(max(n, 1) for n in shape) > _MOST_VALUES:
-        raise ProtocolError(f"has {name} of shape {shape!r:.60}, which no array is of")
+        raise ProtocolError(f"sent {name} of shape {shape!r:.60}; no array can be so large")
     if not isinstance(values, list) or len(values) != math.prod(shape):
         held = f"{len(values)} values" if isinstance(values, list) else "no list of values"
-        raise ProtocolError(f"has {name} of shape {shape}, but {held} in it")
+        raise ProtocolError(f"sent {name} of shape {shape} with {held}")
     return _array(name, table["dtype"], [from_json(each) for each in values]).reshape(shape)
 
 
@@ -169,7 +171,7 @@ def _array(name: str, dtype: str, values: list[Any]) -> Any:
     """Return the values in their dtype: nearest, so that enough digits give every bit back."""
     kind = int if dtype.startswith(("int", "uint", "bool")) else (int, float)
     if bad := [each for each in values if not isinstance(each, kind)]:
-        raise ProtocolError(f"has {bad[0]!r:.60} in {name}, which is of {dtype}")
+        raise ProtocolError(f"sent {bad[0]!r:.60} in {name}, whose dtype is {dtype}")
     try:
         with np.errstate(over="ignore"):
             if dtype != "bfloat16":
@@ -178,7 +180,7 @@ def _array(name: str, dtype: str, values: list[Any]) -> Any:
 
             return torch.tensor(values, dtype=torch.float64).to(torch.bfloat16)
     except OverflowError as error:
-        raise ProtocolError(f"has a value in {name} that {dtype} does not hold") from error
+        raise ProtocolError(f"sent a value in {name} that {dtype} cannot hold") from error
 
 
 def _capabilities(data: Any) -> Capabilities:
@@ -221,5 +223,5 @@ def _listed(value: Any) -> Any:
 
 def _object(name: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise TypeError(f"{name} should be an object, not {value!r:.60}")
+        raise TypeError(f"expected {name} to be a JSON object but got {value!r:.60}")
     return value

@@ -1,4 +1,4 @@
-"""Arrays as they come in: read, held against their shapes, and never rounded."""
+"""Arrays as they come in: read, checked against their shapes, and never rounded."""
 
 from __future__ import annotations
 
@@ -108,10 +108,10 @@ def _check_same(name: str, array: AnyArray, converted: AnyArray) -> None:
         same = np.asarray(converted.astype(object) == array.astype(object))
     if not same.all():
         kind = converted.dtype.name
-        mend = (
+        fix = (
             "round it first with .astype(numpy.float32)" if kind == "float32" else "use ids < 2**63"
         )
-        raise ValueError(f"Cannot have {_first(name, array, ~same)}: not exact in {kind}; {mend}")
+        raise ValueError(f"Cannot have {_first(name, array, ~same)}: not exact in {kind}; {fix}")
 
 
 def _first(name: str, array: AnyArray, bad: npt.NDArray[np.bool_]) -> str:

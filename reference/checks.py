@@ -18,7 +18,7 @@ def shown(value: object) -> str:
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
-    """Tell whether ``value`` is an int or a float; a bool is neither."""
+    """Return whether ``value`` is an int or a float; a bool is neither."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
@@ -27,7 +27,7 @@ def require_count(name: str, value: object, *, at_least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"Expected {name} to be an int but got {_typed(value)}")
     if value < at_least:
-        raise ValueError(f"Cannot have {name}={shown(value)} < {at_least}")
+        raise ValueError(f"Expected {name} >= {at_least} but got {shown(value)}")
 
 
 def require_real(
@@ -39,9 +39,9 @@ def require_real(
     if not _is_finite(value):
         raise ValueError(f"Expected {name} to be finite in float64 but got {shown(value)}")
     if value < at_least:
-        raise ValueError(f"Cannot have {name}={value!r} < {at_least!r}")
+        raise ValueError(f"Expected {name} >= {at_least:g} but got {value!r}")
     if value <= above:
-        raise ValueError(f"Cannot have {name}={value!r} <= {above!r}: it must be above")
+        raise ValueError(f"Expected {name} > {above:g} but got {value!r}")
 
 
 def require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

@@ -124,12 +124,12 @@ class RouterConfig:
         if self.score == "identity" and self.weights_from in ("scores", "masked_scores"):
             raise ValueError(
                 f"Cannot have weights_from={self.weights_from!r} with score='identity': "
-                "logits are no weights; use softmax_of_selected or sigmoid_of_selected"
+                "logits are not weights; use softmax_of_selected or sigmoid_of_selected"
             )
 
     @classmethod
     def unchecked(cls, **fields_: Any) -> RouterConfig:
-        """Build a configuration without any check, to ask whether a *backend* rejects it.
+        """Build a configuration without any check, to test whether a *backend* rejects it.
 
         Takes the fields of ``RouterConfig``. Errors: ``TypeError`` for an unknown or a
         missing field.

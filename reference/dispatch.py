@@ -1,4 +1,7 @@
-"""Dispatch: which score function a block means when nobody says (docs/spec/dispatch.md)."""
+"""Dispatch: the score function of a block that comes without a configuration.
+
+Source: ``docs/spec/dispatch.md``.
+"""
 
 from __future__ import annotations
 

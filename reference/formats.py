@@ -54,7 +54,7 @@ class FloatFormat:
             return np.where(overflow, np.copysign(np.inf, exact), rounded)
 
     def represents(self, values: npt.ArrayLike) -> Bools:
-        """Tell, element by element, which ``values`` this format holds exactly."""
+        """Return, element by element, whether this format holds ``values`` exactly."""
         if self.name == "bfloat16" and getattr(values, "dtype", None) == np.float32:
             single: npt.NDArray[np.float32] = np.asarray(values)
             cut: Bools = (single.view(np.uint32) & _BELOW_BFLOAT16) == 0

@@ -62,7 +62,7 @@ class RouterInputs:
 
     Floating-point arrays are float32 and hold only values that ``dtype`` (``float32``,
     ``bfloat16`` or ``float16``) represents, so that no cast ever rounds them. Memory
-    strides are kept: a backend's tensors are made with the same ones. Errors:
+    strides are preserved: a backend's tensors are made with the same ones. Errors:
     ``ValueError`` naming the array, its shape or value, and the rule.
     """
 
@@ -87,7 +87,7 @@ class RouterInputs:
             check_exact(name, array, self.dtype)
         self._check_finite()
         if self.logits is not None and self.gate_delta is not None:
-            raise ValueError("Cannot have gate_delta with logits: they would not be the logits")
+            raise ValueError("Cannot have gate_delta with logits: the delta would change them")
         if (self.expert_table is None) != (self.token_ids is None):
             raise ValueError(
                 "Expected expert_table and token_ids together: hash routing looks a "
@@ -167,7 +167,7 @@ def check_inputs(config: RouterConfig, inputs: RouterInputs) -> None:
     if inputs.hidden_scale is not None and config.input_norm is None:
         raise ValueError("Cannot have hidden_scale without input_norm: nothing reads it")
     if inputs.logits is not None and config.input_norm is not None:
-        raise ValueError("Cannot have input_norm with logits: they would not be the logits")
+        raise ValueError("Cannot have input_norm with logits: the norm would change them")
     if inputs.expert_table is not None and inputs.token_ids is not None:
         _check_table(config, inputs, inputs.expert_table)
         _check_range("expert_table", inputs.expert_table, config.num_experts)

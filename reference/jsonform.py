@@ -1,7 +1,7 @@
 """The JSON form of configurations and of numbers: what case files and the line protocol write.
 
 A float is the shortest decimal that reads back as the same double; every float32 is one, so
-that nothing is rounded. JSON has no word for what is not finite: that is a string.
+that nothing is rounded. JSON has no literals for NaN and the infinities: those are strings.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ PRESETS: dict[str, Preset] = _read()
 def preset(name: str) -> Preset:
     """Return the preset of a model type such as ``deepseek_v3``.
 
-    Errors: ``ValueError``, with the nearest names where ``name`` is no preset's.
+    Errors: ``ValueError``, with the nearest names where ``name`` is unknown.
     """
     if not isinstance(name, str):
         raise ValueError(f"Expected the name of a preset but got {shown(name)}: {_some_names()}")

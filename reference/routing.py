@@ -20,9 +20,9 @@ class Routing:
 
     Shapes: ``weights [T, K]`` floating point, ``expert_ids [T, K]`` integer, and
     ``logits [T, E]`` (after linear bias and delta, before the logit op) or None where
-    the router keeps them to itself. The order of the K slots is free; a slot's weight
-    belongs to the slot's expert. The reference returns float64 and int64; adapters put
-    the backend's native arrays here unconverted.
+    the router does not return them. The order of the K slots is free; a slot's weight
+    belongs to the slot's expert. The reference returns float64 and int64; adapters return
+    the backend's native arrays unconverted.
     """
 
     weights: Any

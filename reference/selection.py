@@ -16,14 +16,14 @@ def top_k(values: npt.NDArray[np.floating[Any]], k: int) -> Ids:
     Equal values go to the lowest column; NaN counts as -inf, so that the columns are
     distinct whatever the values are.
     """
-    ranked = np.fmax(values, -np.inf)  # which leaves a NaN out
+    ranked = np.fmax(values, -np.inf)  # NaN becomes -inf
     places = _places_of_best(ranked, k)
     order = np.argsort(-ranked.take(places), axis=1, kind="stable")
     return np.take_along_axis(places % values.shape[1], order, axis=1)
 
 
 def _places_of_best(values: npt.NDArray[np.floating[Any]], k: int) -> Ids:
-    """Return where the k greatest of each row are in all of ``values``, ascending; none is NaN.
+    """Return the flat positions of each row's k greatest ``values``, ascending; none is NaN.
 
     A partition finds the least of the k: sorting whole rows would take most of a router's time.
     """

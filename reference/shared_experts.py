@@ -1,4 +1,7 @@
-"""Shared experts: what every token gets beside its routed experts (docs/spec/shared-experts.md)."""
+"""Shared experts: what every token gets as well as its routed experts.
+
+Source: ``docs/spec/shared-experts.md``.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +74,7 @@ def shared_contribution(config: SharedExpertConfig, inputs: SharedExpertInputs) 
 
     ``down(silu(gate_proj x) * up_proj x)``, times ``sigmoid(gate x)`` where gated, added
     to the routed sum with weight 1; zeros where there is no shared expert. Errors:
-    ``ValueError`` where the gate is missing or not wanted.
+    ``ValueError`` where the gate is missing, or given although not configured.
     """
     if config.gated != (inputs.gate is not None):
         raise ValueError(

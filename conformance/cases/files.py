@@ -98,7 +98,7 @@ def _value(name: str, value: Any) -> Any:
         return from_json(value) if name != "score" else value
     part, known = object.__new__(PARTS[name]), {each.name for each in fields(PARTS[name])}
     if not isinstance(value, dict) or set(value) != known:
-        raise ValueError(f"{name} is {value!r}, but should have {', '.join(sorted(known))}")
+        raise ValueError(f"{name} is {value!r}, but should have keys {', '.join(sorted(known))}")
     for key, number in value.items():
         object.__setattr__(part, key, from_json(number))
     return part
@@ -106,10 +106,11 @@ def _value(name: str, value: Any) -> Any:
 
 def _require_tables(data: Any, *names: str) -> None:
     if not isinstance(data, dict):
-        raise ValueError(f"it holds a {type(data).__name__}, but should hold a table")
+        raise ValueError(f"expected a JSON object, got a {type(data).__name__}")
     for name in names:
         if not isinstance(data[name], dict):
-            raise ValueError(f"its {name} are a {type(data[name]).__name__}, but should be a table")
+            kind = type(data[name]).__name__
+            raise ValueError(f"expected {name} to be a JSON object, got a {kind}")
 
 
 def _check_kinds(data: dict[str, Any]) -> None:

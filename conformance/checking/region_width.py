@@ -42,9 +42,9 @@ class Width:
     def finding(self, divergence: Divergence) -> str:
         """Word it in one line, with the mend."""
         place = f" ({divergence.place})" if divergence.place else ""
-        share = f"{self.passed} of {self.asked} cases drawn in its region pass"
-        mend = self.common or "name in `when` what those that break have in common"
-        return f"{divergence.id} is too wide: {share}; {mend}{place}"
+        share = f"{self.passed} of the {self.asked} cases sampled in its region pass"
+        fix = self.common or "narrow `when` to what the failing ones have in common"
+        return f"{divergence.id} covers too much: {share}; {fix}{place}"
 
 
 def width(adapter: Adapter, clause: Clause, plan: Plan, divergence: Divergence) -> Width:
@@ -76,11 +76,11 @@ def width(adapter: Adapter, clause: Clause, plan: Plan, divergence: Divergence) 
 def _common(divergence: Divergence, right: Sequence[AnyCase], wrong: Sequence[AnyCase]) -> str:
     """Name a key whose one value all that break share, and some that pass have not."""
     if not wrong:
-        return "none of them breaks"
+        return "none of them fails"
     for name in (n for n in kind_of(wrong[0]).compared if n not in divergence.when):
         values = {_shown(name, case) for case in wrong}
         if len(values) == 1 and any(_shown(name, case) not in values for case in right):
-            return f"the {len(wrong)} that break share {name} = {values.pop()}"
+            return f"the {len(wrong)} that fail share {name} = {values.pop()}"
     return ""
 
 

@@ -19,9 +19,9 @@ def adapter_scope(adapter: Adapter, clause: Clause, capabilities: Capabilities) 
         wanted = ", ".join(f"{k}={'/'.join(map(str, v))}" for k, v in clause.narrow.items())
         return f"nothing claimed has {wanted}"
     if not clause.needs(capabilities):
-        return "the capabilities exclude it"
+        return "the capabilities exclude the clause"
     if clause.layout is not None and _layout(adapter, clause, capabilities) != clause.layout:
-        return f"answers are not in the layout {clause.layout}"
+        return f"the adapter does not return {clause.layout}"
     return None
 
 

@@ -61,8 +61,8 @@ STATUSES: dict[Status, StatusRow] = {
         broken=True,
     ),
     "known": StatusRow(
-        meaning="a listed divergence, whose witness still goes wrong; outside its region all is "
-        "well. Also a clause of which the regions leave nothing to ask",
+        meaning="a listed divergence whose witness still fails, and nothing failed outside its "
+        "region; also a clause that it affects, where the regions leave no case to run",
         rank=1,
         counted="known",
         style="yellow",
@@ -72,7 +72,7 @@ STATUSES: dict[Status, StatusRow] = {
         held=True,
     ),
     "fixed": StatusRow(
-        meaning="a listed divergence whose witness is right now: remove the entry, at the line "
+        meaning="a listed divergence whose witness now passes: remove the entry, at the line "
         "that the message names",
         rank=3,
         counted="fixed",
@@ -81,11 +81,10 @@ STATUSES: dict[Status, StatusRow] = {
         junit="failure",
     ),
     "error": StatusRow(
-        meaning="the backend raised on a call that it claims, answered in no known layout, or "
-        "replaced functions that the suite computes with; or the suite itself went wrong, and "
-        "says so",
+        meaning="the backend raised on a call that it claims, returned an unknown layout, or "
+        "replaced functions that the suite computes with; or the suite itself failed, and says so",
         rank=5,
-        counted="errors",
+        counted="errored",
         style="bold red",
         glyph="!",
         junit="error",
@@ -111,7 +110,7 @@ STATUSES: dict[Status, StatusRow] = {
         broken=True,
     ),
     "unsupported": StatusRow(
-        meaning="the claims, methods or layout of the backend leave nothing to ask; it does not "
+        meaning="the claims, methods or layout of the backend leave no case to run; it does not "
         "count as a pass",
         rank=2,
         counted="unsupported",
@@ -121,7 +120,8 @@ STATUSES: dict[Status, StatusRow] = {
         green=True,
     ),
     "inconclusive": StatusRow(
-        meaning="a condition that could be seen under the claims was not: no verdict",
+        meaning="a condition that the clause requires, and your claims allow, never came up: no "
+        "verdict",
         rank=3,
         counted="inconclusive",
         style="magenta",

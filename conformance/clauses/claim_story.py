@@ -14,7 +14,7 @@ def claimed(trial: Trial) -> tuple[str, ...]:
     claim = capabilities.require(case.config, case.inputs)
     return (
         f"claimed by {_name(capabilities.claims.index(claim), claim.name)}",
-        "mend    answer it, or narrow the claim to what the backend does",
+        "fix     answer it, or narrow the claim to what the backend does",
     )
 
 
@@ -51,7 +51,7 @@ def _unclaimed(trial: Trial) -> tuple[str, ...]:
         permitted = ", ".join(f"{axis}={getattr(claim, axis)!r}" for axis in axes)
         lines.append(f"nearest {name}, which has {permitted}")
     lines.append(
-        "mend    refuse it, as self.capabilities().require(config, inputs) does, or claim it"
+        "fix     refuse it, as self.capabilities().require(config, inputs) does, or claim it"
     )
     return tuple(lines)
 

@@ -169,7 +169,7 @@ def nan_row_apart(trial: Trial) -> Failure | None:
                 stage="selection" if name == "expert_ids" else "weights",
                 token=int(np.flatnonzero(good)[i]),
                 summary=(
-                    f"{at(name, np.flatnonzero(good)[i], k)}={beside[i, k]} beside a row of NaN, "
+                    f"{at(name, np.flatnonzero(good)[i], k)}={beside[i, k]} next to a row of NaN, "
                     f"but {clean[i, k]} without it"
                 ),
             )

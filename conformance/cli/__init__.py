@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
-        print("moe-routing: interrupted; nothing was decided", file=sys.stderr)
+        print("moe-routing: interrupted; no verdict", file=sys.stderr)
         return 1
     except _expected_errors() as error:
         complain(str(error))
@@ -73,9 +73,9 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="moe-routing",
-        description="Hold Mixture-of-Experts routers against the reference specification.",
-        epilog="Exit codes: 0 all is well, 1 something is red, 2 it could not run; "
-        "moe-routing COMMAND --help says what is red.",
+        description="Check Mixture-of-Experts routers against the reference specification.",
+        epilog="Exit codes: 0 nothing is red, 1 something is red, 2 it could not run; "
+        "moe-routing COMMAND --help lists what counts as red.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:

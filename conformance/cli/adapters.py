@@ -17,7 +17,7 @@ def add(commands: Commands) -> None:
     listing = commands.add_parser("adapters", help="list the registered adapters")
     listing.add_argument("glob", nargs="*", metavar="GLOB", help="names, such as 'my-*'")
     listing.add_argument(
-        "--markdown", type=Path, metavar="FILE", help="write the table with what each claims"
+        "--markdown", type=Path, metavar="FILE", help="write the table of what each claims"
     )
     listing.add_argument(
         "--report",
@@ -25,7 +25,7 @@ def add(commands: Commands) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="a JSON report, for the conformance in the table",
+        help="a JSON report to fill the table's conformance columns from",
     )
     listing.set_defaults(run=run)
 
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     from moe_routing.implementations import out_of_scope, registered
 
     if arguments.report and arguments.markdown is None:
-        raise UsageError("--report fills the table that --markdown writes: give both")
+        raise UsageError("--report requires --markdown")
     names = _matching(registered(), arguments.glob)
     unserved = {name: out_of_scope()[name] for name in _matching(out_of_scope(), arguments.glob)}
     if arguments.glob and not names and not unserved:

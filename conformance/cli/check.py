@@ -52,7 +52,7 @@ def add(commands: Commands) -> None:
         help="known divergences; default: those shipped with the adapters",
     )
     check.add_argument(
-        "--jobs", type=positive, default=1, metavar="N", help="clauses that run at a time"
+        "--jobs", type=positive, default=1, metavar="N", help="clauses to run at a time"
     )
     add_options(check)
     check.add_argument(
@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     from moe_routing.conformance.run.session import check
 
     if arguments.no_isolate and arguments.jobs > 1:
-        raise UsageError("--jobs runs clauses in processes of their own: leave out --no-isolate")
+        raise UsageError("--jobs above 1 runs clauses in separate processes: remove --no-isolate")
     plan = gating.plan(arguments)
     files, before = _files(arguments), gating.baseline(arguments, plan)
     opened = seats(arguments.adapter, plan, arguments, jobs=arguments.jobs)

@@ -7,7 +7,7 @@ import textwrap
 EXIT_CODES = {
     "check": {
         0: "every clause is pass, known or unsupported; every adapter has one that is pass or "
-        "known, and was asked as many cases as the floor; with --baseline: nothing is worse",
+        "known, and ran at least as many cases as the floor; with --baseline: nothing is worse",
         1: "anything else; also an interrupted run, whose report is partial",
         2: "it could not run: usage, unknown adapter or clause, import failure, missing package",
     },
@@ -19,16 +19,16 @@ EXIT_CODES = {
     "diff": {
         0: "no clause got worse",
         1: "a change of kind worse, fixed, fewer or vanished, or the new report is partial",
-        2: "the reports cannot be read, or not be compared",
+        2: "the reports cannot be read or compared",
     },
     "zoo": {
         0: "every mutant was caught where it should be, and every honest variant passes",
-        1: "a mutant lived, or a variant did not pass",
+        1: "a mutant survived, or an honest variant did not pass",
         2: "it could not run",
     },
     "explain, known, clauses, adapters, new-adapter": {
-        0: "it is done",
-        2: "it could not be done; `known add` also where the case does not fail",
+        0: "done",
+        2: "it could not run; `known add` also where the case does not fail",
     },
 }
 """What the exit codes of each command mean."""

@@ -36,7 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
     tokens = arguments.token or list(range(min(count, _DRAWN)))
     for token in tokens:
         if token >= count:
-            raise UsageError(f"--token {token} is not there: {arguments.case} has T={count}")
+            tokens_ = f"{count} token{'' if count == 1 else 's'}"
+            raise UsageError(f"--token {token} is out of range: {arguments.case} has {tokens_}")
     print(f"{arguments.case}" + (f", of {clause}" if clause else ""))
     try:
         print("\n".join(picture(case, tokens)))

@@ -21,28 +21,28 @@ _SEEDS = 2**32
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("--profile", choices=PROFILES, default=DEFAULT)
-    parser.add_argument("--max-examples", type=positive, metavar="N", help="drawn a clause")
+    parser.add_argument("--max-examples", type=positive, metavar="N", help="cases drawn per clause")
     parser.add_argument(
-        "--seed", type=int, metavar="N", help="default: 0; of nightly, another one every time"
+        "--seed", type=int, metavar="N", help="default: 0; for nightly, a new one every run"
     )
     parser.add_argument(
         "--budget",
         type=amount,
         metavar="SECONDS",
-        help="what drawing cases may take in all; of nightly only",
+        help="time limit on drawing cases, over all clauses; nightly only",
     )
     parser.add_argument(
         "--examples",
         type=Path,
         metavar="DIR",
-        help=f"failing cases to ask first and to add to; default: none; of nightly "
+        help=f"failing cases to run first and to add to; default: none; for nightly "
         f"{PROFILES['nightly'].examples}",
     )
     parser.add_argument(
         "--min-cases",
         type=whole,
         metavar="N",
-        help="the fewest cases that a green adapter was asked; default: as many as a clause "
+        help="the floor: an adapter that ran fewer cases is red; default: as many as a clause "
         "draws, or none with --clause",
     )
     parser.add_argument(

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 def add(commands: Commands) -> None:
     """Add the parsers of ``known add`` and ``known prune``."""
-    known = commands.add_parser("known", help="keep the list of known divergences")
+    known = commands.add_parser("known", help="edit the list of known divergences")
     actions = known.add_subparsers(required=True, metavar="ACTION")
-    _add_parser(actions.add_parser("add", help="list a failing case, with its witness"))
-    prune = actions.add_parser("prune", help="take out the entries that are fixed")
+    _add_parser(actions.add_parser("add", help="add a failing case to the list, with its witness"))
+    prune = actions.add_parser("prune", help="remove the entries that are fixed")
     prune.add_argument("adapter", nargs="+", metavar="ADAPTER")
     prune.add_argument("--known", type=Path, required=True, metavar="FILE")
     add_options(prune)
@@ -53,7 +53,7 @@ def run_add(arguments: argparse.Namespace) -> int:
 
     case, named = load_case(arguments.case)
     if not (arguments.clause or named):
-        raise UsageError(f"{arguments.case} names no clause: say which it breaks with --clause")
+        raise UsageError(f"{arguments.case} names no clause: give the one it breaks with --clause")
     clause = _clause(arguments.clause or named)
     check_kind(arguments.case, case, [clause])
     open_seat = _seat(arguments, clause)
@@ -64,8 +64,9 @@ def run_add(arguments: argparse.Namespace) -> int:
     if replayed.suite_fault:
         raise UsageError(f"{arguments.case} cannot be listed: {replayed.message}")
     if not replayed.broken:
-        words = f"{arguments.case} is {replayed.status} on {name}"
-        raise UsageError(f"{words}: there is nothing to list")
+        is_ = "passes" if replayed.status == "pass" else f"is {replayed.status}"
+        words = f"{arguments.case} {is_} on {name}"
+        raise UsageError(f"{words}; only failing cases can be listed")
     added = add_entry(arguments.known, _entry(arguments, clause.id, name), case)
     print(f"added {added.id} at {added.place}: {name} {clause.id}: {replayed.message}")
     return 0
@@ -89,8 +90,8 @@ def _seat(arguments: argparse.Namespace, clause: Clause) -> Callable[[], Seat]:
 
 def _check_one(kind: str, asked: Sequence[str], found: Sequence[str]) -> None:
     if len(found) != 1:
-        named = f"{' '.join(asked)} names {len(found)}: {', '.join(found)}"
-        raise UsageError(f"known add takes one {kind}, but {named}; name one")
+        named = f"{' '.join(asked)} matches {len(found)}: {', '.join(found)}"
+        raise UsageError(f"known add takes one {kind}, but {named}; give one of them")
 
 
 def _entry(arguments: argparse.Namespace, clause: str, adapter: str) -> dict[str, Any]:
@@ -113,7 +114,7 @@ def _when(words: list[str]) -> dict[str, Any]:
 
     for word in words:
         if "=" not in word:
-            raise UsageError(f"--when {word} names no value: write KEY=VALUE, such as tokens=0")
+            raise UsageError(f"--when {word} has no value: write KEY=VALUE, such as tokens=0")
     return {word.partition("=")[0]: parse_value(word.partition("=")[2]) for word in words}
 
 
@@ -153,5 +154,6 @@ def _fixed(entry: Divergence, seats_: dict[str, Seat]) -> bool:
         ]
     ]
     if right and len(right) < len(entry.adapters):
-        print(f"{entry.place}: {entry.id} is fixed on {', '.join(right)}: take it out of adapters")
+        some = f"{entry.id} is fixed on some of its adapters"
+        print(f"{entry.place}: {some}; remove {', '.join(right)} from `adapters`")
     return bool(right) and len(right) == len(entry.adapters)

@@ -9,9 +9,9 @@ from pathlib import Path
 from moe_routing.conformance.cli.options import Commands
 
 _EPILOG = """\
-writes a working adapter around a small router that you replace by yours, its tests, an
-empty list of known divergences, and a GitHub job that checks it. A file that is there
-already is never touched.
+writes a working adapter around a small router that you replace with yours, its tests, an
+empty list of known divergences, and a GitHub job that checks it. Existing files are never
+overwritten.
 """
 
 
@@ -23,7 +23,7 @@ def add(commands: Commands) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    new.add_argument("name", metavar="NAME", help="what reports call it, such as my-router")
+    new.add_argument("name", metavar="NAME", help="its name in reports, such as my-router")
     new.add_argument(
         "--directory",
         type=Path,
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     names, folder = names_for(arguments.name), arguments.directory
     for path in write_adapter(names, folder):
         print(f"wrote {path}")
-    print("\nNext, put your router in the place that the adapter marks. Until then it is green:\n")
+    print("\nNext, put your router at the mark in the adapter. Until then these are green:\n")
     if folder != Path():
         print(f"  cd {shlex.quote(str(folder))}")
     print(f"  moe-routing check {names.reference} --known known/{names.name}.toml")

@@ -22,7 +22,7 @@ def add(commands: Commands) -> None:
     """Add the parser of ``replay``."""
     replay = commands.add_parser(
         "replay",
-        help="put one case file to adapters again",
+        help="re-run a saved case",
         epilog=epilog("replay"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

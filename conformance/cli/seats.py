@@ -26,13 +26,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=amount,
         default=60.0,
         metavar="SECONDS",
-        help="what one call may take; default: 60",
+        help="time limit for one call; default: 60",
     )
     parser.add_argument(
         "--memory",
         type=amount,
         metavar="GIB",
-        help="what an adapter's process may take; default: most of what is free",
+        help="memory limit for an adapter's process; default: most of what is free",
     )
 
 

@@ -23,7 +23,7 @@ def add(commands: Commands) -> None:
     """Add the parser of ``zoo``."""
     zoo = commands.add_parser(
         "zoo",
-        help="prove the suite: mutants that must be caught, honest variants that must pass",
+        help="test the suite: mutants must be caught, honest variants must pass",
         epilog=epilog("zoo"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -32,7 +32,7 @@ def add(commands: Commands) -> None:
     )
     zoo.add_argument("--only", choices=("mutants", "variants"), help="default: both")
     zoo.add_argument("--profile", choices=PROFILES, default=DEFAULT)
-    zoo.add_argument("--max-examples", type=positive, metavar="N", help="drawn a clause")
+    zoo.add_argument("--max-examples", type=positive, metavar="N", help="cases drawn per clause")
     zoo.add_argument("--seed", type=int, default=0, metavar="N", help="the first seed")
     zoo.add_argument("--seeds", type=positive, default=1, metavar="N", help="how many seeds")
     zoo.add_argument("--clause", action="append", default=[], metavar="GLOB")

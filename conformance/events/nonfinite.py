@@ -16,7 +16,7 @@ from moe_routing.implementations import Capabilities
 from moe_routing.reference.formats import Bools, Floats, Ids
 
 
-@event("nan-row", "a row of NaN beside good rows", lambda b: _some_nan_rows(b))
+@event("nan-row", "a row of NaN among good rows", lambda b: _some_nan_rows(b))
 def _(capabilities: Capabilities) -> Iterator[Case]:
     rows = [[1.0, 0.25, -0.5, 2.0], [np.nan] * 4, [0.0, 1.5, 0.5, -1.0]]
     yield from table_cases(capabilities, rows, top_k=2)
@@ -136,4 +136,4 @@ def _with_gate_at(case: Case, experts: npt.ArrayLike, value: float) -> Case:
 
 
 _one_column("nan-logit", "one NaN among the logits of a token", np.nan, np.isnan)
-_one_column("plus-infinity", "one logit of +inf beside finite ones", np.inf, np.isposinf)
+_one_column("plus-infinity", "one logit of +inf among finite ones", np.inf, np.isposinf)

@@ -55,7 +55,7 @@ def asked(config: RouterConfig, inputs: RouterInputs) -> str:
     if inputs.selection_bias is not None:
         arrays[arrays.index("selection_bias")] += f" on the {inputs.selection_bias_on}"
     beside = f", with {', '.join(arrays)}" if arrays else ""
-    return f"asked   {call(config, inputs)}{beside}"
+    return f"call    {call(config, inputs)}{beside}"
 
 
 def _numbers(row: np.ndarray) -> list[float]:

@@ -72,7 +72,7 @@ def require_choices(argument: str, names: Iterable[str]) -> None:
     for name in names:
         if name not in CHOICES:
             near = difflib.get_close_matches(name, CHOICES, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(CHOICES)}"
+            hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(CHOICES)}"
             raise ValueError(f"{argument} names the choice {name!r}, which is never made; {hint}")
 
 

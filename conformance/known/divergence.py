@@ -115,7 +115,7 @@ def check_ids(entries: Iterable[Divergence]) -> None:
     places: dict[str, str] = {}
     for each in entries:
         if each.id in places:
-            told = f"{each.place} has the id {each.id!r}, which {places[each.id]} has already"
+            told = f"{each.place} has the id {each.id!r}, which is taken by {places[each.id]}"
             raise KnownError(f"{told}: use another")
         places[each.id] = each.place
 
@@ -157,7 +157,9 @@ def _check_keys(where: str, entry: dict[str, Any]) -> None:
             raise KnownError(f"{where}: {name} is missing or empty; every entry needs one")
     unknown = sorted(set(entry) - {*_REQUIRED, *_OPTIONAL})
     if unknown:
-        raise KnownError(f"{where}: unknown keys {unknown}; known are {[*_REQUIRED, *_OPTIONAL]}")
+        raise KnownError(
+            f"{where}: unknown keys {unknown}; expected only {[*_REQUIRED, *_OPTIONAL]}"
+        )
     for name in ("id", "clause", "reason", "link"):
         if not isinstance(entry[name], str):
             raise KnownError(f"{where}: {name} is {entry[name]!r}, but should be a string")

@@ -37,9 +37,7 @@ def add_entry(path: Path, entry: dict[str, Any], witness: AnyCase) -> Divergence
     _check_id(path, entry["id"], known)
     case_file = path.parent / f"{entry['id']}.json"
     if case_file.exists():
-        raise KnownError(
-            f"Cannot write the witness {case_file}: it is there already; use another id"
-        )
+        raise KnownError(f"Cannot write the witness {case_file}: it already exists; use another id")
     before = path.read_bytes() if path.exists() else None
     with ExitStack() as undo:
         undo.callback(_put_back, path, before)
@@ -67,10 +65,12 @@ def _append(path: Path, text: str) -> None:
 
 def _check_id(path: Path, id_: str, known: Sequence[Divergence]) -> None:
     if not _SLUG.fullmatch(id_):
-        raise KnownError(f"Cannot have id={id_!r}: use small letters, digits and hyphens")
+        raise KnownError(f"Invalid id {id_!r}: use lowercase letters, digits and hyphens")
     for each in known:
         if each.id == id_:
-            raise KnownError(f"{each.place} has the id {id_!r} already: use another, or edit it")
+            raise KnownError(
+                f"{each.place} already has the id {id_!r}: use another, or edit that entry"
+            )
 
 
 def _check_witness(added: Divergence) -> None:
@@ -78,7 +78,7 @@ def _check_witness(added: Divergence) -> None:
     for name, values in added.when.items():
         held = all(holds({name: values}, None, case) for case in added.witnesses)
         if name != "events" and not held:
-            raise KnownError(f"when.{name} = {list(values)} leaves out the case itself")
+            raise KnownError(f"when.{name} = {list(values)} does not cover the case itself")
 
 
 def _entry_text(entry: dict[str, Any]) -> str:

@@ -61,7 +61,7 @@ def check_region(region: Region, witness: AnyCase) -> None:
             try:
                 now = read(name, witness)
             except AttributeError as error:
-                raise ValueError(f"when.{name} names nothing: {error}") from error
+                raise ValueError(f"unknown key when.{name}: {error}") from error
             _check_value(name, value, now)
 
 

@@ -29,7 +29,7 @@ CASES_A_CLAUSE = 100
 
 _WITHIN = "drawn without it: the clause makes it inside each drawn case"
 _COSTLY = "a case costs as much as hundreds of others"
-_BESIDE = "beside finite logits it needs a gate that is not finite"
+_BESIDE = "among finite logits it needs a gate that is not finite"
 
 _EXACTLY = "one number of tokens exactly; others on both sides of it are drawn"
 ONLY_CONSTRUCTED = {

@@ -28,7 +28,7 @@ def page() -> str:
     for command, codes in EXIT_CODES.items():
         lines += ["", f"### {command}", "", "| code | means |", "|---|---|"]
         lines += [f"| {code} | {words} |" for code, words in codes.items()]
-    lines += ["", "What cannot run says why, and the mend, in one line on stderr."]
+    lines += ["", "A command that cannot run says why, and how to fix it, in one line on stderr."]
     return "\n".join(lines) + "\n"
 
 

@@ -91,9 +91,9 @@ _HEAD = (
     "# Backends",
     "",
     "Made by `moe-routing adapters --markdown docs/backends.md --report report.json`, from the",
-    "report of `moe-routing check ... --json report.json`; do not edit it by hand. What an adapter",
-    "takes, at which sizes, and what it claims is what it says of itself on a CPU",
-    "([adapters.md](adapters.md#claims)); one that takes hidden states makes the logits itself.",
+    "report of `moe-routing check ... --json report.json`; do not edit it by hand. The columns",
+    "`takes`, `sizes` and `claims` are what each adapter declares on a CPU",
+    "([adapters.md](adapters.md#claims)); one that takes hidden states computes the logits itself.",
     "Conformance counts the clauses by status, and names the [known divergences](findings.md).",
 )
 
@@ -106,7 +106,7 @@ def _made_by(reports: Sequence[Mapping[str, Any]]) -> list[str]:
         on = " and ".join(dict.fromkeys(a.get("device", "cpu") for a in each["adapters"]))
         lines.append(
             f"Checked with suite {each['suite_version']}, profile `{each['profile']}` "
-            f"({each['max_examples']} cases drawn a clause), seed {each['seed']}, on {on}"
+            f"({each['max_examples']} cases drawn per clause), seed {each['seed']}, on {on}"
             + (f" with torch {torch}." if torch else ".")
         )
     return [*dict.fromkeys(lines), ""] if lines else []

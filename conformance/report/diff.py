@@ -91,10 +91,12 @@ def check_alike(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
         if old.get(name) != new.get(name):
             raise ReportError(
                 f"Cannot compare a report of {name}={old.get(name)!r} with one of "
-                f"{name}={new.get(name)!r}: run both alike"
+                f"{name}={new.get(name)!r}: run both with the same {name}"
             )
     if old.get("partial"):
-        raise ReportError("Cannot compare with a report of an interrupted run: make a whole one")
+        raise ReportError(
+            "Cannot compare with a report of an interrupted run: make one of a complete run"
+        )
 
 
 def _clauses(

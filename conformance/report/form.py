@@ -46,7 +46,7 @@ def _check(at: str, value: Any, form: Any) -> None:
     if isinstance(form, dict):
         _check_table(at, value, form)
     elif isinstance(form, list):
-        _require(isinstance(value, list), at, value, "a list")
+        _require(isinstance(value, list), at, value, "a JSON array")
         for number, each in enumerate(value):
             _check(f"{at}[{number}]", each, form[0])
     elif isinstance(form, tuple):
@@ -58,7 +58,7 @@ def _check(at: str, value: Any, form: Any) -> None:
 
 
 def _check_table(at: str, value: Any, form: dict[str, Any]) -> None:
-    _require(isinstance(value, dict), at, value, "a table")
+    _require(isinstance(value, dict), at, value, "a JSON object")
     for name, each in form.items():
         where = name if at == "it" else f"{at}.{name}"
         if name in value:

@@ -98,4 +98,4 @@ def _story(adapter: AdapterResult, clause: ClauseResult) -> list[str]:
 
 
 def _settings(run: RunResult) -> list[str]:
-    return [f"Profile {run.profile}, seed {run.seed}, {run.max_examples} cases drawn a clause."]
+    return [f"Profile {run.profile}, seed {run.seed}, {run.max_examples} cases drawn per clause."]

@@ -84,7 +84,7 @@ def _too_few(run: RunResult) -> list[Complaint]:
 
 def _whole(run: RunResult) -> list[Complaint]:
     if run.partial:
-        return [(None, "interrupted: this run is partial, and decides nothing")]
+        return [(None, "interrupted: this run is partial, so there is no verdict")]
     return [] if run.adapters else [(None, "nothing was checked")]
 
 
@@ -119,7 +119,7 @@ def story_lines(adapter: AdapterResult, clause: ClauseResult) -> list[str]:
 def verdict(run: RunResult) -> str:
     """Return in a few words how the run ended."""
     if run.partial:
-        return "interrupted: a partial run decides nothing"
+        return "interrupted: a partial run has no verdict"
     if unloaded := sum(bool(adapter.unloaded) for adapter in run.adapters):
         return f"{unloaded} of {len(run.adapters)} adapters could not run"
     red = sum(len(broken(adapter)) for adapter in run.adapters)

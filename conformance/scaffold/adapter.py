@@ -66,16 +66,16 @@ def names_for(name: str) -> Names:
     camel = "".join(word.capitalize() for word in module.split("_"))
     names = Names(name=name, module=module, adapter=f"{camel.removesuffix('Adapter')}Adapter")
     if keyword.iskeyword(module):
-        raise ScaffoldError(f"Cannot name an adapter {name!r}: {module} is a word of Python's own")
+        raise ScaffoldError(f"Cannot name an adapter {name!r}: {module} is a Python keyword")
     if name in {each.partition(":")[0] for each in (*registered(), *out_of_scope(), PROCESS)}:
         raise ScaffoldError(
-            f"Cannot name an adapter {name!r}: `moe-routing check {name}` means another already; "
-            f"take my-{name}, say"
+            f"Cannot name an adapter {name!r}: `moe-routing check {name}` already means "
+            f"another one; use my-{name}, for example"
         )
     if importlib.util.find_spec(module) is not None:
         raise ScaffoldError(
             f"Cannot name an adapter {name!r}: {module}.py would hide the module {module}, "
-            f"which is installed; take {name}-router, say"
+            f"which is installed; use {name}-router, for example"
         )
     return names
 
@@ -94,8 +94,8 @@ def write_adapter(names: Names, folder: Path) -> list[Path]:
     for path in (*texts, package):
         if os.path.lexists(path):
             raise ScaffoldError(
-                f"{path} is there already, and nothing was written: "
-                "move it away, or take another name or --directory"
+                f"{path} already exists, and nothing was written: "
+                "move it, or choose another name or --directory"
             )
     with ExitStack() as undo:
         for path, text in texts.items():

@@ -13,5 +13,5 @@ __all__ = ["MEMBERS", "OUT_OF_SCOPE", "TransformersRouter"]
 
 def __getattr__(name: str) -> partial[TransformersRouter]:
     if name not in ROWS:
-        raise AttributeError(f"there is no row {name!r}")
+        raise AttributeError(f"the table has no row {name!r}")
     return partial(TransformersRouter, ROWS[name])

@@ -1,4 +1,4 @@
-"""Building a model's own MoE block around a case, running it, and hearing what it decides."""
+"""Building a model's own MoE block around a case, running it, and recording what it decides."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VERSION = "5.23.0"
 
 
 class StandIn:
-    """Takes the place of a module around the router: notes its arguments, returns the first."""
+    """Replaces a module around the router: records its arguments, returns the first."""
 
     def __init__(self) -> None:
         self.heard: tuple[Any, ...] = ()
@@ -59,7 +59,7 @@ def fill_block(row: Row, block: Any, given: TorchInputs) -> None:
     """Copy the case's arrays into the block; what the case lacks is 0, a scale is 1."""
     state = state_of(block)
     for name, source in row.arrays.items():
-        if name not in state:  # a part that the settings left out, with nothing to hold
+        if name not in state:  # a part that the settings leave out
             continue
         value = getattr(given, source)
         if value is None:

@@ -20,7 +20,7 @@ def _experts(config: RouterConfig, returned: Any, heard: tuple[Any, ...]) -> Rou
 
 
 def _divided(config: RouterConfig, returned: Any, heard: tuple[Any, ...]) -> Routing:
-    """As ``experts``, with weights divided by K, which the block makes up for afterwards."""
+    """As ``experts``, with weights divided by K, which the block multiplies back afterwards."""
     return Routing(weights=heard[2] * config.top_k, expert_ids=heard[1], logits=returned[0])
 
 

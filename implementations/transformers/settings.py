@@ -1,4 +1,4 @@
-"""How the configuration classes spell what a case asks of a router."""
+"""How the configuration classes spell the settings of a case."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _NORM = ("norm_topk_prob", "moe_renormalize")
 
 
 def spelled(config: RouterConfig, inputs: RouterInputs) -> dict[str, Any]:
-    """Return the settings of a tiny model that routes so, in every spelling that some class has.
+    """Return the settings of a tiny model that routes so, in the spelling of every class.
 
-    A configuration class keeps what it does not know as an attribute that nobody reads.
+    A configuration class stores an unknown setting as an unused attribute.
     """
     groups, norm = config.groups, config.renormalize
     values: dict[tuple[str, ...], Any] = {

@@ -27,8 +27,8 @@ UNSERVED = (
     Unserved(
         name="doge",
         router="doge.DogeCDMoE",
-        reason="an expert's logit is the sum of two from half-tables of sqrt(E) each, so E "
-        "independent logits cannot be asked of it",
+        reason="an expert's logit is the sum of two from half-tables of sqrt(E) each, so it "
+        "cannot produce E independent logits",
     ),
     Unserved(
         name="inkling_text",
@@ -58,4 +58,4 @@ UNSERVED = (
 """The routers without an adapter."""
 
 OUT_OF_SCOPE: dict[str, str] = {each.name: each.reason for each in UNSERVED}
-"""Why each of them has none, by the name that it would have."""
+"""Why each of them has no adapter, by the name that it would have."""

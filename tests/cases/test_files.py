@@ -213,8 +213,8 @@ BROKEN: list[Any] = [
         ({k: v for k, v in GOOD.items() if k != name}, f"missing '{name}'")
         for name in ("schema", "kind", "recipe", "config", "inputs")
     ),
-    ([GOOD], "should hold a table"),
-    (None, "should hold a table"),
+    ([GOOD], "expected a JSON object, got a list"),
+    (None, "expected a JSON object, got a NoneType"),
     (with_part("config", gruops=None), "Unknown RouterConfig fields ['gruops']"),
     (with_part("inputs", hiden=LIST), "unexpected keyword argument 'hiden'"),
     (with_part("inputs", dtype="float8"), "Expected dtype to be one of"),

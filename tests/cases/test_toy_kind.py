@@ -201,6 +201,6 @@ def test_a_known_divergence_covers_a_region_of_it() -> None:
     result = check_clause(LosesFives(), CLAUSE, replace(PLAN, known=[known]))
     assert result.status == "known"
     (finding,) = result.findings
-    assert finding.startswith("loses-fives is too wide")
+    assert finding.startswith("loses-fives covers too much")
     narrow = replace(known, when={"times": (2,)})
     assert check_clause(LosesFives(), CLAUSE, replace(PLAN, known=[narrow])).status == "fail"

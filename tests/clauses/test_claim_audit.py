@@ -167,10 +167,10 @@ class TestTold:
         assert (code, found["status"]) == (1, "fail")
         out = capsys.readouterr().out
         assert "not claimed: scale=2.5: was answered (Routing), but should raise Unsupported" in out
-        assert "asked   T=1 (H=1 E=1 K=1, float32): scale=2.5" in out, out
+        assert "call    T=1 (H=1 E=1 K=1, float32): scale=2.5" in out, out
         assert "nearest claim 1, 'plain', which has scale=(1.0,)" in out
-        mend = "refuse it, as self.capabilities().require(config, inputs) does, or claim it"
-        assert f"mend    {mend}" in out
+        fix = "refuse it, as self.capabilities().require(config, inputs) does, or claim it"
+        assert f"fix     {fix}" in out
         replay = ["replay", found["case"], f"{DATA}/forgetful_adapters.py:ForgetsScale"]
         assert main(replay) == 1
         assert "scale=2.5" in capsys.readouterr().out, "the case alone should tell the same"
@@ -180,10 +180,10 @@ class TestTold:
         assert (code, found["status"]) == (1, "fail")
         out = capsys.readouterr().out
         assert "raised NotImplementedError: selection_bias" in out
-        assert "asked   T=1 (H=1 E=1 K=1, " in out
+        assert "call    T=1 (H=1 E=1 K=1, " in out
         assert "with selection_bias on the gate" in out
         assert "claimed by claim 1" in out
-        assert "mend    answer it, or narrow the claim to what the backend does" in out
+        assert "fix     answer it, or narrow the claim to what the backend does" in out
 
 
 def test_what_a_known_divergence_covers_is_not_asked_and_the_rest_is() -> None:

@@ -123,7 +123,7 @@ def test_it_says_what_it_wrote_and_what_to_do_next(capsys: pytest.CaptureFixture
         "wrote a b/c/known/quick-gate.toml\n"
         "wrote a b/c/.github/workflows/quick-gate.yml\n"
         "\n"
-        "Next, put your router in the place that the adapter marks. Until then it is green:\n"
+        "Next, put your router at the mark in the adapter. Until then these are green:\n"
         "\n"
         "  cd 'a b/c'\n"
         "  moe-routing check quick_gate.py:QuickGateAdapter --known known/quick-gate.toml\n"
@@ -149,8 +149,8 @@ class TestInTheWay:
         before = sorted(Path().rglob("*"))
         assert main(["new-adapter", "quick-gate"]) == 2
         assert capsys.readouterr().err == (
-            f"moe-routing: {there} is there already, and nothing was written: "
-            "move it away, or take another name or --directory\n"
+            f"moe-routing: {there} already exists, and nothing was written: "
+            "move it, or choose another name or --directory\n"
         )
         assert sorted(Path().rglob("*")) == before
         assert kind != "file" or path.read_text() == "mine"
@@ -180,14 +180,14 @@ BAD = {
     "rüter": "Cannot name an adapter 'rüter'",
     "two words": "Cannot name an adapter 'two words'",
     "line\n": "Cannot name an adapter 'line",
-    "class": "class is a word of Python's own",
-    "torch": "`moe-routing check torch` means another already; take my-torch, say",
-    "reference": "`moe-routing check reference` means another already; take my-reference, say",
-    "megatron-core": "`moe-routing check megatron-core` means another already",
-    "deepspeed": "`moe-routing check deepspeed` means another already",
-    "sonic-moe": "`moe-routing check sonic-moe` means another already",
-    "process": "`moe-routing check process` means another already",
-    "json": "json.py would hide the module json, which is installed; take json-router, say",
+    "class": "class is a Python keyword",
+    "torch": "`moe-routing check torch` already means another one; use my-torch, for example",
+    "reference": "`moe-routing check reference` already means another one; use my-reference, for",
+    "megatron-core": "`moe-routing check megatron-core` already means another one",
+    "deepspeed": "`moe-routing check deepspeed` already means another one",
+    "sonic-moe": "`moe-routing check sonic-moe` already means another one",
+    "process": "`moe-routing check process` already means another one",
+    "json": "json.py would hide the module json, which is installed; use json-router, for example",
 }
 
 

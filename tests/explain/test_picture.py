@@ -100,7 +100,7 @@ def test_a_token_that_is_not_there_is_told(
 ) -> None:
     save_case(case([[1.0, 2.0]], top_k=1), tmp_path / "case.json")
     assert main(["explain", f"{tmp_path}/case.json", "--token=1"]) == 2
-    assert "--token 1 is not there" in capsys.readouterr().err
+    assert "--token 1 is out of range: " in capsys.readouterr().err
     assert main(["explain", f"{tmp_path}/case.json", "--token=0"]) == 0
 
 

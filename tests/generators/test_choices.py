@@ -36,5 +36,7 @@ def test_a_misspelt_choice_of_a_focus_is_refused() -> None:
 
 
 def test_a_misspelt_choice_of_a_constructed_case_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"wants names the choice 'xyzzy', .* known are claim"):
+    with pytest.raises(
+        ValueError, match=r"wants names the choice 'xyzzy', .* expected one of claim"
+    ):
         next(table_cases(Capabilities(), [[1.0, 0.0]], top_k=1, wants={"xyzzy": 1}))

@@ -98,20 +98,20 @@ ENDS = [
     ("dies", "crash", "was killed by SIGSEGV; it last wrote 'about to fall'"),
     ("exits", "crash", "exited with code 3"),
     ("hangs-up", "crash", "exited with code 0"),
-    ("garbage", "error", "replied with no JSON, 'Hello, world': Expecting value"),
-    ("literal-nan", "error", 'NaN is no JSON: write "nan", "inf" or "-inf"'),
+    ("garbage", "error", "sent a reply that is not JSON, 'Hello, world': Expecting value"),
+    ("literal-nan", "error", 'NaN is not JSON; write "nan", "inf" or "-inf"'),
     ("half", "crash", "exited with code 0"),
-    ("list", "error", "replied with no object: '[1, 2]'"),
-    ("other-id", "error", "replied to request 7, but was asked 2"),
-    ("nothing-known", "error", "but should have one of routing, flat_routing, routing_map, "),
-    ("lacks-ids", "error", "lacks expert_ids in routing"),
-    ("extra", "error", "has ['colour'] in routing, which has weights, expert_ids, logits"),
-    ("vast", "error", "has weights of shape [1099511627776, 1099511627776, 0], which no array"),
-    ("short", "error", "has weights of shape [1, 1], but 0 values in it"),
-    ("text", "error", "has 'much' in weights, which is of float32"),
-    ("float-ids", "error", "has 0.5 in expert_ids, which is of int64"),
-    ("huge-ids", "error", "has a value in expert_ids that int32 does not hold"),
-    ("no-dtype", "error", "has weights of dtype 'float8', but known are bfloat16, bool, "),
+    ("list", "error", "sent a reply that is not a JSON object: '[1, 2]'"),
+    ("other-id", "error", "sent a reply with id 7 to request 2"),
+    ("nothing-known", "error", "; expected one of routing, flat_routing, routing_map, "),
+    ("lacks-ids", "error", "sent routing without expert_ids"),
+    ("extra", "error", "sent unknown keys ['colour'] in routing; expected only weights, "),
+    ("vast", "error", "sent weights of shape [1099511627776, 1099511627776, 0]; no array can"),
+    ("short", "error", "sent weights of shape [1, 1] with 0 values"),
+    ("text", "error", "sent 'much' in weights, whose dtype is float32"),
+    ("float-ids", "error", "sent 0.5 in expert_ids, whose dtype is int64"),
+    ("huge-ids", "error", "sent a value in expert_ids that int32 cannot hold"),
+    ("no-dtype", "error", "sent weights of dtype 'float8'; expected one of bfloat16, bool, "),
 ]
 
 
@@ -160,22 +160,22 @@ def test_a_reply_too_many_is_not_taken_for_the_next_one() -> None:
     assert code == 1
     adapter = ProcessAdapter([sys.executable, str(DATA / "speaker.py"), "twice"])
     adapter.route(CONFIG, inputs_of(np.zeros((1, 4))))
-    with pytest.raises(BackendLost, match="replied to request 2, but was asked 3"):
+    with pytest.raises(BackendLost, match="sent a reply with id 2 to request 3"):
         adapter.route(CONFIG, inputs_of(np.zeros((1, 4))))
 
 
 HELLOS = [
     ("dumb", "exited with code 1; it last wrote 'no room'"),
     ("version-9", "speaks version 9 of the protocol, but this suite speaks 1: update the older"),
-    ("nameless", "is named '', but should have a name that can be printed"),
-    ("unprintable", r"is named 'two\nlines', but should have a name that can be printed"),
+    ("nameless", "has name=''; expected a non-empty printable string"),
+    ("unprintable", r"has name='two\nlines'; expected a non-empty printable string"),
     ("refuses-hello", "no such device"),
-    ("no-capabilities", "lacks capabilities in hello"),
+    ("no-capabilities", "sent hello without capabilities"),
     ("unknown-axis", "has capabilities that cannot be read: ", "unexpected keyword argument"),
-    ("unknown-score", "Cannot have 'softmx' in Claim.score: known are 'softmax', "),
+    ("unknown-score", "Expected Claim.score to list only 'softmax', 'sigmoid', "),
     ("bare-score", "Expected Claim.score to be a tuple of permitted values but got 'softmax'"),
-    ("unknown-dtype", "Cannot have dtypes=['float8']"),
-    ("no-hello", "replied to hello with ['id'], but should have hello"),
+    ("unknown-dtype", "Expected dtypes to list only float32, bfloat16, float16 but got 'float8'"),
+    ("no-hello", "replied to hello with keys ['id']; expected hello"),
 ]
 
 
@@ -193,8 +193,8 @@ def test_who_does_not_say_hello_is_told_in_one_line(
     ("reference", "words"),
     [
         ("process:./no-such-router", "Cannot find the command ./no-such-router; looked from "),
-        ("process:./data", "Cannot start ./data: chmod +x makes it a command"),
-        ("process:", "process: names no command: write process:./router, say"),
+        ("process:./data", "Cannot start ./data: not executable; run chmod +x ./data"),
+        ("process:", "process: names no command; write, for example, process:./router"),
         ("process:./router 'x", "Cannot read the command of process:./router 'x: No closing"),
     ],
 )
@@ -205,7 +205,7 @@ def test_a_command_that_cannot_be_started_is_told_in_one_line(reference: str, wo
     assert words in str(error.value)
 
 
-def test_a_command_of_letters_is_refused_with_the_mend() -> None:
+def test_a_command_of_letters_is_refused_with_the_fix() -> None:
     with pytest.raises(ValueError, match=r"a list of words but got './router': write \['./router'"):
         ProcessAdapter("./router")
     with pytest.raises(BackendMissing, match=r"Cannot start \./router: No such file"):

@@ -81,13 +81,13 @@ class TestFile:
     @pytest.mark.parametrize(
         ("parts", "words"),
         [
-            ({"because": "x"}, "unknown keys ['because']; known are ['id', 'adapters', "),
+            ({"because": "x"}, "unknown keys ['because']; expected only ['id', 'adapters', "),
             ({"clause": "weights.mach"}, "unknown clause 'weights.mach'"),
             ({"clause": "weights.*"}, "unknown clause 'weights.*'"),
             ({"when": {"events": ["tie"]}}, "unknown event 'tie'"),
             ({"when": {"events": [["tie"]]}}, "unknown event ['tie']"),
             ({"when": {"events": {"tie": 1}}}, "unknown event {'tie': 1}"),
-            ({"when": {"scores": "sigmoid"}}, "when.scores names nothing"),
+            ({"when": {"scores": "sigmoid"}}, "unknown key when.scores: "),
             ({"witness": "absent.json"}, "Cannot read the case file "),
             ({"witness": "known.toml"}, "Cannot read the case file "),
             ({"when": {"groups.kpt": 1}}, "groups.kpt"),

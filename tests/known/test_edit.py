@@ -69,10 +69,10 @@ class TestAddEntry:
     @pytest.mark.parametrize(
         ("parts", "words"),
         [
-            ({"id": "Not a slug"}, "use small letters, digits and hyphens"),
+            ({"id": "Not a slug"}, "Invalid id 'Not a slug': use lowercase letters, digits and "),
             ({"affects": ["wieghts.*"]}, "affects 'wieghts.*' matches no clause"),
             ({"when": {"score": "sigmoyd"}}, "when.score is 'sigmoyd', but should be 'softmax'"),
-            ({"when": {"score": "sigmoid"}}, "leaves out the case itself"),
+            ({"when": {"score": "sigmoid"}}, "does not cover the case itself"),
             ({"reason": ""}, "reason is missing or empty"),
             ({"when": {"events": [["x"]]}}, "unknown event ['x']"),
         ],
@@ -104,7 +104,7 @@ class TestAddEntry:
 
     def test_an_id_is_taken_once(self) -> None:
         add_entry(FILE, entry(), biased())
-        with pytest.raises(KnownError, match=r"known.toml:1 has the id 'biased-weights' already"):
+        with pytest.raises(KnownError, match=r"known.toml:1 already has the id 'biased-weights'"):
             add_entry(FILE, entry(), biased())
 
     @pytest.mark.parametrize(
@@ -164,7 +164,8 @@ class TestCommands:
         self, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert self.add(ROUTER) == 2
-        assert "case.json is pass on right: there is nothing to list" in capsys.readouterr().err
+        err = capsys.readouterr().err
+        assert "case.json passes on right; only failing cases can be listed" in err
         assert not FILE.exists()
 
     def test_a_mended_divergence_is_red_and_names_its_line(
@@ -188,7 +189,8 @@ class TestCommands:
         )
         assert main(["known", "prune", WRONG, ROUTER, "--known=known.toml"]) == 0
         said = capsys.readouterr().out
-        assert "known.toml:1: biased-weights is fixed on right: take it out of adapters" in said
+        words = "biased-weights is fixed on some of its adapters; remove right from `adapters`"
+        assert f"known.toml:1: {words}" in said
         FILE.write_text(FILE.read_text().replace('["biased-weights", "right"]', '["right"]'))
         assert main(["known", "prune", ROUTER, "--known=known.toml"]) == 0
         said = capsys.readouterr().out
@@ -239,12 +241,12 @@ class TestWidth:
         plan = Plan(clauses=[clause], max_examples=60, known=[wide])
         return check_clause(load_adapter(WRONG), clause, plan)
 
-    def test_a_region_wider_than_the_bug_is_reported_with_its_share_and_the_mend(self) -> None:
+    def test_a_region_wider_than_the_bug_is_reported_with_its_share_and_the_fix(self) -> None:
         result = self.found(weights_from=("scores",))
         assert result.status == "known", "a wide entry is still true"
         (finding,) = result.findings
-        assert finding.startswith("wide is too wide: ")
-        assert " cases drawn in its region pass; " in finding
+        assert finding.startswith("wide covers too much: ")
+        assert " cases sampled in its region pass; the " in finding
         assert finding.endswith("(known.toml:1)")
 
     def test_a_region_as_narrow_as_the_bug_is_not(self) -> None:

@@ -45,7 +45,7 @@ class TestIds:
         listed(FILE, ("twice", "a"), ("once", "a"), ("twice", "b"))
         with pytest.raises(KnownError) as error:
             load_known(FILE)
-        words = "known.toml:15 has the id 'twice', which known.toml:1 has already: use another"
+        words = "known.toml:15 has the id 'twice', which is taken by known.toml:1: use another"
         assert str(error.value) == words
 
     def test_of_one_entry_of_all_the_files_that_are_read_together(
@@ -54,7 +54,7 @@ class TestIds:
         files = [listed(Path(f"{name}.toml"), ("mine", "reference")) for name in ("one", "two")]
         known = [f"--known={path}" for path in files]
         assert main(["check", "reference", "--clause=weights.unbiased", *known]) == 2
-        words = "two.toml:1 has the id 'mine', which one.toml:1 has already: use another\n"
+        words = "two.toml:1 has the id 'mine', which is taken by one.toml:1: use another\n"
         assert capsys.readouterr().err == f"moe-routing: {words}"
 
     def test_prune_takes_out_nothing_where_two_share_one(
@@ -81,9 +81,12 @@ class TestAdd:
     @pytest.mark.parametrize(
         ("words", "told"),
         [
-            (["transformers:q*moe", *MORE], "one adapter, but transformers:q*moe names 2: "),
-            ([WRONG, *MORE, ROUTER], f"one adapter, but {WRONG} {ROUTER} names 2: {WRONG}, "),
-            ([WRONG, *MORE, "--clause=weights.s*"], "one clause, but weights.s* names 2: weights."),
+            (["transformers:q*moe", *MORE], "one adapter, but transformers:q*moe matches 2: "),
+            ([WRONG, *MORE, ROUTER], f"one adapter, but {WRONG} {ROUTER} matches 2: {WRONG}, "),
+            (
+                [WRONG, *MORE, "--clause=weights.s*"],
+                "one clause, but weights.s* matches 2: weights.",
+            ),
         ],
     )
     def test_what_stands_for_several_is_refused_in_one_line(

@@ -67,13 +67,13 @@ def test_an_older_report_without_a_later_key_is_read(at: str, good: dict[str, An
         ("schema", "1", "schema is '1', but should be a whole number"),
         ("schema", SCHEMA + 1, f"schema {SCHEMA + 1} is newer than {SCHEMA}: update the suite"),
         ("profile", None, "profile is None, but should be a string"),
-        ("adapters", None, "adapters is None, but should be a list"),
-        ("adapters", [1], "adapters[0] is 1, but should be a table"),
+        ("adapters", None, "adapters is None, but should be a JSON array"),
+        ("adapters", [1], "adapters[0] is 1, but should be a JSON object"),
         ("adapters.0.name", ["mine"], "adapters[0].name is ['mine'], but should be a string"),
         ("adapters.0.device", {}, "adapters[0].device is {}, but should be a string"),
         ("adapters.0.wraps.version", 1, "wraps.version is 1, but should be a string or null"),
-        ("adapters.0.clauses", {}, "adapters[0].clauses is {}, but should be a list"),
-        ("adapters.0.clauses.2", [], "adapters[0].clauses[2] is [], but should be a table"),
+        ("adapters.0.clauses", {}, "adapters[0].clauses is {}, but should be a JSON array"),
+        ("adapters.0.clauses.2", [], "adapters[0].clauses[2] is [], but should be a JSON object"),
         (
             "adapters.0.clauses.0.status",
             "odd",
@@ -82,7 +82,7 @@ def test_an_older_report_without_a_later_key_is_read(at: str, good: dict[str, An
         ),
         ("adapters.0.clauses.0.status", ["pass"], "clauses[0].status is ['pass'], but should be"),
         ("adapters.0.clauses.0.examples", "3", "examples is '3', but should be a whole number"),
-        ("environment.packages", [], "environment.packages is [], but should be a table"),
+        ("environment.packages", [], "environment.packages is [], but should be a JSON object"),
     ],
 )
 def test_another_form_is_told_in_one_line(

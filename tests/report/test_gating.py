@@ -111,7 +111,7 @@ class TestDifference:
 
     @pytest.mark.parametrize("parts", [{"profile": "smoke"}, {"max_examples": 10}])
     def test_runs_that_were_not_alike_cannot_be_compared(self, parts: dict[str, Any]) -> None:
-        with pytest.raises(ReportError, match="run both alike"):
+        with pytest.raises(ReportError, match="run both with the same "):
             compare(report(clause()), report(clause(), **parts))
 
     @pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": 99, "adapters": []}', "3"])

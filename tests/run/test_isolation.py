@@ -111,7 +111,7 @@ def test_the_story_of_a_crash_tells_the_call_and_what_was_last_written(
     whole: dict[str, AdapterResult],
 ) -> None:
     asked, wrote, *_ = by_clause(whole["Aborts"])[MANY].story
-    assert asked.startswith("asked   T="), asked
+    assert asked.startswith("call    T="), asked
     assert wrote == "it last wrote 'gate.cu:12: no room'"
 
 
@@ -148,7 +148,7 @@ def test_a_changed_float_mode_is_a_failure_of_its_clause() -> None:
 
 def test_a_crash_that_the_call_alone_does_not_repeat_says_so() -> None:
     crashed = ran("SegfaultsOnce", clauses=("weights.match",)).adapters[0].clauses[0]
-    assert crashed.message == "killed by SIGSEGV in a call; not when the call is made alone"
+    assert crashed.message == "killed by SIGSEGV in a call; the call alone does not reproduce it"
     assert crashed.case is not None
 
 

@@ -62,7 +62,7 @@ def _hash(content: str) -> str:
 
 
 def _header(run: RunResult) -> Markup:
-    settings = f"profile {run.profile}, seed {run.seed}, {run.max_examples} cases drawn a clause"
+    settings = f"profile {run.profile}, seed {run.seed}, {run.max_examples} cases drawn per clause"
     return tag(
         "header",
         tag(

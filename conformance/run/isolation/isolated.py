@@ -155,7 +155,7 @@ class Isolated:
     def _alone(self, clause: Clause, case: AnyCase, words: str) -> tuple[AnyCase, str]:
         """Put the case of a crash to fresh workers: make it smaller, or say that none ends."""
         if not self._dies_alone(clause, case):
-            return case, f"{words}; not when the call is made alone"
+            return case, f"{words}; the call alone does not reproduce it"
         reductions = kind_of(case).reductions
         dies = partial(self._dies_alone, clause)
         return reduce_case(case, reductions, dies, budget=self._tries), words

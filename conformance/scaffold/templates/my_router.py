@@ -1,4 +1,4 @@
-"""my-router, held against the specification of MoE routing.
+"""my-router, checked against the specification of MoE routing.
 
 moe-routing check my_router.py:MyRouterAdapter --known known/my-router.toml
 """
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-# ---- Your router: put an import of it in place of this function. ----
+# ---- Your router: replace this function with an import of it. ----
 def softmax_topk(hidden: Tensor, gate_weight: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
     """Return the weights and the experts of every token, ``[T, K]`` each."""
     scores = (hidden.float() @ gate_weight.float().T).softmax(dim=-1)
@@ -35,7 +35,7 @@ class MyRouterAdapter:
     name = "my-router"
 
     def __init__(self, device: str = "cpu") -> None:
-        self.device = device  # `--device cuda` comes in here
+        self.device = device  # `--device cuda` arrives here
 
     def capabilities(self) -> Capabilities:
         """Return what is claimed: this must work, and everything else must be refused."""

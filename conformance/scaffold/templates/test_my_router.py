@@ -1,4 +1,4 @@
-"""my-router, held against the specification of MoE routing: one test a clause."""
+"""my-router, checked against the specification of MoE routing: one test per clause."""
 
 from pathlib import Path
 
@@ -9,5 +9,5 @@ from moe_routing.conformance import conformance_tests
 test_routing = conformance_tests(
     MyRouterAdapter(),
     known=Path(__file__).with_name("known") / "my-router.toml",
-    profile="smoke",  # a few seconds; `--moe-routing-profile=ci` asks more
+    profile="smoke",  # a few seconds; `--moe-routing-profile=ci` runs more cases
 )

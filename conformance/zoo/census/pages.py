@@ -90,11 +90,11 @@ def as_markdown(census: Census, command: str) -> str:
 
 
 _INTRODUCTION = """\
-A suite is worth what it catches and what it never cries wolf over. So it is put to two kinds of
-made-up routers. A **mutant** is a right router with exactly one bug that really shipped, named
-after it: each must be caught, by a clause that names the bug's family. An **honest variant**
-differs from the plain router only as the specification permits, or as it declares: each must pass
-every clause. [How to read and repeat this](zoo-how-to.md)."""
+A suite is worth what it catches, and what it lets pass without a false alarm. So it is tested on
+two kinds of made-up routers. A **mutant** is a right router with exactly one bug that really
+shipped, named after it: each must be caught, by a clause that names the bug's family. An **honest
+variant** differs from the plain router only as the specification permits, or as it declares: each
+must pass every clause. [How to read and repeat this](zoo-how-to.md)."""
 
 
 def _kinds(census: Census) -> list[str]:
@@ -121,7 +121,7 @@ def _figures(census: Census) -> str:
         wrong = len({alarm.variant for alarm in census.alarms})
         lines.append(f"{len(plan.variants) - wrong} of {len(plan.variants)} honest variants passed")
     lines.append(
-        f"{plan.max_examples} cases drawn a clause, {len(plan.clauses)} clauses, "
+        f"{plan.max_examples} cases drawn per clause, {len(plan.clauses)} clauses, "
         f"{census.cases:,} cases, {census.asked:,} answers judged, {census.seconds:,.0f} s"
     )
     return "\n".join(f"- {line}" for line in lines)

@@ -127,7 +127,7 @@ def _(w: Work) -> Array:
 
 @mutant("strided-gate-read-as-rows", "M40", "gate_weight", real="laekov/fastmoe#215")
 def _(w: Work) -> Array:
-    """A transposed gate was read as rows; an assertion came later, a mend did not."""
+    """A transposed gate was read as rows; an assertion came later, a fix did not."""
     return as_rows(w.inputs.gate_weight)
 
 
