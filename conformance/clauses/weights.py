@@ -8,12 +8,13 @@ import numpy as np
 
 from moe_routing.conformance.clauses.registry import clause
 from moe_routing.conformance.events import members
-from moe_routing.conformance.explain.failure import Failure, first_failure, show, token_failure
+from moe_routing.conformance.explain.failure import Failure, first_failure, token_failure
+from moe_routing.conformance.explain.story import show
 from moe_routing.conformance.generators.choices import Focus
 from moe_routing.conformance.judge.logits import format_of
 from moe_routing.conformance.judge.weights import sum_bounds
 from moe_routing.conformance.trial.trial import Trial
-from moe_routing.implementations import ANY, Capabilities
+from moe_routing.implementations import Capabilities
 from moe_routing.reference import Renormalize, RouterConfig
 from moe_routing.reference.formats import FORMATS
 
@@ -122,10 +123,8 @@ def total(trial: Trial) -> Failure | None:
 
 
 def _renormalizes(capabilities: Capabilities) -> bool:
-    return any(
-        claim.renormalize is ANY or any(rule is not None for rule in claim.renormalize)
-        for claim in capabilities.claims
-    )
+    rules = (claim.renormalize for claim in capabilities.claims)
+    return any(not isinstance(each, tuple) or any(each) for each in rules)
 
 
 def sums_to_scale(config: RouterConfig) -> bool:
