@@ -95,17 +95,8 @@ def total(trial: Trial) -> Failure | None:
     verdict, config = trial.verdict, trial.case.config
     if not sums_to_scale(config) or trial.case.inputs.per_expert_scale is not None:
         return None
-    later = verdict.later
-    bounds = sum_bounds(
-        config,
-        later.operated,
-        later.scores,
-        later.competing,
-        np.clip(verdict.answer.expert_ids, 0, config.num_experts - 1),
-        trial.capabilities.numerics,
-        score_format=format_of(config.scores_dtype, trial.case.inputs),
-        weight_format=format_of(config.weights_dtype, trial.case.inputs),
-    )
+    ids = np.clip(verdict.answer.expert_ids, 0, config.num_experts - 1)
+    bounds = sum_bounds(trial.bounds, verdict.later, ids)
     sums, permitted = verdict.answer.weights.sum(axis=1), bounds.permitted
     wrong = verdict.judged & verdict.decided & bounds.decided & ~permitted.contains(sums)
     if not wrong.any():
