@@ -16,6 +16,7 @@ from moe_routing.conformance.generators.reducer import ROUTING_REDUCTIONS, Reduc
 from moe_routing.conformance.generators.shared import SHARED_REDUCTIONS
 from moe_routing.conformance.judge import Bounds
 from moe_routing.conformance.trial.base import AnyTrial
+from moe_routing.conformance.trial.lenience import STRICT, Lenience
 from moe_routing.conformance.trial.memo import CaseMemo
 from moe_routing.conformance.trial.shared_experts import SharedTrial
 from moe_routing.conformance.trial.trial import Trial
@@ -111,6 +112,7 @@ def trial_of(
     method: str,
     is_known: Callable[[AnyTrial], bool] = lambda trial: False,
     memo: CaseMemo | None = None,
+    lenience: Lenience = STRICT,
 ) -> AnyTrial:
     """Return the trial that fits the kind of ``case``; without a ``memo``, with one of its own."""
-    return kind_of(case).trial(adapter, case, method, is_known, memo or CaseMemo())
+    return kind_of(case).trial(adapter, case, method, is_known, memo or CaseMemo(), lenience)

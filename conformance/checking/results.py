@@ -21,7 +21,8 @@ class ClauseResult:
     smallest failing case, ``case_file`` where it was written, ``failure`` its story,
     ``message`` one line. ``divergences``
     names the known ones, with their reasons; ``findings`` are what is worth a look about
-    them, and turn nothing red.
+    them, and turn nothing red. ``past`` names the edges (``checking.edges``) that were left out,
+    or granted, since another clause is red for them.
     """
 
     id: str
@@ -41,6 +42,7 @@ class ClauseResult:
     divergences: dict[str, str] = field(default_factory=dict)
     findings: tuple[str, ...] = ()
     drawn: Counter[str] = field(default_factory=Counter)
+    past: tuple[str, ...] = ()
 
     @property
     def green(self) -> bool:

@@ -17,6 +17,8 @@ def smallest_failure(target: Target, case: AnyCase, broken: Outcome) -> tuple[An
     again = target.evaluate(case)
     if not again.broken:
         return case, broken.as_flaky()
+    if not target.plan.shrinks:
+        return case, again
     smallest = again
 
     def breaks_alike(smaller: AnyCase) -> bool:

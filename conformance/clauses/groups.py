@@ -127,7 +127,7 @@ def _as_ungrouped(trial: Trial) -> Failure | None:
         return None
     if (failure := first_failure(trial.verdict, "selection")) is not None:
         return failure
-    plain = trial.memo.bounds(trial.once(_without_groups), trial.capabilities.numerics)
+    plain = trial.another(trial.once(_without_groups)).bounds
     return first_failure(trial.judged_as(plain), "selection")
 
 

@@ -144,7 +144,7 @@ def zero_bias_is_no_bias(trial: Trial) -> Failure | None:
     plain = trial.once(_without_bias)
     if (failure := first_failure(trial.verdict, "selection")) is not None:
         return failure
-    without = trial.memo.bounds(plain, trial.capabilities.numerics)
+    without = trial.another(plain).bounds
     return first_failure(trial.judged_as(without), "selection")
 
 

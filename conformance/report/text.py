@@ -6,6 +6,7 @@ import re
 import shlex
 from collections import Counter
 
+from moe_routing.conformance.checking.edges import words_of
 from moe_routing.conformance.checking.results import AdapterResult, ClauseResult, RunResult
 from moe_routing.conformance.checking.status import STATUSES
 from moe_routing.conformance.clauses import rules_of
@@ -59,8 +60,14 @@ def notes(run: RunResult) -> list[str]:
     """Return what is to be said of the run as a whole, a line each."""
     again = f"seed {run.seed}: repeat this run with --profile nightly --seed {run.seed}"
     alike = [f"{printable(each.name)} {hint}" for each in run.adapters for hint in each.hints]
+    past = [f"{printable(each.name)}: {line}" for each in run.adapters for line in past_edges(each)]
     words = [words for _, words in _too_few(run) + _whole(run)]
-    return [*alike, *[again] * (run.profile == "nightly"), *words]
+    return [*past, *alike, *[again] * (run.profile == "nightly"), *words]
+
+
+def past_edges(adapter: AdapterResult) -> list[str]:
+    """Return, a line for each edge, how many clauses were checked past it, and where it is red."""
+    return words_of(adapter.clauses)
 
 
 Complaint = tuple[AdapterResult | None, str]

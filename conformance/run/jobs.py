@@ -65,6 +65,12 @@ class Jobs:
         ahead = self._ahead.get((reference, clause.id))
         return self._check(reference, clause) if ahead is None else ahead.result()
 
+    def again(
+        self, reference: str, clause: Clause, past: tuple[str, ...], *, shrinks: bool
+    ) -> ClauseResult:
+        """Check a clause again, past some edges. Errors: ``CannotRun``."""
+        return self._check(reference, clause, past, shrinks)
+
     def threads(self, reference: str) -> int | None:
         """Return the threads that an adapter's framework computes with, where known."""
         return max((n for job in self._jobs if (n := job.threads.get(reference))), default=None)
@@ -82,10 +88,12 @@ class Jobs:
         finally:
             self._free.put(job)
 
-    def _check(self, reference: str, clause: Clause) -> ClauseResult:
+    def _check(
+        self, reference: str, clause: Clause, past: tuple[str, ...] = (), shrinks: bool = True
+    ) -> ClauseResult:
         job = self._free.get()
         try:
-            return job.check(reference, clause)
+            return job.check(reference, clause, past, shrinks=shrinks)
         finally:
             self._free.put(job)
 
@@ -106,10 +114,12 @@ class _Job:
             self._seat, self._reference = self._open[reference](), reference
         return self._seat
 
-    def check(self, reference: str, clause: Clause) -> ClauseResult:
+    def check(
+        self, reference: str, clause: Clause, past: tuple[str, ...], *, shrinks: bool
+    ) -> ClauseResult:
         """Check one clause."""
         seat = self.seat(reference)
-        result = seat.check(clause)
+        result = seat.check(clause, past, shrinks=shrinks)
         if (threads := seat.threads()) is not None:
             self.threads[reference] = threads
         return result

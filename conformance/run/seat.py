@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
 
@@ -49,8 +49,10 @@ class Seat(Protocol):
     def about(self) -> About:
         """Return what heads its report, loading it if need be."""
 
-    def check(self, clause: Clause) -> ClauseResult:
-        """Check one clause."""
+    def check(
+        self, clause: Clause, past: tuple[str, ...] = (), *, shrinks: bool = True
+    ) -> ClauseResult:
+        """Check one clause, ``past`` some edges; ``shrinks``: and make what fails smaller."""
 
     def replay(self, clause: Clause, case: AnyCase) -> Replayed:
         """Put one case to the adapter."""
@@ -83,10 +85,13 @@ class InProcess:
         """Return what heads its report."""
         return about(self.adapter)
 
-    def check(self, clause: Clause) -> ClauseResult:
+    def check(
+        self, clause: Clause, past: tuple[str, ...] = (), *, shrinks: bool = True
+    ) -> ClauseResult:
         """Check one clause."""
+        plan = replace(self._plan, past=past, shrinks=shrinks)
         try:
-            return check_clause(self.adapter, clause, self._plan)
+            return check_clause(self.adapter, clause, plan)
         except BackendMissing as error:
             raise CannotRun(str(error)) from error
 

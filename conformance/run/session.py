@@ -140,7 +140,8 @@ class _Session:
         """End the adapter that was being checked with what was found until then."""
         if self.begun is not None:
             reference, about = self.begun.reference, self.begun.about
-            self._end(adapter_result(reference, about, self.found, hints=self.hints))
+            hints = self.hints(self.found, about.capabilities)
+            self._end(adapter_result(reference, about, self.found, hints=hints))
 
     def _end(self, result: AdapterResult) -> None:
         settings = self.settings

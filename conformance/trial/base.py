@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.calls.memory import with_fresh_arrays
 from moe_routing.conformance.trial.call import Call, called
+from moe_routing.conformance.trial.lenience import STRICT, Lenience
 from moe_routing.conformance.trial.memo import CaseMemo
 from moe_routing.implementations import Adapter, Capabilities
 
@@ -28,7 +29,8 @@ class BaseTrial(Generic[CaseT]):
 
     ``is_known`` says of a trial whether a known divergence covers it. What follows from a
     case alone is kept in ``memo``, which the trials that a clause derives share, and which may
-    be given to the trials of other adapters on the same case.
+    be given to the trials of other adapters on the same case. ``lenience`` is what the judge
+    grants beyond the claims.
     """
 
     adapter: Adapter
@@ -36,6 +38,7 @@ class BaseTrial(Generic[CaseT]):
     method: str
     is_known: Callable[[BaseTrial[Any]], bool] = lambda trial: False
     memo: CaseMemo = field(default_factory=CaseMemo)
+    lenience: Lenience = STRICT
 
     @cached_property
     def capabilities(self) -> Capabilities:
@@ -90,7 +93,7 @@ class BaseTrial(Generic[CaseT]):
 
     def another(self, case: CaseT) -> BaseTrial[CaseT]:
         """Return the trial of another case, whether a known divergence covers it or not."""
-        return type(self)(self.adapter, case, self.method, self.is_known, self.memo)
+        return type(self)(self.adapter, case, self.method, self.is_known, self.memo, self.lenience)
 
     def unless_known(self, other: TrialT) -> TrialT:
         """Return another trial. Errors: ``Excused`` where a known divergence covers it."""

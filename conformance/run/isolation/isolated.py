@@ -55,14 +55,17 @@ class Isolated:
         assert self._about is not None, "a worker that has started has said what heads its report"
         return self._about
 
-    def check(self, clause: Clause) -> ClauseResult:
+    def check(
+        self, clause: Clause, past: tuple[str, ...] = (), *, shrinks: bool = True
+    ) -> ClauseResult:
         """Check one clause; a worker that ends in it is the verdict ``crash`` or ``timeout``."""
         listed = self._plan.listed(self.about().name, clause)
         try:
             breaks = still_breaking(listed, lambda case: self._witnessed(clause, case))
-            checked: Checked = self._ask("check", clause.id, breaks)
+            checked: Checked = self._ask("check", clause.id, breaks, past, shrinks)
         except Ended as ended:
-            return self._died(clause, ended.end)
+            died = self._died(clause, ended.end, shrinks=shrinks)
+            return replace(died, past=past)
         self._threads = checked.threads
         sticky = checked.result.status == "error" and self._device != "cpu"
         if checked.spoiled or sticky:  # a device may stay unusable after an error
@@ -141,9 +144,9 @@ class Isolated:
             self._process = process
         return self._process
 
-    def _died(self, clause: Clause, end: End) -> ClauseResult:
+    def _died(self, clause: Clause, end: End, *, shrinks: bool) -> ClauseResult:
         case, words = end.case, end.words
-        if case is not None and end.status == "crash":
+        if case is not None and end.status == "crash" and shrinks:
             with suppress(CannotRun):  # what was found stays, and the next clause tells why
                 case, words = self._alone(clause, case, words)
         return ClauseResult(

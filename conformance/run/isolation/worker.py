@@ -119,9 +119,12 @@ class _Server:
     def _close(self) -> None:
         close(self._adapter)
 
-    def _check(self, clause: str, breaks: dict[str, bool]) -> Checked:
+    def _check(
+        self, clause: str, breaks: dict[str, bool], past: tuple[str, ...], shrinks: bool
+    ) -> Checked:
         self._journal.cleared()
-        result = search_clause(self.adapter, CLAUSES[clause], self._plan, breaks)
+        plan = replace(self._plan, past=past, shrinks=shrinks)
+        result = search_clause(self.adapter, CLAUSES[clause], plan, breaks)
         replaced = state.restore(self._before)
         if replaced:
             result = replace(result, status="error", message=_spoiled(replaced), failure=None)
