@@ -191,7 +191,7 @@ def test_each_device_has_a_column(tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         ("adapters nothing-like-it*", "No adapter matches nothing-like-it*"),
-        ("adapters --report x.json", "--report fills the table that --markdown writes"),
+        ("adapters --report x.json", "--report requires --markdown"),
     ],
 )
 def test_what_cannot_be_listed_exits_2(

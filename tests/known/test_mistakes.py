@@ -95,7 +95,7 @@ class TestAdd:
         assert main(["known", "add", "case.json", *words]) == 2
         said = capsys.readouterr().err
         assert said.startswith(f"moe-routing: known add takes {told}")
-        assert said.endswith("; name one\n")
+        assert said.endswith("; give one of them\n")
         assert said.count("\n") == 1
         assert not FILE.exists()
 
