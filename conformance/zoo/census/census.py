@@ -11,7 +11,14 @@ from multiprocessing import get_context
 from statistics import median
 from typing import Any
 
-from moe_routing.conformance.zoo.census.matrix import Alarm, Count, Found, Kill, Task
+from moe_routing.conformance.zoo.census.matrix import (
+    Alarm,
+    Count,
+    Found,
+    Kill,
+    Task,
+    names_family,
+)
 from moe_routing.conformance.zoo.census.smallest import Smallest, smallest
 
 SOON = 100
@@ -20,13 +27,18 @@ SOON = 100
 
 @dataclass(frozen=True, kw_only=True)
 class CensusPlan:
-    """What to put to whom: clauses, seeds, draws a clause, mutants and variants by name."""
+    """What to put to whom: clauses, seeds, draws a clause, mutants and variants by name.
+
+    ``by_family`` runs a clause only on the mutants of families that it names: the kills that
+    count are the same, at a fifth of the cost.
+    """
 
     clauses: tuple[str, ...]
     seeds: tuple[int, ...]
     max_examples: int
     mutants: tuple[str, ...] = ()
     variants: tuple[str, ...] = ()
+    by_family: bool = False
 
     def tasks(self) -> list[Task]:
         """Return one task a clause and seed."""
@@ -35,12 +47,18 @@ class CensusPlan:
                 clause=clause,
                 seed=seed,
                 max_examples=self.max_examples,
-                mutants=self.mutants,
+                mutants=self._asked(clause),
                 variants=self.variants,
             )
             for seed in self.seeds
             for clause in self.clauses
         ]
+
+    def _asked(self, clause: str) -> tuple[str, ...]:
+        """Return the mutants that a clause is put to."""
+        return tuple(
+            name for name in self.mutants if not self.by_family or names_family(clause, name)
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -11,6 +11,11 @@ from moe_routing.conformance.zoo.census.encounter import Encounter, Seen
 from moe_routing.conformance.zoo.residents import HONEST, MUTANTS
 
 
+def names_family(clause: str, mutant: str) -> bool:
+    """Tell whether a clause names the family of a mutant."""
+    return MUTANTS[mutant].family in CLAUSES[clause].bugs
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Kill:
     """One mutant caught by one clause: a cell of the matrix.
@@ -30,7 +35,7 @@ class Kill:
     @property
     def named(self) -> bool:
         """Whether the clause names the mutant's family: only then does the kill count."""
-        return MUTANTS[self.mutant].family in CLAUSES[self.clause].bugs
+        return names_family(self.clause, self.mutant)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
