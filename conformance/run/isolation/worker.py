@@ -111,7 +111,7 @@ class _Server:
     def _load(self, path: list[str], book: str, reference: str, device: str, plan: Any) -> Any:
         sys.path[:] = path
         self._journal = Journal(Path(book))
-        noted.keep(self._journal)
+        noted.record_in(self._journal)
         self._plan = plan
         self._adapter = load_adapter(reference, device=device)
         return about(self._adapter)
