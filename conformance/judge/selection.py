@@ -57,7 +57,7 @@ def only_selects(
 
 
 def certain_groups(competing: Interval, groups: Groups, form: FloatFormat) -> tuple[Bools, Bools]:
-    """Return the groups certainly kept ``[T, count]``, and whether they are all that is kept ``[T]``.
+    """Return the groups certainly kept ``[T, count]``, and whether those are all of them ``[T]``.
 
     A group is where at most ``kept`` groups, itself among them, can score as much as it must.
     """
