@@ -156,7 +156,7 @@ def _sizes(
 
 
 def choose_groups(choose: Choose, rule: GroupRule, num_experts: int, least: int = 1) -> Groups:
-    """Return groups under ``rule`` that divide ``num_experts`` evenly and keep at least ``least``."""
+    """Return groups of equal size under ``rule``; those kept hold at least ``least`` experts."""
     proper = [n for n in range(2, num_experts) if num_experts % n == 0]
     ends = (1,) if num_experts == 1 else (1, num_experts)
     count = choose("groups.count", (ends[0], *proper * _PROPER, *ends[1:]))
