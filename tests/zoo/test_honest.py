@@ -42,7 +42,7 @@ def test_no_honest_variant_is_refused():
     )
     found = census_of.take(plan, jobs=JOBS)
     assert not found.alarms, [(a.variant, a.clause, a.message) for a in found.alarms]
-    assert found.asked >= ENOUGH, f"{found.asked} answers are too few to say anything"
+    assert found.answers >= ENOUGH, f"{found.answers} answers are too few to say anything"
 
 
 GROUPS_TIE = Case(

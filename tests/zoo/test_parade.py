@@ -189,7 +189,7 @@ def test_who_claims_less_is_asked_as_often_and_only_what_it_claims(clause: str):
         )
     meeting, told = seen_by(herd, clause)
     assert not told
-    built = meeting.asked - 2 * 30
+    built = meeting.answers - 2 * 30
     assert built > 0
     assert all(inputs.expert_table is None for inputs in asked["map-layout"])
     tables = sum(inputs.expert_table is not None for inputs in asked["slots-by-id"])
