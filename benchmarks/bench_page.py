@@ -42,7 +42,7 @@ def tables(found: dict[str, Any]) -> str:
 
 
 def write_page(folder: Path) -> None:
-    """Put the tables of every ``performance*.json`` in ``folder`` into its page, each in its place.
+    """Write the tables of every ``performance*.json`` in ``folder`` into its page, each in place.
 
     A file's place is between two comments that name it; one without a place gets it at the end.
     """

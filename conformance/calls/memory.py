@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 SPAN = 2**27
-"""The farthest that an array of a case is spread in memory, in numbers: 512 MiB."""
+"""The most numbers that an array of a case may span in memory: 512 MiB of float32."""
 
 Array = npt.NDArray[Any]
 Packed = tuple[str, tuple[int, ...], bytes, list[int] | None]
@@ -37,7 +37,7 @@ def strided(array: Array, steps: Sequence[int]) -> Array:
 
 
 def steps_of(array: Array) -> list[int] | None:
-    """Return the element strides of an array not in rows, nor backwards, nor spread too far."""
+    """Return an array's element strides, or None if C-contiguous, reversed or too far apart."""
     if array.flags.c_contiguous or array.size == 0 or min(array.strides) < 0:
         return None
     steps = [step // array.itemsize for step in array.strides]
@@ -55,7 +55,7 @@ def with_fresh_arrays(inputs: Inputs) -> Inputs:
 
 
 def packed(inputs: HasArrays) -> tuple[HasArrays, dict[str, Packed]]:
-    """Return what pickle keeps of inputs: an array alone would lose its strides."""
+    """Return inputs in the form in which they are pickled: an array alone loses its strides."""
     arrays = inputs.arrays()
     return _with_arrays(inputs, dict.fromkeys(arrays)), {
         name: (each.dtype.str, each.shape, each.tobytes(), steps_of(each))
@@ -64,7 +64,7 @@ def packed(inputs: HasArrays) -> tuple[HasArrays, dict[str, Packed]]:
 
 
 def unpacked(bare: Inputs, arrays: dict[str, Packed]) -> Inputs:
-    """Return the inputs that ``packed`` took apart."""
+    """Return the inputs that ``packed`` was given."""
     return _with_arrays(bare, {name: _restored(*each) for name, each in arrays.items()})
 
 

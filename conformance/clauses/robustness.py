@@ -118,7 +118,7 @@ def underflow(trial: Trial) -> Failure | None:
 
 
 def _of_nothing(verdict: Verdict) -> Bools:
-    """Mark the tokens whose weights are a softmax over -inf alone: others may tie with those."""
+    """Return which tokens' weights are a softmax over -inf alone: other experts may tie there."""
     if verdict.bounds.config.weights_from != "softmax_of_selected":
         return np.zeros(len(verdict.judged), dtype=bool)
     operated = verdict.bounds.reference.operated
@@ -139,8 +139,8 @@ def _of_nothing(verdict: Verdict) -> Bools:
 )
 def nan_row(trial: Trial) -> Failure | None:
     """A row of NaN gets distinct ids in range, and the other rows are routed as ever."""
-    beside = poisoned(trial, nan)
-    return raised(beside) or first_failure(beside.verdict, "selection", "weights")
+    with_nan = poisoned(trial, nan)
+    return raised(with_nan) or first_failure(with_nan.verdict, "selection", "weights")
 
 
 @clause(
@@ -161,9 +161,9 @@ def nan_row_apart(trial: Trial) -> Failure | None:
     good[poisoned_row(trial.case)] = False
     for name in ("expert_ids", "weights"):
         clean: Floats = getattr(zeroed.received.answer, name)[good]
-        beside: Floats = getattr(with_nan.received.answer, name)[good]
+        found: Floats = getattr(with_nan.received.answer, name)[good]
         nan_before = np.isnan(trial.case.inputs.hidden[good]).any(axis=1)
-        same: Bools = np.asarray((clean == beside) | (np.isnan(clean) & np.isnan(beside)))
+        same: Bools = np.asarray((clean == found) | (np.isnan(clean) & np.isnan(found)))
         same[nan_before] = True
         if not same.all():
             i, k = np.argwhere(~same)[0]
@@ -171,7 +171,7 @@ def nan_row_apart(trial: Trial) -> Failure | None:
                 stage="selection" if name == "expert_ids" else "weights",
                 token=int(np.flatnonzero(good)[i]),
                 summary=(
-                    f"{at(name, np.flatnonzero(good)[i], k)}={beside[i, k]} next to a row of NaN, "
+                    f"{at(name, np.flatnonzero(good)[i], k)}={found[i, k]} next to a row of NaN, "
                     f"but {clean[i, k]} without it"
                 ),
             )

@@ -215,7 +215,7 @@ def every_expert_can_win(trial: Trial) -> Failure | None:
 
 
 def _sweep(case: Case) -> Case:
-    """Return the case with tokens that each favour one expert, the last ones first.
+    """Return the case with tokens that each favour one expert, the last experts first.
 
     Only an identity gate can be swept: its hidden states are the logits.
     """

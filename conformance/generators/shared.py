@@ -49,22 +49,22 @@ def make_shared_case(
 
 
 def _rows(case: SharedCase) -> Iterator[SharedCase]:
-    """Keep fewer tokens."""
-    for kept in subsets(len(case.inputs.hidden)):
-        yield replace(case, inputs=replace(case.inputs, hidden=case.inputs.hidden[kept]))
+    """Yield the case with fewer tokens."""
+    for rows in subsets(len(case.inputs.hidden)):
+        yield replace(case, inputs=replace(case.inputs, hidden=case.inputs.hidden[rows]))
 
 
 def _columns(case: SharedCase) -> Iterator[SharedCase]:
-    """Keep fewer rows of the MLP, then fewer hidden columns."""
+    """Yield the case with fewer rows of the MLP, then with fewer hidden columns."""
     inputs = case.inputs
-    for kept in subsets(len(inputs.up_proj)):
-        fewer = {"gate_proj": inputs.gate_proj[kept], "up_proj": inputs.up_proj[kept]}
-        yield replace(case, inputs=replace(inputs, **fewer, down_proj=inputs.down_proj[:, kept]))
-    for kept in subsets(inputs.hidden.shape[1]):
+    for rows in subsets(len(inputs.up_proj)):
+        fewer = {"gate_proj": inputs.gate_proj[rows], "up_proj": inputs.up_proj[rows]}
+        yield replace(case, inputs=replace(inputs, **fewer, down_proj=inputs.down_proj[:, rows]))
+    for columns in subsets(inputs.hidden.shape[1]):
         wide = ("hidden", "gate_proj", "up_proj", "gate")
-        fewer = {n: array[:, kept] for n, array in inputs.arrays().items() if n in wide}
-        yield replace(case, inputs=replace(inputs, **fewer, down_proj=inputs.down_proj[kept]))
+        fewer = {n: array[:, columns] for n, array in inputs.arrays().items() if n in wide}
+        yield replace(case, inputs=replace(inputs, **fewer, down_proj=inputs.down_proj[columns]))
 
 
 SHARED_REDUCTIONS: tuple[Reduction, ...] = (_rows, _columns)
-"""How a shared-expert case is made smaller, in the order in which that is tried."""
+"""The reductions of a shared-expert case, in the order in which they are tried."""

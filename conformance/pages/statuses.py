@@ -1,4 +1,4 @@
-"""Statuses and exit codes: what each means, once, for the command line and for the docs.
+"""Statuses and exit codes: what each means, in one place for the command line and the docs.
 
 ``python -m moe_routing.conformance.pages.statuses > docs/statuses.md`` writes the page.
 """

@@ -1,7 +1,7 @@
-"""Jobs: clauses of several adapters, so many at a time, each on a seat of its job.
+"""Jobs: clauses of several adapters, checked several at a time, each on a seat of its job.
 
-One job checks as it goes, in the caller's thread. Several work ahead in threads of their own;
-results are handed out in the order in which they are wanted.
+One job checks on request, in the caller's thread. Several work ahead in threads of their own;
+results are returned in the order in which they are requested.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from moe_routing.conformance.run.seat import About, Seat
 
 
 class Jobs:
-    """The seats of a run, and the results that they are working on."""
+    """The seats of a run, and the results in progress."""
 
     def __init__(
         self, seats: Mapping[str, Callable[[], Seat]], clauses: Sequence[Clause], count: int
@@ -56,7 +56,7 @@ class Jobs:
             self._pool.shutdown()
 
     def about(self, reference: str) -> About:
-        """Return what heads the report of an adapter. Errors: ``CannotRun``."""
+        """Return the head of an adapter's report. Errors: ``CannotRun``."""
         ahead = self._abouts.get(reference)
         return self._about(reference) if ahead is None else ahead.result()
 
@@ -76,7 +76,7 @@ class Jobs:
         return max((n for job in self._jobs if (n := job.threads.get(reference))), default=None)
 
     def forget(self, reference: str) -> None:
-        """Leave out what an adapter has not been asked yet."""
+        """Cancel the checks of an adapter that have not started."""
         for (name, _), future in self._ahead.items():
             if name == reference:
                 future.cancel()
@@ -99,7 +99,7 @@ class Jobs:
 
 
 class _Job:
-    """One seat at a time: that of the adapter whose turn it is."""
+    """One seat at a time: that of the adapter that it is checking."""
 
     def __init__(self, seats: Mapping[str, Callable[[], Seat]]) -> None:
         self._open = seats
@@ -108,7 +108,7 @@ class _Job:
         self.threads: dict[str, int] = {}
 
     def seat(self, reference: str) -> Seat:
-        """Return the seat of an adapter, in place of the seat that was open."""
+        """Return the seat of an adapter, closing the seat of another one."""
         if self._seat is None or self._reference != reference:
             self.close()
             self._seat, self._reference = self._open[reference](), reference

@@ -1,4 +1,4 @@
-"""The seat: where an adapter sits while it is asked, in this process or in one of its own."""
+"""The seat: where an adapter runs, in this process or in one of its own."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from moe_routing.implementations import (
 
 
 class CannotRun(Exception):
-    """An adapter cannot be asked at all; the message says why, ``status`` what came of it."""
+    """An adapter cannot run at all; the message is the reason, ``status`` the result."""
 
     def __init__(self, message: str, status: Status = "error") -> None:
         super().__init__(message)
@@ -35,7 +35,7 @@ class CannotRun(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class About:
-    """What heads an adapter's report: its name, what it wraps, what it claims and declares."""
+    """The head of an adapter's report: its name, what it wraps, what it claims and declares."""
 
     name: str
     package: str | None
@@ -47,7 +47,7 @@ class Seat(Protocol):
     """An adapter as the engine sees it. Every method may raise ``CannotRun``."""
 
     def about(self) -> About:
-        """Return what heads its report, loading it if need be."""
+        """Return the head of its report, loading the adapter if necessary."""
 
     def check(
         self, clause: Clause, past: tuple[str, ...] = (), *, shrinks: bool = True
@@ -55,17 +55,17 @@ class Seat(Protocol):
         """Check one clause, ``past`` some edges; ``shrinks``: and make what fails smaller."""
 
     def replay(self, clause: Clause, case: AnyCase) -> Replayed:
-        """Put one case to the adapter."""
+        """Run one case on the adapter."""
 
     def threads(self) -> int | None:
         """Return the threads that its framework computes with, where that is known."""
 
     def close(self) -> None:
-        """Give back what the seat holds."""
+        """Release what the seat holds."""
 
 
 class InProcess:
-    """An adapter in this process: what it does to the process, it does to the run."""
+    """An adapter in this process: what it changes there, it changes for the whole run."""
 
     def __init__(self, load: Callable[[], Adapter], plan: Plan) -> None:
         self._load, self._plan = load, plan
@@ -73,7 +73,7 @@ class InProcess:
 
     @property
     def adapter(self) -> Adapter:
-        """The adapter, loaded when first asked for. Errors: ``CannotRun``."""
+        """The adapter, loaded on first use. Errors: ``CannotRun``."""
         if self._adapter is None:
             try:
                 self._adapter = self._load()
@@ -82,7 +82,7 @@ class InProcess:
         return self._adapter
 
     def about(self) -> About:
-        """Return what heads its report."""
+        """Return the head of its report."""
         return about(self.adapter)
 
     def check(
@@ -96,7 +96,7 @@ class InProcess:
             raise CannotRun(str(error)) from error
 
     def replay(self, clause: Clause, case: AnyCase) -> Replayed:
-        """Put one case to the adapter."""
+        """Run one case on the adapter."""
         try:
             return replay_case(self.adapter, clause, case)
         except BackendMissing as error:
@@ -107,7 +107,7 @@ class InProcess:
         return torch_threads()
 
     def close(self) -> None:
-        """Have the adapter give back what it holds; what goes wrong there ends no run."""
+        """Close the adapter; an exception from that does not end the run."""
         if self._adapter is None:
             return
         try:
@@ -118,7 +118,7 @@ class InProcess:
 
 
 def about(adapter: Adapter) -> About:
-    """Return what heads an adapter's report."""
+    """Return the head of an adapter's report."""
     package, installed = wrapped(adapter)
     return About(
         name=adapter.name,
@@ -140,7 +140,7 @@ def wrapped(adapter: Adapter) -> tuple[str | None, str | None]:
 
 
 def close(adapter: Adapter | None) -> None:
-    """Have an adapter give back what it holds, if it can."""
+    """Close an adapter, if it has a method for that."""
     if isinstance(adapter, Closes):
         adapter.close()
 

@@ -1,4 +1,4 @@
-"""A trial of any kind: one case put to one backend, and what a clause may ask about the call."""
+"""A trial of any kind: one case run on one backend, and what a clause can read of the call."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Excused(Exception):
 
 @dataclass(frozen=True, eq=False)
 class BaseTrial(Generic[CaseT]):
-    """One case for one adapter; the call is made when first asked for.
+    """One case for one adapter; the call is made when its result is first read.
 
-    ``is_known`` says of a trial whether a known divergence covers it. What follows from a
-    case alone is kept in ``memo``, which the trials that a clause derives share, and which may
-    be given to the trials of other adapters on the same case. ``lenience`` is what the judge
+    ``is_known`` returns whether a known divergence covers a trial. What follows from a case
+    alone is cached in ``memo``, which the trials that a clause derives share, and which may
+    be passed to the trials of other adapters on the same case. ``lenience`` is what the judge
     grants beyond the claims.
     """
 
@@ -47,7 +47,7 @@ class BaseTrial(Generic[CaseT]):
 
     @property
     def facts(self) -> Any:
-        """What events are read off."""
+        """The value that events are read from."""
         return self.case
 
     @property
@@ -107,4 +107,4 @@ class BaseTrial(Generic[CaseT]):
 
 
 AnyTrial = BaseTrial[Any]
-"""A trial of whatever kind."""
+"""A trial of any kind."""

@@ -1,4 +1,4 @@
-"""The trial of a routing case: its answer, received and judged when first asked for."""
+"""The trial of a routing case: its answer, received and judged when first read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Trial(BaseTrial[Case]):
 
     @property
     def facts(self) -> Bounds:
-        """What events are read off."""
+        """The value that events are read from."""
         return self.bounds
 
     @cached_property

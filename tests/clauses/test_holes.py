@@ -110,7 +110,7 @@ class NanFirst(Right):
         return replace(right, weights=weights)
 
 
-def test_where_answers_differ_is_told_beside_a_nan() -> None:
+def test_where_answers_differ_is_named_next_to_a_nan() -> None:
     result = checked(NanFirst(), "invariance.repeatable")
     assert result.status == "fail"
     assert "weights[0, 1]=" in result.message

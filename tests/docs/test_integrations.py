@@ -77,7 +77,7 @@ class TestWorkflow:
             assert {"description", "type"} <= set(each), name
             assert each.get("required", False) != ("default" in each), name
 
-    def test_puts_no_expression_but_the_callers_own_command_into_a_shell(
+    def test_passes_no_expression_but_the_callers_own_command_to_a_shell(
         self, steps: list[dict[str, Any]]
     ) -> None:
         pasted = [step["run"] for step in steps if "${{" in step.get("run", "")]
@@ -89,7 +89,7 @@ class TestWorkflow:
         assert install == f"python -m pip install ./{folder}"
 
     def check(self, steps: list[dict[str, Any]], folder: Path, adapters: str, **more: str) -> Any:
-        """Run the step that checks, with what GitHub puts into its environment."""
+        """Run the step that checks, with the environment that GitHub sets."""
         (step,) = (step for step in steps if step.get("name") == "Check")
         inputs = {"adapters": adapters, "options": QUICK, "profile": "smoke"}
         given = {

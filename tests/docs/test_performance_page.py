@@ -1,4 +1,4 @@
-"""The page of performance: its tables are those of the JSON beside it; one command makes both."""
+"""The page of performance: its tables are those of the JSON next to it; one command makes both."""
 
 from __future__ import annotations
 

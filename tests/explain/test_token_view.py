@@ -50,7 +50,7 @@ def test_keeps_the_chosen_and_the_best_of_many_experts() -> None:
     assert len(token_view(verdict, 0, shown=None).experts) == 64
 
 
-def test_tells_the_groups_and_which_are_kept() -> None:
+def test_lists_the_groups_and_which_are_kept() -> None:
     config = RouterConfig(num_experts=4, top_k=1, groups=Groups(count=2, kept=1, top=2))
     view = token_view(verdict_on(config, [[9, 0, 1, 2]]), 0)
     assert [(g.id, g.kept) for g in view.groups] == [(0, True), (1, False)]

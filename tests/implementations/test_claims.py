@@ -1,4 +1,4 @@
-"""Claims: the plain one, and what logits that are given leave out of account."""
+"""Claims: the plain one, and what does not matter for logits that are inputs."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ class TestOfLogits:
         with pytest.raises(Unsupported, match=r"not claimed: hidden states \(takes logits\)"):
             Capabilities(takes="logits").require(PLAIN, INPUTS)
 
-    def test_an_adapter_of_twelve_lines_passes_and_is_asked_about_masked_experts(
+    def test_an_adapter_of_twelve_lines_passes_and_is_checked_on_masked_experts(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         pytest.importorskip("torch")
@@ -190,7 +190,7 @@ def test_narrowing_to_what_contradicts_the_rest_leaves_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limits", "told"),
+    ("limits", "words"),
     [
         (Limits(max_top_k=4), "max_top_k=4 with claim 2, which starts at K=8 of a multiple of 1"),
         (Limits(max_experts=4), "max_experts=4 with claim 2, which starts at K=8"),
@@ -201,9 +201,9 @@ def test_narrowing_to_what_contradicts_the_rest_leaves_nothing() -> None:
     ],
     ids=str,
 )
-def test_limits_that_leave_nothing_of_a_claim_are_refused(limits: Limits, told: str) -> None:
+def test_limits_that_leave_nothing_of_a_claim_are_refused(limits: Limits, words: str) -> None:
     claims = (Claim.plain(), Claim.plain(top_k=range(8, 17)))
-    with pytest.raises(ValueError, match=f"Cannot have {told}.*: no call is within both"):
+    with pytest.raises(ValueError, match=f"Cannot have {words}.*: no call is within both"):
         Capabilities(claims=claims, limits=limits)
     whole = Limits(max_experts=16, max_top_k=8, experts_multiple_of=16)
     assert Capabilities(claims=claims, limits=whole).limits == whole

@@ -137,7 +137,7 @@ class TestGithub:
         lines = annotations(wrong_run)
         assert all(f"file={WRONG.rpartition(':')[0]}," in line for line in lines[:-1])
 
-    def test_tells_how_many_github_would_drop(self, wrong_run: RunResult) -> None:
+    def test_reports_how_many_github_would_drop(self, wrong_run: RunResult) -> None:
         red = sum(len(broken(adapter)) for adapter in wrong_run.adapters)
         assert red > MOST, "this test needs more failures than GitHub shows"
         lines = annotations(wrong_run)

@@ -50,7 +50,7 @@ def test_the_smallest_failing_cases_are_small(census):
     assert len(large) <= 0.1 * len(sizes), f"tokens and experts of what is too large: {large}"
 
 
-def test_a_mutant_that_nothing_kills_is_told():
+def test_a_mutant_that_nothing_kills_is_reported():
     harmless = replace(MUTANTS["scale-skipped"], name="harmless", stages={})
     MUTANTS["harmless"] = harmless
     try:
@@ -64,7 +64,7 @@ def test_a_mutant_that_nothing_kills_is_told():
     assert not found.ok
 
 
-def test_a_clause_that_kills_nothing_is_told():
+def test_a_clause_that_kills_nothing_is_reported():
     lenient = replace(CLAUSES["weights.scale"], id="weights.lenient", check=lambda trial: None)
     CLAUSES["weights.lenient"] = lenient
     try:

@@ -48,7 +48,7 @@ def test_no_honest_variant_is_refused(clause: str):
     plan = CensusPlan(clauses=(clause,), seeds=(0,), max_examples=DRAWS, variants=tuple(HONEST))
     found = take(plan)
     assert not found.alarms, [(a.variant, a.clause, a.message) for a in found.alarms]
-    assert found.asked >= DRAWS * len(asked(clause)), "some were asked less than their share"
+    assert found.answers >= DRAWS * len(asked(clause)), "some were checked less than their share"
 
 
 def test_enough_is_asked_of_every_variant():

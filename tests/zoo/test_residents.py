@@ -1,4 +1,4 @@
-"""Who lives in the zoo: every family of bugs, each named, cited, and made of one right router."""
+"""The zoo's residents: every family of bugs, each named, cited, and made of one right router."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_the_plain_router_notes_what_each_stage_reads():
     assert not PlainWork(RIGHT, bad, inputs(), WHOLE).can("answer")
 
 
-def test_nobody_can_change_what_the_plain_router_has_done():
+def test_no_router_can_change_what_the_plain_router_has_done():
     plain = PlainWork(RIGHT, CONFIG, inputs(), WHOLE)
     work = Work({"weights": RIGHT["weights"]}, RIGHT, CONFIG, inputs(), WHOLE, {}, plain)
     with pytest.raises(ValueError, match="read-only"):

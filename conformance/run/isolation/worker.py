@@ -1,7 +1,7 @@
-"""The worker: the process in which one adapter is loaded and asked.
+"""The worker: the process in which one adapter is loaded and checked.
 
-It reads requests from its standard input and answers on its standard output, which are
-moved out of the adapter's way first: what the adapter prints goes to the worker's log.
+It reads requests from its standard input and answers on its standard output, both of which
+are moved out of the adapter's reach first: what the adapter prints goes to the worker's log.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main() -> None:
     """Serve requests until the other side ends."""
     requests, answers = _own_pipes()
     faulthandler.enable()
-    _first_to_go()
+    _be_killed_first()
     keep_freed_memory()
     server = _Server(answers)
     for request in _arriving(requests):
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def _own_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Keep the pipes for ourselves, and give the adapter an empty input and the log."""
+    """Return the pipes of the run, and leave the adapter an empty input and the log."""
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -52,14 +52,14 @@ def _own_pipes() -> tuple[BinaryIO, BinaryIO]:
     return requests, answers
 
 
-def _first_to_go() -> None:
-    """Have the system end this process, not the run, where memory runs out."""
-    with suppress(OSError):  # not every system has it, or lets it be set
+def _be_killed_first() -> None:
+    """Let the system kill this process, not the run, if memory runs out."""
+    with suppress(OSError):  # not every system has this file, or allows a change
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _arriving(pipe: BinaryIO) -> Iterator[tuple[Any, ...]]:
-    """Yield requests as they come; end the process at once where the run has ended."""
+    """Yield requests as they come; end the process at once if the run has ended."""
     queue: SimpleQueue[Any] = SimpleQueue()
 
     def read() -> None:
@@ -75,7 +75,7 @@ def _arriving(pipe: BinaryIO) -> Iterator[tuple[Any, ...]]:
 
 
 def _end() -> None:
-    """End this process, and what the adapter has started, when nobody else is left to do it."""
+    """End this process, and what the adapter has started, since no run is left to do it."""
     if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
         os.killpg(os.getpid(), signal.SIGKILL)
     os._exit(0)
@@ -94,7 +94,7 @@ class _Server:
     def serve(self, name: str, *arguments: Any) -> None:
         """Answer one request: ``("answer", value)`` or ``("refused", why)``.
 
-        Whatever else is raised ends the process, which is a verdict.
+        Any other exception ends the process, which is a verdict.
         """
         try:
             answer = "answer", getattr(self, f"_{name}")(*arguments)
@@ -108,10 +108,10 @@ class _Server:
         assert self._adapter is not None
         return self._adapter
 
-    def _load(self, path: list[str], book: str, reference: str, device: str, plan: Any) -> Any:
+    def _load(self, path: list[str], journal: str, reference: str, device: str, plan: Any) -> Any:
         sys.path[:] = path
-        self._journal = Journal(Path(book))
-        noted.keep(self._journal)
+        self._journal = Journal(Path(journal))
+        noted.record_in(self._journal)
         self._plan = plan
         self._adapter = load_adapter(reference, device=device)
         return about(self._adapter)

@@ -1,4 +1,4 @@
-"""What a census looks like on a console: clause by clause, then what to know."""
+"""A census on the console: clause by clause, then a summary."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from moe_routing.conformance.zoo.residents import MUTANTS
 
 
 class Watcher:
-    """Shows each clause as it ends, and the whole at the end."""
+    """Shows each clause as it ends, and the summary at the end."""
 
     def __init__(self, plan: CensusPlan, console: Console | None = None) -> None:
         self.plan, self.console = plan, console or plain_console()
@@ -54,7 +54,7 @@ class Watcher:
                 "passed"
             )
         self.console.print(
-            f"{census.cases:,} cases, {census.asked:,} answers judged, {census.seconds:,.0f} s"
+            f"{census.cases:,} cases, {census.answers:,} answers judged, {census.seconds:,.0f} s"
         )
 
     def _mutants(self, census: Census) -> Table:
