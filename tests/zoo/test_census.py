@@ -108,7 +108,7 @@ def cells(kills: Iterable[Kill]) -> list[tuple]:
 def test_by_family_the_kills_that_count_are_the_same_and_no_other_is_looked_for():
     whole, own = take(SCALE_TWICE), take(replace(SCALE_TWICE, by_family=True))
     assert cells(own.kills) == cells(kill for kill in whole.kills if kill.named)
-    assert 0 < own.asked < whole.asked
+    assert 0 < own.answers < whole.answers
     assert (own.survivors, own.idle) == (whole.survivors, whole.idle)
 
 
