@@ -12,7 +12,8 @@ from typing import Any
 from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.calls.shared_experts import SharedCase
-from moe_routing.conformance.generators.reducer import ROUTING_REDUCTIONS, Reduction
+from moe_routing.conformance.generators.reducer import Reduction
+from moe_routing.conformance.generators.reductions import ROUTING_REDUCTIONS
 from moe_routing.conformance.generators.shared import SHARED_REDUCTIONS
 from moe_routing.conformance.judge import Bounds
 from moe_routing.conformance.trial.base import AnyTrial
