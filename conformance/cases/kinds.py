@@ -89,6 +89,7 @@ SHARED_EXPERTS = Kind(
     methods=("shared_experts",),
     trial=SharedTrial,
     reductions=SHARED_REDUCTIONS,
+    claimed=lambda case, capabilities: not capabilities.storage_refusals(case.inputs),
     compared=("kind", "gated", "dtype", "tokens"),
 )
 
