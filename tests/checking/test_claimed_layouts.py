@@ -60,6 +60,17 @@ class LooksAtNoStrides(InRows):
             raise Unsupported(refused[0])
 
 
+class LacksADtype(LooksAtNoStrides):
+    """Claims all but a dtype and strides, so that these are all that many a call is outside by."""
+
+    def capabilities(self) -> Capabilities:
+        return Capabilities(dtypes=("float32", "bfloat16"), layouts=("contiguous",))
+
+    def check(self, config: RouterConfig, inputs: RouterInputs) -> None:
+        if inputs.dtype == "float16":
+            raise Unsupported("float16")
+
+
 class StopsAtStrides(LooksAtNoStrides):
     """Stops at whatever does not lie in rows, with an exception that is not about claims."""
 
@@ -82,6 +93,11 @@ def test_an_honest_backend_is_given_rows_alone_and_need_not_refuse_others(adapte
         found = check_clause(adapter(), clause, Plan(clauses=[clause], max_examples=examples))
         assert found.status in ("pass", "unsupported"), f"{clause.id}: {found.message}"
         assert (found.status == "pass") >= (clause.id == REFUSALS)
+
+
+def test_strides_alone_need_no_refusal() -> None:
+    found = check_clause(LacksADtype(), CLAUSES[REFUSALS], Plan(clauses=[], max_examples=50))
+    assert (found.status, found.message) == ("pass", "")
 
 
 def test_a_strided_call_is_outside_of_every_clause() -> None:
