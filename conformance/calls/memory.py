@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeVar
+from dataclasses import replace
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +48,43 @@ def steps_of(array: Array) -> list[int] | None:
 def span(shape: Sequence[int], steps: Sequence[int]) -> int:
     """Return how many numbers lie between the first of an array and the last, both included."""
     return 1 + sum((max(n, 1) - 1) * step for n, step in zip(shape, steps, strict=True))
+
+
+def laid_like(array: Array, model: Array | None) -> Array:
+    """Lay ``array`` out in memory as ``model`` lies: in rows, transposed, with its gaps.
+
+    It lies in rows, too, without a model, or where that runs backwards or over its own places.
+    """
+    if model is None or model.ndim != array.ndim or (steps := steps_of(model)) is None:
+        return np.ascontiguousarray(array)
+    alike = _like(steps, model.shape, array.shape)
+    return np.ascontiguousarray(array) if alike is None else strided(array, alike)
+
+
+def _like(steps: list[int], old: tuple[int, ...], new: tuple[int, ...]) -> list[int] | None:
+    """Return the steps of the shape ``new`` with the gaps that ``steps`` leave in ``old``."""
+    made, within, now = [0] * len(steps), 1, 1  # how far what is passed reaches, then and now
+    for axis in sorted(range(len(steps)), key=lambda axis: (old[axis] == 1, steps[axis])):
+        gap = steps[axis] - within
+        if gap < 0 and old[axis] > 1:
+            return None
+        made[axis] = now + max(gap, 0)
+        within, now = max(steps[axis], within) * old[axis], made[axis] * new[axis]
+    return made
+
+
+def with_changes(inputs: Inputs, **changes: Any) -> Inputs:
+    """Return ``inputs`` with fields replaced, each array laid out like the one that it replaces.
+
+    An array that replaces none lies in rows. Errors: ``ValueError`` as the inputs themselves.
+    """
+    models = inputs.arrays()
+    laid = {
+        name: laid_like(value, models.get(name)) if isinstance(value, np.ndarray) else value
+        for name, value in changes.items()
+    }
+    made: Inputs = replace(cast(Any, inputs), **laid)
+    return made
 
 
 def with_fresh_arrays(inputs: Inputs) -> Inputs:

@@ -85,9 +85,8 @@ class Target:
         """Check the clause on a case. Errors: ``BackendMissing``."""
         return evaluate(self.clause, self.trial(case))
 
-    def evaluate_if_due(self, case: AnyCase) -> Outcome | None:
-        """Check it on any case; None where that is outside the claims or known to diverge."""
-        if not self.includes(case):
+    def evaluate_if_due(self, trial: AnyTrial) -> Outcome | None:
+        """Check it on any trial; None where its case is outside the claims or known to diverge."""
+        if not self.includes(trial.case) or self.is_known(trial):
             return None
-        trial = self.trial(case)
-        return None if self.is_known(trial) else evaluate(self.clause, trial)
+        return evaluate(self.clause, trial)

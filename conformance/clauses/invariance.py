@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from moe_routing.conformance.calls.routing import Case
@@ -16,7 +18,7 @@ from moe_routing.conformance.events import members
 from moe_routing.conformance.explain.failure import Failure
 from moe_routing.conformance.generators.choices import Focus
 from moe_routing.conformance.generators.construct import take_tokens, with_inputs
-from moe_routing.conformance.generators.inputs import with_strides
+from moe_routing.conformance.generators.inputs import in_rows, with_strides
 from moe_routing.conformance.trial.boundary import receive
 from moe_routing.conformance.trial.trial import Trial
 from moe_routing.reference.formats import INPUT_FORMATS
@@ -202,12 +204,11 @@ def strided_input(trial: Trial) -> Failure | None:
 
 def _with_rows(case: Case) -> Case:
     """Return ``case`` with every array laid out in rows."""
-    arrays = {name: np.ascontiguousarray(array) for name, array in case.inputs.arrays().items()}
-    return with_inputs(case, **arrays)
+    return replace(case, inputs=in_rows(case.inputs))
 
 
 def _spaced(case: Case) -> Case:
-    return with_inputs(case, **with_strides(case.inputs).arrays())
+    return replace(case, inputs=with_strides(case.inputs))
 
 
 @clause(

@@ -118,15 +118,15 @@ def reverse_experts(case: Case) -> Case:
     """Return ``case`` with expert e renamed to E - 1 - e; groups stay groups."""
     inputs = case.inputs
     changes = {
-        name: getattr(inputs, name)[::-1].copy()
+        name: getattr(inputs, name)[::-1]
         for name in ("gate_weight", "gate_bias", "selection_bias", "gate_delta", "per_expert_scale")
         if getattr(inputs, name) is not None
     }
     if inputs.logits is not None:
-        changes["logits"] = inputs.logits[:, ::-1].copy()
+        changes["logits"] = inputs.logits[:, ::-1]
     if inputs.expert_table is not None:
         changes["expert_table"] = inputs.num_experts - 1 - inputs.expert_table
-    return replace(case, inputs=replace(inputs, **changes))
+    return with_inputs(case, **changes)
 
 
 def raised(trial: Trial) -> Failure | None:

@@ -49,7 +49,7 @@ def rejects_bad_config(trial: Trial) -> Failure | None:
 def _claimed_or_not(capabilities: Capabilities) -> SearchStrategy[Case]:
     from moe_routing.conformance.generators.strategies import routing_cases
 
-    whole = Capabilities(takes=capabilities.takes)
+    whole = Capabilities(takes=capabilities.takes, layouts=capabilities.layouts)
     return routing_cases(capabilities) | routing_cases(whole)
 
 

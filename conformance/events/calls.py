@@ -92,7 +92,7 @@ for _dtype in ("float32", "bfloat16", "float16"):
 
 @event("outside-claims", "a call that the backend does not claim", lambda b: True)
 def _(capabilities: Capabilities) -> Iterator[Case]:
-    whole = Capabilities(takes=capabilities.takes)
+    whole = Capabilities(takes=capabilities.takes, layouts=capabilities.layouts)
     for slug in (
         "any-case",
         "bias-on-gate",

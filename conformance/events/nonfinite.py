@@ -47,7 +47,7 @@ def _overflowing(capabilities: Capabilities, dtype: str, big: float) -> Iterator
     for top_k in (2, 1):
         for case in table_cases(one, rows, top_k=top_k):
             gate = case.inputs.gate_weight * np.float32(8.0)
-            yield replace(case, inputs=replace(case.inputs, gate_weight=gate, logits=None))
+            yield with_inputs(case, gate_weight=gate, logits=None)
 
 
 @event(

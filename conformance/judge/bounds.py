@@ -72,6 +72,14 @@ class Bounds:
             return judged_tokens(self.config, self.inputs, self.logits, self.reference)
 
     @property
+    def all_defined(self) -> bool:
+        """Whether the specification defines the answer to every token: its scores, and a number
+        for each of its weights.
+        """
+        weights = self.reference.weights
+        return bool(self.judged.all() and np.isfinite(weights).all())
+
+    @property
     def _of_equal_products(self) -> Bounds | None:
         """The other bounds, where their numerics declare the same of products."""
         if self.other is None or products_of(self.numerics) != products_of(self.other.numerics):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +144,58 @@ class Softmax:
         weights, expert_ids = scores.topk(config.top_k)
         return Routing(weights=weights, expert_ids=expert_ids)
 """
+
+
+ROWS_ONLY = Capabilities(layouts=("contiguous",))
+
+
+class TestOfLayouts:
+    """Which calls are claimed, by how their arrays lie in memory."""
+
+    @pytest.mark.parametrize("name", ["hidden", "gate_weight", "selection_bias", "gate_delta"])
+    def test_every_array_of_a_call_has_to_lie_as_is_claimed(self, name: str) -> None:
+        parts = {"selection_bias": np.zeros(4), "gate_delta": np.zeros((4, 2))}
+        arrays = {"hidden": INPUTS.hidden, "gate_weight": INPUTS.gate_weight, **parts}
+        assert ROWS_ONLY.admits(PLAIN, RouterInputs(**arrays))
+        wide = np.repeat(np.asarray(arrays[name], np.float32), 2, axis=-1)
+        strided = RouterInputs(**{**arrays, name: wide[..., ::2]})
+        assert not ROWS_ONLY.admits(PLAIN, strided)
+        steps = (2,) if wide.ndim == 1 else (4, 2)
+        told = f"not claimed: {name} strided by {steps} (layouts=('contiguous',))"
+        with pytest.raises(Unsupported, match=f"^{re.escape(told)}$"):
+            ROWS_ONLY.require(PLAIN, strided)
+        for layouts in (("contiguous", "strided"), ("strided",)):
+            assert Capabilities(layouts=layouts).admits(PLAIN, strided)
+            assert Capabilities(layouts=layouts).admits(PLAIN, RouterInputs(**arrays))
+
+    @pytest.mark.parametrize("hidden", [np.ones((4, 3))[:, ::3], np.ones((2, 8)).T[:, :1]])
+    def test_one_column_alone_is_strided(self, hidden: np.ndarray) -> None:
+        inputs = RouterInputs(hidden=np.float32(hidden), gate_weight=np.ones((4, 1)))
+        assert ROWS_ONLY.admits(PLAIN, inputs) == inputs.hidden.flags.c_contiguous
+
+    @pytest.mark.parametrize("tokens", [0, 1])
+    def test_an_array_that_has_nothing_to_tell_strides_by_lies_in_rows(self, tokens: int) -> None:
+        wide = np.ones((5, 2), np.float32, order="F")[:tokens]
+        memory = np.ones((3, 2), np.float32)[::3]
+        for hidden in (wide[:, :1], memory[:tokens]):
+            inputs = RouterInputs(hidden=hidden, gate_weight=np.ones((4, hidden.shape[1])))
+            assert ROWS_ONLY.admits(PLAIN, inputs), hidden.strides
+
+    def test_logits_that_are_given_count_like_the_hidden_states_that_carry_them(self) -> None:
+        logits = np.zeros((4, 3), np.float32).T
+        given = RouterInputs.from_logits(logits)
+        claims = replace(ROWS_ONLY, takes="logits")
+        assert not claims.admits(PLAIN, given)
+        with pytest.raises(Unsupported, match=r"strided by \(1, 3\)"):
+            claims.require(PLAIN, given)
+        assert claims.admits(PLAIN, RouterInputs.from_logits(np.ascontiguousarray(logits)))
+
+    def test_what_else_is_not_claimed_is_told_as_well(self) -> None:
+        claims = replace(ROWS_ONLY, dtypes=("float32",), limits=Limits(max_experts=3))
+        inputs = replace(INPUTS, hidden=np.zeros((2, 3), np.float32).T, dtype="bfloat16")
+        told = "not claimed: num_experts=4 > 3, dtype='bfloat16', hidden strided by (1, 3)"
+        with pytest.raises(Unsupported, match=re.escape(told)):
+            claims.require(PLAIN, inputs)
 
 
 class TestOfLogits:

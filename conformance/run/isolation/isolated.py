@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from moe_routing.conformance.calls.case import AnyCase
-from moe_routing.conformance.cases.kinds import kind_of
+from moe_routing.conformance.cases.kinds import all_defined, facts_of, kind_of
 from moe_routing.conformance.checking.clause_run import with_widths
 from moe_routing.conformance.checking.plan import Plan
 from moe_routing.conformance.checking.region_width import Width
@@ -23,6 +23,7 @@ from moe_routing.conformance.run.isolation.frames import Checked
 from moe_routing.conformance.run.isolation.process import End, Ended, Process
 from moe_routing.conformance.run.isolation.watch import Watch
 from moe_routing.conformance.run.seat import About, CannotRun
+from moe_routing.implementations import Capabilities
 
 TRIES = 16
 """The most fresh workers that one crash may cost to make its case smaller."""
@@ -165,7 +166,8 @@ class Isolated:
             return case, f"{words}; the call alone does not reproduce it"
         reductions = kind_of(case).reductions
         dies = partial(self._dies_alone, clause)
-        return reduce_case(case, reductions, dies, budget=self._tries), words
+        small = reduce_case(case, reductions, dies, preferred=_is_defined, budget=self._tries)
+        return small, words
 
     def _dies_alone(self, clause: Clause, case: AnyCase) -> bool:
         """Tell whether a fresh worker ends when it is asked about one case."""
@@ -180,3 +182,8 @@ class Isolated:
 def _replayed(end: End) -> Replayed:
     """Return what came of a case in which the worker ended."""
     return Replayed(status=end.status, message=end.words, details=end.where)
+
+
+def _is_defined(case: AnyCase) -> bool:
+    """Tell whether the answer to each token of a case is defined, whoever is asked."""
+    return all_defined(case, facts_of(case, Capabilities()))

@@ -141,7 +141,8 @@ class _Server:
 
     def _alone(self, clause: str, case: Any) -> None:
         self._journal.cleared()
-        Target(self.adapter, CLAUSES[clause], self._plan).evaluate_if_due(case)
+        target = Target(self.adapter, CLAUSES[clause], self._plan)
+        target.evaluate_if_due(target.trial(case))
 
 
 def _spoiled(replaced: list[str]) -> str:
