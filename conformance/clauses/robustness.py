@@ -1,11 +1,13 @@
-"""Clauses of the chapter on robustness (docs/spec/robustness.md): what has to be answered."""
+"""Clauses of the chapter on robustness (docs/spec/robustness.md)."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.clauses import claim_story
 from moe_routing.conformance.clauses.registry import clause
 from moe_routing.conformance.clauses.relations import (
@@ -20,10 +22,17 @@ from moe_routing.conformance.explain.failure import Failure, at, first_failure
 from moe_routing.conformance.explain.story import show
 from moe_routing.conformance.generators.choices import Focus
 from moe_routing.conformance.generators.construct import take_tokens
+from moe_routing.conformance.generators.neighbours import neighbours
+from moe_routing.conformance.generators.nonsense import bad_configs
 from moe_routing.conformance.judge import Verdict
 from moe_routing.conformance.judge.logits import format_of
+from moe_routing.conformance.trial.call import Raised
 from moe_routing.conformance.trial.trial import Trial
+from moe_routing.implementations import Capabilities, Limits
 from moe_routing.reference.formats import Bools, Floats
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
 
 
 @clause(
@@ -210,3 +219,62 @@ def infinite_logit(trial: Trial) -> Failure | None:
         return raised(trial) or first_failure(trial.verdict, "selection", "weights")
     largest = poisoned(trial, overflowing)
     return raised(largest) or first_failure(largest.verdict, "selection", "weights")
+
+
+@clause(
+    "robustness.rejects-bad-config",
+    "MUST",
+    why="K above E, or above what the kept groups hold, has no right answer; a backend that "
+    "gives one routes to experts that the model excluded.",
+    rules=("ROB-12", "GRP-8"),
+    bugs=("M38",),
+    narrow={"expert_table": (False,)},
+    events=("any-case", "groups-excluded", "several-groups-kept"),
+)
+def rejects_bad_config(trial: Trial) -> Failure | None:
+    """A configuration without a right answer is rejected with an exception."""
+    if trial.case.inputs.num_tokens == 0:
+        return None
+    for words, case in trial.once(bad_configs).items():
+        try:
+            answer = trial.of(case).native
+        except Raised:
+            continue
+        return Failure(
+            stage="selection",
+            summary=f"{words} was answered ({type(answer).__name__}), but should be rejected",
+        )
+    return None
+
+
+def _claimed_or_not(capabilities: Capabilities) -> SearchStrategy[Case]:
+    from moe_routing.conformance.generators.strategies import routing_cases
+
+    whole = Capabilities(takes=capabilities.takes, layouts=capabilities.layouts)
+    return routing_cases(capabilities) | routing_cases(whole)
+
+
+@clause(
+    "robustness.rejects-unclaimed",
+    "MUST",
+    why="An answer to what it does not do is worse than none: it looks like one.",
+    rules=("ROB-13", "ROB-3"),
+    bugs=("M14",),
+    events=("outside-claims",),
+    strategy=_claimed_or_not,
+    beyond_claims=True,
+)
+def rejects_unclaimed(trial: Trial) -> Failure | None:
+    """A call that the backend does not claim raises Unsupported."""
+    if not trial.claims(trial.case):
+        return claim_story.not_refused(trial)
+    for case in trial.once(_one_axis_away, trial.capabilities.limits):
+        if trial.claims(case) or trial.excuses(case):
+            continue
+        if (failure := claim_story.not_refused(trial.of(case))) is not None:
+            return replace(failure, case=case)
+    return None
+
+
+def _one_axis_away(case: Case, limits: Limits) -> list[Case]:
+    return [*neighbours(take_tokens(case, range(min(case.inputs.num_tokens, 3))), limits)]
