@@ -267,3 +267,45 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 def test_a_worker_keeps_the_memory_that_it_frees() -> None:
     done = subprocess.run([sys.executable, "-c", HELD_PAGES], capture_output=True, text=True)
     assert int(done.stdout) < 64, f"pages made anew: {done.stdout}{done.stderr}"
+
+
+COUNTS = '''
+import ctypes
+from pathlib import Path
+
+from moe_routing.implementations import Capabilities
+
+
+class Dies:
+    """Dies in every call, and keeps count of its loads and calls."""
+
+    name = "dies"
+
+    def __init__(self):
+        self._note("load")
+
+    def capabilities(self):
+        return Capabilities()
+
+    def route(self, config, inputs):
+        self._note("call")
+        ctypes.string_at(0)
+
+    def _note(self, word):
+        with Path(__file__).with_name("notes").open("a") as file:
+            file.write(word + "\\n")
+'''
+
+
+def test_making_a_crash_smaller_loads_the_adapter_once(tmp_path: Path) -> None:
+    (tmp_path / "dies.py").write_text(COUNTS)
+    plan = Plan(clauses=select_clauses(["weights.unbiased"]), max_examples=2)
+    reference = f"{tmp_path / 'dies.py'}:Dies"
+    run = check({reference: partial(Isolated, reference, plan, tries=8)}, plan)
+    (crashed,) = run.adapters[0].clauses
+    assert (crashed.status, crashed.message) == ("crash", "killed by SIGSEGV in a call")
+    assert crashed.case is not None
+    assert crashed.case.size.startswith("T=1 H=1 "), crashed.case.size
+    notes = (tmp_path / "notes").read_text().split()
+    assert notes.count("load") == 2, "one to run the clause, one to fork from"
+    assert notes.count("call") >= 4, "one that crashed, one alone, and smaller ones"

@@ -11,9 +11,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, BinaryIO
@@ -29,7 +30,7 @@ from moe_routing.conformance.run.isolation.heap import keep_freed_memory
 from moe_routing.conformance.run.isolation.journal import Journal
 from moe_routing.conformance.run.seat import about, close, torch_threads
 from moe_routing.conformance.trial import noted
-from moe_routing.implementations import Adapter, AdapterError, BackendMissing, load_adapter
+from moe_routing.implementations import Adapter, AdapterError, BackendMissing, Closes, load_adapter
 
 
 def main() -> None:
@@ -90,6 +91,7 @@ class _Server:
         self._answers = answers
         self._before = state.current()
         self._journal: Journal
+        self._device = "cpu"
 
     def serve(self, name: str, *arguments: Any) -> None:
         """Answer one request: ``("answer", value)`` or ``("refused", why)``.
@@ -112,7 +114,7 @@ class _Server:
         sys.path[:] = path
         self._journal = Journal(Path(journal))
         noted.record_in(self._journal)
-        self._plan = plan
+        self._plan, self._device = plan, device
         self._adapter = load_adapter(reference, device=device)
         return about(self._adapter)
 
@@ -139,10 +141,34 @@ class _Server:
         (known,) = (each for each in self._plan.known if each.id == id)
         return width(self.adapter, CLAUSES[clause], self._plan, known)
 
-    def _alone(self, clause: str, case: Any) -> None:
+    def _alone(self, clause: str, case: Any) -> bool | None:
+        """Make one call in a fork of this process, and return whether that died.
+
+        Without a fork the call is made here, and None returned: where a device may be in use,
+        or where the adapter holds what two processes cannot share.
+        """
         self._journal.cleared()
         target = Target(self.adapter, CLAUSES[clause], self._plan)
-        target.evaluate_if_due(target.trial(case))
+        if self._device != "cpu" or isinstance(self.adapter, Closes) or not hasattr(os, "fork"):
+            target.evaluate_if_due(target.trial(case))
+            return None
+        return _dies_in_a_fork(partial(target.evaluate_if_due, target.trial(case)))
+
+
+def _dies_in_a_fork(call: Callable[[], object]) -> bool:
+    """Make a call in a fork; an exit is a death as well, whatever its code."""
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with suppress(BaseException):  # whatever it raises, the process has outlived the call
+            call()
+        os.write(theirs, b"alive")
+        os._exit(0)
+    os.close(theirs)
+    with os.fdopen(ours, "rb") as pipe:
+        alive = pipe.read() == b"alive"
+    os.waitpid(child, 0)
+    return not alive
 
 
 def _spoiled(replaced: list[str]) -> str:
