@@ -18,7 +18,7 @@ _MILLION = 1e6
 
 
 def measured(raw: dict[str, Any]) -> dict[str, Any]:
-    """Return what is kept of pytest-benchmark's JSON: the machine, and a row a measurement."""
+    """Return what to save of pytest-benchmark's JSON: the machine, and a row per measurement."""
     rows = [
         {
             **each["extra_info"],

@@ -51,9 +51,9 @@ def span(shape: Sequence[int], steps: Sequence[int]) -> int:
 
 
 def laid_like(array: Array, model: Array | None) -> Array:
-    """Lay ``array`` out in memory as ``model`` lies: in rows, transposed, with its gaps.
+    """Lay ``array`` out in memory like ``model``: in rows, transposed, with its gaps.
 
-    It lies in rows, too, without a model, or where that runs backwards or over its own places.
+    It is laid out in rows without a model, or if the model's strides are negative or overlap.
     """
     if model is None or model.ndim != array.ndim or (steps := steps_of(model)) is None:
         return np.ascontiguousarray(array)
@@ -63,7 +63,7 @@ def laid_like(array: Array, model: Array | None) -> Array:
 
 def _like(steps: list[int], old: tuple[int, ...], new: tuple[int, ...]) -> list[int] | None:
     """Return the steps of the shape ``new`` with the gaps that ``steps`` leave in ``old``."""
-    made, within, now = [0] * len(steps), 1, 1  # how far what is passed reaches, then and now
+    made, within, now = [0] * len(steps), 1, 1  # the extent of the axes so far, in old and in new
     for axis in sorted(range(len(steps)), key=lambda axis: (old[axis] == 1, steps[axis])):
         gap = steps[axis] - within
         if gap < 0 and old[axis] > 1:
@@ -76,7 +76,7 @@ def _like(steps: list[int], old: tuple[int, ...], new: tuple[int, ...]) -> list[
 def with_changes(inputs: Inputs, **changes: Any) -> Inputs:
     """Return ``inputs`` with fields replaced, each array laid out like the one that it replaces.
 
-    An array that replaces none lies in rows. Errors: ``ValueError`` as the inputs themselves.
+    An array that replaces none is laid out in rows. Errors: ``ValueError``, as for the inputs.
     """
     models = inputs.arrays()
     laid = {

@@ -73,9 +73,7 @@ class Bounds:
 
     @property
     def all_defined(self) -> bool:
-        """Whether the specification defines the answer to every token: its scores, and a number
-        for each of its weights.
-        """
+        """Whether the answer to every token is defined: its scores, and each of its weights."""
         weights = self.reference.weights
         return bool(self.judged.all() and np.isfinite(weights).all())
 

@@ -47,8 +47,8 @@ class OverlooksStatics(Right):
 
     def dispatch(self, config: RouterConfig, inputs: RouterInputs) -> Routing:
         found = inputs.selection_bias is not None and inputs.selection_bias_on != "statics"
-        kept = inputs if found else replace(inputs, selection_bias=None)
-        return route(replace(config, score="sigmoid" if found else "softmax"), kept)
+        passed = inputs if found else replace(inputs, selection_bias=None)
+        return route(replace(config, score="sigmoid" if found else "softmax"), passed)
 
 
 class ChangesItsWeights(Right):

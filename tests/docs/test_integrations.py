@@ -148,7 +148,7 @@ class TestNightly:
     def test_its_environment_makes_the_pages_that_are_kept(
         self, steps: list[dict[str, Any]], only: str, resident: str, draws: int, tmp_path: Path
     ) -> None:
-        """Both commands of tox, asked about one resident each."""
+        """Both commands of tox, run on one resident each."""
         tox = configparser.ConfigParser(interpolation=None)
         tox.read(ROOT / "tox.ini")
         (line,) = re.findall(

@@ -161,8 +161,8 @@ class TestOfLayouts:
         strided = RouterInputs(**{**arrays, name: wide[..., ::2]})
         assert not ROWS_ONLY.admits(PLAIN, strided)
         steps = (2,) if wide.ndim == 1 else (4, 2)
-        told = f"not claimed: {name} strided by {steps} (layouts=('contiguous',))"
-        with pytest.raises(Unsupported, match=f"^{re.escape(told)}$"):
+        words = f"not claimed: {name} strided by {steps} (layouts=('contiguous',))"
+        with pytest.raises(Unsupported, match=f"^{re.escape(words)}$"):
             ROWS_ONLY.require(PLAIN, strided)
         for layouts in (("contiguous", "strided"), ("strided",)):
             assert Capabilities(layouts=layouts).admits(PLAIN, strided)
@@ -174,7 +174,7 @@ class TestOfLayouts:
         assert ROWS_ONLY.admits(PLAIN, inputs) == inputs.hidden.flags.c_contiguous
 
     @pytest.mark.parametrize("tokens", [0, 1])
-    def test_an_array_that_has_nothing_to_tell_strides_by_lies_in_rows(self, tokens: int) -> None:
+    def test_an_array_whose_strides_show_nothing_lies_in_rows(self, tokens: int) -> None:
         wide = np.ones((5, 2), np.float32, order="F")[:tokens]
         memory = np.ones((3, 2), np.float32)[::3]
         for hidden in (wide[:, :1], memory[:tokens]):
@@ -190,11 +190,11 @@ class TestOfLayouts:
             claims.require(PLAIN, given)
         assert claims.admits(PLAIN, RouterInputs.from_logits(np.ascontiguousarray(logits)))
 
-    def test_what_else_is_not_claimed_is_told_as_well(self) -> None:
+    def test_what_else_is_not_claimed_is_named_as_well(self) -> None:
         claims = replace(ROWS_ONLY, dtypes=("float32",), limits=Limits(max_experts=3))
         inputs = replace(INPUTS, hidden=np.zeros((2, 3), np.float32).T, dtype="bfloat16")
-        told = "not claimed: num_experts=4 > 3, dtype='bfloat16', hidden strided by (1, 3)"
-        with pytest.raises(Unsupported, match=re.escape(told)):
+        words = "not claimed: num_experts=4 > 3, dtype='bfloat16', hidden strided by (1, 3)"
+        with pytest.raises(Unsupported, match=re.escape(words)):
             claims.require(PLAIN, inputs)
 
 

@@ -203,10 +203,10 @@ class TestTrials:
 
     def test_nothing_outlives_the_case(self) -> None:
         trial = Trial(load_adapter("reference"), case_of())
-        kept = [weakref.ref(each) for each in (trial.memo, trial.bounds, trial.verdict)]
+        refs = [weakref.ref(each) for each in (trial.memo, trial.bounds, trial.verdict)]
         del trial
         gc.collect()
-        assert [ref() for ref in kept] == [None] * 3
+        assert [ref() for ref in refs] == [None] * 3
 
     def test_capabilities_decide_the_numerics(self) -> None:
         class Coarse:

@@ -33,8 +33,8 @@ UNDECLARED = {
 """A clause that each variant fails where it does not declare its numerics."""
 
 
-def asked(clause: str) -> list[str]:
-    """The variants that a clause is about."""
+def checked_by(clause: str) -> list[str]:
+    """The variants that a clause applies to."""
     made = {name: variant.adapter() for name, variant in HONEST.items()}
     return [
         name
@@ -48,12 +48,12 @@ def test_no_honest_variant_is_refused(clause: str):
     plan = CensusPlan(clauses=(clause,), seeds=(0,), max_examples=DRAWS, variants=tuple(HONEST))
     found = take(plan)
     assert not found.alarms, [(a.variant, a.clause, a.message) for a in found.alarms]
-    assert found.answers >= DRAWS * len(asked(clause)), "some were checked less than their share"
+    assert found.answers >= DRAWS * len(checked_by(clause)), "some were checked too little"
 
 
-def test_enough_is_asked_of_every_variant():
-    assert sum(DRAWS * len(asked(clause)) for clause in CLAUSES) >= ENOUGH
-    assert {name for clause in CLAUSES for name in asked(clause)} == set(HONEST)
+def test_every_variant_is_checked_enough():
+    assert sum(DRAWS * len(checked_by(clause)) for clause in CLAUSES) >= ENOUGH
+    assert {name for clause in CLAUSES for name in checked_by(clause)} == set(HONEST)
 
 
 GROUPS_TIE = Case(

@@ -29,8 +29,8 @@ def test_there_are_enough_of_both_kinds():
 
 
 def test_every_family_has_a_mutant_and_every_other_one_says_what_it_waits_for():
-    kept = Counter(mutant.family for mutant in MUTANTS.values())
-    assert set(kept) == set(FAMILIES)
+    families = Counter(mutant.family for mutant in MUTANTS.values())
+    assert set(families) == set(FAMILIES)
     assert not set(FAMILIES) & set(LATER)
     assert all(LATER.values())
 

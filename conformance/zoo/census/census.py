@@ -47,15 +47,15 @@ class CensusPlan:
                 clause=clause,
                 seed=seed,
                 max_examples=self.max_examples,
-                mutants=self._asked(clause),
+                mutants=self._checked_by(clause),
                 variants=self.variants,
             )
             for seed in self.seeds
             for clause in self.clauses
         ]
 
-    def _asked(self, clause: str) -> tuple[str, ...]:
-        """Return the mutants that a clause is put to."""
+    def _checked_by(self, clause: str) -> tuple[str, ...]:
+        """Return the mutants that a clause is run on."""
         return tuple(
             name for name in self.mutants if not self.by_family or names_family(clause, name)
         )

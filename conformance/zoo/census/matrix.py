@@ -12,7 +12,7 @@ from moe_routing.conformance.zoo.residents import HONEST, MUTANTS
 
 
 def names_family(clause: str, mutant: str) -> bool:
-    """Tell whether a clause names the family of a mutant."""
+    """Return whether a clause names the family of a mutant."""
     return MUTANTS[mutant].family in CLAUSES[clause].bugs
 
 
