@@ -44,11 +44,10 @@ def _fewer_alone(case: Case) -> Iterator[Fewer]:
     At a large K the cut would move, and the failure with it.
     """
     experts, top_k = case.config.num_experts, case.config.top_k
-    tabled = case.inputs.expert_table is not None
     for kept in subsets(experts):
-        yield kept, {"top_k": min(top_k, len(kept))} if tabled else {}
+        yield kept, {}
         fewer = top_k - (experts - len(kept))
-        if not tabled and 1 <= fewer < min(top_k, len(kept)):
+        if 1 <= fewer < min(top_k, len(kept)) and case.inputs.expert_table is None:
             yield kept, {"top_k": fewer}
 
 
@@ -75,6 +74,8 @@ def _with_experts(case: Case, kept: Ids, **config: Any) -> Case:
         arrays["logits"] = inputs.logits[:, kept]
     if inputs.expert_table is not None:
         arrays["expert_table"] = inputs.expert_table % len(kept)
+    else:
+        config = {"top_k": min(case.config.top_k, len(kept)), **config}
     return with_inputs(_with_config(case, num_experts=len(kept), **config), **arrays)
 
 

@@ -119,6 +119,17 @@ class TestReducer:
         assert (small.size == "T=1 H=1 E=1 K=1") == answer, small.size
         RouterConfig(**vars(small.config))
 
+    @pytest.mark.parametrize("groups", [0, 4])
+    def test_experts_take_their_slots_along(self, groups: int) -> None:
+        case = large(experts=8, tokens=1, top_k=4 if groups else 8, groups=groups)
+
+        def has_no_room(each: Case) -> bool:
+            kept = each.config.groups.kept if each.config.groups else 1
+            return each.config.top_k == kept * each.config.experts_per_group
+
+        small = reduced(case, has_no_room)
+        assert small.config.num_experts == small.config.top_k == 1, small.size
+
     def test_keeps_an_identity_gate(self) -> None:
         rng = np.random.default_rng(0)
         inputs = RouterInputs.from_logits(rng.integers(-9, 9, (20, 32)) / 4.0)
