@@ -9,7 +9,7 @@ import numpy as np
 from moe_routing.conformance.clauses.registry import clause
 from moe_routing.conformance.events import members
 from moe_routing.conformance.explain.failure import Failure, first_failure, token_failure
-from moe_routing.conformance.explain.story import show
+from moe_routing.conformance.explain.numbers import show
 from moe_routing.conformance.generators.choices import Focus
 from moe_routing.conformance.judge.logits import format_of
 from moe_routing.conformance.judge.weights import sum_bounds
