@@ -19,7 +19,7 @@ from moe_routing.conformance.clauses.relations import (
     zero,
 )
 from moe_routing.conformance.explain.failure import Failure, at, first_failure
-from moe_routing.conformance.explain.story import show
+from moe_routing.conformance.explain.numbers import show
 from moe_routing.conformance.generators.choices import Focus
 from moe_routing.conformance.generators.construct import take_tokens
 from moe_routing.conformance.generators.neighbours import neighbours

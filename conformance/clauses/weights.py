@@ -9,7 +9,7 @@ import numpy as np
 from moe_routing.conformance.clauses.registry import clause
 from moe_routing.conformance.events import members
 from moe_routing.conformance.explain.failure import Failure, first_failure, token_failure
-from moe_routing.conformance.explain.story import show
+from moe_routing.conformance.explain.numbers import show
 from moe_routing.conformance.generators.choices import Focus
 from moe_routing.conformance.judge.logits import format_of
 from moe_routing.conformance.judge.weights import sum_bounds
@@ -42,7 +42,10 @@ from moe_routing.reference.formats import FORMATS
         "SEL-14",
         "LAY-2",
     ),
-    bugs=("M01", "M10", "M13", "M14", "M15", "M16", "M18", "M20", "M21", "M22", "M52"),
+    bugs=(
+        *("M01", "M10", "M13", "M14", "M15", "M16", "M18", "M20", "M21", "M22", "M52"),
+        *("M77", "M78"),
+    ),
     events=(
         "weights-apart",
         "renormalized",
@@ -71,9 +74,9 @@ def match(trial: Trial) -> Failure | None:
     why="The selection bias steers the load and nothing else; gathered from the biased scores, "
     "weights scale every expert by its popularity. Ten projects shipped it.",
     rules=("WGT-1",),
-    bugs=("M01",),
+    bugs=("M01", "M79"),
     narrow={"selection_bias": ("gate", "block", "statics")},
-    events=("bias-decides", "bias-would-show-in-weights", "offset-bias"),
+    events=("bias-decides", "bias-would-show-in-weights", "offset-bias", "bias-drowns-scores"),
     focus=Focus(biases=("steering", "offset", "normal", "negative")),
 )
 def unbiased(trial: Trial) -> Failure | None:

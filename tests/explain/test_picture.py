@@ -81,8 +81,23 @@ def test_the_bias_and_the_weights_are_shown() -> None:
 def test_of_many_experts_those_near_the_cut_are_drawn() -> None:
     lines = drawn(case(np.arange(256.0)[None] / 16.0, top_k=8))
     assert above_and_below(lines, "the cut: 8 of 256 experts")[0] == list(range(255, 247, -1))
-    assert "     242 more, none better" in lines
+    assert "     ... 244 more" in lines
     assert len(lines) < 30
+
+
+def test_of_many_selected_experts_both_sides_of_the_cut_are_drawn() -> None:
+    lines = drawn(case(np.arange(256.0)[None] / 16.0, top_k=64))
+    above, below = above_and_below(lines, "the cut: 64 of 256 experts")
+    assert (above[-1], below[0]) == (192, 191)
+    assert len(lines) < 30
+
+
+def test_of_many_groups_both_sides_of_the_cut_are_drawn() -> None:
+    asked = case(np.arange(256.0)[None] / 16.0, top_k=2, groups=Groups(count=64, kept=30), **PLAIN)
+    lines = drawn(asked)
+    above, below = above_and_below(lines, "the cut: 30 of 64 groups are kept")
+    assert (above[-1], below[0]) == (34, 33)
+    assert len(lines) < 50
 
 
 @pytest.mark.parametrize("path", sorted(CASES.glob("*.json")), ids=lambda path: path.stem)
