@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import fnmatch
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from moe_routing.conformance.cli.options import Commands, UsageError
-from moe_routing.conformance.cli.outputs import make_room
+from moe_routing.conformance.cli.outputs import make_room, write_texts
 
 
 def add(commands: Commands) -> None:
@@ -46,7 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         make_room("--markdown", arguments.markdown)
         reports = [load_report(path) for path in arguments.report]
-        _write(arguments.markdown, names, reports, unserved)
+        text = partial(_page, names, reports, unserved)
+        return 0 if write_texts({"--markdown": (arguments.markdown, text)}) else 2
     return 0
 
 
@@ -80,12 +82,9 @@ def _print(names: Sequence[str], unserved: Mapping[str, str]) -> None:
         console.print(f"  {literal(name)}: {literal(reason)}")
 
 
-def _write(
-    path: Path,
-    names: Sequence[str],
-    reports: Sequence[Mapping[str, Any]],
-    unserved: Mapping[str, str],
-) -> None:
+def _page(
+    names: Sequence[str], reports: Sequence[Mapping[str, Any]], unserved: Mapping[str, str]
+) -> str:
     from moe_routing.conformance.report.backends import Backend, backends_table
     from moe_routing.conformance.run.seat import wrapped
     from moe_routing.implementations import load_adapter
@@ -96,4 +95,4 @@ def _write(
         package, version = wrapped(adapter)
         wraps = " ".join(filter(None, (package, version)))
         backends.append(Backend(name=name, wraps=wraps, capabilities=adapter.capabilities()))
-    path.write_text(backends_table(backends, reports, unserved), encoding="utf-8")
+    return backends_table(backends, reports, unserved)

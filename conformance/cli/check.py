@@ -82,12 +82,12 @@ def run(arguments: argparse.Namespace) -> int:
             hints=hints,
             writers=[terminal],
         )
+    written = outputs.write(result, files)  # first: whatever becomes of the terminal, they stay
     terminal.close(result)
-    outputs.write(result, files)
     clauses = {clause.id for clause in plan.clauses} if arguments.clause else None
     code = gating.exit_code(result, before, clauses)
-    outputs.tell_github(result, arguments.github, red=code != 0)
-    return code
+    told = outputs.tell_github(result, arguments.github, red=code != 0)
+    return code if written and told else 2
 
 
 def _settings(arguments: argparse.Namespace, plan: Plan) -> Settings:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from moe_routing.conformance.cli.options import complain
 
 if TYPE_CHECKING:
     from moe_routing.conformance.checking.results import RunResult
@@ -57,20 +61,56 @@ def _check_above(option: str, path: Path, folder: Path) -> None:
         raise NotADirectoryError(f"Cannot write {option} {path}: {words}")
 
 
-def write(run: RunResult, files: dict[str, Path]) -> None:
-    """Write the files."""
-    from moe_routing.conformance.report.files import write_files
-
-    write_files(run, files)
+Texts = Mapping[str, tuple[Path, Callable[[], str]]]
+"""By the option that asks for a file: where it is, and what makes its text."""
 
 
-def tell_github(run: RunResult, wanted: bool | None, *, red: bool) -> None:
+def write_texts(texts: Texts) -> bool:
+    """Write each file, and say of each that cannot be written why; tell whether all were."""
+    from moe_routing.conformance.cases.whole import reason, write_whole
+
+    written = True
+    for option, (path, make) in texts.items():
+        text = make()
+        try:
+            write_whole(path, text)
+        except OSError as error:
+            complain(f"Cannot write {option} {path}: {reason(error)}")
+            written = False
+    return written
+
+
+def write(run: RunResult, files: dict[str, Path]) -> bool:
+    """Write the reports of a run, by kind, as far as possible; tell whether all were written."""
+    from moe_routing.conformance.report.files import FORMATS
+
+    return write_texts(
+        {f"--{kind}": (path, partial(FORMATS[kind], run)) for kind, path in files.items()}
+    )
+
+
+def tell_github(run: RunResult, wanted: bool | None, *, red: bool) -> bool:
     """Annotate and write the job summary, where ``wanted`` or, if None, in a workflow of GitHub.
 
-    What a baseline excuses is no error (``red`` is False) but a warning.
+    What a baseline excuses is no error (``red`` is False) but a warning. Tell whether the
+    summary, if it was wanted, was written.
     """
-    from moe_routing.conformance.report.github import annotations, on_github, write_summary
+    from moe_routing.conformance.report.github import annotations, on_github
 
-    if on_github() if wanted is None else wanted:
+    if not (on_github() if wanted is None else wanted):
+        return True
+    written = _write_summary(run)
+    print("\n".join(annotations(run, level="error" if red else "warning")))
+    return written
+
+
+def _write_summary(run: RunResult) -> bool:
+    from moe_routing.conformance.cases.whole import reason
+    from moe_routing.conformance.report.github import summary_path, write_summary
+
+    try:
         write_summary(run)
-        print("\n".join(annotations(run, level="error" if red else "warning")))
+    except OSError as error:
+        complain(f"Cannot write the job summary {summary_path()}: {reason(error)}")
+        return False
+    return True

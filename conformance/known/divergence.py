@@ -88,7 +88,7 @@ def known_divergences(files: Sequence[Path]) -> list[Divergence]:
 def load_known(path: Path) -> list[Divergence]:
     """Read a known-divergences file. Errors: ``KnownError``, in one line."""
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         data = tomllib.loads(text)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise KnownError(f"Cannot read {path}: {error}") from error

@@ -69,6 +69,7 @@ def _clause(result: ClauseResult) -> dict[str, Any]:
         "divergences": result.divergences,
         "findings": list(result.findings),
         "case": result.case_file,
+        "unwritten": list(result.unwritten),
     }
 
 

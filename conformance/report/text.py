@@ -112,7 +112,7 @@ def story_lines(adapter: AdapterResult, clause: ClauseResult) -> list[str]:
         lines.append(f"went wrong at: {clause.failure.stage}")
     rules = [] if unasked(adapter, clause) else rule_lines(rules_of(clause.id))
     lines += [f"  {line}" for line in (*clause.story, *rules)]
-    lines = [printable(line) for line in lines]
+    lines = [printable(line) for line in (*lines, *clause.unwritten)]
     return [*lines, f"Reproduce with: {reproduce(adapter, clause)}"]
 
 

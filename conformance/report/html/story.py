@@ -43,6 +43,7 @@ def story(number: int, adapter: AdapterResult, clause: ClauseResult) -> Markup:
         tag("p", clause.message, class_="message"),
         _numbers(clause),
         _rules(clause),
+        *(tag("p", words, class_="note") for words in clause.unwritten),
         tag("p", tag("b", "Reproduce with:"), class_="reproduce"),
         tag("pre", reproduce(adapter, clause), class_="command", tabindex="0"),
         tag("p", tag("b", "Why it matters: "), asked.why, class_="why") if asked else "",
