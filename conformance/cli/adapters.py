@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from moe_routing.conformance.cli.clashes import check_outputs, over
 from moe_routing.conformance.cli.options import Commands, UsageError
 from moe_routing.conformance.cli.outputs import make_room, write_texts
 
@@ -45,7 +46,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.markdown is None:
         _print(names, unserved)
     else:
-        make_room("--markdown", arguments.markdown)
+        read = [over(path, f"--report {path}, which is read") for path in arguments.report]
+        check_outputs({"--markdown": arguments.markdown}, read=read)
+        make_room({"--markdown": arguments.markdown})
         reports = [load_report(path) for path in arguments.report]
         text = partial(_page, names, reports, unserved)
         return 0 if write_texts({"--markdown": (arguments.markdown, text)}) else 2

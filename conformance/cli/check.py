@@ -11,6 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moe_routing.conformance.cli import gating, outputs
+from moe_routing.conformance.cli.clashes import (
+    Read,
+    check_outputs,
+    check_unmixed,
+    over,
+    over_baseline,
+)
 from moe_routing.conformance.cli.exit_codes import epilog
 from moe_routing.conformance.cli.hints import hints
 from moe_routing.conformance.cli.options import (
@@ -19,7 +26,7 @@ from moe_routing.conformance.cli.options import (
     UsageError,
     positive,
 )
-from moe_routing.conformance.cli.seats import add_options, seats
+from moe_routing.conformance.cli.seats import add_options, files_of_command, seats
 
 if TYPE_CHECKING:
     from moe_routing.conformance.checking.plan import Plan
@@ -70,8 +77,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.no_isolate and arguments.jobs > 1:
         raise UsageError("--jobs above 1 runs clauses in separate processes: remove --no-isolate")
     plan = gating.plan(arguments)
-    files, before = _files(arguments), gating.baseline(arguments, plan)
+    before = gating.baseline(arguments, plan)
     opened = seats(arguments.adapter, plan, arguments, jobs=arguments.jobs)
+    files = _files(arguments, plan)
     terminal = Terminal(several=len(opened) > 1)
     with stopped_like_interrupted():
         result = check(
@@ -103,12 +111,37 @@ def _settings(arguments: argparse.Namespace, plan: Plan) -> Settings:
     )
 
 
-def _files(arguments: argparse.Namespace) -> dict[str, Path]:
-    """Return the files to write, where they and all the cases can be. Errors: ``OSError``."""
-    outputs.check_folder("--cases", arguments.cases)
+def _files(arguments: argparse.Namespace, plan: Plan) -> dict[str, Path]:
+    """Return the reports to write, where they and all the cases can be.
+
+    Errors: ``OSError``; ``UsageError`` where a report would be written over another file.
+    """
+    from moe_routing.conformance.clauses import CLAUSES
+
+    files, folders = outputs.paths(arguments), {"--cases": arguments.cases}
+    check_unmixed(files, "--cases", arguments.cases, lambda path: path.stem in CLAUSES)
     if (kept := gating.examples(arguments)) is not None:
-        outputs.check_folder("--examples", kept)
-    return outputs.paths(arguments)
+        folders["--examples"] = kept
+        check_unmixed(files, "--examples", kept, lambda path: path.suffix == ".json")
+    check_outputs(files, folders=folders, read=_read(arguments, plan))
+    for option, folder in folders.items():
+        outputs.check_folder(option, folder)
+    outputs.make_room(files)
+    return files
+
+
+def _read(arguments: argparse.Namespace, plan: Plan) -> Read:
+    """Yield the files that a run reads, with what they are."""
+    if arguments.baseline is not None:
+        yield over_baseline(arguments.baseline)
+    for path in arguments.known:
+        yield over(path, f"--known {path}, which is read")
+    for each in plan.known:
+        for path in each.witness_files:
+            yield over(path, f"the witness {path} of {each.id}, which is read")
+    for reference in arguments.adapter:
+        for path in files_of_command(reference):
+            yield over(path, f"{path}, of the adapter {reference}")
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -34,27 +35,39 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def paths(arguments: argparse.Namespace) -> dict[str, Path]:
-    """Return the files asked for, by kind, their folders made. Errors: ``OSError``."""
-    asked = {kind: getattr(arguments, kind) for kind in FILES if getattr(arguments, kind)}
-    for kind, path in asked.items():
-        make_room(f"--{kind}", path)
-    return asked
+    """Return the reports that are wanted, by the option of each."""
+    named = {f"--{kind}": getattr(arguments, kind) for kind in FILES}
+    return {option: path for option, path in named.items() if path is not None}
 
 
-def make_room(option: str, path: Path) -> None:
-    """Make the folder of the file that ``option`` names. Errors: ``OSError``, in one line."""
-    if path.is_dir():
-        raise IsADirectoryError(f"Cannot write {option} {path}: it is a folder; name a file")
-    _check_above(option, path, path.parent)
-    path.parent.mkdir(parents=True, exist_ok=True)
+def make_room(files: Mapping[str, Path]) -> None:
+    """Make the folders of the files that options name. Errors: ``OSError``, in one line."""
+    for option, path in files.items():
+        if path.is_dir():
+            raise IsADirectoryError(f"Cannot write {option} {path}: it is a folder; name a file")
+        _check_folders(option, path, path.parent)
+    for option, path in files.items():
+        _make_folder(option, path)
+
+
+def _make_folder(option: str, path: Path) -> None:
+    from moe_routing.conformance.cases.whole import reason
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"Cannot write {option} {path}: {reason(error)}") from error
+    is_no_file = path.exists() and not path.is_file()
+    if not is_no_file and not os.access(path.parent, os.W_OK):
+        raise PermissionError(f"Cannot write {option} {path}: {path.parent} is read-only")
 
 
 def check_folder(option: str, path: Path) -> None:
     """Raise ``OSError`` where ``path`` is no folder and cannot be made one; make none yet."""
-    _check_above(option, path, path)
+    _check_folders(option, path, path)
 
 
-def _check_above(option: str, path: Path, folder: Path) -> None:
+def _check_folders(option: str, path: Path, folder: Path) -> None:
     there = next(each for each in (folder, *folder.parents) if each.exists())
     if not there.is_dir():
         words = f"{there} is a file, where a folder is needed"
@@ -80,13 +93,12 @@ def write_texts(texts: Texts) -> bool:
     return written
 
 
-def write(run: RunResult, files: dict[str, Path]) -> bool:
-    """Write the reports of a run, by kind, as far as possible; tell whether all were written."""
+def write(run: RunResult, files: Mapping[str, Path]) -> bool:
+    """Write the reports of a run, by their options; tell whether all were written."""
     from moe_routing.conformance.report.files import FORMATS
 
-    return write_texts(
-        {f"--{kind}": (path, partial(FORMATS[kind], run)) for kind, path in files.items()}
-    )
+    makers = {option: FORMATS[option.removeprefix("--")] for option in files}
+    return write_texts({each: (path, partial(makers[each], run)) for each, path in files.items()})
 
 
 def tell_github(run: RunResult, wanted: bool | None, *, red: bool) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moe_routing.conformance.checking.profiles import DEFAULT, PROFILES
+from moe_routing.conformance.cli.clashes import check_outputs
 from moe_routing.conformance.cli.exit_codes import epilog
 from moe_routing.conformance.cli.options import Commands, positive
 from moe_routing.conformance.cli.outputs import make_room, write_texts
@@ -51,8 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
     plan = _plan(arguments)
     asked = {"--json": arguments.json, "--markdown": arguments.markdown}
     files = {option: path for option, path in asked.items() if path is not None}
-    for option, path in files.items():
-        make_room(option, path)
+    check_outputs(files)
+    make_room(files)
     watcher = Watcher(plan)
     census = take(plan, jobs=arguments.jobs, told=watcher.told)
     makers = {

@@ -257,7 +257,7 @@ class TestFiles:
         path.write_text("before")
         monkeypatch.setitem(FORMATS, "json", lambda run: str(1 / 0))
         with pytest.raises(ZeroDivisionError):
-            outputs.write(wrong_run, {"json": path})
+            outputs.write(wrong_run, {"--json": path})
         assert path.read_text() == "before"
 
 
