@@ -6,7 +6,7 @@ import argparse
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,7 +81,9 @@ def run(arguments: argparse.Namespace) -> int:
     opened = seats(arguments.adapter, plan, arguments, jobs=arguments.jobs)
     files = _files(arguments, plan)
     terminal = Terminal(several=len(opened) > 1)
-    with stopped_like_interrupted():
+    terminal.open(list(opened), len(plan.clauses))
+    with stopped_like_interrupted(), ExitStack() as stack:
+        stack.callback(terminal.stop)
         result = check(
             opened,
             plan,
