@@ -99,7 +99,8 @@ def case_from_json(data: dict[str, Any]) -> tuple[AnyCase, str | None]:
 def _value(name: str, value: Any) -> Any:
     if name not in PARTS or value is None:
         return from_json(value) if name != "score" else value
-    part, known = object.__new__(PARTS[name]), {each.name for each in fields(PARTS[name])}
+    part: Any = object.__new__(PARTS[name])
+    known = {each.name for each in fields(PARTS[name])}
     if not isinstance(value, dict) or set(value) != known:
         raise ValueError(f"{name} is {value!r}, but should have keys {', '.join(sorted(known))}")
     for key, number in value.items():

@@ -43,7 +43,8 @@ class Outcome:
     def kind(self) -> tuple[str, str | None, bool]:
         """What must stay the same while a failing case is made smaller."""
         failure = self.failure
-        return self.status, failure and failure.stage, bool(failure and failure.case)
+        stage = None if failure is None else failure.stage
+        return self.status, stage, failure is not None and failure.case is not None
 
     @property
     def broken(self) -> bool:

@@ -61,13 +61,14 @@ def steady_draws() -> Iterator[None]:
     a process has imported so far: on an edit, on the clauses before, on the worker.
     """
     from hypothesis.internal.conjecture import providers
+    from hypothesis.internal.constants_ast import Constants
 
     provider = getattr(providers, "HypothesisProvider", None)
     if provider is None or not hasattr(provider, "_local_constants"):
         yield
         return
     before = provider._local_constants
-    provider._local_constants = providers.Constants()
+    provider._local_constants = Constants()
     providers.CONSTANTS_CACHE.cache.clear()
     try:
         yield

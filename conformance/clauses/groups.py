@@ -6,7 +6,6 @@ import math
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.clauses.registry import clause
@@ -20,7 +19,7 @@ from moe_routing.conformance.judge.selection import certain_groups, possible_gro
 from moe_routing.conformance.trial.call import Raised
 from moe_routing.conformance.trial.trial import Trial
 from moe_routing.reference import Groups
-from moe_routing.reference.formats import Bools
+from moe_routing.reference.formats import Bools, Ids
 
 _GROUPED = {"groups": (True,), "expert_table": (False,)}
 
@@ -79,15 +78,17 @@ def kept_only(trial: Trial) -> Failure | None:
     )
 
 
-def _fewest_above_fill(verdict: Verdict, possible: Bools) -> npt.NDArray[np.int64]:
+def _fewest_above_fill(verdict: Verdict, possible: Bools) -> Ids:
     """Count the experts sure to be above the fill in the kept groups, whichever are kept."""
     later, config = verdict.later, verdict.bounds.config
     groups, size = config.groups, config.experts_per_group
+    assert groups is not None, "the clause narrows to groups"
     certain, _ = certain_groups(later.competing, groups, later.group_format)
     above = (later.competing.lo > groups.fill).reshape(*possible.shape, size).sum(axis=2)
     order = np.where(certain, -1, np.where(possible, above, size + 1))
     kept = np.argsort(order, axis=1)[:, : groups.kept]
-    return np.take_along_axis(above, kept, axis=1).sum(axis=1)
+    fewest: Ids = np.take_along_axis(above, kept, axis=1).sum(axis=1)
+    return fewest
 
 
 @clause(
@@ -189,10 +190,11 @@ def ragged_rejected(trial: Trial) -> Failure | None:
         except Raised:
             continue
         config = case.config
+        groups = config.groups.count if config.groups else 0
         return Failure(
             stage="selection",
             summary=(
-                f"{config.num_experts} experts in {config.groups.count} groups were answered for "
+                f"{config.num_experts} experts in {groups} groups were answered for "
                 f"T={case.inputs.num_tokens} ({type(answer).__name__}), but should be rejected: "
                 "groups are of equal size"
             ),

@@ -117,7 +117,10 @@ def batch_split(trial: Trial) -> Failure | None:
     count = trial.case.inputs.num_tokens
     if count == 0:
         return None
-    parts = {"the first token alone": (0,), "the last token alone": (count - 1,)}
+    parts: dict[str, tuple[int, ...]] = {
+        "the first token alone": (0,),
+        "the last token alone": (count - 1,),
+    }
     larger = [
         tier for tier in _TIERS if tier > count and tier * trial.case.config.num_experts < 2**16
     ]

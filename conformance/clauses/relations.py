@@ -21,7 +21,7 @@ from moe_routing.conformance.trial.base import AnyTrial
 from moe_routing.conformance.trial.boundary import Received
 from moe_routing.conformance.trial.call import Raised
 from moe_routing.conformance.trial.trial import Trial
-from moe_routing.reference.formats import INPUT_FORMATS
+from moe_routing.reference.formats import INPUT_FORMATS, Bools
 
 Ids = npt.NDArray[np.int64]
 Poison = Callable[[int, float], npt.ArrayLike]
@@ -105,12 +105,13 @@ def same_bits(first: Received, other: Received, words: str) -> Failure | None:
     return None
 
 
-def _differing(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Tell where two arrays of one dtype hold other bits, but that any NaN is like any other."""
+def _differing(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> Bools:
+    """Return where two arrays of one dtype hold other bits; any NaN is like any other."""
     if one.dtype.kind != "f":
         return np.asarray(one != other)
     alike = (one == other) & (np.signbit(one) == np.signbit(other))
-    return ~(alike | (np.isnan(one) & np.isnan(other)))
+    differ: Bools = ~(alike | (np.isnan(one) & np.isnan(other)))
+    return differ
 
 
 def reverse_experts(case: Case) -> Case:

@@ -16,13 +16,14 @@ from moe_routing.conformance.clauses.relations import (
     raised,
     zero,
 )
-from moe_routing.conformance.explain.failure import Failure, at, first_failure, show
+from moe_routing.conformance.explain.failure import Failure, at, first_failure
+from moe_routing.conformance.explain.story import show
 from moe_routing.conformance.generators.choices import Focus
 from moe_routing.conformance.generators.construct import take_tokens
 from moe_routing.conformance.judge import Verdict
 from moe_routing.conformance.judge.logits import format_of
 from moe_routing.conformance.trial.trial import Trial
-from moe_routing.reference.formats import Bools
+from moe_routing.reference.formats import Bools, Floats
 
 
 @clause(
@@ -122,7 +123,8 @@ def _of_nothing(verdict: Verdict) -> Bools:
         return np.zeros(len(verdict.judged), dtype=bool)
     operated = verdict.bounds.reference.operated
     selected = np.take_along_axis(operated, verdict.answer.expert_ids, axis=1)
-    return np.isneginf(selected).all(axis=1)
+    least: Bools = np.equal(selected, -np.inf)
+    return np.asarray(least.all(axis=1))
 
 
 @clause(
@@ -158,10 +160,10 @@ def nan_row_apart(trial: Trial) -> Failure | None:
     good = np.ones(trial.case.inputs.num_tokens, dtype=bool)
     good[poisoned_row(trial.case)] = False
     for name in ("expert_ids", "weights"):
-        clean = getattr(zeroed.received.answer, name)[good]
-        beside = getattr(with_nan.received.answer, name)[good]
-        nan_before = np.isnan(trial.case.inputs.hidden).any(axis=1)[good]
-        same = (clean == beside) | ((clean != clean) & (beside != beside))
+        clean: Floats = getattr(zeroed.received.answer, name)[good]
+        beside: Floats = getattr(with_nan.received.answer, name)[good]
+        nan_before = np.isnan(trial.case.inputs.hidden[good]).any(axis=1)
+        same: Bools = np.asarray((clean == beside) | (np.isnan(clean) & np.isnan(beside)))
         same[nan_before] = True
         if not same.all():
             i, k = np.argwhere(~same)[0]

@@ -8,12 +8,13 @@ import numpy as np
 
 from moe_routing.conformance.clauses.registry import clause
 from moe_routing.conformance.events import members
-from moe_routing.conformance.explain.failure import Failure, first_failure, show, token_failure
+from moe_routing.conformance.explain.failure import Failure, first_failure, token_failure
+from moe_routing.conformance.explain.story import show
 from moe_routing.conformance.generators.choices import Focus
 from moe_routing.conformance.judge.logits import format_of
 from moe_routing.conformance.judge.weights import sum_bounds
 from moe_routing.conformance.trial.trial import Trial
-from moe_routing.implementations import ANY, Capabilities
+from moe_routing.implementations import Capabilities
 from moe_routing.reference import Renormalize, RouterConfig
 from moe_routing.reference.formats import FORMATS
 
@@ -94,17 +95,8 @@ def total(trial: Trial) -> Failure | None:
     verdict, config = trial.verdict, trial.case.config
     if not sums_to_scale(config) or trial.case.inputs.per_expert_scale is not None:
         return None
-    later = verdict.later
-    bounds = sum_bounds(
-        config,
-        later.operated,
-        later.scores,
-        later.competing,
-        np.clip(verdict.answer.expert_ids, 0, config.num_experts - 1),
-        trial.capabilities.numerics,
-        score_format=format_of(config.scores_dtype, trial.case.inputs),
-        weight_format=format_of(config.weights_dtype, trial.case.inputs),
-    )
+    ids = np.clip(verdict.answer.expert_ids, 0, config.num_experts - 1)
+    bounds = sum_bounds(trial.bounds, verdict.later, ids)
     sums, permitted = verdict.answer.weights.sum(axis=1), bounds.permitted
     wrong = verdict.judged & verdict.decided & bounds.decided & ~permitted.contains(sums)
     if not wrong.any():
@@ -122,10 +114,8 @@ def total(trial: Trial) -> Failure | None:
 
 
 def _renormalizes(capabilities: Capabilities) -> bool:
-    return any(
-        claim.renormalize is ANY or any(rule is not None for rule in claim.renormalize)
-        for claim in capabilities.claims
-    )
+    rules = (claim.renormalize for claim in capabilities.claims)
+    return any(not isinstance(each, tuple) or any(each) for each in rules)
 
 
 def sums_to_scale(config: RouterConfig) -> bool:

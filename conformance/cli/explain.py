@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from moe_routing.conformance.cli.gating import whole
 from moe_routing.conformance.cli.options import Commands, UsageError
+
+if TYPE_CHECKING:
+    from moe_routing.conformance.calls.routing import Case
 
 _DRAWN = 3
 
@@ -40,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise UsageError(f"--token {token} is out of range: {arguments.case} has {tokens_}")
     print(f"{arguments.case}" + (f", of {clause}" if clause else ""))
     try:
-        print("\n".join(picture(case, tokens)))
+        print("\n".join(picture(cast("Case", case), tokens)))
     except ValueError as error:
         print(f"nothing to draw, since the reference refuses the call: {error}")
     if count > len(tokens):

@@ -91,24 +91,28 @@ def again(arguments: argparse.Namespace, asked: Plan) -> list[str]:
 
 def examples(arguments: argparse.Namespace) -> Path | None:
     """Return the folder of kept cases, if the run has one."""
-    return arguments.examples or PROFILES[arguments.profile].examples
+    given: Path | None = arguments.examples
+    return given or PROFILES[arguments.profile].examples
 
 
 def min_cases(arguments: argparse.Namespace, asked: Plan) -> int:
     """Return the floor: given, or what a run of the whole suite cannot stay below."""
-    if arguments.min_cases is not None:
-        return arguments.min_cases
+    given: int | None = arguments.min_cases
+    if given is not None:
+        return given
     return 0 if arguments.clause else asked.max_examples
 
 
 def _seed(arguments: argparse.Namespace) -> int:
-    if arguments.seed is not None:
-        return arguments.seed
+    given: int | None = arguments.seed
+    if given is not None:
+        return given
     return secrets.randbelow(_SEEDS) if PROFILES[arguments.profile].explores else 0
 
 
 def _seconds(arguments: argparse.Namespace, clauses: int) -> float | None:
-    if arguments.budget is None:
+    budget: float | None = arguments.budget
+    if budget is None:
         return None
     if not PROFILES[arguments.profile].explores:
         raise UsageError(
@@ -118,7 +122,8 @@ def _seconds(arguments: argparse.Namespace, clauses: int) -> float | None:
     from moe_routing.implementations import expand
 
     adapters = sum(len(expand(each)) for each in arguments.adapter)
-    return arguments.budget * arguments.jobs / (clauses * adapters)
+    jobs: int = arguments.jobs
+    return budget * jobs / (clauses * adapters)
 
 
 def baseline(arguments: argparse.Namespace, asked: Plan) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,9 +53,10 @@ def run_add(arguments: argparse.Namespace) -> int:
     from moe_routing.conformance.known.edit import add_entry
 
     case, named = load_case(arguments.case)
-    if not (arguments.clause or named):
+    wanted: str | None = arguments.clause or named
+    if not wanted:
         raise UsageError(f"{arguments.case} names no clause: give the one it breaks with --clause")
-    clause = _clause(arguments.clause or named)
+    clause = _clause(wanted)
     check_kind(arguments.case, case, [clause])
     open_seat = _seat(arguments, clause)
     with ExitStack() as stack:
@@ -149,9 +151,7 @@ def _fixed(entry: Divergence, seats_: dict[str, Seat]) -> bool:
     right = [
         name
         for name in asked
-        if not still_breaking([entry], lambda case, s=seats_[name]: s.replay(clause, case))[
-            entry.id
-        ]
+        if not still_breaking([entry], partial(seats_[name].replay, clause))[entry.id]
     ]
     if right and len(right) < len(entry.adapters):
         some = f"{entry.id} is fixed on some of its adapters"

@@ -65,7 +65,8 @@ def span(bounds: Interval, *index: int) -> str:
 
 
 def _logits(verdict: Verdict) -> Failure | None:
-    if verdict.logits is None or verdict.logits.all():
+    answered = verdict.answer.logits
+    if verdict.logits is None or answered is None or verdict.logits.all():
         return None
     t, e = np.argwhere(~verdict.logits)[0]
     bounds = verdict.bounds.logits.permitted
@@ -74,8 +75,7 @@ def _logits(verdict: Verdict) -> Failure | None:
         int(t),
         stage="logits",
         summary=(
-            f"{at('logits', t, e)}={show(verdict.answer.logits[t, e])}, "
-            f"but should be in {span(bounds, t, e)}"
+            f"{at('logits', t, e)}={show(answered[t, e])}, but should be in {span(bounds, t, e)}"
         ),
     )
 

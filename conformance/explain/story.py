@@ -7,6 +7,7 @@ of the pipeline, each with what was permitted and, where that was missed, by how
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 
 import numpy as np
 
@@ -110,7 +111,8 @@ def _cut(view: TokenView) -> list[str]:
 
 def _excluded(view: TokenView, chosen: list[ExpertView]) -> list[str]:
     """Word how far the groups of the chosen experts are from being kept."""
-    worst = min((view.groups[each.group] for each in chosen), key=lambda group: group.score)
+    own = [view.groups[each.group] for each in chosen if each.group is not None]
+    worst = min(own, key=lambda group: group.score)
     least = min((group for group in view.groups if group.kept), key=lambda group: group.score)
     return [
         f"experts {[each.id for each in chosen]} were chosen out of groups that are not kept:",
@@ -158,14 +160,14 @@ def span(permitted: Span) -> str:
     return show(low) if low == high else f"[{show(low)}, {show(high)}]"
 
 
-def describe(config: object) -> str:
+def describe(config: RouterConfig) -> str:
     """Return the fields of a configuration that differ from their defaults."""
-    defaults = type(config).__dataclass_fields__
+    defaults = {each.name: each.default for each in fields(config)}
     return (
         ", ".join(
             f"{name}={value!r}"
             for name, value in vars(config).items()
-            if value != defaults[name].default and name not in ("num_experts", "top_k")
+            if value != defaults[name] and name not in ("num_experts", "top_k")
         )
         or "the plain softmax router"
     )

@@ -8,7 +8,6 @@ again: a small call costs what its array operations cost to start, however many 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -16,7 +15,6 @@ import numpy as np
 from moe_routing.conformance.judge.bounds import Bounds
 from moe_routing.conformance.judge.verdict import Answer, Verdict, judge
 from moe_routing.conformance.judge.weights import WeightBounds
-from moe_routing.reference.formats import Ids
 
 _LARGE = 2**15
 """The numbers ``[T, E]`` in an array from which its rows, and not its start, are what it costs."""
@@ -41,7 +39,11 @@ def _judged(
         return [judge(bounds, answers[0], logits=logits)]
     tokens = len(bounds.judged)
     joined = _joined(answers)
-    repeated = _repeated(bounds, np.tile(np.arange(tokens), len(answers)), joined, logits)
+    repeated = bounds.repeated(
+        np.tile(np.arange(tokens), len(answers)),
+        logits=joined.logits is not None,
+        later=joined.logits is None or logits != "routed",
+    )
     whole = judge(repeated, joined, logits=logits)
     return [
         _part(whole, bounds, answer, slice(i * tokens, (i + 1) * tokens))
@@ -57,29 +59,6 @@ def _joined(answers: Sequence[Answer]) -> Answer:
         expert_ids=np.concatenate([answer.expert_ids for answer in answers]),
         logits=np.concatenate(logits) if logits else None,
     )
-
-
-def _repeated(
-    bounds: Bounds,
-    tokens: Ids,
-    answer: Answer,
-    logits: Literal["routed", "copy", "none"],
-) -> Bounds:
-    """Return ``bounds`` for these tokens, as often as they are named; the inputs stay once.
-
-    Bounds that ``answer`` is not held to, of logits or those from the reference's, stay out.
-    """
-    repeated, done = Bounds(bounds.config, bounds.inputs, bounds.numerics), bounds.reference
-    parts: dict[str, object] = {
-        "reference": replace(done, expert_ids=done.expert_ids[tokens]),
-        "judged": bounds.judged[tokens],
-    }
-    if answer.logits is not None:
-        parts["logits"] = bounds.logits.rows(tokens)
-    if answer.logits is None or logits != "routed":
-        parts["from_reference"] = bounds.from_reference.rows(tokens)
-    vars(repeated).update(parts)
-    return repeated
 
 
 def _part(whole: Verdict, bounds: Bounds, answer: Answer, rows: slice) -> Verdict:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -40,6 +40,16 @@ class Bounds:
     numerics: Numerics
     other: Bounds | None = None
 
+    @property
+    def score_format(self) -> FloatFormat:
+        """The least precise format that scores may be computed in."""
+        return format_of(self.config.scores_dtype, self.inputs)
+
+    @property
+    def weight_format(self) -> FloatFormat:
+        """The least precise format that weights may be stored in."""
+        return format_of(self.config.weights_dtype, self.inputs)
+
     @cached_property
     def reference(self) -> Stages:
         """The reference's stages."""
@@ -72,6 +82,22 @@ class Bounds:
     def from_reference(self) -> SelectionBounds:
         """The bounds of the later stages, from the reference's logits."""
         return self.from_logits(self.logits.permitted)
+
+    def repeated(self, tokens: Ids, *, logits: bool, later: bool) -> Bounds:
+        """Return these bounds for ``tokens``, as often as they are named; the inputs stay once.
+
+        Bounds that nothing is judged by may be left out: of the ``logits``, and of the
+        ``later`` stages from the reference's logits.
+        """
+        one = Bounds(self.config, self.inputs, self.numerics)
+        ids = self.reference.expert_ids[tokens]
+        one.__dict__["reference"] = replace(self.reference, expert_ids=ids)
+        one.__dict__["judged"] = self.judged[tokens]
+        if logits:
+            one.__dict__["logits"] = self.logits.rows(tokens)
+        if later:
+            one.__dict__["from_reference"] = self.from_reference.rows(tokens)
+        return one
 
     def from_logits(self, logits: Interval) -> SelectionBounds:
         """Return the bounds of the later stages from any logit bounds."""
@@ -112,7 +138,7 @@ class SelectionBounds:
     def of(cls, bounds: Bounds, logits: Interval) -> SelectionBounds:
         """Carry logit bounds through the stages. Errors: ``JudgeError``."""
         config, inputs = bounds.config, bounds.inputs
-        form = format_of(config.scores_dtype, inputs)
+        form = bounds.score_format
         operated = operated_bounds(config, logits, form)
         scores = score_bounds(config, operated, form, bounds.numerics)
         bias = inputs.selection_bias

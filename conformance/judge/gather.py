@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from moe_routing.conformance.judge.bounds import Bounds, SelectionBounds
 from moe_routing.conformance.judge.intervals import Interval
-from moe_routing.conformance.judge.scores import ScoreBounds, sigmoid_bounds, softmax_bounds
+from moe_routing.conformance.judge.scores import sigmoid_bounds, softmax_bounds
 from moe_routing.conformance.judge.selection import certain_groups, possible_groups
-from moe_routing.implementations import Numerics
-from moe_routing.reference import Groups, RouterConfig
+from moe_routing.reference import Groups
 from moe_routing.reference.formats import Bools, FloatFormat, Ids
 
 
@@ -24,36 +24,29 @@ class Gathered:
     decided: Bools
 
 
-def gather(
-    config: RouterConfig,
-    operated: Interval,
-    scores: ScoreBounds,
-    competing: Interval,
-    expert_ids: Ids,
-    numerics: Numerics,
-    form: FloatFormat,
-) -> Gathered:
+def gather(bounds: Bounds, later: SelectionBounds, expert_ids: Ids) -> Gathered:
     """Bound what ``config.weights_from`` names at ``expert_ids [T, K]``, all in range."""
+    config, form = bounds.config, bounds.score_format
     ones = Interval.point(np.ones((len(expert_ids), 1)))
     always = np.ones(len(expert_ids), dtype=bool)
     if config.weights_from == "softmax_of_selected":
-        logits = operated.at(expert_ids)
+        logits = later.operated.at(expert_ids)
         plain = softmax_bounds(logits, form).scores
         some = logits.hi.max(axis=1) != -np.inf  # else 0 / 0
         return Gathered(plain=plain, numerators=plain, denominator=ones, decided=some)
     if config.weights_from == "sigmoid_of_selected":
-        plain = sigmoid_bounds(operated.at(expert_ids), form, numerics)
+        plain = sigmoid_bounds(later.operated.at(expert_ids), form, bounds.numerics)
         return Gathered(plain=plain, numerators=plain, denominator=ones, decided=always)
-    plain, numerators = scores.scores, scores.numerators
+    plain, numerators = later.scores.scores, later.scores.numerators
     if config.weights_from == "masked_scores" and config.groups is not None:
         plain, numerators = (
-            _masked(config.groups, competing, x, form) for x in (plain, numerators)
+            _masked(config.groups, later.competing, x, form) for x in (plain, numerators)
         )
     selected = plain.at(expert_ids)
     return Gathered(
         plain=selected,
         numerators=selected if numerators is plain else numerators.at(expert_ids),
-        denominator=scores.denominator,
+        denominator=later.scores.denominator,
         decided=always,
     )
 

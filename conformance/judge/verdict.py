@@ -9,7 +9,6 @@ import numpy as np
 
 from moe_routing.conformance.judge.bounds import Bounds, SelectionBounds
 from moe_routing.conformance.judge.intervals import Interval
-from moe_routing.conformance.judge.logits import format_of
 from moe_routing.conformance.judge.selection import (
     chosen_mask,
     distinct_in_range,
@@ -92,7 +91,7 @@ def _judge(bounds: Bounds, answer: Answer, routed: bool) -> Verdict:
     if not in_range.all():
         valid = (ids >= 0) & (ids < config.num_experts)
         ids = np.clip(ids, 0, config.num_experts - 1)
-    bound = _weight_bounds(bounds, later, ids)
+    bound = weight_bounds(bounds, later, ids)
     bound.permitted.checked(judged)
     fine = bound.permitted.contains(answer.weights)
     fine |= ~bound.decided[:, None] & np.isnan(answer.weights)
@@ -131,18 +130,3 @@ def _selection(bounds: Bounds, later: SelectionBounds, expert_ids: Ids) -> Bools
         return same
     chosen = chosen_mask(expert_ids, bounds.config.num_experts)
     return may_select(later.competing, chosen, bounds.config.groups, later.group_format)
-
-
-def _weight_bounds(bounds: Bounds, later: SelectionBounds, expert_ids: Ids) -> WeightBounds:
-    config, inputs = bounds.config, bounds.inputs
-    return weight_bounds(
-        config,
-        inputs,
-        later.operated,
-        later.scores,
-        later.competing,
-        expert_ids,
-        bounds.numerics,
-        score_format=format_of(config.scores_dtype, inputs),
-        weight_format=format_of(config.weights_dtype, inputs),
-    )

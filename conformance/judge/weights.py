@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from moe_routing.conformance.judge.bounds import Bounds, SelectionBounds
 from moe_routing.conformance.judge.gather import gather
 from moe_routing.conformance.judge.intervals import (
     POWER,
@@ -16,10 +17,8 @@ from moe_routing.conformance.judge.intervals import (
     underflow,
 )
 from moe_routing.conformance.judge.renormalize import guard, renormalized
-from moe_routing.conformance.judge.scores import EXPONENT, ScoreBounds
-from moe_routing.implementations import Numerics
-from moe_routing.reference import RouterConfig, RouterInputs
-from moe_routing.reference.formats import FLOAT32, Bools, FloatFormat, Ids
+from moe_routing.conformance.judge.scores import EXPONENT
+from moe_routing.reference.formats import FLOAT32, Bools, Ids
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,24 +33,15 @@ class WeightBounds:
     decided: Bools
 
 
-def weight_bounds(
-    config: RouterConfig,
-    inputs: RouterInputs,
-    operated: Interval,
-    scores: ScoreBounds,
-    competing: Interval,
-    expert_ids: Ids,
-    numerics: Numerics,
-    *,
-    score_format: FloatFormat,
-    weight_format: FloatFormat,
-) -> WeightBounds:
+def weight_bounds(bounds: Bounds, later: SelectionBounds, expert_ids: Ids) -> WeightBounds:
     """Bound the weights at ``expert_ids [T, K]`` (in range), stage by stage.
 
-    ``operated``, ``scores`` and ``competing`` are the bounds ``[T, E]`` of the stages
-    before. Stages run in ``score_format``; the last cast is to ``weight_format``.
+    ``later`` are the bounds of the stages before. Stages run in the precision of the scores;
+    the last cast is to that of the weights.
     """
-    gathered = gather(config, operated, scores, competing, expert_ids, numerics, score_format)
+    config, inputs = bounds.config, bounds.inputs
+    score_format, weight_format = bounds.score_format, bounds.weight_format
+    gathered = gather(bounds, later, expert_ids)
     weights, decided = gathered.plain, gathered.decided
     if config.renormalize is not None:
         weights, positive = renormalized(config.renormalize, gathered, score_format)
@@ -74,17 +64,7 @@ def weight_bounds(
     )
 
 
-def sum_bounds(
-    config: RouterConfig,
-    operated: Interval,
-    scores: ScoreBounds,
-    competing: Interval,
-    expert_ids: Ids,
-    numerics: Numerics,
-    *,
-    score_format: FloatFormat,
-    weight_format: FloatFormat,
-) -> WeightBounds:
+def sum_bounds(bounds: Bounds, later: SelectionBounds, expert_ids: Ids) -> WeightBounds:
     """Bound the sum ``[T]`` of plainly renormalised weights: the scale, and roundings.
 
     The quotients share their numerators with the norm, so the numerators' own errors
@@ -93,14 +73,16 @@ def sum_bounds(
     separately computed logarithm of the norm, whose rounding is absolute in the exponent.
     Decided only where the norm lies far enough above the subnormal range.
     """
-    form, u, k = score_format, score_format.unit_roundoff, config.top_k
+    config, operated = bounds.config, later.operated
+    form, weight_format = bounds.score_format, bounds.weight_format
+    u, k = form.unit_roundoff, config.top_k
     largest = np.maximum(np.abs(operated.lo), np.abs(operated.hi))
     largest = np.where(np.isfinite(largest), largest, 0.0).max(axis=1, initial=0.0)
     softmax = config.score == "softmax" or config.weights_from == "softmax_of_selected"
     slack = FLOAT32.unit_roundoff * EXPONENT * 2.0 * largest
     slack = slack + store_unit(form) * (largest + 4.0 * np.log(k))
     slack = slack if softmax else np.zeros(len(largest))
-    gathered = gather(config, operated, scores, competing, expert_ids, numerics, form)
+    gathered = gather(bounds, later, expert_ids)
     norm = gathered.plain.nonnegative()
     norm = Interval(norm.lo.sum(axis=1), norm.hi.sum(axis=1))
     eps = guard(config.renormalize.eps if config.renormalize else 0.0, form)

@@ -10,6 +10,9 @@ import pytest
 
 from moe_routing.conformance.checking.profiles import PROFILES
 
+ADAPTER = "moe_routing_adapter"
+"""The attribute in which a function of ``conformance_tests`` has its adapter."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options; each outdoes the argument of ``conformance_tests`` of the same name."""
@@ -34,5 +37,5 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
     Here rather than where they are made, so that they work without this plugin, too.
     """
-    if hasattr(getattr(item, "function", None), "moe_routing_adapter"):
+    if hasattr(getattr(item, "function", None), ADAPTER):
         item.add_marker("moe_routing")

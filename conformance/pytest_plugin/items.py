@@ -15,6 +15,7 @@ from moe_routing.conformance.checking.profiles import DEFAULT, PROFILES
 from moe_routing.conformance.clauses import Clause, select_clauses
 from moe_routing.conformance.clauses.rules import rule_lines
 from moe_routing.conformance.known.divergence import load_known
+from moe_routing.conformance.pytest_plugin import ADAPTER
 from moe_routing.conformance.pytest_plugin.replay import replay_command
 from moe_routing.conformance.run.written import with_case_file
 from moe_routing.implementations import Adapter, load_adapter
@@ -66,19 +67,22 @@ def conformance_tests(
             lines += (*rule_lines(clause.rules), *result.unwritten)
             pytest.fail("\n".join([*lines, f"Reproduce with: {command}"]), pytrace=False)
 
-    test_routing.moe_routing_adapter = adapter
+    setattr(test_routing, ADAPTER, adapter)
     return test_routing
 
 
 def _option(request: pytest.FixtureRequest, name: str) -> str | None:
-    return request.config.getoption(f"moe_routing_{name}", None)
+    given: str | None = request.config.getoption(f"moe_routing_{name}", None)
+    return given
 
 
 def _seed(request: pytest.FixtureRequest, given: int | None) -> int:
     """Return the suite's seed: the option, then the argument, then Hypothesis's option."""
     own = _option(request, "seed")
-    if own is not None or given is not None:
-        return int(given if own is None else own)
+    if own is not None:
+        return int(own)
+    if given is not None:
+        return given
     shared = str(request.config.getoption("hypothesis_seed", None) or 0)
     if shared.lstrip("-").isdecimal():
         return int(shared)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from types import TracebackType
+from typing import Any
 
 from moe_routing.conformance.checking.results import ClauseResult
 from moe_routing.conformance.clauses import Clause
@@ -46,7 +47,8 @@ class Jobs:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for future in (*self._ahead.values(), *self._abouts.values()):
+        futures: list[Future[Any]] = [*self._ahead.values(), *self._abouts.values()]
+        for future in futures:
             future.cancel()
         for job in self._jobs:
             job.close()

@@ -103,6 +103,8 @@ class InProcess:
 
     def close(self) -> None:
         """Have the adapter give back what it holds; what goes wrong there ends no run."""
+        if self._adapter is None:
+            return
         try:
             close(self._adapter)
         except (Exception, SystemExit) as error:

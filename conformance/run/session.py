@@ -96,10 +96,14 @@ def check(
     )
 
 
+def _itself(adapter: Adapter) -> Adapter:
+    return adapter
+
+
 def in_process(adapters: Mapping[str, Adapter], plan: Plan) -> dict[str, Callable[[], Seat]]:
     """Return what opens a seat in this process for each of these adapters."""
     return {
-        reference: partial(InProcess, lambda adapter=adapter: adapter, plan)
+        reference: partial(InProcess, partial(_itself, adapter), plan)
         for reference, adapter in adapters.items()
     }
 

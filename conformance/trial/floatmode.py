@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,12 +17,12 @@ class FloatMode:
     """Whether subnormal numbers are flushed to 0, and NumPy's error handling."""
 
     flushes: bool
-    errors: Mapping[str, str]
+    errors: Mapping[str, Any]
 
 
 def current() -> FloatMode:
     """Read the mode."""
-    return FloatMode(flushes=_SMALLEST * 1.0 == 0.0, errors=np.geterr())
+    return FloatMode(flushes=_SMALLEST * 1.0 == 0.0, errors={**np.geterr()})
 
 
 def restore(mode: FloatMode) -> list[str]:

@@ -122,4 +122,4 @@ def _bits(array: npt.NDArray[Any]) -> bytes:
     """Return the array's bytes, or of a large one, which is not to be held twice, their digest."""
     if array.nbytes <= _LARGE:
         return array.tobytes()
-    return hashlib.sha256(np.ascontiguousarray(array)).digest()
+    return hashlib.sha256(np.ascontiguousarray(array).data).digest()

@@ -6,11 +6,12 @@ import difflib
 import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from moe_routing.conformance.zoo.families import FAMILIES
 from moe_routing.conformance.zoo.router.router import StagedRouter
-from moe_routing.conformance.zoo.router.work import Stage
+from moe_routing.conformance.zoo.router.work import Stage, Work
 from moe_routing.implementations import Capabilities, Numerics
 
 WHOLE = Capabilities()
@@ -107,7 +108,11 @@ def honest(name: str, *stages: str, **parts: Any) -> Callable[..., Any]:
 def _bound(stage: Callable[..., Any], names: tuple[str, ...]) -> dict[str, Stage]:
     if len(names) == 1:
         return {names[0]: stage}
-    return {name: (lambda w, name=name: stage(w, name)) for name in names}
+    return {name: partial(_named, stage, name) for name in names}
+
+
+def _named(stage: Callable[..., Any], name: str, work: Work) -> Any:
+    return stage(work, name)
 
 
 _KINDS = {None: "mutant or variant", "mutants": "mutant", "variants": "variant"}
@@ -122,7 +127,7 @@ def select_residents(globs: Sequence[str], only: str | None = None) -> list[str]
 
     ``only`` is ``mutants``, ``variants`` or None for both. Errors: ``NoSuchResident``.
     """
-    houses = {"mutants": MUTANTS, "variants": HONEST}
+    houses: dict[str, Sequence[str]] = {"mutants": [*MUTANTS], "variants": [*HONEST]}
     names = [name for kind, house in houses.items() if only in (None, kind) for name in house]
     wanted: set[str] = set()
     for glob in globs:

@@ -13,7 +13,7 @@ from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.checking.search import draw_cases
 from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.generators.construct import take_tokens
-from moe_routing.conformance.judge import Answer, Bounds, Verdict, judge, together
+from moe_routing.conformance.judge import Answer, Bounds, Verdict, batch, judge
 from moe_routing.conformance.judge.batch import judge_all
 from moe_routing.conformance.judge.numerics import without_idle
 from moe_routing.conformance.trial.boundary import Malformed
@@ -113,8 +113,8 @@ def test_every_answer_is_judged_however_large_the_call(monkeypatch: pytest.Monke
         sizes.append(len(answer.weights))
         return judge(bounds, answer, **others)
 
-    monkeypatch.setattr(together, "judge", counted)
-    monkeypatch.setattr(together, "_LARGE", 3 * case.inputs.num_tokens * case.config.num_experts)
+    monkeypatch.setattr(batch, "judge", counted)
+    monkeypatch.setattr(batch, "_LARGE", 3 * case.inputs.num_tokens * case.config.num_experts)
     assert [v.answer for v in judge_all(bounds, answers)] == answers
     tokens = case.inputs.num_tokens
     assert sizes == [3 * tokens, 3 * tokens, tokens]

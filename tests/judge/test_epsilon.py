@@ -153,10 +153,8 @@ def test_sums_are_short_of_the_scale_by_what_the_epsilon_takes(
 ) -> None:
     config, inputs = permissive(2, rule), around(rule, 2, dtype)
     bounds, ids = Bounds(config, inputs, PLAIN), stages(config, inputs).expert_ids
-    form = INPUT_FORMATS[dtype]
-    later, dtypes = bounds.from_reference, {"score_format": form, "weight_format": form}
-    parts = (later.operated, later.scores, later.competing, ids, PLAIN)
-    found = sum_bounds(config, *parts, **dtypes)
+    assert bounds.score_format is bounds.weight_format is INPUT_FORMATS[dtype]
+    found = sum_bounds(bounds, bounds.from_reference, ids)
     logits = torch.tensor(np.take_along_axis(inputs.logits, ids, 1)).to(getattr(torch, dtype))
     scores = logits.sigmoid()
     for name in ("in the dtype", "in float32"):

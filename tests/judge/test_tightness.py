@@ -128,11 +128,8 @@ def test_a_bound_is_as_wide_as_its_derivation(name: str, sign: float) -> None:
 def test_a_sum_is_bounded_by_its_own_roundings_and_not_by_its_scores(top_k: int) -> None:
     config, inputs = router(8, top_k, renormalize=Renormalize()), given([[0.0] * 8])
     bounds, ids = Bounds(config, inputs, PLAIN), np.arange(top_k)[None]
-    later = bounds.from_reference
-    found = sum_bounds(
-        config, later.operated, later.scores, later.competing, ids, PLAIN,
-        score_format=FLOAT32, weight_format=FLOAT32,
-    )  # fmt: skip
+    assert bounds.score_format is bounds.weight_format is FLOAT32
+    found = sum_bounds(bounds, bounds.from_reference, ids)
     units = top_k + 4 + 8 + 1 + 1  # additions, quotient, power, rounding, cast
     width = (found.permitted.hi - found.permitted.lo)[0] / U
     assert width == pytest.approx(2 * units, rel=0.01), f"a sum may err by {width / 2:.3g} u"

@@ -21,7 +21,7 @@ from moe_routing.conformance.report.junit import junit_xml
 from moe_routing.conformance.report.markdown import markdown
 from moe_routing.conformance.report.report import report
 from moe_routing.conformance.report.terminal import Terminal
-from moe_routing.conformance.report.text import broken, told
+from moe_routing.conformance.report.text import broken, story_lines
 
 WRONG = f"{Path(__file__).parents[1]}/data/wrong_adapters.py:BiasedWeights"
 LINE = "rule      WGT-1 (docs/spec/weights.md)"
@@ -53,7 +53,7 @@ def a_failure_of(id_: str, run: RunResult) -> tuple[AdapterResult, ClauseResult]
 
 
 def test_a_story_names_its_rule_before_the_command_that_repeats_it(wrong_run: RunResult) -> None:
-    *_, rule, last = told(*a_failure_of("weights.unbiased", wrong_run))
+    *_, rule, last = story_lines(*a_failure_of("weights.unbiased", wrong_run))
     assert rule.strip() == LINE
     assert last.startswith("Reproduce with: ")
 
@@ -61,7 +61,7 @@ def test_a_story_names_its_rule_before_the_command_that_repeats_it(wrong_run: Ru
 def test_a_story_names_all_the_rules_of_its_clause_a_page_a_line(wrong_run: RunResult) -> None:
     for adapter in wrong_run.adapters:
         for each in broken(adapter):
-            text = "\n".join(told(adapter, each))
+            text = "\n".join(story_lines(adapter, each))
             found = re.findall(r"\b[A-Z]+-\d+\b(?=.* \(docs/spec/)", text)
             assert found == sorted(found, key=CLAUSES[each.id].rules.index)
             assert {*found} == {*CLAUSES[each.id].rules}
@@ -107,4 +107,4 @@ def test_what_was_not_asked_names_no_rule(nothing_checked: RunResult) -> None:
     lost = ClauseResult(
         id="weights.sum", level="MUST", chapter="weights", status="error", message="gone"
     )
-    assert not [line for line in told(unloaded, lost) if "docs/spec" in line]
+    assert not [line for line in story_lines(unloaded, lost) if "docs/spec" in line]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import struct
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from moe_routing.conformance.checking.results import ClauseResult
 
@@ -21,20 +21,20 @@ class Checked:
     threads: int | None
 
 
-def send(pipe: BinaryIO, value: Any) -> None:
+def send(pipe: IO[bytes], value: Any) -> None:
     """Send one value. Errors: ``OSError`` where nobody reads any more."""
     text = pickle.dumps(value)
     pipe.write(_LENGTH.pack(len(text)) + text)
     pipe.flush()
 
 
-def receive(pipe: BinaryIO) -> Any:
+def receive(pipe: IO[bytes]) -> Any:
     """Return the next value. Errors: ``EOFError`` where the other side has ended."""
     length = _read(pipe, _LENGTH.size)
     return pickle.loads(_read(pipe, _LENGTH.unpack(length)[0]))
 
 
-def _read(pipe: BinaryIO, count: int) -> bytes:
+def _read(pipe: IO[bytes], count: int) -> bytes:
     text = pipe.read(count)
     if text is None or len(text) < count:
         raise EOFError("the other side has ended")

@@ -52,6 +52,7 @@ class Isolated:
         """Return what heads its report."""
         if self._about is None:
             self._started()
+        assert self._about is not None, "a worker that has started has said what heads its report"
         return self._about
 
     def check(self, clause: Clause) -> ClauseResult:
@@ -73,21 +74,24 @@ class Isolated:
     def _width(self, clause: Clause, known: Divergence) -> Width:
         """Ask for the width of a region; one in which the worker ends excuses that."""
         try:
-            return self._ask("width", clause.id, known.id)
+            width: Width = self._ask("width", clause.id, known.id)
+            return width
         except Ended:
             return Width(asked=1, passed=0)
 
     def replay(self, clause: Clause, case: AnyCase) -> Replayed:
         """Put one case to the adapter."""
         try:
-            return self._ask("replay", clause.id, case)
+            replayed: Replayed = self._ask("replay", clause.id, case)
+            return replayed
         except Ended as ended:
             return _replayed(ended.end)
 
     def _witnessed(self, clause: Clause, case: AnyCase) -> Replayed:
         """Replay a witness, of which a worker that had ended before says nothing."""
         try:
-            return self._ask("replay", clause.id, case)
+            replayed: Replayed = self._ask("replay", clause.id, case)
+            return replayed
         except Ended as ended:
             if not ended.end.begun:
                 raise

@@ -89,9 +89,12 @@ class Process:
                 env=_environment(watch.threads),
                 start_new_session=True,  # an interrupt is for the run, which ends its workers
             )
+        assert self._popen.stdin is not None
+        assert self._popen.stdout is not None
+        self._requests, self._replies = self._popen.stdin, self._popen.stdout
         self._memory = Memory(self._popen.pid)
         self._idle, self._asked_at = True, b""
-        self._answers: SimpleQueue[Any] = SimpleQueue()
+        self._answers: SimpleQueue[tuple[str, Any]] = SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
 
     def ask(self, name: str, *arguments: Any) -> Any:
@@ -100,7 +103,7 @@ class Process:
             raise Stopped
         self._idle, self._asked_at = False, self._mark()
         try:
-            frames.send(self._popen.stdin, (name, *arguments))
+            frames.send(self._requests, (name, *arguments))
         except (OSError, ValueError):  # it has ended, or was closed
             raise Ended(self._ended()) from None
         kind, value = self._wait()
@@ -122,18 +125,18 @@ class Process:
             finally:
                 self._kill()
                 with suppress(OSError):  # what was not sent when it ended
-                    self._popen.stdin.close()
+                    self._requests.close()
 
     def _give_back(self) -> None:
         """Have the adapter give back what it holds, if its worker still can."""
         with suppress(Empty, OSError, ValueError):
-            frames.send(self._popen.stdin, ("close",))
+            frames.send(self._requests, ("close",))
             self._answers.get(timeout=_GRACE)
 
     def _read(self) -> None:
         while True:
             try:
-                self._answers.put(frames.receive(self._popen.stdout))
+                self._answers.put(frames.receive(self._replies))
             except Exception:  # the end, or what no worker sends: either way it is over
                 self._answers.put(("ended", None))
                 return

@@ -84,7 +84,7 @@ def _end() -> None:
 class _Server:
     """The adapter of this process, and the requests about it."""
 
-    adapter: Adapter | None = None
+    _adapter: Adapter | None = None
 
     def __init__(self, answers: BinaryIO) -> None:
         self._answers = answers
@@ -102,16 +102,22 @@ class _Server:
             answer = "refused", " ".join(str(error).split())
         send(self._answers, answer)
 
+    @property
+    def adapter(self) -> Adapter:
+        """The adapter, which is loaded before anything else is requested."""
+        assert self._adapter is not None
+        return self._adapter
+
     def _load(self, path: list[str], book: str, reference: str, device: str, plan: Any) -> Any:
         sys.path[:] = path
         self._journal = Journal(Path(book))
         noted.keep(self._journal)
         self._plan = plan
-        self.adapter = load_adapter(reference, device=device)
-        return about(self.adapter)
+        self._adapter = load_adapter(reference, device=device)
+        return about(self._adapter)
 
     def _close(self) -> None:
-        close(self.adapter)
+        close(self._adapter)
 
     def _check(self, clause: str, breaks: dict[str, bool]) -> Checked:
         self._journal.cleared()

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 from moe_routing.conformance.calls.case import AnyCase
+from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.cases.kinds import kind_of, trial_of
 from moe_routing.conformance.checking.outcome import Outcome, evaluate
 from moe_routing.conformance.checking.scope import adapter_scope
@@ -114,7 +116,7 @@ class Encounter:
         method, memo = self.clause.method, CaseMemo()
         parade = None
         if self.together and kind_of(case).routes:
-            parade = Parade(asked, case, method, memo)
+            parade = Parade(asked, cast(Case, case), method, memo)
         for name, resident in asked.items():
             if parade is None:
                 trial = trial_of(resident, case, method, memo=memo)

@@ -106,13 +106,15 @@ class _Kills:
     def found(self) -> Iterator[Kill]:
         for name, seen in self.first.items():
             constructed, drawn = seen.get(False), seen.get(True)
+            first = drawn or constructed
+            assert first is not None, "a mutant without a kill has no entry"
             yield Kill(
                 mutant=name,
                 clause=self.task.clause,
                 seed=self.task.seed,
                 event=constructed.event if constructed else "",
                 drawn=drawn.drawn if drawn else 0,
-                case=(drawn or constructed).case,
+                case=first.case,
             )
 
 
