@@ -8,8 +8,8 @@ from functools import cached_property
 
 from rich.text import Text
 
-LEAST = 24
-"""The columns below which a note is not cut any more, but stands on a line of its own."""
+LEAST = 40
+"""The columns of a note that is cut; where there are fewer, it stands on a line of its own."""
 
 _INDENT = 4
 

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from moe_routing.conformance.checking.results import ClauseResult, RunResult
 from moe_routing.conformance.checking.status import STATUSES
-from moe_routing.conformance.report.columns import Column, fit, table
+from moe_routing.conformance.report.columns import Column, fit, folded, table
 from moe_routing.conformance.report.text import by_clause, printable
 
 Cells = Sequence[ClauseResult | None]
@@ -28,7 +28,7 @@ def matrix(run: RunResult, width: int) -> Iterator[Text]:
             break
     else:
         yield from _parts(clause, _columns(numbers, found, _sign), width)
-        yield from _meanings(found)
+        yield Text(_meanings(found, width))
     if heads is numbers:
         yield from _legend(numbers, names)
 
@@ -66,14 +66,14 @@ def _parts(clause: Column, columns: Sequence[Column], width: int) -> Iterator[Te
         columns = columns[count:]
 
 
-def _meanings(found: Sequence[Cells]) -> Iterator[Text]:
-    """Yield what the signs of the matrix mean."""
+def _meanings(found: Sequence[Cells], width: int) -> str:
+    """Return what the signs of the matrix mean."""
     statuses = {each.status for cells in found for each in cells if each is not None}
     signs: dict[str, list[str]] = {}
     for status, row in STATUSES.items():
         if status in statuses:
             signs.setdefault(row.glyph, []).append(status)
-    yield Text("  ".join(f"{sign} {' or '.join(names)}" for sign, names in signs.items()))
+    return folded([f"{sign} {' or '.join(names)}" for sign, names in signs.items()], width)
 
 
 def _legend(numbers: Sequence[str], names: Sequence[str]) -> Iterator[Text]:

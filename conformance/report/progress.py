@@ -44,8 +44,11 @@ class Shown(Protocol):
     def finished(self, result: ClauseResult) -> None:
         """A clause has run."""
 
-    def end(self) -> None:
-        """Show nothing more, until another adapter begins."""
+    def pause(self) -> None:
+        """Make room for what was found."""
+
+    def resume(self) -> None:
+        """Show the progress again."""
 
 
 def shown_on(console: Console, *, several: bool) -> Shown:
@@ -80,6 +83,7 @@ class Tally:
     def begin(self, adapter: str, clauses: int) -> None:
         """Count the clauses of another adapter; the red ones are counted over all of them."""
         self.adapter, self.clauses, self.done = printable(adapter), clauses, 0
+        self.clause = ""
 
     def count(self, result: ClauseResult) -> None:
         """Count a clause that has run."""
@@ -133,8 +137,11 @@ class Lines:
             words = f": {printable(result.message)}" if result.message else ""
             self._say(f"{self._tally.time}  {result.status}  {of}{result.id}{words}")
 
-    def end(self) -> None:
-        """Say nothing: what was found is shown next."""
+    def pause(self) -> None:
+        """Leave the lines."""
+
+    def resume(self) -> None:
+        """Say nothing until there is something to say."""
 
     def _say(self, words: str) -> None:
         self._console.print(escape(words))
@@ -160,15 +167,14 @@ class Bar:
         self._task = self._progress.add_task("", total=None)
 
     def open(self, references: Sequence[str], clauses: int) -> None:
-        """Name what is loaded."""
-        self._tally.begin(references[0], clauses)
+        """Show the bar, while the first adapter is loaded."""
+        self._tally.begin("loading", clauses)
         self._progress.start()
 
     def begin(self, adapter: str, clauses: int) -> None:
         """Begin anew for another adapter."""
         self._tally.begin(adapter, clauses)
         self._progress.reset(self._task, total=clauses)
-        self._progress.start()
 
     def started(self, clause: str) -> None:
         """Name the clause that runs."""
@@ -179,9 +185,13 @@ class Bar:
         self._tally.count(result)
         self._progress.advance(self._task)
 
-    def end(self) -> None:
-        """Take the bar away, so that what was found can be shown."""
+    def pause(self) -> None:
+        """Take the bar away."""
         self._progress.stop()
+
+    def resume(self) -> None:
+        """Show the bar again, while the next adapter is loaded."""
+        self._progress.start()
 
 
 class _Where(ProgressColumn):

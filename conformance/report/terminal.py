@@ -68,15 +68,16 @@ class Terminal:
 
     def end(self, result: AdapterResult) -> None:
         """Show one of several adapters as soon as it has been checked."""
-        self.progress.end()
-        if self.several:
-            self._stories(result)
-        else:
+        if not self.several:
             self._checked.append(result)
+            return
+        self.progress.pause()
+        self._stories(result)
+        self.progress.resume()
 
     def stop(self) -> None:
-        """Leave the terminal as it was, however the run ended."""
-        self.progress.end()
+        """Take the progress away, however the run ended."""
+        self.progress.pause()
 
     def close(self, result: RunResult) -> None:
         """Show the table or the matrix, and the counts."""
@@ -151,7 +152,10 @@ def _status(clause: ClauseResult) -> Text:
 
 
 def _used(clause: ClauseResult) -> str:
-    return f"{clause.allowance_used:.0%}" if STATUSES[clause.status].held else ""
+    """Return the allowance used; more than all of it where a clause passed beside a wrong one."""
+    if not STATUSES[clause.status].held:
+        return ""
+    return f"{clause.allowance_used:.0%}" if clause.allowance_used <= 1.0 else ">100%"
 
 
 def _figures(head: str, cells: Sequence[str], *, leaves: int = 0) -> Column:

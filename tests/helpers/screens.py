@@ -48,6 +48,20 @@ def on_screen(argv: Sequence[str], width: int, **environment: str) -> tuple[int,
     return run.returncode, written.decode().replace("\r\n", "\n")
 
 
+def written(argv: Sequence[str], **environment: str) -> tuple[int, str]:
+    """Run ``moe-routing`` where nobody watches; return its exit code and its output."""
+    run = subprocess.run(
+        command(*argv),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        env=surroundings(**environment),
+        text=True,
+        timeout=300,
+    )
+    return run.returncode, run.stdout
+
+
 def _arriving(terminal: int) -> list[bytes]:
     found = []
     with suppress(OSError):  # the other side is closed
@@ -57,6 +71,20 @@ def _arriving(terminal: int) -> list[bytes]:
 
 
 def plain(text: str) -> str:
-    """Return what stays on the screen: without colours, and without lines that were erased."""
-    lines = [line.rpartition("\x1b[2K")[2].rpartition("\r")[2] for line in text.split("\n")]
-    return "\n".join(ESCAPES.sub("", line).rstrip() for line in lines)
+    """Return what stays on the screen, whose lines are as long as they like."""
+    screen, row, column = [""], 0, 0
+    for escape, sign in re.findall(rf"({ESCAPES.pattern})|(.)", text, re.S):
+        if sign == "\n":
+            row, column = row + 1, 0
+        elif sign == "\r":
+            column = 0
+        elif escape.endswith("A"):
+            row -= int(escape[2:-1] or 1)
+        elif escape.endswith("K"):
+            screen[row] = ""
+        elif sign:
+            line = screen[row].ljust(column)
+            screen[row] = line[:column] + sign + line[column + 1 :]
+            column += 1
+        screen += [""] * (row + 1 - len(screen))
+    return "\n".join(line.rstrip() for line in screen)
