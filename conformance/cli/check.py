@@ -148,16 +148,24 @@ def _read(arguments: argparse.Namespace, plan: Plan) -> Read:
 
 @contextmanager
 def stopped_like_interrupted() -> Iterator[None]:
-    """Take a request to terminate, which is how CI cancels a job, for an interrupt."""
+    """Take for an interrupt what CI cancels a job by, and that the terminal was closed."""
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {each: signal.getsignal(each) for each in _endings()}
+    for each in before:
+        signal.signal(each, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _endings() -> list[signal.Signals]:
+    """Return the signals that end a process, but for those that it ignores: ``nohup``."""
+    known = (getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP"))
+    return [each for each in known if each and signal.getsignal(each) == signal.SIG_DFL]

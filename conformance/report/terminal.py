@@ -19,6 +19,7 @@ from moe_routing.conformance.report.text import (
     broken,
     counts,
     headline,
+    likenesses,
     notes,
     printable,
     story_lines,
@@ -90,7 +91,8 @@ class Terminal:
             self._lines(matrix(result, self.console.width))
         for each in result.adapters:
             self.console.print(f"{literal(each.name)}: {literal(counts(each))}")
-        for line in notes(result):
+        alike = (f"{name} {words}" for name, words in likenesses(result))
+        for line in (*alike, *notes(result)):
             self.console.print(literal(line))
 
     def _lines(self, lines: Iterator[Text]) -> None:
