@@ -70,6 +70,7 @@ def _clause(result: ClauseResult) -> dict[str, Any]:
         "findings": list(result.findings),
         "past_edges": list(result.past),
         "case": result.case_file,
+        "unwritten": list(result.unwritten),
     }
 
 

@@ -33,6 +33,7 @@ def terminal(run: RunResult) -> str:
     for adapter in run.adapters:
         shown.begin(adapter.name, len(adapter.clauses))
         shown.end(adapter)
+    shown.close(run)
     return console.file.getvalue()
 
 

@@ -13,8 +13,8 @@ import pytest
 from rich.console import Console
 
 from moe_routing.conformance.checking.results import RunResult
-from moe_routing.conformance.cli import main
-from moe_routing.conformance.report.files import FORMATS, write_files
+from moe_routing.conformance.cli import main, outputs
+from moe_routing.conformance.report.files import FORMATS
 from moe_routing.conformance.report.github import MOST, annotations, write_summary
 from moe_routing.conformance.report.markdown import LARGEST, fenced, markdown
 from moe_routing.conformance.report.terminal import Terminal, plain_console
@@ -257,7 +257,7 @@ class TestFiles:
         path.write_text("before")
         monkeypatch.setitem(FORMATS, "json", lambda run: str(1 / 0))
         with pytest.raises(ZeroDivisionError):
-            write_files(wrong_run, {"json": path})
+            outputs.write(wrong_run, {"--json": path})
         assert path.read_text() == "before"
 
 
