@@ -74,6 +74,18 @@ class TestLines:
             "1:59:59  crash  two weights.sum: killed by [SIGSEGV]",
         ]
 
+    def test_count_as_red_what_stays_so(self, now: list[float]) -> None:
+        """Clauses may be checked again past an edge, before the adapter ends."""
+        lines, log = self.lines(now, several=True)
+        for name, red in (("one", 1), ("two", 0)):
+            lines.begin(name, 2)
+            for _ in range(2):
+                lines.finished(result("fail"))
+            lines.settle(red)
+        now[0] += EVERY
+        lines.started("weights.sum")
+        assert log.getvalue().splitlines()[-1] == "0:10  2 of 2 clauses, 1 red, now weights.sum"
+
     def test_tell_now_and_then_where_the_run_is(self, now: list[float]) -> None:
         lines, log = self.lines(now)
         lines.open(["mine"], 9)
