@@ -157,7 +157,6 @@ class Lines:
 
     def _say(self, words: str) -> None:
         self._console.print(escape(words))
-        self._console.file.flush()
         self._last = self._tally.clock()
 
 
@@ -195,7 +194,7 @@ class Bar:
     def finished(self, result: ClauseResult) -> None:
         """Count the clause that has run."""
         self._tally.count(result)
-        self._progress.advance(self._task)
+        self._progress.update(self._task, advance=1, refresh=True)
 
     def settle(self, red: int) -> None:
         """Correct the count."""
