@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from moe_routing.implementations.claims import Claim
-from moe_routing.reference import RouterConfig, RouterInputs
+from moe_routing.reference import RouterConfig, RouterInputs, SharedExpertInputs
 from moe_routing.reference.checks import require_choice, require_count, require_flag
 from moe_routing.reference.formats import INPUT_FORMATS
 
@@ -104,7 +104,8 @@ class Capabilities:
     """Everything that a backend claims; without arguments it claims the whole spec.
 
     ``claims``: a configuration is claimed where some ``Claim`` holds. ``dtypes`` of the
-    inputs; ``layouts`` of the inputs in memory. ``takes`` says what the backend is given:
+    inputs; ``layouts`` of the inputs in memory: without ``strided``, each array lies in rows,
+    the last index running fastest. ``takes`` says what the backend is given:
     hidden states, or logits (then only cases with ``inputs.logits`` are drawn).
     ``logits`` says what ``Routing.logits`` are: ``routed`` (the very numbers that were
     routed), ``copy`` (a rounded copy, for an auxiliary loss) or ``none``. Errors:
@@ -167,10 +168,26 @@ class Capabilities:
         claims = (claim.narrowed(axes) for claim in self.claims)
         return replace(self, claims=tuple(claim for claim in claims if claim is not None))
 
+    def storage_refusals(self, inputs: RouterInputs | SharedExpertInputs) -> list[str]:
+        """Return what is not claimed of how inputs of any call are stored, one phrase each."""
+        refused = [] if inputs.dtype in self.dtypes else [f"dtype={inputs.dtype!r}"]
+        return refused + self.layout_refusals(inputs)
+
+    def layout_refusals(self, inputs: RouterInputs | SharedExpertInputs) -> list[str]:
+        """Return the first array that does not lie in memory as is claimed, as a phrase, or none.
+
+        As NumPy and torch have it, an array with nothing to tell strides by lies in rows.
+        """
+        if "strided" in self.layouts:  # an array in rows is a strided array as well
+            return []
+        for name, array in inputs.arrays().items():
+            if not array.flags.c_contiguous:
+                steps = tuple(step // array.itemsize for step in array.strides)
+                return [f"{name} strided by {steps} (layouts={self.layouts})"]
+        return []
+
     def _outside(self, config: RouterConfig, inputs: RouterInputs) -> list[str]:
-        outside = self.limits.refusals(config, inputs)
-        if inputs.dtype not in self.dtypes:
-            outside.append(f"dtype={inputs.dtype!r}")
+        outside = self.limits.refusals(config, inputs) + self.storage_refusals(inputs)
         if self.takes == "logits" and inputs.logits is None:
             outside.append("hidden states (takes logits)")
         return outside

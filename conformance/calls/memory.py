@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeVar
+from dataclasses import replace
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
 SPAN = 2**27
-"""The farthest that an array of a case is spread in memory, in numbers: 512 MiB."""
+"""The most numbers that an array of a case may span in memory: 512 MiB of float32."""
 
 Array = npt.NDArray[Any]
 Packed = tuple[str, tuple[int, ...], bytes, list[int] | None]
@@ -37,7 +38,7 @@ def strided(array: Array, steps: Sequence[int]) -> Array:
 
 
 def steps_of(array: Array) -> list[int] | None:
-    """Return the element strides of an array not in rows, nor backwards, nor spread too far."""
+    """Return an array's element strides, or None if C-contiguous, reversed or too far apart."""
     if array.flags.c_contiguous or array.size == 0 or min(array.strides) < 0:
         return None
     steps = [step // array.itemsize for step in array.strides]
@@ -49,13 +50,50 @@ def span(shape: Sequence[int], steps: Sequence[int]) -> int:
     return 1 + sum((max(n, 1) - 1) * step for n, step in zip(shape, steps, strict=True))
 
 
+def laid_like(array: Array, model: Array | None) -> Array:
+    """Lay ``array`` out in memory like ``model``: in rows, transposed, with its gaps.
+
+    It is laid out in rows without a model, or if the model's strides are negative or overlap.
+    """
+    if model is None or model.ndim != array.ndim or (steps := steps_of(model)) is None:
+        return np.ascontiguousarray(array)
+    alike = _like(steps, model.shape, array.shape)
+    return np.ascontiguousarray(array) if alike is None else strided(array, alike)
+
+
+def _like(steps: list[int], old: tuple[int, ...], new: tuple[int, ...]) -> list[int] | None:
+    """Return the steps of the shape ``new`` with the gaps that ``steps`` leave in ``old``."""
+    made, within, now = [0] * len(steps), 1, 1  # the extent of the axes so far, in old and in new
+    for axis in sorted(range(len(steps)), key=lambda axis: (old[axis] == 1, steps[axis])):
+        gap = steps[axis] - within
+        if gap < 0 and old[axis] > 1:
+            return None
+        made[axis] = now + max(gap, 0)
+        within, now = max(steps[axis], within) * old[axis], made[axis] * new[axis]
+    return made
+
+
+def with_changes(inputs: Inputs, **changes: Any) -> Inputs:
+    """Return ``inputs`` with fields replaced, each array laid out like the one that it replaces.
+
+    An array that replaces none is laid out in rows. Errors: ``ValueError``, as for the inputs.
+    """
+    models = inputs.arrays()
+    laid = {
+        name: laid_like(value, models.get(name)) if isinstance(value, np.ndarray) else value
+        for name, value in changes.items()
+    }
+    made: Inputs = replace(cast(Any, inputs), **laid)
+    return made
+
+
 def with_fresh_arrays(inputs: Inputs) -> Inputs:
     """Return the same inputs in memory of their own, with the same strides."""
     return _with_arrays(inputs, {name: _fresh(each) for name, each in inputs.arrays().items()})
 
 
 def packed(inputs: HasArrays) -> tuple[HasArrays, dict[str, Packed]]:
-    """Return what pickle keeps of inputs: an array alone would lose its strides."""
+    """Return inputs in the form in which they are pickled: an array alone loses its strides."""
     arrays = inputs.arrays()
     return _with_arrays(inputs, dict.fromkeys(arrays)), {
         name: (each.dtype.str, each.shape, each.tobytes(), steps_of(each))
@@ -64,7 +102,7 @@ def packed(inputs: HasArrays) -> tuple[HasArrays, dict[str, Packed]]:
 
 
 def unpacked(bare: Inputs, arrays: dict[str, Packed]) -> Inputs:
-    """Return the inputs that ``packed`` took apart."""
+    """Return the inputs that ``packed`` was given."""
     return _with_arrays(bare, {name: _restored(*each) for name, each in arrays.items()})
 
 

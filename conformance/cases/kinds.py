@@ -12,10 +12,12 @@ from typing import Any
 from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.calls.shared_experts import SharedCase
-from moe_routing.conformance.generators.reducer import ROUTING_REDUCTIONS, Reduction
+from moe_routing.conformance.generators.reducer import Reduction
+from moe_routing.conformance.generators.reductions import ROUTING_REDUCTIONS
 from moe_routing.conformance.generators.shared import SHARED_REDUCTIONS
 from moe_routing.conformance.judge import Bounds
 from moe_routing.conformance.trial.base import AnyTrial
+from moe_routing.conformance.trial.lenience import STRICT, Lenience
 from moe_routing.conformance.trial.memo import CaseMemo
 from moe_routing.conformance.trial.shared_experts import SharedTrial
 from moe_routing.conformance.trial.trial import Trial
@@ -36,7 +38,8 @@ class Kind:
     In a case file: ``config`` and ``inputs`` rebuild the two parts of a ``case``; ``words``
     are the fields of the inputs that are no arrays, ``integers`` those that are no float32.
     ``methods`` are the adapter's methods that are called with it, in a ``trial``.
-    ``facts`` returns what events are read off, and ``reductions`` propose smaller cases.
+    ``facts`` returns what events are read off. ``reductions`` propose smaller cases; of these,
+    the ones come first whose answers the specification defines, which ``defined`` reads off facts.
     ``claimed`` says whether capabilities claim a case. A region of a known divergence may name
     the ``axes`` of its inputs; a region that is too wide is described by ``compared``.
     ``routes`` says that its tokens choose experts, so that a token can be drawn.
@@ -51,6 +54,7 @@ class Kind:
     trial: type[AnyTrial]
     facts: Callable[[Any, Numerics], Any] = lambda case, numerics: case
     reductions: tuple[Reduction, ...]
+    defined: Callable[[Any], bool] = lambda facts: True
     claimed: Callable[[Any, Capabilities], bool] = lambda case, capabilities: True
     axes: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
     compared: tuple[str, ...] = ("dtype", "tokens")
@@ -72,6 +76,7 @@ ROUTING = Kind(
     trial=Trial,
     facts=lambda case, numerics: Bounds(case.config, case.inputs, numerics),
     reductions=ROUTING_REDUCTIONS,
+    defined=lambda bounds: bounds.all_defined,
     claimed=lambda case, capabilities: capabilities.admits(case.config, case.inputs),
     axes=INPUT_AXES,
     compared=(
@@ -88,6 +93,7 @@ SHARED_EXPERTS = Kind(
     methods=("shared_experts",),
     trial=SharedTrial,
     reductions=SHARED_REDUCTIONS,
+    claimed=lambda case, capabilities: not capabilities.storage_refusals(case.inputs),
     compared=("kind", "gated", "dtype", "tokens"),
 )
 
@@ -105,12 +111,21 @@ def facts_of(case: AnyCase, capabilities: Capabilities) -> Any:
     return kind_of(case).facts(case, capabilities.numerics)
 
 
+def all_defined(case: AnyCase, facts: Any) -> bool:
+    """Return whether the specification defines the answer to every token of ``case``."""
+    try:
+        return kind_of(case).defined(facts)
+    except ValueError:  # a configuration made around its checks has no answer
+        return False
+
+
 def trial_of(
     adapter: Adapter,
     case: AnyCase,
     method: str,
     is_known: Callable[[AnyTrial], bool] = lambda trial: False,
     memo: CaseMemo | None = None,
+    lenience: Lenience = STRICT,
 ) -> AnyTrial:
     """Return the trial that fits the kind of ``case``; without a ``memo``, with one of its own."""
-    return kind_of(case).trial(adapter, case, method, is_known, memo or CaseMemo())
+    return kind_of(case).trial(adapter, case, method, is_known, memo or CaseMemo(), lenience)

@@ -103,6 +103,7 @@ class _ClauseRun:
             events=dict(progress.events),
             divergences=ending.divergences,
             drawn=progress.drawn,
+            past=self.target.plan.past,
         )
 
     def _guarded(self) -> _Ending:
@@ -126,8 +127,10 @@ class _ClauseRun:
 
     def _scope(self) -> _Ending | None:
         """End where the clause does not apply to the adapter."""
-        target = self.target
-        reason = adapter_scope(target.adapter, target.clause, target.adapter.capabilities())
+        target, dtype = self.target, self.target.plan.dtype
+        reason = adapter_scope(target.adapter, target.clause, target.capabilities)
+        if dtype is not None and dtype not in target.capabilities.dtypes:
+            reason = f"the adapter claims no {dtype} inputs"
         return None if reason is None else _Ending(status="unsupported", message=reason)
 
     def _gone(self) -> _Ending | None:
@@ -186,9 +189,9 @@ class _ClauseRun:
         return None if self.found is None else self._broken()
 
     def _unseen(self) -> _Ending | None:
-        """End where an event that could be seen was not."""
+        """End where an event that could be seen was not; past an edge, that is as it must be."""
         missing = self.progress.missing
-        if not missing:
+        if not missing or self.target.edges:
             return None
         return _Ending(status="inconclusive", message=f"never saw {', '.join(missing)}")
 
@@ -199,6 +202,7 @@ class _ClauseRun:
             ids = "; ".join(each.id for each in listed or self.target.excluded)
             return _Ending(status="known", message=ids, divergences=reasons)
         notes = [f"outside {', '.join(reasons)}"] if reasons else []
+        notes += [edge.words for edge in self.target.edges]
         notes += ["stopped by the time budget"] if self.late else []
         return _Ending(status="pass", message="; ".join(notes), divergences=reasons)
 

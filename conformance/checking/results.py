@@ -18,10 +18,11 @@ class ClauseResult:
     ``constructed`` and ``examples`` count the cases run, ``tokens`` their tokens, frozen
     at the first failure; ``events`` maps each event to ``witnessed``, ``unreachable``,
     ``known`` (only seen where a divergence is known) or ``missing``. ``case`` is the
-    smallest failing case, ``case_file`` where it was written, ``failure`` its story,
-    ``message`` one line. ``divergences``
-    names the known ones, with their reasons; ``findings`` are what is worth a look about
-    them, and turn nothing red.
+    smallest failing case, ``case_file`` where it was written, ``unwritten`` why it could
+    not be, ``failure`` its story, ``message`` one line. ``divergences`` names the known
+    ones, with their reasons; ``findings`` are what is worth a look about them, and turn
+    nothing red. ``past`` names the edges (``checking.edges``) that were left out, or granted,
+    since another clause is red for them.
     """
 
     id: str
@@ -37,10 +38,12 @@ class ClauseResult:
     failure: Failure | None = None
     case: AnyCase | None = None
     case_file: str | None = None
+    unwritten: tuple[str, ...] = ()
     events: dict[str, str] = field(default_factory=dict)
     divergences: dict[str, str] = field(default_factory=dict)
     findings: tuple[str, ...] = ()
     drawn: Counter[str] = field(default_factory=Counter)
+    past: tuple[str, ...] = ()
 
     @property
     def green(self) -> bool:

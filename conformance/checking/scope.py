@@ -38,8 +38,13 @@ def case_scope(adapter: Adapter, clause: Clause, case: AnyCase) -> str | None:
 
 
 def admits(clause: Clause, capabilities: Capabilities, case: AnyCase) -> bool:
-    """Whether the clause is about ``case`` under these claims."""
-    return clause.beyond_claims or kind_of(case).claimed(case, capabilities)
+    """Whether the clause is about ``case`` under these claims.
+
+    Also a clause on what is not claimed keeps to the layouts that are: strides need no refusal.
+    """
+    if clause.beyond_claims:
+        return not capabilities.layout_refusals(case.inputs)
+    return kind_of(case).claimed(case, capabilities)
 
 
 def _layout(adapter: Adapter, clause: Clause, capabilities: Capabilities) -> str | None:

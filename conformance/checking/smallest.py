@@ -2,31 +2,56 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from moe_routing.conformance.calls.case import AnyCase
-from moe_routing.conformance.cases.kinds import kind_of
+from moe_routing.conformance.cases.kinds import all_defined, kind_of
 from moe_routing.conformance.checking.outcome import Outcome
 from moe_routing.conformance.checking.target import Target
 from moe_routing.conformance.generators.reducer import reduce_case
+from moe_routing.conformance.trial.base import AnyTrial
 
 
 def smallest_failure(target: Target, case: AnyCase, broken: Outcome) -> tuple[AnyCase, Outcome]:
     """Return the smallest case found that breaks as ``case`` does, and its outcome.
 
+    Cases whose answer the specification defines, for every token, come before all others.
     Where a repeated call passes, the outcome says that the backend is flaky.
     """
     again = target.evaluate(case)
     if not again.broken:
         return case, broken.as_flaky()
-    smallest = again
+    if not target.plan.shrinks:
+        return case, again
+    alike = _Alike(target, again)
+    reductions = kind_of(case).reductions
+    case = reduce_case(case, reductions, alike.breaks, preferred=alike.is_defined)
+    last = target.evaluate(case)
+    return case, last if last.broken else alike.outcome.as_flaky()
 
-    def breaks_alike(smaller: AnyCase) -> bool:
-        nonlocal smallest
-        outcome = target.evaluate_if_due(smaller)
-        if outcome is None or outcome.kind != again.kind:
+
+@dataclass
+class _Alike:
+    """The cases that break as one does; ``outcome`` is that of the latest one found."""
+
+    target: Target
+    outcome: Outcome
+    _latest: tuple[AnyCase, AnyTrial] | None = None
+
+    def breaks(self, case: AnyCase) -> bool:
+        """Whether a case breaks in the same way."""
+        outcome = self.target.evaluate_if_due(self._trial(case))
+        if outcome is None or outcome.kind != self.outcome.kind:
             return False
-        smallest = outcome
+        self.outcome = outcome
         return True
 
-    case = reduce_case(case, kind_of(case).reductions, breaks_alike)
-    last = target.evaluate(case)
-    return case, last if last.broken else smallest.as_flaky()
+    def is_defined(self, case: AnyCase) -> bool:
+        """Whether a case is claimed, and the answer to each of its tokens is defined."""
+        return self.target.includes(case) and all_defined(case, self._trial(case).facts)
+
+    def _trial(self, case: AnyCase) -> AnyTrial:
+        """Return a trial of ``case``: of the latest one again, since it has not been called yet."""
+        if self._latest is None or self._latest[0] is not case:
+            self._latest = case, self.target.trial(case)
+        return self._latest[1]

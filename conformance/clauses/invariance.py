@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from moe_routing.conformance.calls.routing import Case
@@ -16,7 +18,7 @@ from moe_routing.conformance.events import members
 from moe_routing.conformance.explain.failure import Failure
 from moe_routing.conformance.generators.choices import Focus
 from moe_routing.conformance.generators.construct import take_tokens, with_inputs
-from moe_routing.conformance.generators.inputs import with_strides
+from moe_routing.conformance.generators.inputs import in_rows, with_strides
 from moe_routing.conformance.trial.boundary import receive
 from moe_routing.conformance.trial.trial import Trial
 from moe_routing.reference.formats import INPUT_FORMATS
@@ -45,8 +47,8 @@ def repeatable(trial: Trial) -> Failure | None:
     if (failure := same_bits(first, again, "when the same call was repeated")) is not None:
         return failure
     _ = trial.of(trial.once(_reversed)).native
-    kept = receive(trial.native, trial.case.config, trial.case.inputs.num_tokens)
-    return same_bits(first, kept, "after another call")
+    later = receive(trial.native, trial.case.config, trial.case.inputs.num_tokens)
+    return same_bits(first, later, "after another call")
 
 
 def _reversed(case: Case) -> Case:
@@ -124,7 +126,7 @@ def batch_split(trial: Trial) -> Failure | None:
     larger = [
         tier for tier in _TIERS if tier > count and tier * trial.case.config.num_experts < 2**16
     ]
-    for tier in larger[count % max(1, len(larger)) :][:1]:  # now the next one, now one far above
+    for tier in larger[count % max(1, len(larger)) :][:1]:  # the next one or one far above
         parts[f"the tokens repeated to T={tier}"] = tuple(t % count for t in range(tier))
     for words, tokens in parts.items():
         case = trial.once(take_tokens, tokens)
@@ -159,7 +161,7 @@ def logit_shift(trial: Trial) -> Failure | None:
 
 
 def _shifted(case: Case) -> Case | None:
-    """Add a hidden column of ones whose gate column is the shift; given logits are raised."""
+    """Add a hidden column of ones whose gate column is the shift, or add it to input logits."""
     inputs = case.inputs
     ones = np.ones((inputs.num_tokens, 1), np.float32)
     gate = np.full((inputs.num_experts, 1), _SHIFT, np.float32)
@@ -202,12 +204,11 @@ def strided_input(trial: Trial) -> Failure | None:
 
 def _with_rows(case: Case) -> Case:
     """Return ``case`` with every array laid out in rows."""
-    arrays = {name: np.ascontiguousarray(array) for name, array in case.inputs.arrays().items()}
-    return with_inputs(case, **arrays)
+    return replace(case, inputs=in_rows(case.inputs))
 
 
 def _spaced(case: Case) -> Case:
-    return with_inputs(case, **with_strides(case.inputs).arrays())
+    return replace(case, inputs=with_strides(case.inputs))
 
 
 @clause(

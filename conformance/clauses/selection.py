@@ -148,7 +148,7 @@ def zero_bias_is_no_bias(trial: Trial) -> Failure | None:
     plain = trial.once(_without_bias)
     if (failure := first_failure(trial.verdict, "selection")) is not None:
         return failure
-    without = trial.memo.bounds(plain, trial.capabilities.numerics)
+    without = trial.another(plain).bounds
     return first_failure(trial.judged_as(without), "selection")
 
 
@@ -219,7 +219,7 @@ def every_expert_can_win(trial: Trial) -> Failure | None:
 
 
 def _sweep(case: Case) -> Case:
-    """Return the case with tokens that each favour one expert, the last ones first.
+    """Return the case with tokens that each favour one expert, the last experts first.
 
     Only an identity gate can be swept: its hidden states are the logits.
     """

@@ -122,7 +122,7 @@ def _renormalizes(capabilities: Capabilities) -> bool:
 
 
 def sums_to_scale(config: RouterConfig) -> bool:
-    """Tell whether a router's weights sum to its scale: plainly renormalised, without a floor."""
+    """Return whether a router's weights sum to its scale: plainly renormalised, without a floor."""
     rule = config.renormalize
     if config.weights_from == "softmax_of_selected" and rule is None:
         return True
@@ -130,7 +130,7 @@ def sums_to_scale(config: RouterConfig) -> bool:
 
 
 def _with_more_additions(offered: Sequence[Renormalize | None]) -> list[Renormalize]:
-    """Return the rules offered, those with an epsilon or a floor twice."""
+    """Return the offered rules; those with an epsilon or a floor are repeated."""
     rules = [rule for rule in offered if rule is not None]
     return rules + [rule for rule in rules if max(rule.eps, rule.floor) > 0.0]
 

@@ -1,4 +1,4 @@
-"""Events of the selection bias: where it is, what it decides, what it must not touch."""
+"""Events of the selection bias: where it is, what it decides, what it must not affect."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
 
 
 def _weights_off(bounds: Bounds, scores: Floats, share: float) -> bool:
-    """Tell whether weights gathered from other scores would be off by a share of themselves."""
+    """Return whether weights gathered from other scores would be off by a share of themselves."""
     config, inputs, reference = bounds.config, bounds.inputs, bounds.reference
     if not config.weights_from.endswith("scores") or inputs.expert_table is not None:
         return False
@@ -213,11 +213,11 @@ def _masked(slug: str, statement: str, bias: Sequence[float], test: _Test) -> No
     """Register an event of the number of experts, of E and K, whose bias is not -inf."""
 
     def occurs(bounds: Bounds) -> bool:
-        given = bounds.inputs.selection_bias
-        if given is None or bounds.inputs.num_tokens == 0:
+        actual = bounds.inputs.selection_bias
+        if actual is None or bounds.inputs.num_tokens == 0:
             return False
-        finite = int(np.isfinite(given).sum())
-        return finite < len(given) and test(finite, bounds.config.top_k)
+        finite = int(np.isfinite(actual).sum())
+        return finite < len(actual) and test(finite, bounds.config.top_k)
 
     @event(slug, statement, occurs)
     def _(capabilities: Capabilities) -> Iterator[Case]:

@@ -15,7 +15,7 @@ from moe_routing.conformance.judge import Bounds
 from moe_routing.implementations import Capabilities
 
 Steps = Callable[[tuple[int, ...], int], bool]
-"""Tells from an array's strides and the size of its items how it lies in memory."""
+"""Returns whether an array with these strides and item size has a certain memory layout."""
 
 
 @event("any-case", "any claimed call", lambda b: b.inputs.num_tokens > 0)
@@ -92,7 +92,7 @@ for _dtype in ("float32", "bfloat16", "float16"):
 
 @event("outside-claims", "a call that the backend does not claim", lambda b: True)
 def _(capabilities: Capabilities) -> Iterator[Case]:
-    whole = Capabilities(takes=capabilities.takes)
+    whole = Capabilities(takes=capabilities.takes, layouts=capabilities.layouts)
     for slug in (
         "any-case",
         "bias-on-gate",

@@ -146,8 +146,8 @@ def _those_that_matter(verdict: Verdict, token: int, order: Sequence[int]) -> se
     """Return the places of the chosen, the due, wrong logits, the next best, and of some more."""
     answered = set(verdict.answer.expert_ids[token].tolist())
     due = set(verdict.bounds.reference.expert_ids[token].tolist())
-    wrong = [] if verdict.logits is None else np.flatnonzero(~verdict.logits[token])
-    named = answered | due | set(wrong[:SHOWN])
+    missed = np.zeros(0, bool) if verdict.logits is None else ~verdict.logits[token]
+    named = answered | due | set(np.flatnonzero(missed)[:SHOWN].tolist())
     matter = {rank for rank, e in enumerate(order) if e in named or rank == len(due)}
     others = [rank for rank in range(len(order)) if rank not in matter]
     return matter | set(others[: max(0, SHOWN - len(matter))])

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypedDict, Unpack
+from typing import Any, TypedDict, TypeVar, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
+from moe_routing.conformance.calls.case import AnyCase
+from moe_routing.conformance.calls.memory import with_changes
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.generators import axes
-from moe_routing.conformance.generators.inputs import with_strides
+from moe_routing.conformance.generators.inputs import in_rows, with_strides
 from moe_routing.conformance.generators.scenes import Scene, scenes_for
 from moe_routing.implementations import Capabilities, Claim
 from moe_routing.reference import RouterConfig, RouterInputs, check_inputs
 
 _PARTS = ("gate_bias", "gate_delta", "expert_table")
+
+OneCase = TypeVar("OneCase", bound=AnyCase)
 
 Wants = Mapping[str, Any]
 """Choices to make, by the names in ``axes``: a value, or a test that the choice must pass."""
@@ -97,8 +101,7 @@ def _case(
     config = axes.choose_config(choose, claim, capabilities)
     parts = axes.choose_parts(choose, claim, config, capabilities.takes)
     inputs = _inputs(config, parts, table, dtype, capabilities.takes, dict(arrays))
-    if layout != "rows":
-        inputs = with_strides(inputs, transposed=layout)
+    inputs = in_rows(inputs) if layout == "rows" else with_strides(inputs, transposed=layout)
     check_inputs(config, inputs)
     if not capabilities.admits(config, inputs):
         raise _Unreachable
@@ -167,9 +170,12 @@ def with_config(case: Case, **changes: Any) -> Case:
     return replace(case, config=RouterConfig.unchecked(**{**vars(case.config), **changes}))
 
 
-def with_inputs(case: Case, **changes: Any) -> Case:
-    """Return ``case`` with input arrays replaced. Errors: ``ValueError`` as ``RouterInputs``."""
-    return replace(case, inputs=replace(case.inputs, **changes))
+def with_inputs(case: OneCase, **changes: Any) -> OneCase:
+    """Return a case of any kind with inputs replaced, each array laid out like the one before it.
+
+    Errors: ``ValueError`` as the inputs themselves.
+    """
+    return replace(case, inputs=with_changes(case.inputs, **changes))
 
 
 def take_tokens(case: Case, tokens: Sequence[int] | npt.NDArray[np.int64]) -> Case:
@@ -180,4 +186,4 @@ def take_tokens(case: Case, tokens: Sequence[int] | npt.NDArray[np.int64]) -> Ca
         for name in ("hidden", "token_ids", "logits")
         if getattr(inputs, name) is not None
     }
-    return replace(case, inputs=replace(inputs, **changes))
+    return with_inputs(case, **changes)

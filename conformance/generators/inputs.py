@@ -31,10 +31,10 @@ _WITH_SCALE = 0.75  # the share of normalised hidden states that a scale follows
 
 @dataclass(frozen=True, kw_only=True)
 class Draft:
-    """Everything that determines a case's arrays, beside its configuration.
+    """Everything that determines a case's arrays, besides its configuration.
 
-    ``columns`` index a pool of experts; None takes them as they come. Repeated indices
-    give tied experts. ``layout`` is ``rows``, or the matrix that lies transposed, with
+    ``columns`` index a pool of experts; None takes all in order. Repeated indices give tied
+    experts. ``layout`` is ``rows``, or the name of the matrix that is transposed, with
     everything else spaced out.
     """
 
@@ -68,7 +68,7 @@ def make_inputs(config: RouterConfig, draft: Draft) -> RouterInputs:
 def with_strides(inputs: RouterInputs, *, transposed: str = "hidden") -> RouterInputs:
     """Return the same inputs in other memory: one matrix transposed, the rest spaced out.
 
-    Logits that are given lie as the hidden states do, which they stand for.
+    Logits that are inputs are laid out as the hidden states, which they stand for.
     """
     names = ("hidden", "logits") if transposed == "hidden" else (transposed,)
     arrays: dict[str, Any] = {
@@ -76,6 +76,15 @@ def with_strides(inputs: RouterInputs, *, transposed: str = "hidden") -> RouterI
         for name, array in inputs.arrays().items()
     }
     return replace(inputs, **arrays)
+
+
+def in_rows(inputs: RouterInputs) -> RouterInputs:
+    """Return the same inputs with every array in rows, the last index running fastest."""
+    arrays = inputs.arrays()
+    if all(array.flags.c_contiguous for array in arrays.values()):
+        return inputs
+    changes: dict[str, Any] = {name: np.ascontiguousarray(each) for name, each in arrays.items()}
+    return replace(inputs, **changes)
 
 
 def _steps(shape: tuple[int, ...], transposed: bool) -> list[int]:

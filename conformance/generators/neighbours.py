@@ -154,4 +154,4 @@ def _with_experts(case: Case, count: int) -> Case:
     if inputs.logits is not None:
         changes["logits"] = inputs.logits[:, experts]
     config = replace(case.config, num_experts=count)
-    return replace(case, config=config, inputs=replace(inputs, **changes))
+    return replace(with_inputs(case, **changes), config=config)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from moe_routing.conformance.calls.shared_experts import SharedCase
+from moe_routing.conformance.generators.construct import with_inputs
 from moe_routing.conformance.generators.reducer import Reduction, subsets
 from moe_routing.reference import SharedExpertConfig, SharedExpertInputs
 from moe_routing.reference.shared_experts import SharedKind
@@ -49,22 +49,22 @@ def make_shared_case(
 
 
 def _rows(case: SharedCase) -> Iterator[SharedCase]:
-    """Keep fewer tokens."""
+    """Yield the case with fewer tokens."""
     for kept in subsets(len(case.inputs.hidden)):
-        yield replace(case, inputs=replace(case.inputs, hidden=case.inputs.hidden[kept]))
+        yield with_inputs(case, hidden=case.inputs.hidden[kept])
 
 
 def _columns(case: SharedCase) -> Iterator[SharedCase]:
-    """Keep fewer rows of the MLP, then fewer hidden columns."""
+    """Yield the case with fewer rows of the MLP, then with fewer hidden columns."""
     inputs = case.inputs
     for kept in subsets(len(inputs.up_proj)):
         fewer = {"gate_proj": inputs.gate_proj[kept], "up_proj": inputs.up_proj[kept]}
-        yield replace(case, inputs=replace(inputs, **fewer, down_proj=inputs.down_proj[:, kept]))
+        yield with_inputs(case, **fewer, down_proj=inputs.down_proj[:, kept])
     for kept in subsets(inputs.hidden.shape[1]):
         wide = ("hidden", "gate_proj", "up_proj", "gate")
         fewer = {n: array[:, kept] for n, array in inputs.arrays().items() if n in wide}
-        yield replace(case, inputs=replace(inputs, **fewer, down_proj=inputs.down_proj[kept]))
+        yield with_inputs(case, **fewer, down_proj=inputs.down_proj[kept])
 
 
 SHARED_REDUCTIONS: tuple[Reduction, ...] = (_rows, _columns)
-"""How a shared-expert case is made smaller, in the order in which that is tried."""
+"""The reductions of a shared-expert case, in the order in which they are tried."""

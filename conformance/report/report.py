@@ -68,7 +68,9 @@ def _clause(result: ClauseResult) -> dict[str, Any]:
         "events": result.events,
         "divergences": result.divergences,
         "findings": list(result.findings),
+        "past_edges": list(result.past),
         "case": result.case_file,
+        "unwritten": list(result.unwritten),
     }
 
 

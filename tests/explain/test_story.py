@@ -16,7 +16,7 @@ def headings(details: tuple[str, ...]) -> list[str]:
     return [line.split()[0] for line in details[3:] if not line.startswith(" ")]
 
 
-def test_tells_every_stage_in_the_order_of_the_pipeline() -> None:
+def test_shows_every_stage_in_the_order_of_the_pipeline() -> None:
     found = story_of([[3.0, 2.0, 1.0, 0.0]], ids=[[2]], top_k=1, groups=Groups(count=2, kept=1))
     assert headings(found.details) == ["logits", "groups", "selection", "cut", "weights"]
     assert found.details[0].startswith("token 0 of T=1 (H=4 E=4 K=1, float32): groups=Groups(")
@@ -24,21 +24,21 @@ def test_tells_every_stage_in_the_order_of_the_pipeline() -> None:
     assert found.details[2].startswith("reference experts [0] with weights ")
 
 
-def test_tells_by_how_much_a_logit_missed_its_allowance() -> None:
+def test_shows_by_how_much_a_logit_missed_its_allowance() -> None:
     found = story_of([[3.0, 2.0]], own=[[3.5, 2.0]], top_k=1)
     (line,) = [line for line in found.details if " missed by " in line]
     assert line.split()[:4] == ["*", "0", "3.5", "3"], "expert, logit, permitted logit"
     assert line.endswith("missed by 0.5, nothing is allowed"), "small integers are exact"
 
 
-def test_tells_by_how_much_the_cut_was_missed() -> None:
+def test_shows_by_how_much_the_cut_was_missed() -> None:
     found = story_of([[4.0, 1.0, 3.0]], ids=[[0, 1]], weights=[[0.5, 0.5]], top_k=2, **PLAIN)
     first = next(i for i, line in enumerate(found.details) if line.startswith("cut"))
     assert found.details[first] == "cut       expert 2, left out, competes with 3 or more;"
     assert found.details[first + 1].strip() == "expert 1, chosen, with 1 or less: missed by 2"
 
 
-def test_shows_the_selection_bias_beside_the_score() -> None:
+def test_shows_the_selection_bias_next_to_the_score() -> None:
     found = story_of(
         [[0.0, 0.0]], arrays={"selection_bias": [0.25, 7.0]}, ids=[[0]], top_k=1, score="sigmoid"
     )
@@ -47,7 +47,7 @@ def test_shows_the_selection_bias_beside_the_score() -> None:
     assert ["*", "0", "0.5", "0.25"] in [row[:4] for row in rows]
 
 
-def test_tells_how_far_an_excluded_group_is_from_being_kept() -> None:
+def test_shows_how_far_an_excluded_group_is_from_being_kept() -> None:
     found = story_of(
         [[3.0, 2.0, 1.0, 0.5]], ids=[[2]], top_k=1, groups=Groups(count=2, kept=1), **PLAIN
     )
@@ -57,7 +57,7 @@ def test_tells_how_far_an_excluded_group_is_from_being_kept() -> None:
     ), found.details
 
 
-def test_tells_by_how_many_allowances_a_weight_missed() -> None:
+def test_shows_by_how_many_allowances_a_weight_missed() -> None:
     found = story_of([[1.0, 0.0]], weights=[[0.9]], top_k=1)
     (line,) = [line for line in found.details if " missed by " in line]
     assert line.split()[:2] == ["0", "0.9"]
@@ -69,7 +69,7 @@ def test_says_that_undefined_scores_are_not_judged() -> None:
     assert found.details[-1] == "this token's scores are undefined: only its ids are judged"
 
 
-def test_an_id_that_is_no_expert_is_told() -> None:
+def test_an_id_that_is_no_expert_is_shown() -> None:
     found = story_of([[1.0, 0.0]], ids=[[7]], weights=[[1.0]], top_k=1)
     assert found.details[-1].split() == ["7", "1", "no", "such", "expert"]
 

@@ -55,7 +55,7 @@ def test_keeps_the_best_that_was_not_due_beside_many_that_were() -> None:
     assert [e.id for e in token_view(verdict, 0).experts] == [*range(63, 42, -1)]
 
 
-def test_tells_the_groups_and_which_are_kept() -> None:
+def test_lists_the_groups_and_which_are_kept() -> None:
     config = RouterConfig(num_experts=4, top_k=1, groups=Groups(count=2, kept=1, top=2))
     view = token_view(verdict_on(config, [[9, 0, 1, 2]]), 0)
     assert [(g.id, g.kept) for g in view.groups] == [(0, True), (1, False)]

@@ -5,17 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from moe_routing.conformance.calls.case import AnyCase
-from moe_routing.conformance.cases.kinds import kind_of, trial_of
-from moe_routing.conformance.checking.outcome import evaluate
-from moe_routing.conformance.checking.scope import admits
+from moe_routing.conformance.checking.plan import Plan
+from moe_routing.conformance.checking.smallest import smallest_failure
+from moe_routing.conformance.checking.target import Target
 from moe_routing.conformance.clauses import CLAUSES
-from moe_routing.conformance.generators.reducer import reduce_case
-from moe_routing.conformance.trial.memo import CaseMemo
 from moe_routing.conformance.zoo.census.matrix import Kill
 from moe_routing.conformance.zoo.residents import MUTANTS
 
 MOST_TOKENS, MOST_EXPERTS = 4, 8
-"""What a person can read at a glance."""
+"""The sizes of a case that a person can read at a glance."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +32,7 @@ class Smallest:
 
 
 def smallest(kill: Kill) -> Smallest:
-    """Make the case of ``kill`` as small as it gets while the same clause fails alike."""
+    """Make the case of ``kill`` as small as possible while the same clause fails alike."""
     case = _reduced(kill)
     return Smallest(
         mutant=kill.mutant,
@@ -45,15 +43,6 @@ def smallest(kill: Kill) -> Smallest:
 
 
 def _reduced(kill: Kill) -> AnyCase:
-    clause, mutant = CLAUSES[kill.clause], MUTANTS[kill.mutant].adapter()
-    narrowed = clause.narrowed(mutant.capabilities())
-
-    def outcome(case: AnyCase) -> tuple[str, str | None, bool]:
-        return evaluate(clause, trial_of(mutant, case, clause.method, memo=CaseMemo())).kind
-
-    wanted = outcome(kill.case)
-
-    def fails_alike(case: AnyCase) -> bool:
-        return admits(clause, narrowed, case) and outcome(case) == wanted
-
-    return reduce_case(kill.case, kind_of(kill.case).reductions, fails_alike)
+    clause = CLAUSES[kill.clause]
+    target = Target(MUTANTS[kill.mutant].adapter(), clause, Plan(clauses=[clause]))
+    return smallest_failure(target, kill.case, target.evaluate(kill.case))[0]

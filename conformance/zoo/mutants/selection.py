@@ -14,7 +14,7 @@ from moe_routing.reference.selection import top_k
 
 
 def best_above(w: Work, start: float, lost: int) -> Array:
-    """Select by a search that starts at ``start``; a slot that finds nothing keeps ``lost``."""
+    """Select by a search that starts at ``start``; a slot that finds nothing stays ``lost``."""
     ids = expert_ids(w)
     if w.inputs.expert_table is not None:
         return ids
