@@ -21,6 +21,7 @@ from moe_routing.conformance.checking.status import Status
 from moe_routing.conformance.checking.target import Target
 from moe_routing.conformance.clauses import Clause
 from moe_routing.conformance.explain.failure import Failure
+from moe_routing.conformance.explain.onset import Onset
 from moe_routing.conformance.known.divergence import Divergence
 from moe_routing.conformance.trial.base import AnyTrial
 from moe_routing.implementations import Adapter, BackendMissing
@@ -70,6 +71,7 @@ class _Ending:
     message: str = ""
     failure: Failure | None = None
     case: AnyCase | None = None
+    onsets: tuple[Onset, ...] = ()
     divergences: dict[str, str] = field(default_factory=dict)
 
 
@@ -100,6 +102,7 @@ class _ClauseRun:
             message=ending.message,
             failure=ending.failure,
             case=ending.case,
+            onsets=ending.onsets,
             events=dict(progress.events),
             divergences=ending.divergences,
             drawn=progress.drawn,
@@ -210,7 +213,11 @@ class _ClauseRun:
         assert self.found is not None
         case, outcome = smallest_failure(self.target, *self.found)
         return _Ending(
-            status=outcome.status, message=outcome.words, failure=outcome.failure, case=case
+            status=outcome.status,
+            message=outcome.words,
+            failure=outcome.failure,
+            case=case,
+            onsets=outcome.onsets,
         )
 
     def _enough(self, case: AnyCase) -> bool:
