@@ -9,6 +9,7 @@ from typing import Any
 from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.checking.status import STATUSES, Status
 from moe_routing.conformance.explain.failure import Failure, lines_of
+from moe_routing.conformance.explain.onset import Onset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,7 @@ class ClauseResult:
     message: str = ""
     failure: Failure | None = None
     case: AnyCase | None = None
+    onsets: tuple[Onset, ...] = ()
     case_file: str | None = None
     unwritten: tuple[str, ...] = ()
     events: dict[str, str] = field(default_factory=dict)
@@ -53,7 +55,7 @@ class ClauseResult:
     @property
     def story(self) -> tuple[str, ...]:
         """What went wrong, line by line, where something did."""
-        return () if self.green else lines_of(self.failure, self.case)
+        return () if self.green else lines_of(self.failure, self.case, self.onsets)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.cases.kinds import kind_of
 from moe_routing.conformance.explain import numbers, story
 from moe_routing.conformance.explain.numbers import listed, show
+from moe_routing.conformance.explain.onset import Onset, told
 from moe_routing.conformance.explain.token_view import SHOWN, TokenView, token_view
 from moe_routing.conformance.judge import Interval, Verdict
 
@@ -38,12 +40,14 @@ class Failure:
     steady: bool = True
 
 
-def lines_of(failure: Failure | None, case: AnyCase | None) -> tuple[str, ...]:
+def lines_of(
+    failure: Failure | None, case: AnyCase | None, onsets: Sequence[Onset] = ()
+) -> tuple[str, ...]:
     """Tell a failure line by line: of one token, or else of the call as a whole."""
     details = failure.details if failure else ()
-    if case is None or not kind_of(case).routes or (failure and failure.view):
-        return details
-    return (story.asked(case.config, case.inputs), *details)
+    if case is not None and kind_of(case).routes and not (failure and failure.view):
+        details = (story.asked(case.config, case.inputs), *details)
+    return (*details[:1], *told(onsets), *details[1:])
 
 
 def first_failure(verdict: Verdict, *stages: str) -> Failure | None:

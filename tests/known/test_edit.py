@@ -228,7 +228,7 @@ class TestMistakes:
 class TestWidth:
     """What most of a region does not need is found, and turns nothing red."""
 
-    def found(self, **when: tuple[Any, ...]) -> Any:
+    def found(self, *, shipped: bool = False, **when: tuple[Any, ...]) -> Any:
         wide = Divergence(
             id="wide",
             adapters=("biased-weights",),
@@ -238,6 +238,7 @@ class TestWidth:
             witnesses=(biased(),),
             when=when,
             place="known.toml:1",
+            shipped=shipped,
         )
         clause = CLAUSES["weights.match"]
         plan = Plan(clauses=[clause], max_examples=60, known=[wide])
@@ -250,6 +251,10 @@ class TestWidth:
         assert finding.startswith("wide covers too much: ")
         assert " cases sampled in its region pass; the " in finding
         assert finding.endswith("(known.toml:1)")
+
+    def test_a_shipped_region_is_not_the_business_of_those_who_check(self) -> None:
+        result = self.found(shipped=True, weights_from=("scores",))
+        assert (result.status, result.findings) == ("known", ())
 
     def test_a_region_as_narrow_as_the_bug_is_not(self) -> None:
         result = self.found(selection_bias=("gate", "block", "statics"))

@@ -68,7 +68,8 @@ def _numbers(clause: ClauseResult) -> Markup:
     if failure is None:
         return text if clause.story else Markup("")
     where = "" if failure.token is None else f", token {failure.token}"
-    stage = tag("p", f"Went wrong at: {failure.stage}{where}")
+    begins = "".join(f"; {each.words}" for each in clause.onsets)
+    stage = tag("p", f"Went wrong at: {failure.stage}{where}{begins}")
     if failure.view is None:
         return tag("div", stage, text if clause.story else "")
     same = tag("details", tag("summary", "The same as text"), text)

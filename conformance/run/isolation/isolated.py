@@ -77,7 +77,7 @@ class Isolated:
             self._end_worker()
         if checked.result.status != "known":
             return checked.result
-        return with_widths(checked.result, {each: self._width(clause, each) for each in listed})
+        return with_widths(checked.result, listed, lambda known: self._width(clause, known))
 
     def _width(self, clause: Clause, known: Divergence) -> Width:
         """Ask for the width of a region; one in which the worker ends excuses that."""
