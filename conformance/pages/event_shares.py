@@ -6,11 +6,14 @@ same shares on every run, whatever the version of Hypothesis.
 
 from __future__ import annotations
 
+import argparse
 import random
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 
@@ -133,5 +136,17 @@ def _percent(values: list[float]) -> str:
     return f"{' to '.join(ends)} %"
 
 
+_TABLE = re.compile(r"^\| event \|.*\n(?:\|.*\n)+", re.MULTILINE)
+
+
+def with_shares(page: str) -> str:
+    """Return the page of generators with the table of today in place of its own."""
+    table = conditions_table() + "\n"
+    return _TABLE.sub(lambda found: table, page)
+
+
 if __name__ == "__main__":
-    print(conditions_table())
+    parser = argparse.ArgumentParser(description="Write the table of events into its page.")
+    parser.add_argument("page", type=Path, help="docs/generators.md")
+    path = parser.parse_args().page
+    path.write_text(with_shares(path.read_text()))

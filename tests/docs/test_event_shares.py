@@ -19,6 +19,7 @@ from moe_routing.conformance.pages.event_shares import (
     ONLY_CONSTRUCTED,
     conditions_table,
     shares,
+    with_shares,
 )
 from moe_routing.implementations import Capabilities
 
@@ -29,7 +30,9 @@ WHOLE = Capabilities()
 @pytest.mark.parametrize("slug", EVENTS)
 def test_drawn_cases_meet_an_event_or_it_says_why_not(slug: str) -> None:
     if slug not in ONLY_CONSTRUCTED:
-        assert shares()[slug].anywhere > 0.0, f"none of {CASES} cases meets {slug}"
+        assert shares()[slug].anywhere > 0.0, (
+            f"none of {CASES} cases meets {slug}: draw such, or add the reason to ONLY_CONSTRUCTED"
+        )
     elif slug != "outside-claims":
         assert EVENTS[slug].constructed(WHOLE) is not None
 
@@ -80,7 +83,7 @@ def test_hypothesis_draws_what_the_shares_were_counted_on() -> None:
 # The page.
 
 COMMAND = "python -m moe_routing.conformance.pages.event_shares"
-FIX = f"write what `{COMMAND}` prints into docs/generators.md"
+FIX = f"run `{COMMAND} docs/generators.md`"
 
 
 def cells(text: str) -> list[list[str]]:
@@ -108,3 +111,8 @@ def test_the_page_lists_the_events_that_there_are_as_often_as_they_are_drawn() -
             deviations = [100 * np.sqrt(max(p / 100, 1 / cases) / cases) for p in drawn]
             off = np.abs(np.subtract(drawn, said or drawn)) > 5 * np.array(deviations)
             assert not off.any(), f"{row[0]}: {row[column]}, not {written[column]}; {FIX}"
+
+
+def test_the_command_replaces_the_table_and_nothing_else() -> None:
+    page = "# Page\n\n| event | old |\n|---|---|\n| `a` | b |\n\nAfter.\n"
+    assert with_shares(page) == f"# Page\n\n{conditions_table()}\n\nAfter.\n"
