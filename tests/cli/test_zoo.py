@@ -40,6 +40,14 @@ def test_a_survivor_exits_1_and_is_named(capsys):
     assert main(["zoo", "bias-ignored", *QUICK]) == 1
     out = capsys.readouterr().out
     assert f"survives bias-ignored (seed 0): {MUTANTS['bias-ignored'].harm}" in out
+    assert "without" not in out.partition("survives")[2]
+
+
+def test_a_survivor_is_told_which_clause_caught_it_without_naming_its_family(capsys):
+    quick = ("--max-examples", "10", "--jobs", "1", "--clause", "weights.tiny-norm")
+    assert main(["zoo", "scale-twice", *quick]) == 1
+    out = capsys.readouterr().out
+    assert "  caught by weights.tiny-norm, without M22 in their bugs" in out
 
 
 @pytest.mark.parametrize(
@@ -61,5 +69,7 @@ def test_what_is_not_there_exits_2_in_one_line(capsys, words, line):
 def test_the_pages_list_all_who_live_here(page, house):
     text = (DOCS / page).read_text()
     for name in house:
-        assert f"| `{name}` |" in text, f"docs/{page} is older than {name}: make it anew"
+        assert f"| `{name}` |" in text, (
+            f"docs/{page} is older than {name}: run the command at its head"
+        )
     assert "**survives**" not in text

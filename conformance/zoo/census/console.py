@@ -46,6 +46,8 @@ class Watcher:
             )
         for name, seed in census.survivors:
             self.console.print(f"[bold red]survives[/] {name} (seed {seed}): {MUTANTS[name].harm}")
+            for words in _uncounted(census, name, seed):
+                self.console.print(words)
         for seed in self.plan.seeds if self.plan.mutants else ():
             caught = len(self.plan.mutants) - sum(s == seed for _, s in census.survivors)
             self.console.print(
@@ -75,6 +77,14 @@ class Watcher:
         ]
         caught = [Text(_named(list(census.killers(name)))) for name in names]
         return table(columns, Notes(head="caught by", cells=caught, most=LOG), self.console.width)
+
+
+def _uncounted(census: Census, name: str, seed: int) -> Iterator[str]:
+    """Yield which clauses caught a survivor without naming its family, if any did."""
+    kills = [kill for kill in census.kills if (kill.mutant, kill.seed) == (name, seed)]
+    if kills:
+        clauses = _named([kill.clause for kill in kills])
+        yield f"  caught by {clauses}, without {MUTANTS[name].family} in their bugs"
 
 
 def _column(head: str, cells: Sequence[str], *, leaves: int = 0) -> Column:
