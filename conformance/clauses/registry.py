@@ -117,9 +117,7 @@ def clause(id: str, level: Level, **parts: Any) -> Callable[[Check], Check]:
     def register(check: Check) -> Check:
         statement = " ".join((check.__doc__ or "").split())
         made = Clause(id=id, level=level, statement=statement, check=check, **parts)
-        if id in CLAUSES or made.chapter not in CHAPTERS or not statement:
-            raise ValueError(f"Cannot register clause {id!r}: known, without chapter or statement")
-        if wrong := mistake(made.rules):
+        if wrong := _misnamed(made) or mistake(made.rules):
             raise ValueError(f"Cannot register clause {id!r}: {wrong}")
         unknown = [slug for slug in made.events if slug not in EVENTS]
         if unknown or not made.events:
@@ -128,6 +126,15 @@ def clause(id: str, level: Level, **parts: Any) -> Callable[[Check], Check]:
         return check
 
     return register
+
+
+def _misnamed(made: Clause) -> str | None:
+    """Return what is wrong with the id or the statement of a new clause, in words, or None."""
+    if made.id in CLAUSES:
+        return "the id is taken"
+    if made.chapter not in CHAPTERS:
+        return f"{made.chapter!r} is no chapter of CHAPTERS"
+    return None if made.statement else "it has no docstring, which is its statement"
 
 
 class NoSuchClause(Exception):

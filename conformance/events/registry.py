@@ -64,10 +64,13 @@ def event(
     """Register the decorated constructor as the event ``slug``.
 
     The constructor yields cases, the plainest first; a case that does not show the event is
-    skipped, so that the constructor can be tried on every claim.
+    skipped, so that the constructor can be tried on every claim. Errors: ``ValueError`` for a
+    slug that is taken.
     """
 
     def register(cases: Construct) -> Construct:
+        if slug in EVENTS:
+            raise ValueError(f"Cannot register event {slug!r}: the slug is taken")
         EVENTS[slug] = Event(slug=slug, statement=statement, occurs=occurs, cases=cases)
         return cases
 

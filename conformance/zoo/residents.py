@@ -82,8 +82,13 @@ def mutant(name: str, family: str, *stages: str, real: str, **parts: Any) -> Cal
 
     def register(stage: Callable[..., Any]) -> Callable[..., Any]:
         harm = " ".join((stage.__doc__ or "").split())
-        if name in {**MUTANTS, **HONEST} or family not in FAMILIES or not harm or not real:
-            raise ValueError(f"Cannot register mutant {name!r}: known, or without a family or harm")
+        wrong = {
+            "the name is taken": name in {**MUTANTS, **HONEST},
+            f"{family!r} is no family of conformance/zoo/families.py": family not in FAMILIES,
+            "it has no docstring, which says what it did": not harm,
+            "real is empty, and says where it happened": not real,
+        }
+        _refuse(f"mutant {name!r}", wrong)
         MUTANTS[name] = Mutant(
             name=name, family=family, real=real, harm=harm, stages=_bound(stage, stages), **parts
         )
@@ -97,12 +102,22 @@ def honest(name: str, *stages: str, **parts: Any) -> Callable[..., Any]:
 
     def register(stage: Callable[..., Any]) -> Callable[..., Any]:
         why = " ".join((stage.__doc__ or "").split())
-        if name in {**MUTANTS, **HONEST} or not why:
-            raise ValueError(f"Cannot register variant {name!r}: known, or without a reason")
+        wrong = {
+            "the name is taken": name in {**MUTANTS, **HONEST},
+            "it has no docstring, which says why it is right": not why,
+        }
+        _refuse(f"variant {name!r}", wrong)
         HONEST[name] = Honest(name=name, why=why, stages=_bound(stage, stages), **parts)
         return stage
 
     return register
+
+
+def _refuse(what: str, wrong: Mapping[str, bool]) -> None:
+    """Raise ``ValueError`` with the first of the reasons that holds, if any does."""
+    for reason, holds in wrong.items():
+        if holds:
+            raise ValueError(f"Cannot register {what}: {reason}")
 
 
 def _bound(stage: Callable[..., Any], names: tuple[str, ...]) -> dict[str, Stage]:

@@ -8,6 +8,7 @@ from moe_routing.conformance import Case
 from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.cases.kinds import facts_of
 from moe_routing.conformance.events import EVENTS
+from moe_routing.conformance.events.registry import event as register
 from moe_routing.implementations import Capabilities, load_adapter
 from moe_routing.reference import (
     RouterConfig,
@@ -74,3 +75,8 @@ def test_an_event_says_what_it_is() -> None:
         assert slug == slug.lower().replace(" ", "-")
         assert event.statement, slug
         assert not event.statement.endswith("."), slug
+
+
+def test_a_slug_is_taken_once() -> None:
+    with pytest.raises(ValueError, match="Cannot register event 'any-case': the slug is taken"):
+        register("any-case", "another", lambda bounds: True)(lambda capabilities: [])

@@ -30,7 +30,8 @@ def test_there_are_enough_of_both_kinds():
 
 def test_every_family_has_a_mutant_and_every_other_one_says_what_it_waits_for():
     families = Counter(mutant.family for mutant in MUTANTS.values())
-    assert set(families) == set(FAMILIES)
+    empty = sorted(set(FAMILIES) - set(families))
+    assert not empty, f"no mutant is of {empty}: write one, or move the family to LATER"
     assert not set(FAMILIES) & set(LATER)
     assert all(LATER.values())
 
@@ -65,9 +66,9 @@ def test_the_router_that_they_are_made_of_is_right(claims):
 
 
 def test_a_name_is_taken_once():
-    with pytest.raises(ValueError, match="'bias-ignored': known"):
+    with pytest.raises(ValueError, match="'bias-ignored': the name is taken"):
         residents.mutant("bias-ignored", "M04", "logits", real="a/b#1")(lambda w: None)
-    with pytest.raises(ValueError, match="'bias-ignored': known"):
+    with pytest.raises(ValueError, match="'bias-ignored': the name is taken"):
         residents.honest("bias-ignored", "logits")(lambda w: None)
 
 
@@ -75,10 +76,12 @@ def test_a_mutant_needs_a_harm_and_a_known_family():
     def documented(w):
         """It did harm."""
 
-    with pytest.raises(ValueError, match="without a family or harm"):
+    with pytest.raises(ValueError, match=r"'new': 'M99' is no family of .*families\.py"):
         residents.mutant("new", "M99", "logits", real="a/b#1")(documented)
-    with pytest.raises(ValueError, match="without a family or harm"):
+    with pytest.raises(ValueError, match="'new': it has no docstring"):
         residents.mutant("new", "M04", "logits", real="a/b#1")(lambda w: None)
+    with pytest.raises(ValueError, match="'new': real is empty"):
+        residents.mutant("new", "M04", "logits", real="")(documented)
     assert "new" not in MUTANTS
 
 
