@@ -64,10 +64,11 @@ def test_a_clause_has_an_id_of_its_chapter(each: Clause) -> None:
 
 @ALL
 def test_a_clause_says_one_sentence_and_why_it_matters(each: Clause) -> None:
-    assert re.fullmatch(r"[A-Z][^\n]*\.", each.statement), each.statement
+    sentence = re.fullmatch(r"[A-Z][^\n]*\.", each.statement)
+    assert sentence, f"the docstring of {each.id} is no sentence: {each.statement}"
     ends = re.findall(r"\.(?= +[A-Z])", each.statement)
     assert not ends, f"{each.id} says more than one sentence: {each.statement}"
-    assert len(each.why.split()) >= 5, f"{each.id} does not say why"
+    assert len(each.why.split()) >= 5, f"the why of {each.id} names no harm: {each.why}"
     assert each.why.endswith("."), each.why
     assert "\n" not in each.why
 
@@ -104,7 +105,8 @@ def test_a_clause_looks_where_there_is_something(each: Clause) -> None:
 
 def test_no_event_is_left_without_a_clause_that_needs_it() -> None:
     needed = {slug for each in CLAUSES.values() for slug in (*each.events, *each.bulk)}
-    assert needed == set(EVENTS), f"nobody needs {sorted(set(EVENTS) - needed)}"
+    unused = sorted(set(EVENTS) - needed)
+    assert not unused, f"no clause needs {unused}: add each to the events of a clause"
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
@@ -124,14 +126,9 @@ class TestSelection:
         assert len(chapters) == len(CLAUSES)
 
     def test_globs_add_up_and_nothing_comes_twice(self) -> None:
-        ids = [each.id for each in select_clauses(["weights.s*", "*.match", "weights.sum"])]
-        assert ids == [
-            "logits.match",
-            "scores.match",
-            "weights.match",
-            "weights.sum",
-            "weights.scale",
-        ]
+        globs = ["weights.su[m]", "[ls]*.match", "weights.sum"]
+        ids = [each.id for each in select_clauses(globs)]
+        assert ids == ["logits.match", "scores.match", "weights.sum"]
 
     def test_a_glob_that_matches_nothing_suggests_the_nearest(self) -> None:
         with pytest.raises(NoSuchClause, match=r"did you mean groups\.kept-only"):

@@ -46,8 +46,8 @@ def test_the_command_writes_the_clauses_of_today(tmp_path: Path) -> None:
 
 def test_a_rule_ends_in_its_clauses_or_in_the_reason() -> None:
     first, second, third = (line for line in with_clauses(PAGE).splitlines() if "  *" in line)
-    assert first == "  *Checked by `weights.unbiased`.*"
-    assert second == "  *Checked by `weights.match`, `layout.well-formed`.*"
+    assert first == f"  *{checked_by('WGT-1')}*"
+    assert second == f"  *{checked_by('WGT-2')}*"
     assert third.startswith("  *No clause: it only permits")
 
 
