@@ -40,7 +40,7 @@ def device_time() -> float:
 
 
 def clock_of(device: str) -> Callable[[], float]:
-    """Return the clock that tells what a call costs on ``device``."""
+    """Return the clock that measures a call on ``device``."""
     return device_time if device == "cuda" else time.process_time
 
 

@@ -18,7 +18,7 @@ _MILLION = 1e6
 
 
 def measured(raw: dict[str, Any]) -> dict[str, Any]:
-    """Return what is kept of pytest-benchmark's JSON: the machine, and a row a measurement."""
+    """Return what to save of pytest-benchmark's JSON: the machine, and a row per measurement."""
     rows = [
         {
             **each["extra_info"],
@@ -42,7 +42,7 @@ def tables(found: dict[str, Any]) -> str:
 
 
 def write_page(folder: Path) -> None:
-    """Put the tables of every ``performance*.json`` in ``folder`` into its page, each in its place.
+    """Write the tables of every ``performance*.json`` in ``folder`` into its page, each in place.
 
     A file's place is between two comments that name it; one without a place gets it at the end.
     """

@@ -1,4 +1,4 @@
-"""Settings of the benchmarks: the device, and the facts of the machine in what is kept."""
+"""Settings of the benchmarks: the device, and the facts of the machine in the saved results."""
 
 from __future__ import annotations
 

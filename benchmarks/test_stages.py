@@ -1,4 +1,4 @@
-"""What a case costs, stage by stage, beside an eager PyTorch router of the same size."""
+"""What a case costs, stage by stage, next to an eager PyTorch router of the same size."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_reference(timer: Benchmark, case: Case) -> None:
 
 
 def test_bounds(timer: Benchmark, case: Case) -> None:
-    """What is worked out once for a case, whoever answers it, once its reference is there."""
+    """What is computed once per case, for all answers to it, after its reference."""
 
     def bounded() -> Bounds:
         bounds = Bounds(case.config, case.inputs, Numerics())

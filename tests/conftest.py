@@ -88,7 +88,7 @@ def nothing_checked() -> RunResult:
 
 @pytest.fixture(scope="session")
 def wrong_run(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
-    """A right adapter beside two that are wrong at different stages, with their case files."""
+    """A right adapter and two that are wrong at different stages, with their case files."""
     references = ["reference", *(f"{WRONG}:{name}" for name in ("BiasedWeights", "LastExpertLost"))]
     plan = Plan(clauses=select_clauses(["weights.*", "groups.*", "logits.match"]), max_examples=10)
     return check(

@@ -10,7 +10,7 @@ from moe_routing.conformance.calls.memory import packed, unpacked
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AnyCase:
-    """A call to hold against the reference.
+    """A call to check against the reference.
 
     ``kind`` is the name of its entry in ``cases.kinds``. ``inputs`` have a field ``hidden``
     whose length is the number of tokens, a field ``dtype`` and a method ``arrays``.
@@ -24,7 +24,7 @@ class AnyCase:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The sizes by their letters, in the order in which messages show them."""
+        """The sizes by letter, in the order in which messages show them."""
         tokens, hidden = self.inputs.hidden.shape
         return {"T": tokens, "H": hidden}
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 SPAN = 2**27
-"""The farthest that an array of a case is spread in memory, in numbers: 512 MiB."""
+"""The most numbers that an array of a case may span in memory: 512 MiB of float32."""
 
 Array = npt.NDArray[Any]
 Packed = tuple[str, tuple[int, ...], bytes, list[int] | None]
@@ -38,7 +38,7 @@ def strided(array: Array, steps: Sequence[int]) -> Array:
 
 
 def steps_of(array: Array) -> list[int] | None:
-    """Return the element strides of an array not in rows, nor backwards, nor spread too far."""
+    """Return an array's element strides, or None if C-contiguous, reversed or too far apart."""
     if array.flags.c_contiguous or array.size == 0 or min(array.strides) < 0:
         return None
     steps = [step // array.itemsize for step in array.strides]
@@ -51,9 +51,9 @@ def span(shape: Sequence[int], steps: Sequence[int]) -> int:
 
 
 def laid_like(array: Array, model: Array | None) -> Array:
-    """Lay ``array`` out in memory as ``model`` lies: in rows, transposed, with its gaps.
+    """Lay ``array`` out in memory like ``model``: in rows, transposed, with its gaps.
 
-    It lies in rows, too, without a model, or where that runs backwards or over its own places.
+    It is laid out in rows without a model, or if the model's strides are negative or overlap.
     """
     if model is None or model.ndim != array.ndim or (steps := steps_of(model)) is None:
         return np.ascontiguousarray(array)
@@ -63,7 +63,7 @@ def laid_like(array: Array, model: Array | None) -> Array:
 
 def _like(steps: list[int], old: tuple[int, ...], new: tuple[int, ...]) -> list[int] | None:
     """Return the steps of the shape ``new`` with the gaps that ``steps`` leave in ``old``."""
-    made, within, now = [0] * len(steps), 1, 1  # how far what is passed reaches, then and now
+    made, within, now = [0] * len(steps), 1, 1  # the extent of the axes so far, in old and in new
     for axis in sorted(range(len(steps)), key=lambda axis: (old[axis] == 1, steps[axis])):
         gap = steps[axis] - within
         if gap < 0 and old[axis] > 1:
@@ -76,7 +76,7 @@ def _like(steps: list[int], old: tuple[int, ...], new: tuple[int, ...]) -> list[
 def with_changes(inputs: Inputs, **changes: Any) -> Inputs:
     """Return ``inputs`` with fields replaced, each array laid out like the one that it replaces.
 
-    An array that replaces none lies in rows. Errors: ``ValueError`` as the inputs themselves.
+    An array that replaces none is laid out in rows. Errors: ``ValueError``, as for the inputs.
     """
     models = inputs.arrays()
     laid = {
@@ -93,7 +93,7 @@ def with_fresh_arrays(inputs: Inputs) -> Inputs:
 
 
 def packed(inputs: HasArrays) -> tuple[HasArrays, dict[str, Packed]]:
-    """Return what pickle keeps of inputs: an array alone would lose its strides."""
+    """Return inputs in the form in which they are pickled: an array alone loses its strides."""
     arrays = inputs.arrays()
     return _with_arrays(inputs, dict.fromkeys(arrays)), {
         name: (each.dtype.str, each.shape, each.tobytes(), steps_of(each))
@@ -102,7 +102,7 @@ def packed(inputs: HasArrays) -> tuple[HasArrays, dict[str, Packed]]:
 
 
 def unpacked(bare: Inputs, arrays: dict[str, Packed]) -> Inputs:
-    """Return the inputs that ``packed`` took apart."""
+    """Return the inputs that ``packed`` was given."""
     return _with_arrays(bare, {name: _restored(*each) for name, each in arrays.items()})
 
 

@@ -11,7 +11,7 @@ from moe_routing.reference import RouterConfig, RouterInputs
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Case(AnyCase):
-    """A routing call to hold against the reference, and the recipe that made its numbers."""
+    """A routing call to check against the reference, and the recipe that made its numbers."""
 
     kind: ClassVar[str] = "routing"
 
@@ -20,6 +20,6 @@ class Case(AnyCase):
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The sizes by their letters."""
+        """The sizes by letter."""
         tokens, hidden = self.inputs.num_tokens, self.inputs.hidden_size
         return {"T": tokens, "H": hidden, "E": self.config.num_experts, "K": self.config.top_k}

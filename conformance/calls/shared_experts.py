@@ -11,7 +11,7 @@ from moe_routing.reference import SharedExpertConfig, SharedExpertInputs
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SharedCase(AnyCase):
-    """A shared-expert call to hold against the reference."""
+    """A shared-expert call to check against the reference."""
 
     kind: ClassVar[str] = "shared-experts"
 
@@ -20,5 +20,5 @@ class SharedCase(AnyCase):
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The sizes by their letters; ``I`` is the width of the MLP."""
+        """The sizes by letter; ``I`` is the width of the MLP."""
         return {**super().sizes, "I": len(self.inputs.up_proj)}

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.calls.memory import SPAN, span, steps_of, strided
 from moe_routing.conformance.cases.kinds import KINDS
+from moe_routing.conformance.cases.whole import write_whole
 from moe_routing.reference import SPEC_VERSION
 from moe_routing.reference.checks import shown
 from moe_routing.reference.jsonform import PARTS, config_to_json, from_json, to_json
@@ -34,16 +35,18 @@ def case_folder(adapter: str) -> str:
 
 
 def save_case(case: AnyCase, path: Path, *, clause: str | None = None) -> None:
-    """Write ``case`` as small, readable, bit-exact JSON; ``clause`` says what it broke."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write ``case`` as small, readable, bit-exact JSON; ``clause`` says what it broke.
+
+    Errors: ``OSError``, which names ``path``.
+    """
     text = json.dumps(case_to_json(case, clause=clause), indent=1)
-    path.write_text(_LISTS.sub(lambda found: " ".join(found[0].split()), text) + "\n")
+    write_whole(path, _LISTS.sub(lambda found: " ".join(found[0].split()), text) + "\n")
 
 
 def load_case(path: Path) -> tuple[AnyCase, str | None]:
     """Read a case file and the clause it names. Errors: ``CaseError``, in one line."""
     try:
-        return case_from_json(json.loads(path.read_text()))
+        return case_from_json(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         message = (
             f"missing {error}" if isinstance(error, KeyError) else " ".join(str(error).split())

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from moe_routing.conformance.calls.case import AnyCase
-from moe_routing.conformance.cases.files import case_to_json, load_case, save_case
+from moe_routing.conformance.cases.files import case_to_json, load_case
 
 Examples = dict[str, tuple[AnyCase, ...]]
 """Kept cases by the clauses that they broke."""
@@ -24,9 +24,7 @@ def load_examples(folder: Path) -> Examples:
     return kept
 
 
-def keep_example(folder: Path, clause: str, case: AnyCase) -> Path:
-    """Write a failing case down for later runs: once, whoever finds it again."""
+def example_path(folder: Path, clause: str, case: AnyCase) -> Path:
+    """Return where a failing case is kept for later runs: one place, whoever finds it again."""
     text = json.dumps(case_to_json(case, clause=clause, compact=True), sort_keys=True)
-    path = folder / clause / f"{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
-    save_case(case, path, clause=clause)
-    return path
+    return folder / clause / f"{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"

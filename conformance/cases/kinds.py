@@ -15,8 +15,10 @@ from moe_routing.conformance.calls.shared_experts import SharedCase
 from moe_routing.conformance.generators.reducer import Reduction
 from moe_routing.conformance.generators.reductions import ROUTING_REDUCTIONS
 from moe_routing.conformance.generators.shared import SHARED_REDUCTIONS
+from moe_routing.conformance.generators.sizes import ROUTING_SIZES, SHARED_SIZES, Size
 from moe_routing.conformance.judge import Bounds
 from moe_routing.conformance.trial.base import AnyTrial
+from moe_routing.conformance.trial.lenience import STRICT, Lenience
 from moe_routing.conformance.trial.memo import CaseMemo
 from moe_routing.conformance.trial.shared_experts import SharedTrial
 from moe_routing.conformance.trial.trial import Trial
@@ -39,9 +41,10 @@ class Kind:
     ``methods`` are the adapter's methods that are called with it, in a ``trial``.
     ``facts`` returns what events are read off. ``reductions`` propose smaller cases; of these,
     the ones come first whose answers the specification defines, which ``defined`` reads off facts.
-    ``claimed`` says whether capabilities claim a case. A region of a known divergence may name
-    the ``axes`` of its inputs; a region that is too wide is described by ``compared``.
-    ``routes`` says that its tokens choose experts, so that a token can be drawn.
+    ``sizes`` are what a failure may begin at. ``claimed`` says whether capabilities claim a case.
+    A region of a known divergence may name the ``axes`` of its inputs; a region that is too
+    wide is described by ``compared``. ``routes`` says that its tokens choose experts, so that a
+    token can be drawn.
     """
 
     case: type[AnyCase]
@@ -53,6 +56,7 @@ class Kind:
     trial: type[AnyTrial]
     facts: Callable[[Any, Numerics], Any] = lambda case, numerics: case
     reductions: tuple[Reduction, ...]
+    sizes: tuple[Size, ...] = ()
     defined: Callable[[Any], bool] = lambda facts: True
     claimed: Callable[[Any, Capabilities], bool] = lambda case, capabilities: True
     axes: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
@@ -75,6 +79,7 @@ ROUTING = Kind(
     trial=Trial,
     facts=lambda case, numerics: Bounds(case.config, case.inputs, numerics),
     reductions=ROUTING_REDUCTIONS,
+    sizes=ROUTING_SIZES,
     defined=lambda bounds: bounds.all_defined,
     claimed=lambda case, capabilities: capabilities.admits(case.config, case.inputs),
     axes=INPUT_AXES,
@@ -92,6 +97,7 @@ SHARED_EXPERTS = Kind(
     methods=("shared_experts",),
     trial=SharedTrial,
     reductions=SHARED_REDUCTIONS,
+    sizes=SHARED_SIZES,
     claimed=lambda case, capabilities: not capabilities.storage_refusals(case.inputs),
     compared=("kind", "gated", "dtype", "tokens"),
 )
@@ -124,6 +130,7 @@ def trial_of(
     method: str,
     is_known: Callable[[AnyTrial], bool] = lambda trial: False,
     memo: CaseMemo | None = None,
+    lenience: Lenience = STRICT,
 ) -> AnyTrial:
     """Return the trial that fits the kind of ``case``; without a ``memo``, with one of its own."""
-    return kind_of(case).trial(adapter, case, method, is_known, memo or CaseMemo())
+    return kind_of(case).trial(adapter, case, method, is_known, memo or CaseMemo(), lenience)

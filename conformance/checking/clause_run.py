@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from moe_routing.conformance.calls.case import AnyCase
@@ -21,6 +21,7 @@ from moe_routing.conformance.checking.status import Status
 from moe_routing.conformance.checking.target import Target
 from moe_routing.conformance.clauses import Clause
 from moe_routing.conformance.explain.failure import Failure
+from moe_routing.conformance.explain.onset import Onset
 from moe_routing.conformance.known.divergence import Divergence
 from moe_routing.conformance.trial.base import AnyTrial
 from moe_routing.implementations import Adapter, BackendMissing
@@ -36,7 +37,7 @@ def check_clause(adapter: Adapter, clause: Clause, plan: Plan) -> ClauseResult:
     result = search_clause(adapter, clause, plan, breaks)
     if result.status != "known":
         return result
-    return with_widths(result, {each: width(adapter, clause, plan, each) for each in listed})
+    return with_widths(result, listed, lambda known: width(adapter, clause, plan, known))
 
 
 def search_clause(
@@ -50,8 +51,14 @@ def search_clause(
     return _ClauseRun(Target(adapter, clause, plan), breaks).result()
 
 
-def with_widths(result: ClauseResult, widths: Mapping[Divergence, Width]) -> ClauseResult:
-    """Add to a result what was found about the regions of its known divergences."""
+def with_widths(
+    result: ClauseResult, listed: Sequence[Divergence], measured: Callable[[Divergence], Width]
+) -> ClauseResult:
+    """Add to a result what is to be said of the regions of its known divergences.
+
+    It is said to those who keep the list: the shipped ones are held to it by a test.
+    """
+    widths = {known: measured(known) for known in listed if not known.shipped}
     findings = tuple(each.finding(known) for known, each in widths.items() if each.too_wide)
     return replace(result, findings=findings)
 
@@ -64,6 +71,7 @@ class _Ending:
     message: str = ""
     failure: Failure | None = None
     case: AnyCase | None = None
+    onsets: tuple[Onset, ...] = ()
     divergences: dict[str, str] = field(default_factory=dict)
 
 
@@ -94,9 +102,11 @@ class _ClauseRun:
             message=ending.message,
             failure=ending.failure,
             case=ending.case,
+            onsets=ending.onsets,
             events=dict(progress.events),
             divergences=ending.divergences,
             drawn=progress.drawn,
+            past=self.target.plan.past,
         )
 
     def _guarded(self) -> _Ending:
@@ -120,8 +130,10 @@ class _ClauseRun:
 
     def _scope(self) -> _Ending | None:
         """End where the clause does not apply to the adapter."""
-        target = self.target
-        reason = adapter_scope(target.adapter, target.clause, target.adapter.capabilities())
+        target, dtype = self.target, self.target.plan.dtype
+        reason = adapter_scope(target.adapter, target.clause, target.capabilities)
+        if dtype is not None and dtype not in target.capabilities.dtypes:
+            reason = f"the adapter claims no {dtype} inputs"
         return None if reason is None else _Ending(status="unsupported", message=reason)
 
     def _gone(self) -> _Ending | None:
@@ -180,9 +192,9 @@ class _ClauseRun:
         return None if self.found is None else self._broken()
 
     def _unseen(self) -> _Ending | None:
-        """End where an event that could be seen was not."""
+        """End where an event that could be seen was not; past an edge, that is as it must be."""
         missing = self.progress.missing
-        if not missing:
+        if not missing or self.target.edges:
             return None
         return _Ending(status="inconclusive", message=f"never saw {', '.join(missing)}")
 
@@ -193,6 +205,7 @@ class _ClauseRun:
             ids = "; ".join(each.id for each in listed or self.target.excluded)
             return _Ending(status="known", message=ids, divergences=reasons)
         notes = [f"outside {', '.join(reasons)}"] if reasons else []
+        notes += [edge.words for edge in self.target.edges]
         notes += ["stopped by the time budget"] if self.late else []
         return _Ending(status="pass", message="; ".join(notes), divergences=reasons)
 
@@ -200,7 +213,11 @@ class _ClauseRun:
         assert self.found is not None
         case, outcome = smallest_failure(self.target, *self.found)
         return _Ending(
-            status=outcome.status, message=outcome.words, failure=outcome.failure, case=case
+            status=outcome.status,
+            message=outcome.words,
+            failure=outcome.failure,
+            case=case,
+            onsets=outcome.onsets,
         )
 
     def _enough(self, case: AnyCase) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 
 from moe_routing.conformance.clauses import Clause
 from moe_routing.conformance.explain.failure import Failure
+from moe_routing.conformance.explain.onset import Onset
 from moe_routing.conformance.trial.base import AnyTrial, Excused
 from moe_routing.conformance.trial.boundary import Malformed
 from moe_routing.conformance.trial.call import Raised, in_words
@@ -24,13 +25,14 @@ class Outcome:
     """The outcome of one clause on one case: nothing, a failure, or an error.
 
     ``error_status`` is the status if the call could not be judged. ``suite_fault`` is set when
-    the suite itself failed.
+    the suite itself failed. ``onsets`` are the sizes at which it begins, where they are known.
     """
 
     failure: Failure | None = None
     error: str | None = None
     error_status: Literal["crash", "error"] = "error"
     suite_fault: bool = False
+    onsets: tuple[Onset, ...] = ()
 
     @property
     def status(self) -> Literal["pass", "fail", "crash", "error"]:

@@ -17,7 +17,9 @@ class Plan:
 
     ``kept`` are cases of earlier runs that are asked before any is drawn; ``seconds`` is
     what drawing may take for each clause, or None. ``bulk`` asks the calls, too, that cost
-    seconds each.
+    seconds each. ``past`` names edges (``checking.edges``) that are left out, or granted.
+    Unless it ``shrinks``, failing cases are not made smaller. ``dtype`` narrows every
+    clause to inputs of one dtype.
     """
 
     clauses: Sequence[Clause]
@@ -27,6 +29,9 @@ class Plan:
     kept: Examples = field(default_factory=dict)
     seconds: float | None = None
     bulk: bool = False
+    past: tuple[str, ...] = ()
+    shrinks: bool = True
+    dtype: str | None = None
 
     def unshipped(self) -> Plan:
         """Return the plan for an adapter of another's, of which no shipped list tells."""

@@ -9,6 +9,7 @@ from typing import Any
 from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.checking.status import STATUSES, Status
 from moe_routing.conformance.explain.failure import Failure, lines_of
+from moe_routing.conformance.explain.onset import Onset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,10 +19,11 @@ class ClauseResult:
     ``constructed`` and ``examples`` count the cases run, ``tokens`` their tokens, frozen
     at the first failure; ``events`` maps each event to ``witnessed``, ``unreachable``,
     ``known`` (only seen where a divergence is known) or ``missing``. ``case`` is the
-    smallest failing case, ``case_file`` where it was written, ``failure`` its story,
-    ``message`` one line. ``divergences``
-    names the known ones, with their reasons; ``findings`` are what is worth a look about
-    them, and turn nothing red.
+    smallest failing case, ``case_file`` where it was written, ``unwritten`` why it could
+    not be, ``failure`` its story, ``message`` one line. ``divergences`` names the known
+    ones, with their reasons; ``findings`` are what is worth a look about them, and turn
+    nothing red. ``past`` names the edges (``checking.edges``) that were left out, or granted,
+    since another clause is red for them.
     """
 
     id: str
@@ -36,11 +38,14 @@ class ClauseResult:
     message: str = ""
     failure: Failure | None = None
     case: AnyCase | None = None
+    onsets: tuple[Onset, ...] = ()
     case_file: str | None = None
+    unwritten: tuple[str, ...] = ()
     events: dict[str, str] = field(default_factory=dict)
     divergences: dict[str, str] = field(default_factory=dict)
     findings: tuple[str, ...] = ()
     drawn: Counter[str] = field(default_factory=Counter)
+    past: tuple[str, ...] = ()
 
     @property
     def green(self) -> bool:
@@ -50,7 +55,7 @@ class ClauseResult:
     @property
     def story(self) -> tuple[str, ...]:
         """What went wrong, line by line, where something did."""
-        return () if self.green else lines_of(self.failure, self.case)
+        return () if self.green else lines_of(self.failure, self.case, self.onsets)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.cases.kinds import all_defined, kind_of
+from moe_routing.conformance.checking.onsets import Verdict, cut_down
 from moe_routing.conformance.checking.outcome import Outcome
 from moe_routing.conformance.checking.target import Target
 from moe_routing.conformance.generators.reducer import reduce_case
@@ -21,11 +22,16 @@ def smallest_failure(target: Target, case: AnyCase, broken: Outcome) -> tuple[An
     again = target.evaluate(case)
     if not again.broken:
         return case, broken.as_flaky()
+    if not target.plan.shrinks:
+        return case, again
     alike = _Alike(target, again)
     reductions = kind_of(case).reductions
     case = reduce_case(case, reductions, alike.breaks, preferred=alike.is_defined)
+    defined = alike.is_defined(case)
+    sizes = kind_of(case).sizes
+    case, onsets = cut_down(case, sizes, lambda smaller: alike.tried(smaller, defined))
     last = target.evaluate(case)
-    return case, last if last.broken else alike.outcome.as_flaky()
+    return case, replace(last, onsets=onsets) if last.broken else alike.outcome.as_flaky()
 
 
 @dataclass
@@ -43,6 +49,15 @@ class _Alike:
             return False
         self.outcome = outcome
         return True
+
+    def tried(self, case: AnyCase, defined: bool) -> Verdict:
+        """Say what a case does; a ``defined`` one is matched by such ones alone."""
+        if defined and not self.is_defined(case):
+            return "else"
+        if self.breaks(case):
+            return "fails"
+        outcome = self.target.evaluate_if_due(self._trial(case))
+        return "passes" if outcome is not None and not outcome.broken else "else"
 
     def is_defined(self, case: AnyCase) -> bool:
         """Whether a case is claimed, and the answer to each of its tokens is defined."""

@@ -49,9 +49,9 @@ def sigmoid_with_bias(trial: Trial) -> Failure | None:
 
 
 def _dispatched(trial: Trial) -> Failure | None:
-    """Judge the dispatcher's answer, given a configuration whose score says nothing."""
-    told = trial.of(trial.once(_without_hint))
-    failure = first_failure(told.judged_as(trial.bounds), "selection", "weights")
+    """Judge the dispatcher's answer where the configured score is softmax in any case."""
+    unhinted = trial.of(trial.once(_without_hint))
+    failure = first_failure(unhinted.judged_as(trial.bounds), "selection", "weights")
     if failure is None:
         return None
     return replace(failure, summary=f"{failure.summary}; {trial.case.config.score} is due")

@@ -79,7 +79,7 @@ def kept_only(trial: Trial) -> Failure | None:
 
 
 def _fewest_above_fill(verdict: Verdict, possible: Bools) -> Ids:
-    """Count the experts sure to be above the fill in the kept groups, whichever are kept."""
+    """Count the experts certainly above the fill in the kept groups, whichever those are."""
     later, config = verdict.later, verdict.bounds.config
     groups, size = config.groups, config.experts_per_group
     assert groups is not None, "the clause narrows to groups"
@@ -127,7 +127,7 @@ def _as_ungrouped(trial: Trial) -> Failure | None:
         return None
     if (failure := first_failure(trial.verdict, "selection")) is not None:
         return failure
-    plain = trial.memo.bounds(trial.once(_without_groups), trial.capabilities.numerics)
+    plain = trial.another(trial.once(_without_groups)).bounds
     return first_failure(trial.judged_as(plain), "selection")
 
 
@@ -203,16 +203,14 @@ def ragged_rejected(trial: Trial) -> Failure | None:
 
 
 def _ragged(case: Case) -> list[Case]:
-    """Return the case with groups of unequal size: for one token, and for as many as could be
-    mistaken for rows of equal groups.
-    """
+    """Return cases of unequal groups: of one token, and of as many as look like equal groups."""
     groups, tokens = case.config.groups, case.inputs.num_tokens
     counts = ragged_counts(case.config.num_experts)
     if groups is None or not counts or tokens == 0:
         return []
     size = case.config.num_experts // counts[0]
     whole = counts[0] * size  # of as many tokens, T * E is a multiple of a row
-    top_k = min(case.config.top_k, whole)  # as it is claimed: nothing else is to be rejected
+    top_k = min(case.config.top_k, whole)  # a claimed K: only the groups are a reason to reject
     ragged = Groups(count=counts[0], kept=math.ceil(top_k / size), top=groups.top, fill=groups.fill)
     return [
         with_config(take_tokens(case, np.arange(n) % tokens), groups=ragged, top_k=top_k)

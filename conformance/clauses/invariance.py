@@ -47,8 +47,8 @@ def repeatable(trial: Trial) -> Failure | None:
     if (failure := same_bits(first, again, "when the same call was repeated")) is not None:
         return failure
     _ = trial.of(trial.once(_reversed)).native
-    kept = receive(trial.native, trial.case.config, trial.case.inputs.num_tokens)
-    return same_bits(first, kept, "after another call")
+    later = receive(trial.native, trial.case.config, trial.case.inputs.num_tokens)
+    return same_bits(first, later, "after another call")
 
 
 def _reversed(case: Case) -> Case:
@@ -126,7 +126,7 @@ def batch_split(trial: Trial) -> Failure | None:
     larger = [
         tier for tier in _TIERS if tier > count and tier * trial.case.config.num_experts < 2**16
     ]
-    for tier in larger[count % max(1, len(larger)) :][:1]:  # now the next one, now one far above
+    for tier in larger[count % max(1, len(larger)) :][:1]:  # the next one or one far above
         parts[f"the tokens repeated to T={tier}"] = tuple(t % count for t in range(tier))
     for words, tokens in parts.items():
         case = trial.once(take_tokens, tokens)
@@ -161,7 +161,7 @@ def logit_shift(trial: Trial) -> Failure | None:
 
 
 def _shifted(case: Case) -> Case | None:
-    """Add a hidden column of ones whose gate column is the shift; given logits are raised."""
+    """Add a hidden column of ones whose gate column is the shift, or add it to input logits."""
     inputs = case.inputs
     ones = np.ones((inputs.num_tokens, 1), np.float32)
     gate = np.full((inputs.num_experts, 1), _SHIFT, np.float32)

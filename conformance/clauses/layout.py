@@ -6,7 +6,7 @@ import numpy as np
 
 from moe_routing.conformance.clauses.registry import clause
 from moe_routing.conformance.explain.failure import Failure, at, first_failure
-from moe_routing.conformance.explain.story import show
+from moe_routing.conformance.explain.numbers import show
 from moe_routing.conformance.judge.logits import format_of
 from moe_routing.conformance.trial.boundary import Malformed
 from moe_routing.conformance.trial.trial import Trial

@@ -1,7 +1,7 @@
-"""Relations between two answers: what must stay the same when the question only looks new.
+"""Relations between two answers: what must stay the same when the call only looks different.
 
 Bitwise equality across shapes is impossible (other kernels, other sums), so a relation
-asks two things: each side passes the judge on its own, and tokens for which the judge
+checks two things: each side passes the judge on its own, and tokens for which the judge
 permits one set only have that set on both sides.
 """
 
@@ -25,7 +25,7 @@ from moe_routing.reference.formats import INPUT_FORMATS, Bools
 
 Ids = npt.NDArray[np.int64]
 Poison = Callable[[int, float], npt.ArrayLike]
-"""Makes a row of a size, given the largest number of its dtype."""
+"""Returns a row of the given size, for a dtype with the given largest number."""
 
 _STAGES = ("logits", "selection", "weights")  # of routed logits, what follows is judged by them
 
@@ -38,11 +38,11 @@ def related(
     tokens: npt.NDArray[np.int64] | slice = slice(None),
     back: Callable[[Ids], Ids] = lambda ids: ids,
 ) -> Failure | None:
-    """Hold ``case``, which means the same as the trial's, against the judge and the trial.
+    """Judge ``case``, which means the same as the trial's, and compare its answer with the trial's.
 
     ``words`` names the change for the message; row i of ``case`` is row ``tokens[i]`` of
     the trial's; ``back`` maps its ids to the trial's. A case that the backend does not
-    claim, being too large for it, say, is passed over.
+    claim, because it is too large, for example, is skipped.
     """
     if not trial.claims(case):
         return None
@@ -83,7 +83,7 @@ def agree(
 
 
 def same_bits(first: Received, other: Received, words: str) -> Failure | None:
-    """Compare two answers bit by bit, NaN with NaN; ``words`` says when the other one was read."""
+    """Compare two answers bit by bit, NaN equal to NaN; ``words`` is when ``other`` was read."""
     if first.arrays.keys() != other.arrays.keys():
         return Failure(
             stage="layout",
@@ -94,8 +94,8 @@ def same_bits(first: Received, other: Received, words: str) -> Failure | None:
         for what in ("shape", "dtype"):
             one, two = (getattr(each.records[name], what) for each in (first, other))
             if one != two:
-                told = f"{name} has {what} {one}, and {two} {words}"
-                return Failure(stage="layout", summary=told)
+                summary = f"{name} has {what} {one}, and {two} {words}"
+                return Failure(stage="layout", summary=summary)
         if array.tobytes() != now.tobytes() and (differ := _differing(array, now)).any():
             where = tuple(int(i) for i in np.argwhere(differ)[0])
             return Failure(
@@ -106,7 +106,7 @@ def same_bits(first: Received, other: Received, words: str) -> Failure | None:
 
 
 def _differing(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> Bools:
-    """Return where two arrays of one dtype hold other bits; any NaN is like any other."""
+    """Return where two arrays of one dtype differ in bits; any NaN equals any other."""
     if one.dtype.kind != "f":
         return np.asarray(one != other)
     alike = (one == other) & (np.signbit(one) == np.signbit(other))
@@ -130,7 +130,7 @@ def reverse_experts(case: Case) -> Case:
 
 
 def raised(trial: Trial) -> Failure | None:
-    """Return the failure of a call that should have been answered and raised, or None."""
+    """Return the failure of a call that raised but should have been answered, or None."""
     try:
         _ = trial.native
     except Raised as error:
@@ -139,7 +139,7 @@ def raised(trial: Trial) -> Failure | None:
 
 
 def wrote_to_inputs(trial: AnyTrial) -> Failure | None:
-    """Return the failure of a call that changed what it was given, or None."""
+    """Return the failure of a call that changed its inputs, or None."""
     if not trial.changed:
         return None
     return Failure(
@@ -149,7 +149,7 @@ def wrote_to_inputs(trial: AnyTrial) -> Failure | None:
 
 
 def poisoned_row(case: Case) -> int:
-    """Return the row that is poisoned: the first, the last or any other, as E and T have it."""
+    """Return the row that is poisoned: the first, the last or another, depending on E and T."""
     return case.config.num_experts % case.inputs.num_tokens
 
 
@@ -182,5 +182,5 @@ def zero(size: int, largest: float) -> npt.ArrayLike:
 
 
 def overflowing(size: int, largest: float) -> npt.ArrayLike:
-    """Return a row of the largest numbers, of either sign in turn."""
+    """Return a row of the largest numbers, of alternating sign."""
     return (np.where(np.arange(size) % 2, -1.0, 1.0) * largest).astype(np.float32)

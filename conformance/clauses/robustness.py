@@ -1,11 +1,13 @@
-"""Clauses of the chapter on robustness (docs/spec/robustness.md): what has to be answered."""
+"""Clauses of the chapter on robustness (docs/spec/robustness.md)."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.clauses import claim_story
 from moe_routing.conformance.clauses.registry import clause
 from moe_routing.conformance.clauses.relations import (
@@ -17,13 +19,20 @@ from moe_routing.conformance.clauses.relations import (
     zero,
 )
 from moe_routing.conformance.explain.failure import Failure, at, first_failure
-from moe_routing.conformance.explain.story import show
+from moe_routing.conformance.explain.numbers import show
 from moe_routing.conformance.generators.choices import Focus
 from moe_routing.conformance.generators.construct import take_tokens
+from moe_routing.conformance.generators.neighbours import neighbours
+from moe_routing.conformance.generators.nonsense import bad_configs
 from moe_routing.conformance.judge import Verdict
 from moe_routing.conformance.judge.logits import format_of
+from moe_routing.conformance.trial.call import Raised
 from moe_routing.conformance.trial.trial import Trial
+from moe_routing.implementations import Capabilities, Limits
 from moe_routing.reference.formats import Bools, Floats
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
 
 
 @clause(
@@ -118,7 +127,7 @@ def underflow(trial: Trial) -> Failure | None:
 
 
 def _of_nothing(verdict: Verdict) -> Bools:
-    """Mark the tokens whose weights are a softmax over -inf alone: others may tie with those."""
+    """Return which tokens' weights are a softmax over -inf alone: other experts may tie there."""
     if verdict.bounds.config.weights_from != "softmax_of_selected":
         return np.zeros(len(verdict.judged), dtype=bool)
     operated = verdict.bounds.reference.operated
@@ -139,8 +148,8 @@ def _of_nothing(verdict: Verdict) -> Bools:
 )
 def nan_row(trial: Trial) -> Failure | None:
     """A row of NaN gets distinct ids in range, and the other rows are routed as ever."""
-    beside = poisoned(trial, nan)
-    return raised(beside) or first_failure(beside.verdict, "selection", "weights")
+    with_nan = poisoned(trial, nan)
+    return raised(with_nan) or first_failure(with_nan.verdict, "selection", "weights")
 
 
 @clause(
@@ -161,9 +170,9 @@ def nan_row_apart(trial: Trial) -> Failure | None:
     good[poisoned_row(trial.case)] = False
     for name in ("expert_ids", "weights"):
         clean: Floats = getattr(zeroed.received.answer, name)[good]
-        beside: Floats = getattr(with_nan.received.answer, name)[good]
+        found: Floats = getattr(with_nan.received.answer, name)[good]
         nan_before = np.isnan(trial.case.inputs.hidden[good]).any(axis=1)
-        same: Bools = np.asarray((clean == beside) | (np.isnan(clean) & np.isnan(beside)))
+        same: Bools = np.asarray((clean == found) | (np.isnan(clean) & np.isnan(found)))
         same[nan_before] = True
         if not same.all():
             i, k = np.argwhere(~same)[0]
@@ -171,7 +180,7 @@ def nan_row_apart(trial: Trial) -> Failure | None:
                 stage="selection" if name == "expert_ids" else "weights",
                 token=int(np.flatnonzero(good)[i]),
                 summary=(
-                    f"{at(name, np.flatnonzero(good)[i], k)}={beside[i, k]} next to a row of NaN, "
+                    f"{at(name, np.flatnonzero(good)[i], k)}={found[i, k]} next to a row of NaN, "
                     f"but {clean[i, k]} without it"
                 ),
             )
@@ -210,3 +219,62 @@ def infinite_logit(trial: Trial) -> Failure | None:
         return raised(trial) or first_failure(trial.verdict, "selection", "weights")
     largest = poisoned(trial, overflowing)
     return raised(largest) or first_failure(largest.verdict, "selection", "weights")
+
+
+@clause(
+    "robustness.rejects-bad-config",
+    "MUST",
+    why="K above E, or above what the kept groups hold, has no right answer; a backend that "
+    "gives one routes to experts that the model excluded.",
+    rules=("ROB-12", "GRP-8"),
+    bugs=("M38",),
+    narrow={"expert_table": (False,)},
+    events=("any-case", "groups-excluded", "several-groups-kept"),
+)
+def rejects_bad_config(trial: Trial) -> Failure | None:
+    """A configuration without a right answer is rejected with an exception."""
+    if trial.case.inputs.num_tokens == 0:
+        return None
+    for words, case in trial.once(bad_configs).items():
+        try:
+            answer = trial.of(case).native
+        except Raised:
+            continue
+        return Failure(
+            stage="selection",
+            summary=f"{words} was answered ({type(answer).__name__}), but should be rejected",
+        )
+    return None
+
+
+def _claimed_or_not(capabilities: Capabilities) -> SearchStrategy[Case]:
+    from moe_routing.conformance.generators.strategies import routing_cases
+
+    whole = Capabilities(takes=capabilities.takes, layouts=capabilities.layouts)
+    return routing_cases(capabilities) | routing_cases(whole)
+
+
+@clause(
+    "robustness.rejects-unclaimed",
+    "MUST",
+    why="An answer to what it does not do is worse than none: it looks like one.",
+    rules=("ROB-13", "ROB-3"),
+    bugs=("M14",),
+    events=("outside-claims",),
+    strategy=_claimed_or_not,
+    beyond_claims=True,
+)
+def rejects_unclaimed(trial: Trial) -> Failure | None:
+    """A call that the backend does not claim raises Unsupported."""
+    if not trial.claims(trial.case):
+        return claim_story.not_refused(trial)
+    for case in trial.once(_one_axis_away, trial.capabilities.limits):
+        if trial.claims(case) or trial.excuses(case):
+            continue
+        if (failure := claim_story.not_refused(trial.of(case))) is not None:
+            return replace(failure, case=case)
+    return None
+
+
+def _one_axis_away(case: Case, limits: Limits) -> list[Case]:
+    return [*neighbours(take_tokens(case, range(min(case.inputs.num_tokens, 3))), limits)]

@@ -24,7 +24,10 @@ _BIASED = ("gate", "block", "statics")
     why="The heart of a router. Ties may go either way; everything else that rounding cannot "
     "explain sends tokens to experts that the model did not choose.",
     rules=("SEL-1", "SEL-10", "SEL-12", "SEL-13", "PIPE-1", "LOG-1", "SCO-4", "SCO-5", "ROB-6"),
-    bugs=("M04", "M06", "M10", "M11", "M12", "M24", "M28", "M33", "M35", "M36", "M38", "M52"),
+    bugs=(
+        *("M04", "M06", "M10", "M11", "M12", "M24", "M28", "M33", "M35", "M36", "M38", "M52"),
+        *("M77", "M80"),
+    ),
     events=(
         "tie-at-cut",
         "tie-of-positive-logits",
@@ -39,6 +42,7 @@ _BIASED = ("gate", "block", "statics")
         "logits-above-17",
         "saturated",
         "bias-decides",
+        "norm-scale-decides",
         "group-excludes-better",
         "bfloat16-input",
         "float16-input",
@@ -144,7 +148,7 @@ def zero_bias_is_no_bias(trial: Trial) -> Failure | None:
     plain = trial.once(_without_bias)
     if (failure := first_failure(trial.verdict, "selection")) is not None:
         return failure
-    without = trial.memo.bounds(plain, trial.capabilities.numerics)
+    without = trial.another(plain).bounds
     return first_failure(trial.judged_as(without), "selection")
 
 
@@ -215,7 +219,7 @@ def every_expert_can_win(trial: Trial) -> Failure | None:
 
 
 def _sweep(case: Case) -> Case:
-    """Return the case with tokens that each favour one expert, the last ones first.
+    """Return the case with tokens that each favour one expert, the last experts first.
 
     Only an identity gate can be swept: its hidden states are the logits.
     """

@@ -10,7 +10,7 @@ import numpy as np
 from moe_routing.conformance.clauses.registry import Check, clause
 from moe_routing.conformance.clauses.relations import wrote_to_inputs
 from moe_routing.conformance.explain.failure import Failure, at, span
-from moe_routing.conformance.explain.story import show
+from moe_routing.conformance.explain.numbers import show
 from moe_routing.conformance.judge.shared_experts import contribution_bounds
 from moe_routing.conformance.trial.boundary import Malformed, to_numpy
 from moe_routing.conformance.trial.shared_experts import SharedTrial

@@ -9,7 +9,7 @@ import numpy as np
 from moe_routing.conformance.clauses.registry import clause
 from moe_routing.conformance.events import members
 from moe_routing.conformance.explain.failure import Failure, first_failure, token_failure
-from moe_routing.conformance.explain.story import show
+from moe_routing.conformance.explain.numbers import show
 from moe_routing.conformance.generators.choices import Focus
 from moe_routing.conformance.judge.logits import format_of
 from moe_routing.conformance.judge.weights import sum_bounds
@@ -42,7 +42,10 @@ from moe_routing.reference.formats import FORMATS
         "SEL-14",
         "LAY-2",
     ),
-    bugs=("M01", "M10", "M13", "M14", "M15", "M16", "M18", "M20", "M21", "M22", "M52"),
+    bugs=(
+        *("M01", "M10", "M13", "M14", "M15", "M16", "M18", "M20", "M21", "M22", "M52"),
+        *("M77", "M78"),
+    ),
     events=(
         "weights-apart",
         "renormalized",
@@ -71,9 +74,9 @@ def match(trial: Trial) -> Failure | None:
     why="The selection bias steers the load and nothing else; gathered from the biased scores, "
     "weights scale every expert by its popularity. Ten projects shipped it.",
     rules=("WGT-1",),
-    bugs=("M01",),
+    bugs=("M01", "M79"),
     narrow={"selection_bias": ("gate", "block", "statics")},
-    events=("bias-decides", "bias-would-show-in-weights", "offset-bias"),
+    events=("bias-decides", "bias-would-show-in-weights", "offset-bias", "bias-drowns-scores"),
     focus=Focus(biases=("steering", "offset", "normal", "negative")),
 )
 def unbiased(trial: Trial) -> Failure | None:
@@ -119,7 +122,7 @@ def _renormalizes(capabilities: Capabilities) -> bool:
 
 
 def sums_to_scale(config: RouterConfig) -> bool:
-    """Tell whether a router's weights sum to its scale: plainly renormalised, without a floor."""
+    """Return whether a router's weights sum to its scale: plainly renormalised, without a floor."""
     rule = config.renormalize
     if config.weights_from == "softmax_of_selected" and rule is None:
         return True
@@ -127,7 +130,7 @@ def sums_to_scale(config: RouterConfig) -> bool:
 
 
 def _with_more_additions(offered: Sequence[Renormalize | None]) -> list[Renormalize]:
-    """Return the rules offered, those with an epsilon or a floor twice."""
+    """Return the offered rules; those with an epsilon or a floor are repeated."""
     rules = [rule for rule in offered if rule is not None]
     return rules + [rule for rule in rules if max(rule.eps, rule.floor) > 0.0]
 

@@ -7,8 +7,6 @@ function, so that ``--help`` answers at once. Exit codes: 0, 1, 2.
 from __future__ import annotations
 
 import argparse
-import os
-import select
 import sys
 from collections.abc import Sequence
 
@@ -24,6 +22,7 @@ from moe_routing.conformance.cli import (
     zoo,
 )
 from moe_routing.conformance.cli.options import UsageError, complain
+from moe_routing.conformance.cli.streams import lossless
 
 COMMANDS = (check, replay, explain, diff, known, clauses, adapters, new_adapter, zoo)
 """The modules of the commands, in the order that ``--help`` lists them."""
@@ -31,32 +30,34 @@ COMMANDS = (check, replay, explain, diff, known, clauses, adapters, new_adapter,
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    with lossless() as output:
+        code = _ran(argv)
+        if output is not None:
+            output.flush()
+        if output is None or output.error is None:
+            return code
+        complain(f"Cannot write to the standard output: {output.error.strerror}")
+        return 2
+
+
+def _ran(argv: Sequence[str] | None) -> int:
     arguments = _parsed(argv)
     try:
         code: int = arguments.run(arguments)
-        sys.stdout.flush()
         return code
-    except BrokenPipeError as error:
-        if not _unread():
-            complain(str(error))
-            return 2
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except KeyboardInterrupt:
         print("moe-routing: interrupted; no verdict", file=sys.stderr)
         return 1
     except _expected_errors() as error:
-        complain(str(error))
+        complain(_words(error))
         return 2
 
 
-def _unread() -> bool:
-    """Tell whether whoever read the output has gone: `moe-routing clauses | head`."""
-    if not hasattr(select, "poll"):  # not every system can tell
-        return True
-    output = select.poll()
-    output.register(sys.stdout.fileno(), 0)
-    return any(event & (select.POLLERR | select.POLLHUP) for _, event in output.poll(0))
+def _words(error: Exception) -> str:
+    """Return what went wrong; of a file that the system could not read or write, without jargon."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from moe_routing.conformance.cli.clashes import check_outputs, over
 from moe_routing.conformance.cli.options import Commands, UsageError
-from moe_routing.conformance.cli.outputs import make_room
+from moe_routing.conformance.cli.outputs import make_room, write_texts
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 
 def add(commands: Commands) -> None:
@@ -44,9 +49,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.markdown is None:
         _print(names, unserved)
     else:
-        make_room("--markdown", arguments.markdown)
+        read = [over(path, f"--report {path}, which is read") for path in arguments.report]
+        check_outputs({"--markdown": arguments.markdown}, read=read)
+        make_room({"--markdown": arguments.markdown})
         reports = [load_report(path) for path in arguments.report]
-        _write(arguments.markdown, names, reports, unserved)
+        text = partial(_page, names, reports, unserved)
+        return 0 if write_texts({"--markdown": (arguments.markdown, text)}) else 2
     return 0
 
 
@@ -55,37 +63,49 @@ def _matching(names: Mapping[str, str], globs: Sequence[str]) -> list[str]:
 
 
 def _print(names: Sequence[str], unserved: Mapping[str, str]) -> None:
-    from rich.table import Table
-
     from moe_routing.conformance.report.terminal import literal, plain_console
-    from moe_routing.conformance.run.seat import wrapped
-    from moe_routing.implementations import AdapterError, load_adapter, registered
 
-    console, table = plain_console(), Table(box=None)
-    for name in ("adapter", "wraps", "installed", "where"):
-        table.add_column(name, no_wrap=True)
-    for name in sorted(names):
-        try:
-            package, version = wrapped(load_adapter(name))
-            installed = version or ("no" if package else "")
-            row = name, package or "", installed, registered()[name]
-        except AdapterError as error:
-            row = name, "", "broken", str(error)
-        table.add_row(*map(literal, row))
-    if names:
-        console.print(table)
+    console = plain_console()
+    for line in _lines(names, console.width) if names else ():
+        console.print(line)
     if unserved:
         console.print("\nout of scope:")
     for name, reason in unserved.items():
         console.print(f"  {literal(name)}: {literal(reason)}")
 
 
-def _write(
-    path: Path,
-    names: Sequence[str],
-    reports: Sequence[Mapping[str, Any]],
-    unserved: Mapping[str, str],
-) -> None:
+def _lines(names: Sequence[str], width: int) -> Iterator[Text]:
+    """Yield the lines of the list; where an adapter is found gives way to its name."""
+    from rich.text import Text
+
+    from moe_routing.conformance.report.columns import Column, Notes, table
+    from moe_routing.conformance.report.text import printable
+
+    rows = [[Text(printable(cell)) for cell in _row(name)] for name in sorted(names)]
+    cells = list(zip(*rows, strict=True))
+    columns = [
+        Column(head="adapter", cells=cells[0]),
+        Column(head="wraps", cells=cells[1], leaves=1),
+        Column(head="installed", cells=cells[2]),
+    ]
+    return table(columns, Notes(head="where", cells=cells[3]), width)
+
+
+def _row(name: str) -> tuple[str, str, str, str]:
+    """Return an adapter's name, what it wraps, whether that is installed, and where it is."""
+    from moe_routing.conformance.run.seat import wrapped
+    from moe_routing.implementations import AdapterError, load_adapter, registered
+
+    try:
+        package, version = wrapped(load_adapter(name))
+    except AdapterError as error:
+        return name, "", "broken", str(error)
+    return name, package or "", version or ("no" if package else ""), registered()[name]
+
+
+def _page(
+    names: Sequence[str], reports: Sequence[Mapping[str, Any]], unserved: Mapping[str, str]
+) -> str:
     from moe_routing.conformance.report.backends import Backend, backends_table
     from moe_routing.conformance.run.seat import wrapped
     from moe_routing.implementations import load_adapter
@@ -96,4 +116,4 @@ def _write(
         package, version = wrapped(adapter)
         wraps = " ".join(filter(None, (package, version)))
         backends.append(Backend(name=name, wraps=wraps, capabilities=adapter.capabilities()))
-    path.write_text(backends_table(backends, reports, unserved), encoding="utf-8")
+    return backends_table(backends, reports, unserved)

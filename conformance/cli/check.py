@@ -6,11 +6,18 @@ import argparse
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moe_routing.conformance.cli import gating, outputs
+from moe_routing.conformance.cli.clashes import (
+    Read,
+    check_outputs,
+    check_unmixed,
+    over,
+    over_baseline,
+)
 from moe_routing.conformance.cli.exit_codes import epilog
 from moe_routing.conformance.cli.hints import hints
 from moe_routing.conformance.cli.options import (
@@ -19,7 +26,7 @@ from moe_routing.conformance.cli.options import (
     UsageError,
     positive,
 )
-from moe_routing.conformance.cli.seats import add_options, seats
+from moe_routing.conformance.cli.seats import add_options, files_of_command, seats
 
 if TYPE_CHECKING:
     from moe_routing.conformance.checking.plan import Plan
@@ -70,10 +77,13 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.no_isolate and arguments.jobs > 1:
         raise UsageError("--jobs above 1 runs clauses in separate processes: remove --no-isolate")
     plan = gating.plan(arguments)
-    files, before = _files(arguments), gating.baseline(arguments, plan)
+    before = gating.baseline(arguments, plan)
     opened = seats(arguments.adapter, plan, arguments, jobs=arguments.jobs)
+    files = _files(arguments, plan)
     terminal = Terminal(several=len(opened) > 1)
-    with stopped_like_interrupted():
+    terminal.open(list(opened), len(plan.clauses))
+    with stopped_like_interrupted(), ExitStack() as stack:
+        stack.callback(terminal.stop)
         result = check(
             opened,
             plan,
@@ -82,12 +92,12 @@ def run(arguments: argparse.Namespace) -> int:
             hints=hints,
             writers=[terminal],
         )
+    written = outputs.write(result, files)  # first: whatever becomes of the terminal, they stay
     terminal.close(result)
-    outputs.write(result, files)
     clauses = {clause.id for clause in plan.clauses} if arguments.clause else None
     code = gating.exit_code(result, before, clauses)
-    outputs.tell_github(result, arguments.github, red=code != 0)
-    return code
+    told = outputs.tell_github(result, arguments.github, red=code != 0)
+    return code if written and told else 2
 
 
 def _settings(arguments: argparse.Namespace, plan: Plan) -> Settings:
@@ -103,26 +113,59 @@ def _settings(arguments: argparse.Namespace, plan: Plan) -> Settings:
     )
 
 
-def _files(arguments: argparse.Namespace) -> dict[str, Path]:
-    """Return the files to write, where they and all the cases can be. Errors: ``OSError``."""
-    outputs.check_folder("--cases", arguments.cases)
+def _files(arguments: argparse.Namespace, plan: Plan) -> dict[str, Path]:
+    """Return the reports to write, where they and all the cases can be.
+
+    Errors: ``OSError``; ``UsageError`` where a report would be written over another file.
+    """
+    from moe_routing.conformance.clauses import CLAUSES
+
+    files, folders = outputs.paths(arguments), {"--cases": arguments.cases}
+    check_unmixed(files, "--cases", arguments.cases, lambda path: path.stem in CLAUSES)
     if (kept := gating.examples(arguments)) is not None:
-        outputs.check_folder("--examples", kept)
-    return outputs.paths(arguments)
+        folders["--examples"] = kept
+        check_unmixed(files, "--examples", kept, lambda path: path.suffix == ".json")
+    check_outputs(files, folders=folders, read=_read(arguments, plan))
+    for option, folder in folders.items():
+        outputs.check_folder(option, folder)
+    outputs.make_room(files)
+    return files
+
+
+def _read(arguments: argparse.Namespace, plan: Plan) -> Read:
+    """Yield the files that a run reads, with what they are."""
+    if arguments.baseline is not None:
+        yield over_baseline(arguments.baseline)
+    for path in arguments.known:
+        yield over(path, f"--known {path}, which is read")
+    for each in plan.known:
+        for path in each.witness_files:
+            yield over(path, f"the witness {path} of {each.id}, which is read")
+    for reference in arguments.adapter:
+        for path in files_of_command(reference):
+            yield over(path, f"{path}, of the adapter {reference}")
 
 
 @contextmanager
 def stopped_like_interrupted() -> Iterator[None]:
-    """Take a request to terminate, which is how CI cancels a job, for an interrupt."""
+    """Take for an interrupt what CI cancels a job by, and that the terminal was closed."""
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {each: signal.getsignal(each) for each in _endings()}
+    for each in before:
+        signal.signal(each, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _endings() -> list[signal.Signals]:
+    """Return the signals that end a process, but for those that it ignores: ``nohup``."""
+    known = (getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP"))
+    return [each for each in known if each and signal.getsignal(each) == signal.SIG_DFL]

@@ -9,7 +9,8 @@ EXIT_CODES = {
         0: "every clause is pass, known or unsupported; every adapter has one that is pass or "
         "known, and ran at least as many cases as the floor; with --baseline: nothing is worse",
         1: "anything else; also an interrupted run, whose report is partial",
-        2: "it could not run: usage, unknown adapter or clause, import failure, missing package",
+        2: "it could not run: usage, unknown adapter or clause, import failure, missing package; "
+        "or a report, or the output, could not be written",
     },
     "replay": {
         0: "the case is pass or unsupported on every adapter",
@@ -24,11 +25,12 @@ EXIT_CODES = {
     "zoo": {
         0: "every mutant was caught where it should be, and every honest variant passes",
         1: "a mutant survived, or an honest variant did not pass",
-        2: "it could not run",
+        2: "it could not run, or a file could not be written",
     },
     "explain, known, clauses, adapters, new-adapter": {
         0: "done",
-        2: "it could not run; `known add` also where the case does not fail",
+        2: "it could not run, or a file could not be written; `known add` also where the case "
+        "does not fail",
     },
 }
 """What the exit codes of each command mean."""

@@ -15,12 +15,16 @@ if TYPE_CHECKING:
     from moe_routing.conformance.checking.plan import Plan
     from moe_routing.conformance.checking.results import RunResult
 
+DTYPES = ("float32", "bfloat16", "float16")
+"""The dtypes of inputs, as the reference has them."""
+
 _SEEDS = 2**32
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("--profile", choices=PROFILES, default=DEFAULT)
+    parser.add_argument("--dtype", choices=DTYPES, help="inputs of this dtype alone")
     parser.add_argument("--max-examples", type=positive, metavar="N", help="cases drawn per clause")
     parser.add_argument(
         "--seed", type=int, metavar="N", help="default: 0; for nightly, a new one every run"
@@ -76,6 +80,7 @@ def plan(arguments: argparse.Namespace) -> Plan:
         known=known_divergences(arguments.known),
         kept=load_examples(folder) if folder else {},
         seconds=_seconds(arguments, len(clauses)),
+        dtype=arguments.dtype,
         bulk=arguments.device != "cpu" or PROFILES[arguments.profile].explores,
     )
 
@@ -86,7 +91,8 @@ def again(arguments: argparse.Namespace, asked: Plan) -> list[str]:
     profile = [] if arguments.profile == DEFAULT else [f"--profile={arguments.profile}"]
     seed = [f"--seed={asked.seed}"] if asked.seed else []
     drawn = [f"--max-examples={arguments.max_examples}"] if arguments.max_examples else []
-    return [*known, *profile, *seed, *drawn]
+    dtype = [f"--dtype={arguments.dtype}"] if arguments.dtype else []
+    return [*known, *profile, *seed, *drawn, *dtype]
 
 
 def examples(arguments: argparse.Namespace) -> Path | None:

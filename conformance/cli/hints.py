@@ -1,4 +1,4 @@
-"""Hints: which known bugs a failing adapter behaves like, for the end of a report."""
+"""Hints: what a failing adapter behaves like, for the end of a report."""
 
 from __future__ import annotations
 
@@ -11,12 +11,18 @@ if TYPE_CHECKING:
 
 
 def hints(results: Sequence[ClauseResult], capabilities: Capabilities) -> tuple[str, ...]:
-    """Return which known bugs a failing adapter behaves like; nothing where that goes wrong."""
-    if all(each.status != "fail" for each in results):
+    """Return what every call comes to, or else which known bugs a failing adapter behaves like.
+
+    Nothing where that goes wrong.
+    """
+    if all(each.status not in ("fail", "error") for each in results):
         return ()
     from moe_routing.conformance.zoo.nearest import nearest  # imports every mutant
+    from moe_routing.conformance.zoo.throughout import throughout
 
     try:
+        if (words := throughout(results, capabilities)) is not None:
+            return (words,)
         return tuple(likeness.words for likeness in nearest(results, capabilities))
     except Exception:  # a hint is an ornament, for which no report is lost
         return ()

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from moe_routing.conformance.cli.options import complain
 
 if TYPE_CHECKING:
     from moe_routing.conformance.checking.results import RunResult
@@ -30,47 +35,94 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def paths(arguments: argparse.Namespace) -> dict[str, Path]:
-    """Return the files asked for, by kind, their folders made. Errors: ``OSError``."""
-    asked = {kind: getattr(arguments, kind) for kind in FILES if getattr(arguments, kind)}
-    for kind, path in asked.items():
-        make_room(f"--{kind}", path)
-    return asked
+    """Return the reports that are wanted, by the option of each."""
+    named = {f"--{kind}": getattr(arguments, kind) for kind in FILES}
+    return {option: path for option, path in named.items() if path is not None}
 
 
-def make_room(option: str, path: Path) -> None:
-    """Make the folder of the file that ``option`` names. Errors: ``OSError``, in one line."""
-    if path.is_dir():
-        raise IsADirectoryError(f"Cannot write {option} {path}: it is a folder; name a file")
-    _check_above(option, path, path.parent)
-    path.parent.mkdir(parents=True, exist_ok=True)
+def make_room(files: Mapping[str, Path]) -> None:
+    """Make the folders of the files that options name. Errors: ``OSError``, in one line."""
+    for option, path in files.items():
+        if path.is_dir():
+            raise IsADirectoryError(f"Cannot write {option} {path}: it is a folder; name a file")
+        _check_folders(option, path, path.parent)
+    for option, path in files.items():
+        _make_folder(option, path)
+
+
+def _make_folder(option: str, path: Path) -> None:
+    from moe_routing.conformance.cases.whole import reason
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"Cannot write {option} {path}: {reason(error)}") from error
+    is_no_file = path.exists() and not path.is_file()
+    if not is_no_file and not os.access(path.parent, os.W_OK):
+        raise PermissionError(f"Cannot write {option} {path}: {path.parent} is read-only")
 
 
 def check_folder(option: str, path: Path) -> None:
     """Raise ``OSError`` where ``path`` is no folder and cannot be made one; make none yet."""
-    _check_above(option, path, path)
+    _check_folders(option, path, path)
 
 
-def _check_above(option: str, path: Path, folder: Path) -> None:
+def _check_folders(option: str, path: Path, folder: Path) -> None:
     there = next(each for each in (folder, *folder.parents) if each.exists())
     if not there.is_dir():
         words = f"{there} is a file, where a folder is needed"
         raise NotADirectoryError(f"Cannot write {option} {path}: {words}")
 
 
-def write(run: RunResult, files: dict[str, Path]) -> None:
-    """Write the files."""
-    from moe_routing.conformance.report.files import write_files
-
-    write_files(run, files)
+Texts = Mapping[str, tuple[Path, Callable[[], str]]]
+"""By the option that asks for a file: where it is, and what makes its text."""
 
 
-def tell_github(run: RunResult, wanted: bool | None, *, red: bool) -> None:
+def write_texts(texts: Texts) -> bool:
+    """Write each file, and say of each that cannot be written why; tell whether all were."""
+    from moe_routing.conformance.cases.whole import reason, write_whole
+
+    written = True
+    for option, (path, make) in texts.items():
+        text = make()
+        try:
+            write_whole(path, text)
+        except OSError as error:
+            complain(f"Cannot write {option} {path}: {reason(error)}")
+            written = False
+    return written
+
+
+def write(run: RunResult, files: Mapping[str, Path]) -> bool:
+    """Write the reports of a run, by their options; tell whether all were written."""
+    from moe_routing.conformance.report.files import FORMATS
+
+    makers = {option: FORMATS[option.removeprefix("--")] for option in files}
+    return write_texts({each: (path, partial(makers[each], run)) for each, path in files.items()})
+
+
+def tell_github(run: RunResult, wanted: bool | None, *, red: bool) -> bool:
     """Annotate and write the job summary, where ``wanted`` or, if None, in a workflow of GitHub.
 
-    What a baseline excuses is no error (``red`` is False) but a warning.
+    What a baseline excuses is no error (``red`` is False) but a warning. Tell whether the
+    summary, if it was wanted, was written.
     """
-    from moe_routing.conformance.report.github import annotations, on_github, write_summary
+    from moe_routing.conformance.report.github import annotations, on_github
 
-    if on_github() if wanted is None else wanted:
+    if not (on_github() if wanted is None else wanted):
+        return True
+    written = _write_summary(run)
+    print("\n".join(annotations(run, level="error" if red else "warning")))
+    return written
+
+
+def _write_summary(run: RunResult) -> bool:
+    from moe_routing.conformance.cases.whole import reason
+    from moe_routing.conformance.report.github import summary_path, write_summary
+
+    try:
         write_summary(run)
-        print("\n".join(annotations(run, level="error" if red else "warning")))
+    except OSError as error:
+        complain(f"Cannot write the job summary {summary_path()}: {reason(error)}")
+        return False
+    return True

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -73,6 +75,15 @@ def seats(
     return {
         each: partial(Isolated, each, plans[each], device=device, watch=watch) for each in named
     }
+
+
+def files_of_command(reference: str) -> list[Path]:
+    """Return the files that the command of a ``process:`` adapter names, its program's too."""
+    from moe_routing.implementations.registry import PROCESS
+
+    prefix, _, command = reference.partition(":")
+    words = shlex.split(command) if prefix == PROCESS else []
+    return [Path(word) for word in words if Path(word).is_file()]
 
 
 def _memory(given: float | None, jobs: int) -> int | None:

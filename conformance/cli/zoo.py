@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moe_routing.conformance.checking.profiles import DEFAULT, PROFILES
+from moe_routing.conformance.cli.clashes import check_outputs
 from moe_routing.conformance.cli.exit_codes import epilog
 from moe_routing.conformance.cli.options import Commands, positive
-from moe_routing.conformance.cli.outputs import make_room
+from moe_routing.conformance.cli.outputs import make_room, write_texts
 
 if TYPE_CHECKING:
     from moe_routing.conformance.zoo.census.census import CensusPlan
@@ -49,17 +50,19 @@ def run(arguments: argparse.Namespace) -> int:
     from moe_routing.conformance.zoo.census.pages import as_json, as_markdown
 
     plan = _plan(arguments)
-    for option, path in (("--json", arguments.json), ("--markdown", arguments.markdown)):
-        if path is not None:
-            make_room(option, path)
+    asked = {"--json": arguments.json, "--markdown": arguments.markdown}
+    files = {option: path for option, path in asked.items() if path is not None}
+    check_outputs(files)
+    make_room(files)
     watcher = Watcher(plan)
     census = take(plan, jobs=arguments.jobs, told=watcher.told)
+    makers = {
+        "--json": lambda: json.dumps(as_json(census), indent=1) + "\n",
+        "--markdown": lambda: as_markdown(census, _command()),
+    }
+    written = write_texts({option: (path, makers[option]) for option, path in files.items()})
     watcher.close(census)
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps(as_json(census), indent=1) + "\n")
-    if arguments.markdown is not None:
-        arguments.markdown.write_text(as_markdown(census, _command()))
-    return 0 if census.ok else 1
+    return int(not census.ok) if written else 2
 
 
 def _plan(arguments: argparse.Namespace) -> CensusPlan:

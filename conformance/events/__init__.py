@@ -1,8 +1,8 @@
-"""Events: the conditions that a clause must have witnessed before its pass means anything.
+"""Events: the conditions that a clause must have seen before its pass means anything.
 
-Each event is a fact about a case, read off the reference and its bounds, never off the
+Each event is a fact about a case, computed from the reference and its bounds, never from the
 backend's answer. Each has a constructor: cases that show it, the plainest first, built
-from a backend's claims. An event that no constructed case shows is unreachable there.
+from a backend's claims. An event that no constructed case shows is unreachable under them.
 """
 
 from moe_routing.conformance.events import (
@@ -11,11 +11,13 @@ from moe_routing.conformance.events import (
     group_sizes,
     groups,
     hashed,
+    input_norm,
     logits,
     mixes,
     nonfinite,
     presets,
     published,
+    rounded_bias,
     scores,
     selection,
     shared_experts,
@@ -33,12 +35,14 @@ __all__ = [
     "group_sizes",
     "groups",
     "hashed",
+    "input_norm",
     "logits",
     "members",
     "mixes",
     "nonfinite",
     "presets",
     "published",
+    "rounded_bias",
     "scores",
     "selection",
     "shared_experts",

@@ -1,4 +1,4 @@
-"""Cases of one event that show another one too."""
+"""Cases of one event that show another event too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events of the selection bias: where it is, what it decides, what it must not touch."""
+"""Events of the selection bias: where it is, what it decides, what it must not affect."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from moe_routing.conformance.generators.construct import table_cases
 from moe_routing.conformance.judge import Bounds
 from moe_routing.implementations import Capabilities
 from moe_routing.reference import weights
-from moe_routing.reference.formats import INPUT_FORMATS, Floats, Ids
+from moe_routing.reference.formats import Floats, Ids
 from moe_routing.reference.groups import group_scores, kept_experts
 from moe_routing.reference.selection import top_k as best_experts
 
@@ -136,28 +136,46 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
     yield from table_cases(capabilities, ROWS, top_k=1, selection_bias=[0.0] * 4)
 
 
-def _shows_in_weights(bounds: Bounds) -> bool:
-    """Tell whether weights gathered from the biased scores would be off by an eighth."""
+def _weights_off(bounds: Bounds, scores: Floats, share: float) -> bool:
+    """Return whether weights gathered from other scores would be off by a share of themselves."""
     config, inputs, reference = bounds.config, bounds.inputs, bounds.reference
-    if not config.weights_from.endswith("scores") or not _bias_decides(bounds):
+    if not config.weights_from.endswith("scores") or inputs.expert_table is not None:
         return False
     ids = reference.expert_ids
     with np.errstate(all="ignore"):
-        wrong = weights.gather_weights(
-            config, reference.operated, reference.biased, reference.kept, ids
-        )
+        wrong = weights.gather_weights(config, reference.operated, scores, reference.kept, ids)
         wrong = weights.scale(config, inputs, weights.renormalize(config.renormalize, wrong), ids)
-        off = np.abs(wrong - reference.weights) > np.abs(reference.weights) / 8
+        off = np.abs(wrong - reference.weights) > np.abs(reference.weights) * share
     return bool(off[bounds.only_reference].any())
 
 
 @event(
     "bias-would-show-in-weights",
     "a deciding selection bias that would show in weights gathered with it",
-    _shows_in_weights,
+    lambda b: _bias_decides(b) and _weights_off(b, b.reference.biased, 1 / 8),
 )
 def _(capabilities: Capabilities) -> Iterator[Case]:
     yield from cases_of("bias-decides", capabilities)
+
+
+def _drowns_scores(bounds: Bounds) -> bool:
+    bias = bounds.inputs.selection_bias
+    if bias is None or not np.isfinite(bias).all():
+        return False
+    stored = bounds.reference.biased.astype(np.float32)
+    return _weights_off(bounds, (stored - bias).astype(np.float64), 1e-3)
+
+
+@event(
+    "bias-drowns-scores",
+    "a selection bias that, added and taken off in float32, leaves weights off by a thousandth",
+    _drowns_scores,
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    bias = [12.0, 12.25, 12.5, 0.0]
+    for rows in ([[-8.0, -9.5, -9.0, -8.5]], [[-8.0, -9.5, -9.0, 2.0]]):
+        for top_k in (2, 1):
+            yield from table_cases(capabilities, rows, top_k=top_k, selection_bias=bias)
 
 
 @event(
@@ -167,23 +185,6 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
 )
 def _(capabilities: Capabilities) -> Iterator[Case]:
     yield from cases_of("fine-bias", capabilities)
-
-
-@event(
-    "rounded-bias",
-    "a selection bias that the dtype of the inputs cannot hold",
-    lambda b: (
-        b.inputs.selection_bias is not None
-        and b.inputs.num_tokens > 0
-        and not INPUT_FORMATS[b.inputs.dtype].represents(b.inputs.selection_bias).all()
-    ),
-)
-def _(capabilities: Capabilities) -> Iterator[Case]:
-    bias = [7.0 + 3 * 2.0**-11, 7.0]  # one number in 16 bits, and then the second expert wins
-    yield from table_cases(capabilities, [[0.0, 2.0**-9]], top_k=1, selection_bias=bias)
-    yield from table_cases(
-        capabilities, [[0.0, 2.0**-9] * 2], top_k=2, selection_bias=[*bias, 0.0, 0.0]
-    )
 
 
 def _deep(name: str, least: float, bias: Sequence[float], row: Sequence[float]) -> None:
@@ -212,11 +213,11 @@ def _masked(slug: str, statement: str, bias: Sequence[float], test: _Test) -> No
     """Register an event of the number of experts, of E and K, whose bias is not -inf."""
 
     def occurs(bounds: Bounds) -> bool:
-        given = bounds.inputs.selection_bias
-        if given is None or bounds.inputs.num_tokens == 0:
+        actual = bounds.inputs.selection_bias
+        if actual is None or bounds.inputs.num_tokens == 0:
             return False
-        finite = int(np.isfinite(given).sum())
-        return finite < len(given) and test(finite, bounds.config.top_k)
+        finite = int(np.isfinite(actual).sum())
+        return finite < len(actual) and test(finite, bounds.config.top_k)
 
     @event(slug, statement, occurs)
     def _(capabilities: Capabilities) -> Iterator[Case]:

@@ -15,7 +15,7 @@ from moe_routing.conformance.judge import Bounds
 from moe_routing.implementations import Capabilities
 
 Steps = Callable[[tuple[int, ...], int], bool]
-"""Tells from an array's strides and the size of its items how it lies in memory."""
+"""Returns whether an array with these strides and item size has a certain memory layout."""
 
 
 @event("any-case", "any claimed call", lambda b: b.inputs.num_tokens > 0)

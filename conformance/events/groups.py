@@ -84,7 +84,7 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
 
 
 def _best_group_differs(bounds: Bounds, of: int = 1) -> bool:
-    """Tell whether the group with the greatest sum of its best ``of`` is not kept."""
+    """Return whether the group with the greatest sum of its best ``of`` is not kept."""
     groups, biased = bounds.config.groups, bounds.reference.biased[bounds.only_reference]
     if groups is None or groups.kept == groups.count:
         return False
@@ -95,7 +95,7 @@ def _best_group_differs(bounds: Bounds, of: int = 1) -> bool:
 
 
 def _share_keeps_others(bounds: Bounds) -> bool:
-    """Tell whether groups ranked by as many experts as each has slots to give might differ."""
+    """Return whether ranking groups by their best K // kept experts may keep other groups."""
     groups, later = bounds.config.groups, bounds.from_reference
     if groups is None or groups.kept == groups.count:
         return False
@@ -123,11 +123,11 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
 
 
 def _below_fill(bounds: Bounds) -> bool:
-    """Tell whether a fill of 0.0 may win: it may outdo a finite score that belongs to the K best.
+    """Return whether a fill of 0.0 may win over a finite score that belongs to the K best.
 
     So the kept groups may hold fewer than K scores above 0, and another that is finite: where
-    all others are -inf, they tie with what is left out, and any of those may be chosen. Where
-    near ties leave the kept groups open, the worst of the possible ones count.
+    all others are -inf, they tie with the experts left out, and any of those may be chosen.
+    Where near ties leave open which groups are kept, the worst of the possible ones count.
     """
     groups, later = bounds.config.groups, bounds.from_reference
     if groups is None or groups.kept == groups.count:

@@ -1,4 +1,4 @@
-"""Events of hash routing: what a table holds, and what it is beside."""
+"""Events of hash routing: what a table holds, and what it is combined with."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
 
 
 def _looks_beyond(bounds: Bounds) -> bool:
-    """Tell whether a token's row lies where 16 bits do not reach, and holds other experts."""
+    """Return whether a token id is past 16 bits, and its row is not that of its low 16 bits."""
     table, tokens = bounds.inputs.expert_table, bounds.inputs.token_ids
     if table is None or tokens is None or not (tokens >= 2**16).any():
         return False

@@ -1,4 +1,4 @@
-"""Events of the logits: what decides them, and what they may grow to."""
+"""Events of the logits: what decides them, and how large they get."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
     yield from cases_of("any-case", capabilities)
 
 
-def _norm_beside_epsilon(bounds: Bounds) -> bool:
+def _norm_near_epsilon(bounds: Bounds) -> bool:
     rule = bounds.config.input_norm
     if rule is None:
         return False
@@ -40,7 +40,7 @@ def _norm_beside_epsilon(bounds: Bounds) -> bool:
 @event(
     "input-norm-beside-epsilon",
     "hidden states so small that the epsilon of their norm changes them by a twentieth or more",
-    _norm_beside_epsilon,
+    _norm_near_epsilon,
 )
 def _(capabilities: Capabilities) -> Iterator[Case]:
     wants = {"logit ops": lambda ops: "input_norm" in ops}
@@ -138,7 +138,7 @@ _row(
 
 
 def _least_gap(bounds: Bounds) -> bool:
-    """Look where nothing but the logits decides: no table, bias, or excluding groups."""
+    """Return whether logits closer than a bfloat16 step decide, without bias, table or groups."""
     config, inputs = bounds.config, bounds.inputs
     biased = inputs.selection_bias is not None and inputs.selection_bias.any()
     grouped = config.groups is not None and config.groups.kept < config.groups.count
@@ -199,14 +199,14 @@ _WIDE = {"dtypes": lambda dtypes: dtypes[:2] == ("float32", "float32")}
 
 
 def _settable(cases: Iterable[Case]) -> Iterator[Case]:
-    """Yield those of ``cases`` of which hidden states and gate alone set the logits."""
+    """Yield those of ``cases`` whose logits follow from hidden states and gate alone."""
     for case in cases:
         if {*case.inputs.arrays()}.isdisjoint(("logits", "gate_delta", "hidden_scale")):
             yield case
 
 
 def _up_to_the_last(experts: int) -> Floats:
-    """Return steps up to 0, the best of which are the last: a tie among them goes elsewhere."""
+    """Return steps up to 0, the best of them last: a tie-break by id would select others."""
     steps: Floats = np.maximum(np.arange(experts) - (experts - 1.0), -8.0)
     return steps
 
@@ -217,7 +217,7 @@ def _up_to_the_last(experts: int) -> Floats:
     lambda b: _close(b),
 )
 def _(capabilities: Capabilities) -> Iterator[Case]:
-    """Show it among 512 experts, where a tie-break by id moves scores the most, both ways."""
+    """Yield cases of 512 experts, where a tie-break by id moves scores the most, both ways."""
     experts = fitting_experts(capabilities, 512)
     rows = np.full((2, experts), -2.0)
     rows[0, [0, -1]], rows[1, [0, -1]] = (1.0, 1.0 + 2.0**-16), (1.0 + 2.0**-16, 1.0)

@@ -1,4 +1,4 @@
-"""Events of settings that meet: every mix of score, bias, groups, renormalisation and scale.
+"""Events of combined settings: every mix of score, bias, groups, renormalisation and scale.
 
 A stage that is skipped, or done twice, in one branch of a router shows only where that
 branch is taken with the stage switched on: so each mix is a condition of its own.
@@ -30,7 +30,7 @@ _BIAS = [0.5, -0.25, 0.25, 0.0]
 
 
 def mix_of(bounds: Bounds) -> str | None:
-    """Return the slug of the mix that a case is; None where K is 1, or the scale is 0, say."""
+    """Return the slug of a case's mix; None where it has none, such as with K = 1 or scale 0."""
     config, bias = bounds.config, bounds.inputs.selection_bias
     hashed = bounds.inputs.expert_table is not None
     blank = bias is not None and not bias.any()

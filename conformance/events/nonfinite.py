@@ -102,7 +102,7 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
 
 
 def _one_column(slug: str, statement: str, value: float, test: Callable[[Floats], Bools]) -> None:
-    """Register an event of one logit of ``value`` beside finite ones, in every row."""
+    """Register an event of one logit of ``value`` among finite ones, in every row."""
 
     def occurs(bounds: Bounds) -> bool:
         found = test(bounds.reference.logits)
@@ -122,7 +122,7 @@ _POSITIVE = ((1.0, 0.25, 0.5, 2.0), (0.5, 1.5, 1.0, 0.25))
 def _with_gate_at(case: Case, experts: npt.ArrayLike, value: float) -> Case:
     """Return ``case`` with a gate that makes the logits of ``experts [4]`` be ``value``.
 
-    Where E must be a multiple of something, further experts are treated like the last.
+    Where E must be a multiple of some number, further experts are treated like the last.
     """
     inputs = case.inputs
     chosen = np.pad(np.asarray(experts), (0, inputs.num_experts), mode="edge")

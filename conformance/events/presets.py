@@ -32,13 +32,13 @@ def _whole(name: str, preset: Preset) -> None:
     @event(f"preset:{name}", f"the router of {preset.source}", occurs)
     def _(capabilities: Capabilities) -> Iterator[Case]:
         for dtype in capabilities.dtypes:
-            inputs = _inputs(preset, dtype, given=capabilities.takes == "logits")
+            inputs = _inputs(preset, dtype, as_logits=capabilities.takes == "logits")
             if inputs is not None and capabilities.admits(preset.config, inputs):
                 yield Case(config=preset.config, inputs=inputs, recipe="constructed")
 
 
-def _inputs(preset: Preset, dtype: str, *, given: bool) -> RouterInputs | None:
-    """Return two tokens for the last and the first experts; None where logits cannot be given."""
+def _inputs(preset: Preset, dtype: str, *, as_logits: bool) -> RouterInputs | None:
+    """Return two tokens for the last and the first experts; None where logits cannot be input."""
     config, experts = preset.config, np.arange(preset.config.num_experts)
     arrays: dict[str, Any] = {}
     if preset.selection_bias is not None:
@@ -50,7 +50,7 @@ def _inputs(preset: Preset, dtype: str, *, given: bool) -> RouterInputs | None:
         arrays["expert_table"] = (experts[:2, None] + np.arange(config.top_k)) % len(experts)
         arrays["token_ids"] = np.array([1, 0])
     rows = favouring_last(len(experts))
-    if given:
+    if as_logits:
         logits_only = not preset.gate_bias and config.input_norm is None
         return RouterInputs.from_logits(rows, dtype=dtype, **arrays) if logits_only else None
     if preset.gate_bias:

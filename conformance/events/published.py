@@ -1,4 +1,4 @@
-"""Events of published sizes: E, K, groups and H as they came together, and wide hidden states."""
+"""Events of published sizes: E, K, groups and H of one model, and wide hidden states."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ for _sizes in PUBLISHED:
 def _at_width(
     slug: str, statement: str, sizes: Sequence[Published], test: Callable[[RouterConfig], bool]
 ) -> None:
-    """Register an event of H beside E, K and groups, shown by the least of ``sizes``."""
+    """Register an event of H with E, K and groups, shown by the least of ``sizes``."""
 
     def occurs(bounds: Bounds) -> bool:
         config, inputs = bounds.config, bounds.inputs
@@ -130,7 +130,7 @@ def _loses_in_tf32(values: npt.NDArray[np.float32]) -> Bools:
 def _of_differences(case: Case) -> Case:
     """Return ``case`` with small integers as logits, each the difference of two large numbers."""
     inputs, experts = case.inputs, case.config.num_experts
-    plus = np.arange(experts) - 2 * experts  # the columns that are added; what follows is taken off
+    plus = np.arange(experts) - 2 * experts  # columns that are added; the rest are subtracted
     hidden, gate = np.array(inputs.hidden), np.zeros_like(inputs.gate_weight)
     hidden[:, -2 * experts :] = 4096.0
     hidden[:, plus] += 4.0 * inputs.hidden[:, -experts:]

@@ -21,10 +21,10 @@ Construct = Callable[[Capabilities], Iterable[AnyCase]]
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """One condition: a slug, what it says, how to see it, and how to bring it about.
+    """One condition: its slug, its statement, a test for it, and a constructor of cases.
 
-    ``occurs`` is given the facts of a case (``cases.kinds``): the ``Bounds`` of a routing case.
-    A slug ``family:member`` is one of many of a kind; ``FAMILIES`` says of which.
+    ``occurs`` takes the facts of a case (``cases.kinds``): the ``Bounds`` of a routing case.
+    A slug ``family:member`` is one of many of a kind, which ``FAMILIES`` describes.
     """
 
     slug: str
@@ -47,10 +47,10 @@ class Event:
 
 
 EVENTS: dict[str, Event] = {}
-"""Every event by its slug."""
+"""Every event by slug."""
 
 FAMILIES: dict[str, str] = {}
-"""What the members of a family of events have in common, by its name."""
+"""What the members of a family of events have in common, by the family's name."""
 
 
 def members(family: str) -> tuple[str, ...]:
@@ -63,8 +63,8 @@ def event(
 ) -> Callable[[Construct], Construct]:
     """Register the decorated constructor as the event ``slug``.
 
-    The constructor yields cases, the plainest first; one that does not show the event is
-    passed over, so that it may be tried on every claim.
+    The constructor yields cases, the plainest first; a case that does not show the event is
+    skipped, so that the constructor can be tried on every claim.
     """
 
     def register(cases: Construct) -> Construct:

@@ -1,4 +1,4 @@
-"""Events of shared experts: where they are kept, and their gate."""
+"""Events of shared experts: which form they are stored in, and their gate."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ _shared(
 
 
 def _halves_differ(case: SharedCase) -> bool:
-    """Tell whether the MLP may be two that contribute differently."""
+    """Return whether the MLP may be two that contribute differently."""
     half, odd = divmod(len(case.inputs.up_proj), 2)
     down = case.inputs.down_proj
     return not odd and not np.array_equal(down[:, :half], down[:, half:])

@@ -17,7 +17,7 @@ from moe_routing.reference.formats import Floats
 
 
 def ladder(tokens: int, experts: int) -> Floats:
-    """Return logits ``[T, E]`` in quarters, no two of a row alike, in another order each row."""
+    """Return logits ``[T, E]`` in quarters, distinct in each row, in another order in each."""
     order = np.arange(experts) * 7 % experts if experts % 7 else np.arange(experts)
     return (order + np.arange(tokens)[:, None]) % experts / 4.0
 
@@ -115,7 +115,7 @@ def _selects(
         lambda b: b.inputs.num_tokens > 0 and test(b.config.top_k, b.config.num_experts),
     )
     def _(capabilities: Capabilities) -> Iterator[Case]:
-        others = (3, 2, fitting_experts(capabilities, 4))  # for who has few experts, or steps
+        others = (3, 2, fitting_experts(capabilities, 4))  # for backends with few experts, or steps
         each = [(k, e) for e in others for k in range(1, e + 1)]
         for top_k, experts in (*sizes, *each):
             yield from table_cases(capabilities, ladder(2, experts), top_k=top_k)

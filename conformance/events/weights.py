@@ -20,7 +20,7 @@ from moe_routing.reference.formats import Bools, Floats
 
 
 def experts_scaled_apart(bounds: Bounds) -> bool:
-    """Tell whether experts have scales of their own, and one that is selected a negative one."""
+    """Return whether experts have scales of their own, and a selected one's is negative."""
     scales = bounds.inputs.per_expert_scale
     if scales is None or len(np.unique(scales)) == 1:
         return False
@@ -74,7 +74,7 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
 
 
 def _norm_may_be_tiny(bounds: Bounds) -> bool:
-    """Take the reference's selection where it is the only one, else the K least that may be."""
+    """Return whether a norm may be tiny: the reference's if certain, else the least permitted."""
     rule = bounds.config.renormalize
     if rule is None:
         return False
@@ -87,7 +87,7 @@ def _norm_may_be_tiny(bounds: Bounds) -> bool:
 
 
 def _may_be_selected(bounds: Bounds) -> Bools:
-    """Mark ``[T, E]`` what may be selected; among groups, where there is a choice, anything."""
+    """Return which experts ``[T, E]`` may be selected: with groups and a choice, all of them."""
     competing, top_k = bounds.from_reference.competing, bounds.config.top_k
     may = np.ones(bounds.reference.scores.shape, dtype=bool)
     if bounds.config.groups is None:
@@ -97,7 +97,7 @@ def _may_be_selected(bounds: Bounds) -> Bools:
 
 
 def _norm_may_decide(bounds: Bounds, rule: Renormalize, may: Bools) -> Bools:
-    """Tell which tokens ``[T]`` may have a norm that cannot be 0: beside 0 any weight is right."""
+    """Return which tokens ``[T]`` may have a norm above 0: if it is 0, any weight is right."""
     gathers = "scores" in bounds.config.weights_from
     if max(rule.eps, rule.floor) > 0.0 or not gathers:
         return np.ones(len(may), dtype=bool)
@@ -205,7 +205,7 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
 
 
 def _between(rule: Renormalize, norms: Floats) -> Bools:
-    """Tell which norms are below the floor, and above it with the epsilon added."""
+    """Return which norms are below the floor, and above it with the epsilon added."""
     return (norms < rule.floor) & (rule.floor < norms + rule.eps)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,9 +11,10 @@ import numpy as np
 from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.cases.kinds import kind_of
-from moe_routing.conformance.explain import story
-from moe_routing.conformance.explain.story import show
-from moe_routing.conformance.explain.token_view import TokenView, token_view
+from moe_routing.conformance.explain import numbers, story
+from moe_routing.conformance.explain.numbers import listed, show
+from moe_routing.conformance.explain.onset import Onset, told
+from moe_routing.conformance.explain.token_view import SHOWN, TokenView, token_view
 from moe_routing.conformance.judge import Interval, Verdict
 
 STAGES = ("layout", "logits", "selection", "weights")
@@ -37,12 +40,14 @@ class Failure:
     steady: bool = True
 
 
-def lines_of(failure: Failure | None, case: AnyCase | None) -> tuple[str, ...]:
+def lines_of(
+    failure: Failure | None, case: AnyCase | None, onsets: Sequence[Onset] = ()
+) -> tuple[str, ...]:
     """Tell a failure line by line: of one token, or else of the call as a whole."""
     details = failure.details if failure else ()
-    if case is None or not kind_of(case).routes or (failure and failure.view):
-        return details
-    return (story.asked(case.config, case.inputs), *details)
+    if case is not None and kind_of(case).routes and not (failure and failure.view):
+        details = (story.asked(case.config, case.inputs), *details)
+    return (*details[:1], *told(onsets), *details[1:])
 
 
 def first_failure(verdict: Verdict, *stages: str) -> Failure | None:
@@ -61,7 +66,7 @@ def at(name: str, *indices: int) -> str:
 
 def span(bounds: Interval, *index: int) -> str:
     """Return the permitted interval at an index."""
-    return story.span((float(bounds.lo[index]), float(bounds.hi[index])))
+    return numbers.span((float(bounds.lo[index]), float(bounds.hi[index])))
 
 
 def _logits(verdict: Verdict) -> Failure | None:
@@ -89,17 +94,20 @@ def _selection(verdict: Verdict) -> Failure | None:
     ):
         if not fine.all():
             t = int(np.argmin(fine))
-            expected = verdict.bounds.reference.expert_ids[t].tolist()
-            return token_failure(
-                verdict,
-                t,
-                stage="selection",
-                summary=(
-                    f"{at('expert_ids', t)}={answer.expert_ids[t].tolist()}, but {wrong}; "
-                    f"the reference selects {expected}"
-                ),
-            )
+            due = verdict.bounds.reference.expert_ids[t].tolist()
+            summary = _chosen(t, answer.expert_ids[t].tolist(), due, wrong)
+            return token_failure(verdict, t, stage="selection", summary=summary)
     return None
+
+
+def _chosen(token: int, answered: list[int], due: list[int], wrong: str) -> str:
+    """Say which experts were chosen and which are due; of many, those that differ."""
+    name = at("expert_ids", token)
+    if len(due) <= SHOWN:
+        return f"{name}={answered}, but {wrong}; the reference selects {due}"
+    others, left_out = Counter(answered) - Counter(due), Counter(due) - Counter(answered)
+    told = f"{name} has {listed([*others.elements()])}"
+    return f"{told}, but {wrong}; the reference selects {listed([*left_out])} instead"
 
 
 def _weights(verdict: Verdict) -> Failure | None:

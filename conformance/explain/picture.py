@@ -11,14 +11,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from moe_routing.conformance.calls.routing import Case
-from moe_routing.conformance.explain.story import describe, show
+from moe_routing.conformance.explain.numbers import show
+from moe_routing.conformance.explain.rows import Gap, expert_rows, group_rows
+from moe_routing.conformance.explain.story import describe
 from moe_routing.conformance.explain.token_view import ExpertView, GroupView, TokenView, token_view
 from moe_routing.conformance.judge import Answer, Bounds, Verdict, judge
 from moe_routing.implementations import Numerics
 from moe_routing.reference import Groups, route
-
-NEAR = 6
-"""The experts, and the groups, that are drawn on the losing side of a cut."""
 
 _BAR = 12
 _RULE = 76
@@ -48,51 +47,64 @@ def _wrapped(words: str) -> Iterator[str]:
 
 
 def _token(case: Case, verdict: Verdict, token: int) -> Iterator[str]:
-    shown = case.config.top_k + NEAR
-    view = token_view(verdict, token, shown=shown)
+    view = token_view(verdict, token)
     if not view.judged:
         yield "  its scores are undefined: any distinct experts are right"
         return
     if case.config.groups is not None:
-        yield from _groups(view.groups, case.config.groups, case.config.experts_per_group)
+        yield from _groups(view, case.config.groups, case.config.experts_per_group)
     yield from _experts(view)
 
 
-def _groups(views: Sequence[GroupView], groups: Groups, size: int) -> Iterator[str]:
-    best = sorted(views, key=lambda each: (not each.kept, -each.score, each.id))
-    drawn = best[: groups.kept + NEAR]
-    bars = _bars([each.score for each in drawn])
+def _groups(view: TokenView, groups: Groups, size: int) -> Iterator[str]:
+    drawn, tied = group_rows(view), _groups_on_cut(view.groups)
+    bars = _bars([each.score for each in drawn if isinstance(each, GroupView)])
     yield f"  {'group':>6}  {'experts':>12}  {'score':>12}"
-    for number, (each, bar) in enumerate(zip(drawn, bars, strict=True)):
-        if number == groups.kept:
+    above = True
+    for each in drawn:
+        if isinstance(each, Gap):
+            yield _left_out(each)
+            continue
+        if above and not each.kept:
+            above = False
             yield _rule(f"the cut: {groups.kept} of {groups.count} groups are kept")
         experts = f"{each.id * size}..{each.id * size + size - 1}"
-        tied = each.score == best[groups.kept - 1].score and len(best) > groups.kept
-        on_cut = tied and best[groups.kept].score == best[groups.kept - 1].score
-        note = "  on the cut" if on_cut else ""
-        line = f"  {each.id:>6}  {experts:>12}  {show(each.score, 6):>12}  {bar:<{_BAR}}{note}"
-        yield line.rstrip()
-    if len(best) > len(drawn):
-        yield f"  {len(best) - len(drawn):>6} more, lower"
+        note = "  on the cut" if each.id in tied else ""
+        line = f"  {each.id:>6}  {experts:>12}  {show(each.score, 6):>12}  {next(bars):<{_BAR}}"
+        yield f"{line}{note}".rstrip()
     yield ""
+
+
+def _groups_on_cut(views: Sequence[GroupView]) -> set[int]:
+    """Return the groups that score what the worst kept one and the best of the others do."""
+    kept = [each.score for each in views if each.kept]
+    lost = [each.score for each in views if not each.kept]
+    if not kept or not lost or min(kept) != max(lost):
+        return set()
+    return {each.id for each in views if each.score == min(kept)}
 
 
 def _experts(view: TokenView) -> Iterator[str]:
     yield (
         f"  {'expert':>6}  {'logit':>12} {'score':>12} {'bias':>10} {'competes':>12} {'weight':>11}"
     )
+    drawn, ties = expert_rows(view), _on_cut(view)
     weights = {slot.expert: show(slot.weight, 6) for slot in view.slots}
-    won = [each for each in view.experts if each.due]
-    lost = [each for each in view.experts if not each.due]
-    bars = _bars([_value(each) for each in (*won, *lost)])
-    ties = _on_cut(view, won, lost)
-    for number, (each, bar) in enumerate(zip((*won, *lost), bars, strict=True)):
-        if number == len(won):
+    bars = _bars([_value(each) for each in drawn if isinstance(each, ExpertView)])
+    above = True
+    for each in drawn:
+        if isinstance(each, Gap):
+            yield _left_out(each)
+            continue
+        if above and not each.due:
+            above = False
             name = "the cut" if view.cut is not None else "the table's row"
             yield _rule(f"{name}: {len(view.slots)} of {len(view.experts) + view.hidden} experts")
-        yield _expert(each, weights.get(each.id, ""), bar, each.id in ties)
-    if view.hidden:
-        yield f"  {view.hidden:>6} more, none better"
+        yield _expert(each, weights.get(each.id, ""), next(bars), each.id in ties)
+
+
+def _left_out(gap: Gap) -> str:
+    return f"{'':5}... {gap.count} more"
 
 
 def _expert(each: ExpertView, weight: str, bar: str, tied: bool) -> str:
@@ -111,9 +123,10 @@ def _value(each: ExpertView) -> float:
     return low if low == high else (low + high) / 2.0
 
 
-def _on_cut(view: TokenView, won: Sequence[ExpertView], lost: Sequence[ExpertView]) -> set[int]:
+def _on_cut(view: TokenView) -> set[int]:
     """Return the experts that rounding may put on either side of the cut."""
-    rivals = [each for each in lost if each.kept]
+    won = [each for each in view.experts if each.due]
+    rivals = [each for each in view.experts if each.kept and not each.due]
     if view.cut is None or not won or not rivals:
         return set()
     needed = max(each.competing[0] for each in rivals)
@@ -127,17 +140,14 @@ def _on_cut(view: TokenView, won: Sequence[ExpertView], lost: Sequence[ExpertVie
     return over | under if needed <= reached else set()
 
 
-def _bars(values: Sequence[float]) -> list[str]:
-    """Return a bar for each value, from the least of them to the greatest."""
+def _bars(values: Sequence[float]) -> Iterator[str]:
+    """Yield a bar for each value, from the least of them to the greatest."""
     finite = [value for value in values if math.isfinite(value)]
     low, high = min(finite, default=0.0), max(finite, default=0.0)
     span = high - low
-    return [
-        "#" * (1 + round((_BAR - 1) * ((value - low) / span if span else 1.0)))
-        if math.isfinite(value)
-        else ""
-        for value in values
-    ]
+    for value in values:
+        share = (value - low) / span if span and math.isfinite(value) else 1.0
+        yield "#" * (1 + round((_BAR - 1) * share)) if math.isfinite(value) else ""
 
 
 def _rule(words: str) -> str:

@@ -28,8 +28,8 @@ CHOICES = (
 
 EXPERTS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 17, 24, 32, 33, 60, 64)
 MORE_EXPERTS = (96, 128, 160, 192, 256, 257, 288, 384, 512, 576, 768, 1280)
-_OFTEN = 4  # how many times the small sizes are offered for each time the large ones are
-_APART = 7  # how many times sizes are drawn apart for each time published ones are drawn whole
+_OFTEN = 4  # how many times the small sizes are offered for each time that the large ones are
+_APART = 7  # how many times sizes are drawn independently for each time that a model's are drawn
 _PROPER = 3  # how many times several groups of several are offered for each time one or E are
 TOKENS = (1, 2, 3, 0, 7, 8, 9, 15, 16, 17, 45, 63)
 MORE_TOKENS = (256, 257, 1025, 2049, 4097)
@@ -103,10 +103,10 @@ def choose_config(choose: Choose, claim: Claim, capabilities: Capabilities) -> R
 
 
 def choose_parts(choose: Choose, claim: Claim, config: RouterConfig, takes: str) -> Parts:
-    """Return optional arrays that ``claim`` covers beside ``config``.
+    """Return optional arrays that ``claim`` covers with ``config``.
 
     Hash routing selects nothing, so it comes without selection bias and groups; logits
-    that are given come without anything that would change them.
+    that are inputs come without anything that would change them.
     """
     names = ("per_expert_scale",) if takes == "logits" else _ARRAYS
     sets = _part_sets(claim, names)
@@ -140,7 +140,7 @@ def choose_claim(choose: Choose, capabilities: Capabilities) -> Claim:
 def _sizes(
     choose: Choose, claim: Claim, limits: Limits, hashed: bool
 ) -> tuple[int, int, Groups | None]:
-    """Return E, K and the groups: each drawn for itself, or those of a shipped model together."""
+    """Return E, K and the groups: each drawn independently, or all those of a shipped model."""
     rules, least = (None,) if hashed else claim.groups, claim.least_top_k
     fitting = published_for(rules, limits, claim.top_k)
     if choose("sizes", ("apart",) * _APART + ("published",) * bool(fitting)) == "apart":
@@ -156,7 +156,7 @@ def _sizes(
 
 
 def choose_groups(choose: Choose, rule: GroupRule, num_experts: int, least: int = 1) -> Groups:
-    """Return groups after ``rule`` that divide ``num_experts`` evenly; ``least`` are kept."""
+    """Return groups of equal size under ``rule``; those kept hold at least ``least`` experts."""
     proper = [n for n in range(2, num_experts) if num_experts % n == 0]
     ends = (1,) if num_experts == 1 else (1, num_experts)
     count = choose("groups.count", (ends[0], *proper * _PROPER, *ends[1:]))

@@ -1,6 +1,6 @@
 """Choices: whole cases, each of whose parts is one of a series of choices.
 
-Whoever chooses decides what is drawn: Hypothesis in ``strategies``, a seeded generator in
+The chooser decides what is drawn: Hypothesis in ``strategies``, a seeded generator in
 ``shares``. The numbers are left to seeded NumPy: choosing every element is slow, and a bare
 seed does not shrink. Choices are ordered plainest first, since that is where shrinking ends.
 """
@@ -23,13 +23,13 @@ from moe_routing.reference import RouterConfig
 from moe_routing.reference.shared_experts import SHARED_KINDS
 
 BUDGET = 2**14
-"""The most numbers in a case's logits, ``T * E``: what keeps a case in milliseconds."""
+"""The most numbers in a case's logits, ``T * E``, so that a case takes milliseconds."""
 
 GATE_BUDGET = 2**19
 """The most numbers in a case's hidden states, and in its gate."""
 
 IDENTITY_LIMIT = 128
-"""The most experts that logits are drawn for as a table, where a recipe with a gate can be."""
+"""The most experts for which logits are drawn as a table, if a recipe with a gate is possible."""
 
 _SEEDS = range(2**16)
 _LAYOUTS = ("rows",) * 6 + ("hidden", "gate_weight")
@@ -41,7 +41,7 @@ Offers = Mapping[str, Callable[[Sequence[Any]], Sequence[Any]]]
 
 @dataclass(frozen=True, kw_only=True)
 class Focus:
-    """Where a clause looks: recipes, hidden sizes, biases, and a filter for any choice.
+    """The cases that a clause draws: recipes, hidden sizes, biases, and a filter for any choice.
 
     ``offers`` filters, by the names of the choices in ``axes``, what is offered; a filter
     that leaves nothing is not applied. Errors: ``ValueError`` for a choice that is never made.
@@ -57,7 +57,7 @@ class Focus:
 
 
 def choose_case(choose: axes.Choose, capabilities: Capabilities, focus: Focus) -> Case:
-    """Return the whole case that ``choose`` leads to; every part of it is one of its choices."""
+    """Return the case that ``choose`` makes; every part of it is one of its choices."""
     choose = narrowed_by(choose, focus.offers)
     config = choose_router(choose, capabilities)
     draft = choose_draft(choose, config, capabilities, focus)
@@ -71,7 +71,7 @@ def choose_shared_case(
     kinds: Sequence[str] = SHARED_KINDS,
     gated: Sequence[bool] = (False, True),
 ) -> SharedCase:
-    """Return the shared-expert call that ``choose`` leads to."""
+    """Return the shared-expert call that ``choose`` makes."""
     kind = choose("kind", kinds)
     has_gate = kind != "none" and choose("gated", gated)
     return make_shared_case(
@@ -87,7 +87,7 @@ def choose_shared_case(
 
 
 def choose_router(choose: axes.Choose, capabilities: Capabilities) -> RouterConfig:
-    """Return the configuration that ``choose`` leads to, of one of the claims."""
+    """Return the configuration that ``choose`` makes, from one of the claims."""
     claim = axes.choose_claim(choose, capabilities)
     return axes.choose_config(choose, claim, capabilities)
 
@@ -95,7 +95,7 @@ def choose_router(choose: axes.Choose, capabilities: Capabilities) -> RouterConf
 def choose_draft(
     choose: axes.Choose, config: RouterConfig, capabilities: Capabilities, focus: Focus
 ) -> Draft:
-    """Return what ``choose`` leads to of inputs that are claimed beside ``config``."""
+    """Return the draft of inputs that ``choose`` makes, claimed together with ``config``."""
     claims = [claim for claim in capabilities.claims if claim.covers(config)]
     parts = axes.choose_parts(choose, choose("claim", claims), config, capabilities.takes)
     tokens = choose("num_tokens", _tokens(config.num_experts, capabilities))

@@ -31,10 +31,10 @@ _WITH_SCALE = 0.75  # the share of normalised hidden states that a scale follows
 
 @dataclass(frozen=True, kw_only=True)
 class Draft:
-    """Everything that determines a case's arrays, beside its configuration.
+    """Everything that determines a case's arrays, besides its configuration.
 
-    ``columns`` index a pool of experts; None takes them as they come. Repeated indices
-    give tied experts. ``layout`` is ``rows``, or the matrix that lies transposed, with
+    ``columns`` index a pool of experts; None takes all in order. Repeated indices give tied
+    experts. ``layout`` is ``rows``, or the name of the matrix that is transposed, with
     everything else spaced out.
     """
 
@@ -68,7 +68,7 @@ def make_inputs(config: RouterConfig, draft: Draft) -> RouterInputs:
 def with_strides(inputs: RouterInputs, *, transposed: str = "hidden") -> RouterInputs:
     """Return the same inputs in other memory: one matrix transposed, the rest spaced out.
 
-    Logits that are given lie as the hidden states do, which they stand for.
+    Logits that are inputs are laid out as the hidden states, which they stand for.
     """
     names = ("hidden", "logits") if transposed == "hidden" else (transposed,)
     arrays: dict[str, Any] = {

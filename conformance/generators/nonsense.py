@@ -1,4 +1,4 @@
-"""Nonsense: configurations without a right answer, to ask whether a backend rejects them."""
+"""Nonsense: configurations without a right answer, to test whether a backend rejects them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from moe_routing.reference import Groups
 
 
 def bad_configs(case: Case) -> dict[str, Case]:
-    """Return ``case`` with configurations that have no right answer, by what is wrong in words."""
+    """Return ``case`` with configurations that have no right answer, by what is wrong, in words."""
     config, experts = case.config, case.config.num_experts
     bad: dict[str, dict[str, Any]] = {
         f"top_k={experts + 1} > num_experts={experts}": {"top_k": experts + 1}
@@ -28,5 +28,5 @@ def bad_configs(case: Case) -> dict[str, Case]:
 
 
 def ragged_counts(num_experts: int) -> list[int]:
-    """Return the group counts that leave several experts a group, and some over."""
+    """Return the group counts that leave several experts per group, and a remainder."""
     return [n for n in range(2, num_experts // 2 + 1) if num_experts % n]

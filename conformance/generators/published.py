@@ -30,7 +30,7 @@ class Published:
     def fits(
         self, rules: Sequence[GroupRule | None], limits: Limits, top_k: Container[int]
     ) -> bool:
-        """Tell whether a claim with these group ``rules`` and ``top_k`` has such a router."""
+        """Return whether a claim with these group ``rules`` and ``top_k`` has such a router."""
         return (
             self.top_k in top_k
             and any((rule is None) == (self.groups is None) for rule in rules)
@@ -66,7 +66,7 @@ PUBLISHED = tuple(
 def published_for(
     rules: tuple[GroupRule | None, ...], limits: Limits, top_k: Container[int]
 ) -> list[Published]:
-    """Return the published sizes for which a claim with these ``rules`` and ``top_k`` has room."""
+    """Return the published sizes that a claim with these ``rules`` and ``top_k`` covers."""
     return [sizes for sizes in PUBLISHED if sizes.fits(rules, limits, top_k)]
 
 

@@ -29,7 +29,7 @@ class Sizes:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One distribution: a name, what it is for, and how it makes its numbers.
+    """One distribution: its name, its purpose, and how it makes its numbers.
 
     ``gate`` makes ``(hidden [T, H], gate_weight [E, H])``; ``logits`` makes ``[T, E]`` for
     an identity gate. Exactly one is set. Values are rounded to the dtype afterwards.
@@ -78,10 +78,10 @@ def _repeated(rng: Rng, gate: Floats) -> Floats:
 
 
 def _bfloat16_steps(rng: Rng, sizes: Sizes, form: FloatFormat) -> tuple[Floats, Floats]:
-    """Draw exact logits apart by a half to an eighth of a step of the 16-bit input dtype.
+    """Draw exact logits that differ by a half to an eighth of a step of the 16-bit input dtype.
 
-    A magnitude a row comes through one hidden column, its fine part through the other, so
-    that inputs in 16 bits have logits that 16 bits do not tell apart.
+    A row's magnitude comes through one hidden column, its fine part through the other, so
+    that inputs in 16 bits have logits that 16 bits cannot distinguish.
     """
     precision = (FLOAT16 if form == FLOAT16 else BFLOAT16).precision
     level = rng.choice([1.0, 2.0, -1.0, -4.0], sizes.tokens)
@@ -91,7 +91,7 @@ def _bfloat16_steps(rng: Rng, sizes: Sizes, form: FloatFormat) -> tuple[Floats, 
 
 
 def _crowded(rng: Rng, sizes: Sizes, form: FloatFormat) -> tuple[Floats, Floats]:
-    """Raise the first, the last or any one expert above all others, for every token alike."""
+    """Raise the first, the last or any one expert above all others, the same for every token."""
     favourite = rng.choice([0, sizes.experts - 1, int(rng.integers(sizes.experts))])
     hidden = np.stack([np.ones(sizes.tokens), rng.integers(-2, 3, sizes.tokens)], axis=1)
     gate = np.stack([np.zeros(sizes.experts), rng.integers(-4, 5, sizes.experts) / 4.0], axis=1)
@@ -172,7 +172,7 @@ RECIPES = {
         Recipe(name="underflowing", purpose="scores below the normal range", logits=_underflowing),
     )
 }
-"""The recipes of hidden states and logits, by name; the first is what shrinking prefers."""
+"""The recipes of hidden states and logits, by name; shrinking prefers the first."""
 
 
 def _finer_than_bfloat16(rng: Rng, experts: int) -> Floats:
@@ -180,7 +180,7 @@ def _finer_than_bfloat16(rng: Rng, experts: int) -> Floats:
 
 
 def _deep(rng: Rng, experts: int) -> Floats:
-    """Draw biases far below zero, past numbers that kernels take for minus infinity."""
+    """Draw biases far below zero, past numbers that kernels use as minus infinity."""
     depth: float = rng.choice([50.0, 3e4, 1e10])
     return -depth * (1.0 + rng.integers(0, 9, experts) / 8.0)
 

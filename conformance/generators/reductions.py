@@ -35,7 +35,7 @@ def _experts(case: Case) -> Iterator[Case]:
     groups = case.config.groups
     fewer = _fewer_alone(case) if groups is None else _fewer_in_groups(case.config, groups)
     for kept, changes in fewer:
-        yield from attempt(_with_experts, case, kept, **changes)
+        yield from attempt(with_experts, case, kept, **changes)
 
 
 def _fewer_alone(case: Case) -> Iterator[Fewer]:
@@ -62,12 +62,12 @@ def _fewer_in_groups(config: RouterConfig, groups: Groups) -> Iterator[Fewer]:
         yield grid[:, kept].ravel(), {}
 
 
-def _with_experts(case: Case, kept: Ids, **config: Any) -> Case:
+def with_experts(case: Case, kept: Ids, **config: Any) -> Case:
     """Keep these experts; an identity gate loses the hidden columns that go with the others."""
     inputs = case.inputs
     arrays = {name: each[kept] for name, each in inputs.arrays().items() if name in _PER_EXPERT}
     if _has_identity_gate(case):
-        arrays |= _columns(case, kept) | {"gate_weight": np.eye(len(kept), dtype=np.float32)}
+        arrays |= columns(case, kept) | {"gate_weight": np.eye(len(kept), dtype=np.float32)}
         if inputs.gate_delta is not None:
             arrays["gate_delta"] = inputs.gate_delta[kept][:, kept]
     if inputs.logits is not None:
@@ -84,7 +84,7 @@ def _has_identity_gate(case: Case) -> bool:
     return gate.shape[0] == gate.shape[1] and bool((gate == np.eye(len(gate))).all())
 
 
-def _columns(case: Case, kept: Ids) -> dict[str, Any]:
+def columns(case: Case, kept: Ids) -> dict[str, Any]:
     """Return the arrays that have hidden columns, with only these."""
     arrays = case.inputs.arrays()
     fewer = {name: arrays[name][:, kept] for name in _WIDE if name in arrays}
@@ -104,7 +104,7 @@ def _hidden(case: Case) -> Iterator[Case]:
     """Drop hidden columns, where the logits are not given."""
     if case.inputs.logits is None:
         for kept in subsets(case.inputs.hidden_size):
-            yield with_inputs(case, **_columns(case, kept))
+            yield with_inputs(case, **columns(case, kept))
 
 
 def _config(case: Case) -> Iterator[Case]:

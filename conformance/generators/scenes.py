@@ -14,19 +14,19 @@ from moe_routing.implementations.capabilities import Limits
 from moe_routing.reference.formats import BFLOAT16
 
 _OFF, _APART = 1.0 / 16.0, 0.25
-"""How far added experts lie off the others, as a share of those but 1 at least; and from each
-other, as a share of that."""
+"""The distance of added experts from the others, as a share of those but at least 1; and from
+each other, as a share of that distance."""
 
 _PER_EXPERT = ("gate_bias", "gate_delta", "hidden_scale", "per_expert_scale", "selection_bias")
-"""Arrays of which each axis is as long as there are experts; the gate is an identity."""
+"""Arrays whose every axis is as long as there are experts; the gate is an identity."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
     """Logits ``[T, E]``, the optional arrays that go with them by field name, and K of E.
 
-    ``groups`` is ``(count, kept)`` or None. A scene of more experts keeps those that it had
-    where they were in their groups; new ones follow.
+    ``groups`` is ``(count, kept)`` or None. A scene of more experts leaves the present ones
+    where they are in their groups; new ones follow.
     """
 
     logits: npt.NDArray[np.float32]
@@ -41,15 +41,15 @@ class Scene:
         """
         experts = self.logits.shape[1]
         tokens = slice(limits.max_tokens)
-        kept = slice(experts - experts % self.groups[0] if self.groups else limits.max_experts)
+        fits = slice(experts - experts % self.groups[0] if self.groups else limits.max_experts)
 
         def cut(name: str, values: npt.ArrayLike) -> npt.ArrayLike:
             if name in _PER_EXPERT:
-                return np.asarray(values)[(kept,) * np.ndim(values)]
+                return np.asarray(values)[(fits,) * np.ndim(values)]
             return np.asarray(values)[tokens] if name == "token_ids" else values
 
         arrays = {name: cut(name, values) for name, values in self.arrays.items()}
-        return replace(self, logits=self.logits[tokens, kept], arrays=arrays)
+        return replace(self, logits=self.logits[tokens, fits], arrays=arrays)
 
     def stepped(self, step: int) -> Scene:
         """Return the scene with losing experts in every group until ``step`` divides E."""
@@ -59,9 +59,9 @@ class Scene:
         return self._with_losers(more) if more else self
 
     def selecting(self, top_k: int) -> Iterator[Scene]:
-        """Yield scenes of ``top_k`` experts, more than now: no more of them, winners, losers.
+        """Yield scenes of a greater ``top_k``: without more experts, with winners, with losers.
 
-        Winners leave the cut of the selection where it was; losers leave alone who wins.
+        Winners do not move the cut of the selection; losers do not change which experts win.
         """
         more, wide = top_k - self.top_k, self._with_routes(top_k)
         if top_k <= self.logits.shape[1]:
@@ -71,7 +71,7 @@ class Scene:
         yield wide._with_losers(more)
 
     def _with_routes(self, top_k: int) -> Scene:
-        """Return the scene with ``top_k`` slots, and so many ids in each row of its table."""
+        """Return the scene with ``top_k`` slots, and as many ids in each row of its table."""
         scene = replace(self, top_k=top_k)
         if "expert_table" not in self.arrays:
             return scene
@@ -83,7 +83,7 @@ class Scene:
         return replace(scene, arrays={**self.arrays, "expert_table": rows})
 
     def _with_winners(self, more: int) -> Scene:
-        """Return the scene with ``more`` experts above all that a row has. It has no groups."""
+        """Return the scene, which has no groups, with ``more`` experts above all in each row."""
         finite = np.where(np.isfinite(self.logits), self.logits, -np.inf)
         best = finite.max(axis=1, initial=-np.inf, keepdims=True)
         best = np.where(np.isneginf(best), 0.0, best)
@@ -91,7 +91,7 @@ class Scene:
         return self._grown(more, best + off * (1.0 + _APART * np.arange(more)), np.max)
 
     def _with_losers(self, more: int) -> Scene:
-        """Return the scene with ``more`` experts in each group, below all that there are."""
+        """Return the scene with ``more`` experts in each group, below all present ones."""
         finite = np.where(np.isfinite(self.logits), self.logits, np.nan)
         low = np.nanmin(finite, initial=0.0)
         return self._grown(more, low - max(abs(low) * _OFF, 1.0), np.min)
@@ -100,7 +100,7 @@ class Scene:
         """Return the scene with ``more`` experts after those of each group.
 
         Their logits are rounded to what every dtype holds, and NaN where all of a row are;
-        their biases are what ``fill`` makes of those that there are; nothing scales them.
+        their biases are ``fill`` of the present ones; their scales are 1.
         """
         count = self.groups[0] if self.groups else 1
         old = np.arange(self.logits.shape[1]).reshape(count, -1)
@@ -128,10 +128,10 @@ class Scene:
 
 
 def scenes_for(scene: Scene, claim: Claim, capabilities: Capabilities) -> Iterator[Scene]:
-    """Yield ``scene`` as ``claim`` may be asked for it, the likest first.
+    """Yield ``scene`` in the forms that ``claim`` covers, the most similar first.
 
-    Where the claim does not have its K, the next greater one is taken; whoever asks has to
-    see whether what is left still shows what he wants.
+    Where the claim does not have its K, the next greater one is taken; the caller has to
+    check that the result still shows what it is for.
     """
     limits = capabilities.limits
     scene, top_k = scene.within(limits), _least_from(scene.top_k, claim.top_k)
@@ -142,7 +142,7 @@ def scenes_for(scene: Scene, claim: Claim, capabilities: Capabilities) -> Iterat
 
 
 def _least_from(wanted: int, permitted: Any) -> int | None:
-    """Return the least of ``permitted`` from ``wanted`` on, or None."""
+    """Return the least of ``permitted`` that is at least ``wanted``, or None."""
     if wanted in permitted:
         return wanted
     if isinstance(permitted, range):
@@ -152,7 +152,7 @@ def _least_from(wanted: int, permitted: Any) -> int | None:
 
 
 def fitting_experts(capabilities: Capabilities, wanted: int) -> int:
-    """Return ``wanted``, or the nearest number of experts above it, or below, within limits."""
+    """Return ``wanted``, or the nearest number of experts within limits, above it if possible."""
     step = capabilities.limits.experts_multiple_of
     most = capabilities.limits.max_experts or wanted + step
     return max(step, min(-(-wanted // step) * step, most // step * step))

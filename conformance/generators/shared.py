@@ -49,13 +49,13 @@ def make_shared_case(
 
 
 def _rows(case: SharedCase) -> Iterator[SharedCase]:
-    """Keep fewer tokens."""
+    """Yield the case with fewer tokens."""
     for kept in subsets(len(case.inputs.hidden)):
         yield with_inputs(case, hidden=case.inputs.hidden[kept])
 
 
 def _columns(case: SharedCase) -> Iterator[SharedCase]:
-    """Keep fewer rows of the MLP, then fewer hidden columns."""
+    """Yield the case with fewer rows of the MLP, then with fewer hidden columns."""
     inputs = case.inputs
     for kept in subsets(len(inputs.up_proj)):
         fewer = {"gate_proj": inputs.gate_proj[kept], "up_proj": inputs.up_proj[kept]}
@@ -67,4 +67,4 @@ def _columns(case: SharedCase) -> Iterator[SharedCase]:
 
 
 SHARED_REDUCTIONS: tuple[Reduction, ...] = (_rows, _columns)
-"""How a shared-expert case is made smaller, in the order in which that is tried."""
+"""The reductions of a shared-expert case, in the order in which they are tried."""

@@ -30,7 +30,7 @@ from moe_routing.reference.shared_experts import SHARED_KINDS
 
 
 def router_configs(capabilities: Capabilities | None = None) -> st.SearchStrategy[RouterConfig]:
-    """Generate configurations that ``capabilities`` claim, whatever the inputs are."""
+    """Generate configurations that ``capabilities`` claim, for any inputs."""
     return _configs(capabilities or Capabilities())
 
 
@@ -40,7 +40,7 @@ def router_inputs(
     *,
     recipes: Sequence[str] = tuple(RECIPES),
 ) -> st.SearchStrategy[RouterInputs]:
-    """Generate inputs for ``config`` that ``capabilities`` claim beside it.
+    """Generate inputs for ``config`` that ``capabilities`` claim with it.
 
     ``recipes`` names the distributions to draw from. Errors: ``ValueError`` where nothing
     claims ``config``.
@@ -61,7 +61,7 @@ def routing_cases(
 
 @st.composite
 def focused_cases(draw: st.DrawFn, capabilities: Capabilities, focus: Focus) -> Case:
-    """Generate whole cases where ``focus`` looks."""
+    """Generate whole cases under ``focus``."""
     return choose_case(_chooser(draw), capabilities, focus)
 
 

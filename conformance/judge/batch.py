@@ -1,8 +1,8 @@
-"""Many answers to one call, judged in one go.
+"""Batched judging: many answers to one call.
 
-The judge holds each token apart from all others. So answers can be put one after the other,
-as one answer to a call of as many times the tokens, and what is found be taken apart
-again: a small call costs what its array operations cost to start, however many rows they have.
+The judge treats each token apart from all others. So answers can be concatenated into one
+answer to a call of as many times the tokens, and its verdict split again: a small call costs
+what its array operations cost to start, however many rows they have.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from moe_routing.conformance.judge.verdict import Answer, Verdict, judge
 from moe_routing.conformance.judge.weights import WeightBounds
 
 _LARGE = 2**15
-"""The numbers ``[T, E]`` in an array from which its rows, and not its start, are what it costs."""
+"""The size of a ``[T, E]`` array from which its rows, and not its start, are what it costs."""
 
 
 def judge_all(
     bounds: Bounds, answers: Sequence[Answer], *, logits: Literal["routed", "copy", "none"] = "none"
 ) -> list[Verdict]:
-    """Return what ``judge`` says of each of ``answers``: all with logits, or all without.
+    """Return the verdict of ``judge`` on each of ``answers``: all with logits, or all without.
 
     Errors: ``JudgeError`` where ``judge`` has one for any of them.
     """
@@ -52,7 +52,7 @@ def _judged(
 
 
 def _joined(answers: Sequence[Answer]) -> Answer:
-    """Return the answers as one, a token after the other."""
+    """Return the answers as one, their tokens concatenated."""
     logits = [answer.logits for answer in answers if answer.logits is not None]
     return Answer(
         weights=np.concatenate([answer.weights for answer in answers]),

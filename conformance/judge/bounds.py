@@ -29,10 +29,10 @@ from moe_routing.reference.formats import FLOAT32, Bools, FloatFormat, Ids
 
 @dataclass(frozen=True, eq=False)
 class Bounds:
-    """Everything the judge knows before it sees an answer's ids: computed once a case.
+    """Everything the judge knows before it sees an answer's ids, computed once per case.
 
     ``other`` are bounds of the same call under other numerics, if there are any: what does
-    not depend on these is taken from there.
+    not depend on the numerics is taken from them.
     """
 
     config: RouterConfig
@@ -65,7 +65,7 @@ class Bounds:
 
     @cached_property
     def judged(self) -> Bools:
-        """Which tokens ``[T]`` have defined scores, and so more to judge than their ids."""
+        """Which tokens ``[T]`` have defined scores, so that more than their ids can be judged."""
         if (other := self._of_equal_products) is not None:
             return other.judged
         with np.errstate(all="ignore"):
@@ -73,15 +73,13 @@ class Bounds:
 
     @property
     def all_defined(self) -> bool:
-        """Whether the specification defines the answer to every token: its scores, and a number
-        for each of its weights.
-        """
+        """Whether the answer to every token is defined: its scores, and each of its weights."""
         weights = self.reference.weights
         return bool(self.judged.all() and np.isfinite(weights).all())
 
     @property
     def _of_equal_products(self) -> Bounds | None:
-        """The other bounds, where the same is declared of products."""
+        """The other bounds, where their numerics declare the same of products."""
         if self.other is None or products_of(self.numerics) != products_of(self.other.numerics):
             return None
         return self.other
@@ -92,9 +90,9 @@ class Bounds:
         return self.from_logits(self.logits.permitted)
 
     def repeated(self, tokens: Ids, *, logits: bool, later: bool) -> Bounds:
-        """Return these bounds for ``tokens``, as often as they are named; the inputs stay once.
+        """Return these bounds for ``tokens``, which may repeat; the inputs are not repeated.
 
-        Bounds that nothing is judged by may be left out: of the ``logits``, and of the
+        Bounds that no answer is judged by may be left out: of the ``logits``, and of the
         ``later`` stages from the reference's logits.
         """
         one = Bounds(self.config, self.inputs, self.numerics)

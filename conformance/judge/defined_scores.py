@@ -1,4 +1,4 @@
-"""Which tokens have more to judge than their ids (docs/spec/judging.md)."""
+"""Tokens with defined scores, so that more than their ids can be judged (docs/spec/judging.md)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LOG2_E = float(np.log2(np.e))
 def judged_tokens(
     config: RouterConfig, inputs: RouterInputs, logits: LogitBounds, reference: Stages
 ) -> Bools:
-    """Tell which tokens ``[T]`` have defined scores that no stage may push out of range."""
+    """Return which tokens ``[T]`` have defined scores that no stage may push out of range."""
     fine = ~logits.overflows.any(axis=1) & defined(config, reference.operated)
     fine &= ~_leaves_range(config, inputs, logits, reference)
     if config.groups is not None and config.groups.top > 1:
@@ -26,7 +26,7 @@ def judged_tokens(
 
 
 def defined(config: RouterConfig, logits: Floats) -> Bools:
-    """Tell which tokens have defined scores: no NaN, and no softmax of infinities alone.
+    """Return which tokens have defined scores: no NaN, and no softmax of infinities alone.
 
     ``logits`` are those after the logit op. A softmax with +inf, or of -inf alone, is NaN;
     sqrtsoftplus of +inf is infinite, and infinite weights have no ratio.
@@ -40,7 +40,7 @@ def defined(config: RouterConfig, logits: Floats) -> Bools:
 def _leaves_range(
     config: RouterConfig, inputs: RouterInputs, logits: LogitBounds, reference: Stages
 ) -> Bools:
-    """Tell where the logit op, the sum with the bias or that of a group may be infinite.
+    """Return where the logit op, the sum with the bias or that of a group may be infinite.
 
     A softcap saturates, so that what overflows before it does no harm. The unit that
     computes a softmax may take powers of two, of logits times log2(e).

@@ -11,7 +11,7 @@ from moe_routing.reference import RouterInputs
 from moe_routing.reference.formats import FLOAT32, Bools, FloatFormat, Floats, Ids
 
 _NO_BIT = 2000  # beyond every exponent of float64
-_HEAD = 32  # hidden columns, which mostly show already that nothing in a row is exact
+_HEAD = 32  # hidden columns; these alone mostly show that nothing in a row is exact
 
 _FRACTION = 0x007FFFFF  # the bits of a float32 below its leading one
 _INFINITY = 0x7F800000  # the bits of infinity, below those of every NaN
@@ -19,7 +19,7 @@ _INFINITY = 0x7F800000  # the bits of infinity, below those of every NaN
 
 @dataclass(frozen=True, eq=False)
 class Exactness:
-    """What tells exact logits: their magnitudes, and a power of two that divides their terms.
+    """What makes logits exact: their magnitudes, and a power of two that divides their terms.
 
     ``quantum [T, E]`` divides every product and term of a logit, wherever that logit may
     be exact; None where none may be. With M the ``magnitude [T, E]``, ``|x|.|W|`` and
@@ -34,8 +34,8 @@ class Exactness:
     def of(cls, inputs: RouterInputs, magnitude: Floats, bias: Floats | None) -> Exactness:
         """Find the quanta of the products of hidden states with gate and delta, and of ``bias``.
 
-        The first columns bound a row's quantum from above, so only rows that may still
-        be exact beside them are read to their end.
+        The first columns bound a row's quantum from above, so only rows that may be exact
+        under that bound are read to their end.
         """
         matrices = [inputs.gate_weight]
         if inputs.gate_delta is not None:
@@ -56,7 +56,7 @@ class Exactness:
         return cls(magnitude, quantum)
 
     def within(self, form: FloatFormat) -> Bools:
-        """Tell which logits ``[T, E]`` are exact where sums are kept in ``form``.
+        """Return which logits ``[T, E]`` are exact where sums are held in ``form``.
 
         Below its normal range nothing counts as exact.
         """
@@ -67,7 +67,7 @@ class Exactness:
 
 
 def _fits(magnitude: Floats, quantum: Floats, form: FloatFormat) -> Bools:
-    """Tell where ``form`` holds every multiple of the quantum up to the magnitude."""
+    """Return where ``form`` holds every multiple of the quantum up to the magnitude."""
     fits: Bools = magnitude <= quantum * 2.0**form.precision
     return fits
 
@@ -76,7 +76,7 @@ def lowest_bit(rows: npt.NDArray[np.float32]) -> Ids:
     """Return for each of ``rows [N, M]`` the exponent of the lowest set bit in it.
 
     A row of zeros, which rounds nowhere, counts as a high exponent; a value that is not
-    finite as a low one, since nothing is exact beside it.
+    finite as a low one, since no sum that contains it is exact.
     """
     magnitude = np.abs(rows)
     bits = magnitude.view(np.int32)
@@ -88,7 +88,7 @@ def lowest_bit(rows: npt.NDArray[np.float32]) -> Ids:
 
 
 def _bits_of_heads(arrays: list[npt.NDArray[np.float32]]) -> list[Ids]:
-    """Return the lowest bits of the first columns of each array's rows, found in one go."""
+    """Return the lowest bits of the first columns of each array's rows, by one operation."""
     bits = lowest_bit(np.concatenate([array[:, :_HEAD] for array in arrays]))
     return np.split(bits, np.cumsum([len(array) for array in arrays])[:-1])
 

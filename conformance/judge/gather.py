@@ -1,4 +1,4 @@
-"""What weights are before renormalisation, at the backend's own ids (docs/spec/judging.md)."""
+"""Weights before renormalisation, at the backend's own ids (docs/spec/judging.md)."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def gather(bounds: Bounds, later: SelectionBounds, expert_ids: Ids) -> Gathered:
 
 
 def _masked(groups: Groups, competing: Interval, values: Interval, form: FloatFormat) -> Interval:
-    """Keep a score where its group is certainly kept, 0 where it certainly is not, else both."""
+    """Bound a masked score: itself if its group is certainly kept, 0 if it cannot be, else both."""
     size = values.lo.shape[1] // groups.count
     kept, _ = certain_groups(competing, groups, form)
     possible = possible_groups(competing, groups, form)

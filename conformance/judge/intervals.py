@@ -65,14 +65,14 @@ def underflow(form: FloatFormat) -> float:
     """Return the largest absolute error of one rounding below the normal range of ``form``.
 
     Float32, and bfloat16 which runs through it, are flushed to 0 by the fast modes of GPUs
-    and CPUs: all of ``tiny``. Float16 is not, unless asked for by name (PTX ``.ftz.f16``,
+    and CPUs: all of ``tiny``. Float16 is not, unless code requests it (PTX ``.ftz.f16``,
     ARM FZ16), and rounds to the nearest subnormal: half the least of them.
     """
     return form.tiny if form.name in _MAY_FLUSH else form.unit_roundoff * form.tiny
 
 
 class JudgeError(Exception):
-    """The judge itself went wrong: never a verdict on a backend."""
+    """The judge itself failed: never a verdict on a backend."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +165,7 @@ class Interval:
         return Interval(np.where(mask, self.lo, other.lo), np.where(mask, self.hi, other.hi))
 
     def contains(self, values: Floats) -> Bools:
-        """Tell, element by element, whether ``values`` are permitted; NaN never is."""
+        """Return, element by element, whether ``values`` are permitted; NaN never is."""
         return (self.lo <= values) & (values <= self.hi)
 
 

@@ -173,7 +173,7 @@ def _terms(
 def _magnitude(
     inputs: RouterInputs, x: Matrix, matrices: Sequence[Matrix], bias: Floats | None
 ) -> tuple[Floats, Exactness]:
-    """Return ``|x|.|W| + |x|.|D| + |b|``, and what tells which logits are exact.
+    """Return ``|x|.|W| + |x|.|D| + |b|``, and the exactness of the logits.
 
     In a large call the products are summed in float32, where an exact logit has an exact
     magnitude; with none exact, the sum is rounded up, by more than its H roundings.

@@ -1,4 +1,4 @@
-"""Declared numerics: which of them can affect a call, and what they make of its products.
+"""Declared numerics: which of them can affect a call, and the errors of its products.
 
 Derivations: docs/spec/judging.md, "Declared numerics".
 """
@@ -25,7 +25,7 @@ _BELOW_TF32 = np.uint32(0x1FFF)  # the bits of a float32 that tf32 cuts off
 
 
 def without_idle(config: RouterConfig, inputs: RouterInputs, numerics: Numerics) -> Numerics:
-    """Return ``numerics`` without what takes nothing from any number of this call.
+    """Drop the declared numerics that cannot affect this call.
 
     A sigmoid's form matters where a sigmoid is computed, and coarser products where an
     operand has what they cut off. A normalised input is taken to have all of it.
@@ -50,7 +50,7 @@ def products_of(numerics: Numerics) -> tuple[str, bool]:
 
 
 def _loses(config: RouterConfig, inputs: RouterInputs, lost: Callable[[Matrix], Bools]) -> bool:
-    """Tell whether any operand of the gate's products has a number that is ``lost``."""
+    """Return whether any operand of the gate's products has a number that is ``lost``."""
     operands: list[Matrix] = [inputs.hidden, inputs.gate_weight]
     if inputs.gate_delta is not None:
         operands += [inputs.gate_delta, merged(inputs.gate_weight, inputs.gate_delta)]
@@ -70,10 +70,10 @@ def _subnormal(values: Matrix) -> Bools:
 def operand_errors(
     x: Matrix, x_error: Floats | None, matrices: Sequence[Matrix], numerics: Numerics
 ) -> Floats | None:
-    """Return what errors of the operands come to in ``x A^T``, None where they have none.
+    """Return the error in ``x A^T`` from errors of the operands, None where they have none.
 
-    A delta may be multiplied by itself or be added to the gate before, and the sum of two
-    numbers may have what neither has: whichever loses more.
+    A delta may be multiplied by itself, or be added to the gate first, and the sum of two
+    numbers may lose bits that neither has: the larger of the two errors counts.
     """
     if x_error is None and numerics.multiply == "exact" and not numerics.flush_subnormals:
         return None
@@ -98,9 +98,9 @@ def _product_error(x: Matrix, x_error: Floats | None, matrix: Matrix, numerics: 
 
 
 def _operand_error(values: Floats, own: Floats | None, numerics: Numerics) -> Floats:
-    """Return what each operand of a product errs by: its ``own`` error, and what is declared.
+    """Return the error of each operand of a product: its ``own``, and what is declared.
 
-    One with an error of its own may be any number around its value, of any bits.
+    An operand with an error of its own may be any number around its value, of any bits.
     """
     known: Floats = np.zeros(values.shape) if own is None else own
     size, error = np.abs(values), np.zeros(values.shape)

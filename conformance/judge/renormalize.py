@@ -19,7 +19,7 @@ from moe_routing.reference.formats import Bools, FloatFormat, Floats
 def renormalized(
     rule: Renormalize, gathered: Gathered, form: FloatFormat
 ) -> tuple[Interval, Bools]:
-    """Divide each weight by the norm of its row, and tell which norms cannot be 0.
+    """Divide each weight by the norm of its row, and return which norms cannot be 0.
 
     A weight is part of its own norm, so each endpoint takes the same endpoint of itself
     and the opposite one of the others. The denominator of a softmax cancels; eps and
@@ -45,23 +45,23 @@ def renormalized(
 def _divisors(
     rule: Renormalize, own: Interval, share: Interval, form: FloatFormat
 ) -> tuple[Floats, Interval]:
-    """Bound the divisor of each row from below, and that of each weight beside its endpoints.
+    """Bound the divisor of each row from below, and that of each weight at its endpoints.
 
     The latter's ``lo`` goes with the upper endpoint of the weight, its ``hi`` with the lower.
     """
     eps, floor = guard(rule.eps, form), guard(rule.floor, form)
     low, high = (_powers(rule, Interval.point(x), share, form) for x in (own.lo, own.hi))
     total = low.lo.sum(axis=1, keepdims=True)
-    beside_hi = np.maximum(total - low.lo, 0.0) + high.lo
-    beside_lo = np.maximum(high.hi.sum(axis=1, keepdims=True) - high.hi, 0.0) + low.hi
+    at_hi = np.maximum(total - low.lo, 0.0) + high.lo
+    at_lo = np.maximum(high.hi.sum(axis=1, keepdims=True) - high.hi, 0.0) + low.hi
     below = 0.0 if rule.order == 1.0 else underflow(form) * share.hi  # sums are exact, roots not
     least, lo = (
         np.maximum(
             np.maximum(_root(rule, norm) - below, 0.0) + eps.lo * share.lo, floor.lo * share.lo
         )
-        for norm in (total, beside_hi)
+        for norm in (total, at_hi)
     )
-    hi = np.maximum(_root(rule, beside_lo) + below + eps.hi * share.hi, floor.hi * share.hi)
+    hi = np.maximum(_root(rule, at_lo) + below + eps.hi * share.hi, floor.hi * share.hi)
     return least, Interval(lo, hi)
 
 

@@ -29,7 +29,7 @@ the maximum, the constant log2(e), and the product with it. Less than float32 is
 there the argument is cast, and its shift stored, and the change of base stays in float32."""
 
 _LOGARITHM = 2
-"""Roundings of a norm kept as its logarithm, beside the logarithm's own: the sum with the
+"""Roundings of a norm stored as its logarithm, besides the logarithm's own: the sum with the
 maximum, and its storage; the logit that it is taken from adds one of its own."""
 
 
@@ -102,7 +102,7 @@ def softmax_bounds(logits: Interval, form: FloatFormat) -> ScoreBounds:
     shift differs by a factor that is common to the row. The argument's rounding is
     absolute in the exponent, ``4 u32 (|z| + |m|)``, and where it is stored in less, shifted
     by the maximum or by the logarithm of the norm, ``u (m - z + log E)`` more. So is that of
-    a norm kept as its logarithm, which the quotients allow for a second time. A -inf logit
+    a norm stored as its logarithm, which the quotients allow for a second time. A -inf logit
     has the numerator 0, exactly. Rows of -inf alone, or with +inf, are NaN in every backend;
     here they get [0, 1], and the caller must not judge them.
     """
@@ -127,12 +127,12 @@ def softmax_bounds(logits: Interval, form: FloatFormat) -> ScoreBounds:
     stored = numerators.widen_nonnegative(division(form), u, tiny * np.maximum(denominator.hi, 1.0))
     numerators = _zero_where(lost, stored)
     norm = _LOGARITHM * (np.abs(shift) + logarithm) + ELEMENTARY * logarithm
-    kept = store * (np.abs(shift) + 2.0 * logarithm)  # the sum's logarithm, then the norm's
+    stores = store * (np.abs(shift) + 2.0 * logarithm)  # the sum's logarithm, then the norm's
     return ScoreBounds(
-        scores=_exponent_off(scores, FLOAT32.unit_roundoff * (norm + magnitude) + kept),
+        scores=_exponent_off(scores, FLOAT32.unit_roundoff * (norm + magnitude) + stores),
         numerators=numerators,
         denominator=_exponent_off(
-            denominator, FLOAT32.unit_roundoff * (norm + np.abs(shift)) + kept
+            denominator, FLOAT32.unit_roundoff * (norm + np.abs(shift)) + stores
         ),
     )
 

@@ -10,7 +10,7 @@ from moe_routing.reference.formats import Bools, FloatFormat, Floats, Ids
 
 
 def distinct_in_range(expert_ids: Ids, num_experts: int) -> tuple[Bools, Bools]:
-    """Tell for each row of ``expert_ids [T, K]`` whether they are distinct, and in [0, E)."""
+    """Return, per row of ``expert_ids [T, K]``, whether they are distinct, and in [0, E)."""
     ordered = np.sort(expert_ids, axis=1)
     distinct = (ordered[:, 1:] != ordered[:, :-1]).all(axis=1)
     return distinct, (ordered[:, 0] >= 0) & (ordered[:, -1] < num_experts)
@@ -28,7 +28,7 @@ def chosen_mask(expert_ids: Ids, num_experts: int) -> Bools:
 def may_select(
     competing: Interval, chosen: Bools, groups: Groups | None, form: FloatFormat
 ) -> Bools:
-    """Tell for each token whether scores inside the intervals select exactly ``chosen``.
+    """Return, per token, whether some scores inside the intervals select exactly ``chosen``.
 
     ``competing`` are the biased scores ``[T, E]``, ``chosen [T, E]`` holds K trues a row.
     Exact: neither a false alarm nor a hole, since the endpoints are attained together.
@@ -42,7 +42,7 @@ def may_select(
 def only_selects(
     competing: Interval, chosen: Bools, groups: Groups | None, form: FloatFormat
 ) -> Bools:
-    """Tell for each token whether ``chosen`` is the one set that the intervals permit.
+    """Return, per token, whether ``chosen`` is the one set that the intervals permit.
 
     Sufficient, not necessary, for groups: the kept groups must be certain, too.
     """
@@ -57,9 +57,9 @@ def only_selects(
 
 
 def certain_groups(competing: Interval, groups: Groups, form: FloatFormat) -> tuple[Bools, Bools]:
-    """Return the groups that are kept for certain ``[T, count]``, and whether all are ``[T]``.
+    """Return the groups certainly kept ``[T, count]``, and whether those are all of them ``[T]``.
 
-    A group is where no more than ``kept`` can score as much as it must, itself among them.
+    A group is where at most ``kept`` groups, itself among them, can score as much as it must.
     """
     sums = group_sums(competing, groups, form)
     if groups.kept == groups.count:
@@ -186,7 +186,7 @@ class _GroupedSelection:
         return explained
 
     def _explained(self, cut: Floats) -> Bools:
-        """Tell for each token whether some G passes with this cut ``[T]``."""
+        """Return, per token, whether some G passes with this cut ``[T]``."""
         limit = cut[:, None]
         high = np.where(self.chosen, self.values.hi, np.minimum(self.values.hi, limit))
         inside = group_sums(Interval(high, high), self.groups, self.form).hi
@@ -198,12 +198,12 @@ class _GroupedSelection:
         return self._separable(inside, may_keep, may_drop)
 
     def _separable(self, inside: Floats, may_keep: Bools, may_drop: Bools) -> Bools:
-        """Tell whether a threshold lies between the scores of kept and of dropped groups.
+        """Return whether a threshold lies between the scores of kept and of dropped groups.
 
         It must be reached by every group that can only be kept, and by ``kept`` in all; and
         not passed by any that can only be dropped, nor by all but ``count - kept`` others.
-        What a group scores if kept is no less than what it scores if dropped, so one
-        that can be either is never in the way.
+        A group scores no less if kept than if dropped, so one that can be either never
+        prevents a threshold.
         """
         kept, dropped = self.groups.kept, self.groups.count - self.groups.kept
         most = np.where(may_keep & ~may_drop, inside, np.inf).min(axis=1)

@@ -1,4 +1,4 @@
-"""The verdict: every stage of one answer, held against what rounding can explain."""
+"""The verdict: every stage of one answer, compared with what rounding can explain."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class Answer:
 class Verdict:
     """What the judge found, as arrays; a stage holds where its array is all True.
 
-    ``judged [T]``: tokens held to more than distinct ids in range. ``distinct``,
-    ``in_range``, ``selection [T]``; ``logits [T, E]`` or None where none were answered;
-    ``weights [T, K]``, ``decided [T]`` as in ``WeightBounds``; ``routed`` says whether the
-    later stages were judged from the answer's own logits.
+    ``judged [T]``: tokens judged for more than distinct ids in range. ``distinct``,
+    ``in_range``, ``selection [T]``; ``logits [T, E]`` or None where the answer has none;
+    ``weights [T, K]``, ``decided [T]`` as in ``WeightBounds``; ``routed``: whether the later
+    stages were judged from the answer's own logits.
     """
 
     bounds: Bounds
@@ -86,7 +86,7 @@ def _judge(bounds: Bounds, answer: Answer, routed: bool) -> Verdict:
         distinct = np.ones(len(distinct), dtype=bool)  # a table may repeat an expert
     selection = _selection(bounds, later, answer.expert_ids) | ~(distinct & in_range)
     if bounds.inputs.expert_table is None:
-        selection |= ~judged  # a table asks no scores, so a token without any still has its row
+        selection |= ~judged  # a table needs no scores, so a token without any still has its row
     valid, ids = np.ones(answer.expert_ids.shape, dtype=bool), answer.expert_ids
     if not in_range.all():
         valid = (ids >= 0) & (ids < config.num_experts)

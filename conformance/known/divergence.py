@@ -41,8 +41,8 @@ class Divergence:
     inputs (``selection_bias``), ``dtype`` or ``tokens`` to the values it covers, and
     ``events`` to events of the case. Without ``when`` the region is every case. ``place``
     is where it is written, as ``file:line``; ``shipped`` says that it came with the suite, and
-    is about shipped adapters alone. Several ``witnesses`` serve adapters that claim
-    different things: each adapter is held to those that it claims.
+    is about shipped adapters alone. Several ``witnesses``, read from ``witness_files``, serve
+    adapters that claim different things: each adapter is held to those that it claims.
     """
 
     id: str
@@ -51,6 +51,7 @@ class Divergence:
     reason: str
     link: str
     witnesses: tuple[AnyCase, ...]
+    witness_files: tuple[Path, ...] = ()
     affects: tuple[str, ...] = ()
     when: Region = field(default_factory=dict)
     place: str = ""
@@ -88,7 +89,7 @@ def known_divergences(files: Sequence[Path]) -> list[Divergence]:
 def load_known(path: Path) -> list[Divergence]:
     """Read a known-divergences file. Errors: ``KnownError``, in one line."""
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         data = tomllib.loads(text)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise KnownError(f"Cannot read {path}: {error}") from error
@@ -145,6 +146,7 @@ def _divergence(path: Path, number: int, entry: dict[str, Any], place: str) -> D
         reason=entry["reason"],
         link=entry["link"],
         witnesses=witnesses,
+        witness_files=tuple(path.parent / name for name in _listed(entry["witness"])),
         affects=affects,
         when=when,
         place=place,

@@ -16,6 +16,7 @@ import tomli_w
 
 from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.cases.files import save_case
+from moe_routing.conformance.cases.whole import write_whole
 from moe_routing.conformance.known.divergence import (
     Divergence,
     KnownError,
@@ -59,8 +60,8 @@ def _put_back(path: Path, before: bytes | None) -> None:
 
 
 def _append(path: Path, text: str) -> None:
-    before = path.read_text().rstrip() if path.exists() else ""
-    path.write_text(f"{before}\n\n{text}" if before else text)
+    before = path.read_text(encoding="utf-8").rstrip() if path.exists() else ""
+    write_whole(path, f"{before}\n\n{text}" if before else text)
 
 
 def _check_id(path: Path, id_: str, known: Sequence[Divergence]) -> None:
@@ -113,7 +114,7 @@ def remove_entries(path: Path, ids: Sequence[str]) -> None:
     """Take entries out, with the witnesses that no other entry names."""
     if not ids:
         return
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     lines, starts = text.splitlines(keepends=True), [n - 1 for n in heading_lines(text)]
     entries = tomllib.loads(text).get("divergence", [])
     if len(starts) != len(entries):
@@ -123,7 +124,7 @@ def remove_entries(path: Path, ids: Sequence[str]) -> None:
         if entries[number]["id"] in ids:
             end = _end(lines, starts[number], [*starts, len(lines)][number + 1])
             del lines[starts[number] : end]
-    path.write_text("".join(lines).rstrip() + "\n" if lines else "")
+    write_whole(path, "".join(lines).rstrip() + "\n" if lines else "")
     needed = {name for entry in kept for name in _witnesses(entry)}
     for entry in entries:
         for name in set(_witnesses(entry)) - needed:

@@ -1,7 +1,7 @@
-"""Shares: how often drawn cases meet each condition, and how else it is reached.
+"""Shares: how often drawn cases meet each event, and how else it is reached.
 
-Drawn as the strategies draw, by the same choices, but from a seeded generator: the same
-shares on every run, whatever the version of Hypothesis.
+Cases are made by the same choices as in the strategies, but from a seeded generator: the
+same shares on every run, whatever the version of Hypothesis.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ CASES = 4000
 """The cases drawn from the whole specification."""
 
 CASES_A_CLAUSE = 100
-"""The cases drawn where each clause looks."""
+"""The cases drawn as each clause draws them."""
 
 _WITHIN = "drawn without it: the clause makes it inside each drawn case"
 _COSTLY = "a case costs as much as hundreds of others"
-_BESIDE = "among finite logits it needs a gate that is not finite"
+_AMONG_FINITE = "among finite logits it needs a gate that is not finite"
 
 _EXACTLY = "one number of tokens exactly; others on both sides of it are drawn"
 ONLY_CONSTRUCTED = {
@@ -38,8 +38,8 @@ ONLY_CONSTRUCTED = {
     ),
     "nan-row": _WITHIN,
     "infinite-logit": _WITHIN,
-    "nan-logit": _BESIDE,
-    "plus-infinity": _BESIDE,
+    "nan-logit": _AMONG_FINITE,
+    "plus-infinity": _AMONG_FINITE,
     **dict.fromkeys(("batch:65", "batch:129", "batch:512", "batch:1024"), _EXACTLY),
     "published-width-of-groups": _COSTLY,
     "batch-of-many-experts": _COSTLY,
@@ -54,9 +54,9 @@ ONLY_CONSTRUCTED = {
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """How many of the cases drawn met an event: of all, and where its clauses look.
+    """The share of drawn cases that meet an event: of all cases, and of those of its clauses.
 
-    ``in_its_clauses`` is None where those draw in a way of their own.
+    ``in_its_clauses`` is None where the clauses have strategies of their own.
     """
 
     anywhere: float
@@ -76,9 +76,9 @@ def shares(cases: int = CASES, cases_a_clause: int = CASES_A_CLAUSE) -> dict[str
             found.update(slug for slug in routing if EVENTS[slug].occurs(facts))
             case = choose_shared_case(choose, whole.dtypes)
             found.update(slug for slug in shared if EVENTS[slug].occurs(case))
-        looked = _in_clauses(cases_a_clause)
+        in_clauses = _in_clauses(cases_a_clause)
     return {
-        slug: Share(anywhere=found[slug] / cases, in_its_clauses=looked.get(slug))
+        slug: Share(anywhere=found[slug] / cases, in_its_clauses=in_clauses.get(slug))
         for slug in EVENTS
     }
 
@@ -86,13 +86,13 @@ def shares(cases: int = CASES, cases_a_clause: int = CASES_A_CLAUSE) -> dict[str
 def _in_clauses(cases: int) -> dict[str, float]:
     """Return for each event its share among cases drawn by the clauses that name it."""
     met: Counter[str] = Counter()
-    asked: Counter[str] = Counter()
+    drawn: Counter[str] = Counter()
     for number, clause in enumerate(CLAUSES.values()):
         slugs = [slug for slug in clause.events if slug not in ONLY_CONSTRUCTED]
-        asked.update({slug: cases for slug in slugs if clause.strategy is None})
+        drawn.update({slug: cases for slug in slugs if clause.strategy is None})
         for facts in _facts(clause, cases, seed=number) if clause.strategy is None else ():
             met.update(slug for slug in slugs if EVENTS[slug].occurs(facts))
-    return {slug: met[slug] / asked[slug] for slug in asked}
+    return {slug: met[slug] / drawn[slug] for slug in drawn}
 
 
 def _facts(clause: Clause, cases: int, *, seed: int) -> Iterator[object]:
@@ -107,7 +107,7 @@ def _seeded(seed: int) -> Choose:
 
 
 def conditions_table() -> str:
-    """Return the table of events for docs/generators.md, a family in one row, as Markdown."""
+    """Return the table of events for docs/generators.md as Markdown, one row per family."""
     met = shares()
     rows = ["| event | what it says | drawn | in its clauses |", "|---|---|---|---|"]
     singles = [event for event in EVENTS.values() if event.family is None]

@@ -24,7 +24,7 @@ def stated(page: str) -> list[str]:
 
 
 def checked_by(rule: str) -> str:
-    """Say which clauses check a rule, or why none can. Errors: ``ValueError`` for neither."""
+    """Return in words which clauses check a rule, or why none can. Errors: ``ValueError``."""
     ids = [f"`{each.id}`" for each in select_clauses([]) if rule in each.rules]
     if ids:
         return f"Checked by {', '.join(ids)}."
@@ -34,12 +34,12 @@ def checked_by(rule: str) -> str:
 
 
 def with_clauses(page: str) -> str:
-    """Return a page in which each rule ends in what ``checked_by`` says of it today."""
+    """Return a page in which each rule ends in the sentence of ``checked_by``."""
     return _RULE.sub(lambda found: _WRITTEN.sub("", found[0]) + _line(found[1]), page)
 
 
 def _line(rule: str) -> str:
-    """Return the last sentence of a rule, in italics: it is no part of what is required."""
+    """Return the last sentence of a rule, in italics: it is not part of the requirement."""
     words = f"*{checked_by(rule)}*"
     indent = "  "
     wrapped = textwrap.wrap(
@@ -64,6 +64,6 @@ def write(folder: Path) -> list[Path]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Write the clauses of each rule into its page.")
     parser.add_argument("folder", type=Path, help="docs/spec")
-    given = parser.parse_args().folder
-    if not write(given):
-        parser.error(f"no page in {given}")
+    folder = parser.parse_args().folder
+    if not write(folder):
+        parser.error(f"no page in {folder}")

@@ -1,4 +1,4 @@
-"""Statuses and exit codes: what each means, once, for the command line and for the docs.
+"""Statuses and exit codes: what each means, in one place for the command line and the docs.
 
 ``python -m moe_routing.conformance.pages.statuses > docs/statuses.md`` writes the page.
 """
@@ -28,7 +28,12 @@ def page() -> str:
     for command, codes in EXIT_CODES.items():
         lines += ["", f"### {command}", "", "| code | means |", "|---|---|"]
         lines += [f"| {code} | {words} |" for code, words in codes.items()]
-    lines += ["", "A command that cannot run says why, and how to fix it, in one line on stderr."]
+    lines += [
+        "",
+        "A command that cannot run says why, and how to fix it, in one line on stderr. A reader",
+        "that goes away changes no exit code: `moe-routing check ... | head -1` checks and writes",
+        "all that was asked for (take the code from `PIPESTATUS`, or `set -o pipefail`).",
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from moe_routing.conformance.cases.files import case_folder, save_case
+from moe_routing.conformance.cases.files import case_folder
 from moe_routing.conformance.checking.clause_run import check_clause
 from moe_routing.conformance.checking.plan import Plan
 from moe_routing.conformance.checking.profiles import DEFAULT, PROFILES
-from moe_routing.conformance.checking.results import ClauseResult
 from moe_routing.conformance.clauses import Clause, select_clauses
 from moe_routing.conformance.clauses.rules import rule_lines
 from moe_routing.conformance.known.divergence import load_known
 from moe_routing.conformance.pytest_plugin import ADAPTER
 from moe_routing.conformance.pytest_plugin.replay import replay_command
+from moe_routing.conformance.run.written import with_case_file
 from moe_routing.implementations import Adapter, load_adapter
 
 
@@ -60,10 +60,11 @@ def conformance_tests(
             pytest.xfail("; ".join(f"{k}: {v}" for k, v in result.divergences.items()))
         if result.status != "pass":
             folder = Path(_option(request, "cases") or cases or "moe-routing-cases")
-            file = _kept(result, folder / case_folder(checked.name))
+            result = with_case_file(result, folder / case_folder(checked.name))
+            file = Path(result.case_file) if result.case_file else None
             command = replay_command(adapter, request.node, file)
             lines = [f"{result.status}: {clause.statement}", result.message, *result.story]
-            lines += rule_lines(clause.rules)
+            lines += (*rule_lines(clause.rules), *result.unwritten)
             pytest.fail("\n".join([*lines, f"Reproduce with: {command}"]), pytrace=False)
 
     setattr(test_routing, ADAPTER, adapter)
@@ -86,12 +87,3 @@ def _seed(request: pytest.FixtureRequest, given: int | None) -> int:
     if shared.lstrip("-").isdecimal():
         return int(shared)
     return int.from_bytes(hashlib.sha256(shared.encode()).digest()[:4], "big")
-
-
-def _kept(result: ClauseResult, folder: Path) -> Path | None:
-    """Write the failing case, where there is one, and return its file."""
-    if result.case is None:
-        return None
-    file = folder / f"{result.id}.json"
-    save_case(result.case, file, clause=result.id)
-    return file

@@ -24,10 +24,10 @@ def replay_command(adapter: Any, item: pytest.Function, case: Path | None) -> st
 
 
 def reference_of(adapter: Any, item: pytest.Function) -> str | None:
-    """Return how the command line names ``adapter``, or None where it cannot.
+    """Return the name of ``adapter`` on the command line, or None if it has none.
 
-    It can where the adapter was given by name, where its class takes no arguments (but
-    ``device``), and where the test's module has it as an attribute.
+    It has one if the test names it, if its class takes no arguments (except ``device``), or
+    if the test's module has it as an attribute.
     """
     if isinstance(adapter, str):
         return adapter
@@ -40,7 +40,7 @@ def reference_of(adapter: Any, item: pytest.Function) -> str | None:
 
 
 def location(module: ModuleType) -> str:
-    """Return how a command names a module: as part of an installed package, or as a file."""
+    """Return a module's name in a command: its dotted name if installed, else its file."""
     file = Path(module.__file__ or "")
     in_package = (file.parent / "__init__.py").is_file()
     if in_package and module.__name__.partition(".")[0] in packages_distributions():
@@ -49,7 +49,7 @@ def location(module: ModuleType) -> str:
 
 
 def _takes_nothing(kind: type) -> bool:
-    """Tell whether every adapter of a class is like every other."""
+    """Return whether a class takes no arguments, so that all its adapters are alike."""
     return not set(inspect.signature(kind).parameters) - {"device"}
 
 
@@ -65,5 +65,5 @@ def _again(item: pytest.Function) -> list[str]:
 
 
 def _from_here(file: Path) -> str:
-    """Return a path as short as it can be said from the working directory."""
+    """Return a path, relative to the working directory if it is inside."""
     return str(file.relative_to(Path.cwd())) if file.is_relative_to(Path.cwd()) else str(file)

@@ -60,7 +60,7 @@ class Difference:
 def load_report(path: Path) -> dict[str, Any]:
     """Read a report. Errors: ``ReportError``, in one line."""
     try:
-        report: dict[str, Any] = json.loads(path.read_text())
+        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         check_report(report)
     except (OSError, ValueError, RecursionError) as error:
         raise ReportError(f"Cannot read the report {path}: {error}") from error

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 
 from moe_routing.conformance.checking.results import RunResult
 from moe_routing.conformance.report.html import html_page
@@ -26,11 +24,3 @@ FORMATS: dict[str, Callable[[RunResult], str]] = {
     "html": html_page,
 }
 """Every kind of file, by the name of its option."""
-
-
-def write_files(run: RunResult, paths: Mapping[str, Path]) -> None:
-    """Write the files that ``paths`` asks for, by kind; a reader never sees half a file."""
-    for kind, path in paths.items():
-        unfinished = path.with_name(f"{path.name}.unfinished")
-        unfinished.write_text(FORMATS[kind](run), encoding="utf-8")
-        os.replace(unfinished, path)

@@ -17,10 +17,14 @@ def on_github() -> bool:
     return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
+def summary_path() -> str:
+    """Return where the job summary is; nothing where there is none."""
+    return os.environ.get("GITHUB_STEP_SUMMARY", "")
+
+
 def write_summary(run: RunResult) -> None:
-    """Append the report to the job summary, where there is one."""
-    path = os.environ.get("GITHUB_STEP_SUMMARY")
-    if path:
+    """Append the report to the job summary, where there is one. Errors: ``OSError``."""
+    if path := summary_path():
         with Path(path).open("a", encoding="utf-8") as summary:
             summary.write(markdown(run))
 

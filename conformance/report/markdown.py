@@ -13,8 +13,10 @@ from moe_routing.conformance.report.text import (
     by_clause,
     counts,
     headline,
+    likenesses,
     notes,
     printable,
+    prose,
     story_lines,
     verdict,
 )
@@ -29,13 +31,24 @@ def markdown(run: RunResult) -> str:
     """Return the report of a run as GitHub's Markdown, stories left out past ``LARGEST``."""
     lines = [f"## moe-routing: {verdict(run)}", ""]
     lines += [f"- **{literal(headline(each))}**: {literal(counts(each))}" for each in run.adapters]
+    lines += [f"- {literal(name)} {in_code(words)}" for name, words in likenesses(run)]
     lines += [f"- {literal(note)}" for note in notes(run)]
     return "\n".join([*lines, "", *_matrix(run), *_stories(run), *_settings(run)]) + "\n"
 
 
 def literal(text: str) -> str:
     """Return ``text`` as Markdown that shows it literally, in one line."""
-    return _MARKS.sub(r"\\\1", " ".join(printable(text).split()))
+    return _escaped(" ".join(printable(text).split()))
+
+
+def _escaped(text: str) -> str:
+    return _MARKS.sub(r"\\\1", text)
+
+
+def in_code(text: str) -> str:
+    """Return prose of ours as Markdown, in one line, with what stands in backticks as code."""
+    parts = enumerate(prose(" ".join(text.split())))
+    return "".join(f"`{part}`" if number % 2 else _escaped(part) for number, part in parts)
 
 
 def fenced(lines: list[str]) -> list[str]:

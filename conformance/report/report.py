@@ -65,10 +65,16 @@ def _clause(result: ClauseResult) -> dict[str, Any]:
         "details": list(result.story),
         "stage": result.failure.stage if result.failure else None,
         "token": _token(result.failure),
+        "onsets": [
+            {"size": each.size, "fails": each.fails, "passes": each.passes}
+            for each in result.onsets
+        ],
         "events": result.events,
         "divergences": result.divergences,
         "findings": list(result.findings),
+        "past_edges": list(result.past),
         "case": result.case_file,
+        "unwritten": list(result.unwritten),
     }
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.table import Table
+from rich.text import Text
 
 from moe_routing.conformance.checking.results import AdapterResult, ClauseResult, RunResult
 from moe_routing.conformance.checking.status import STATUSES
+from moe_routing.conformance.report.columns import Column, Notes, table
+from moe_routing.conformance.report.matrix import matrix
+from moe_routing.conformance.report.progress import shown_on, watched
 from moe_routing.conformance.report.text import (
     broken,
-    by_clause,
     counts,
     headline,
+    likenesses,
     notes,
     printable,
     story_lines,
@@ -23,12 +27,19 @@ from moe_routing.conformance.report.text import (
 )
 from moe_routing.conformance.run.engine import ClauseFinished, ClauseStarted
 
+LOG = 160
+"""The columns of what nobody watches: logs, pipes, CI."""
+
+_NOTE = 70
+
 
 def plain_console() -> Console:
-    """Return a console that neither wraps nor cuts where nobody watches: logs, pipes, CI."""
+    """Return a console that neither wraps nor cuts where nobody watches: logs, pipes, CI.
+
+    That is so, too, where the environment wants the colours of a terminal there.
+    """
     make = partial(Console, highlight=False, emoji=False, soft_wrap=True)
-    console = make()
-    return console if console.is_terminal else make(width=160)
+    return make() if watched(sys.stdout) else make(width=LOG)
 
 
 class Terminal:
@@ -37,48 +48,63 @@ class Terminal:
     def __init__(self, console: Console | None = None, *, several: bool = False) -> None:
         self.console = console or plain_console()
         self.several = several
-        self.progress = Progress(
-            TextColumn("{task.fields[adapter]}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.description}"),
-            console=Console(stderr=True),
-            transient=True,
-            disable=not self.console.is_terminal,
-        )
+        self.progress = shown_on(self.console, several=several)
+        self._checked: list[AdapterResult] = []
+
+    def open(self, references: Sequence[str], clauses: int) -> None:
+        """Say what is about to be checked, by so many clauses each."""
+        self.progress.open(references, clauses)
 
     def begin(self, adapter: str, clauses: int) -> None:
         """Start the progress of one adapter."""
-        self.progress.start()
-        self.task = self.progress.add_task("", total=clauses, adapter=literal(adapter))
+        self.progress.begin(adapter, clauses)
 
     def started(self, event: ClauseStarted) -> None:
         """Name the clause that runs."""
-        self.progress.update(self.task, description=event.clause.id)
+        self.progress.started(event.clause.id)
 
     def finished(self, event: ClauseFinished) -> None:
         """Count the clause that has run."""
-        self.progress.advance(self.task)
+        self.progress.finished(event.result)
 
     def end(self, result: AdapterResult) -> None:
-        """Show one adapter as soon as it has been checked."""
-        self.progress.remove_task(self.task)
-        self.progress.stop()
+        """Show one of several adapters as soon as it has been checked."""
+        self.progress.settle(len(broken(result)))
         if not self.several:
-            self.console.print(_table(result))
+            self._checked.append(result)
+            return
+        self.progress.pause()
+        self._stories(result)
+        self.progress.resume()
+
+    def stop(self) -> None:
+        """Take the progress away, however the run ended."""
+        self.progress.pause()
+
+    def close(self, result: RunResult) -> None:
+        """Show the table or the matrix, and the counts."""
+        self.stop()
+        for each in self._checked:
+            self._lines(_table(each, self.console.width))
+            self._stories(each)
+        if self.several:
+            self.console.print()
+            self._lines(matrix(result, self.console.width))
+        for each in result.adapters:
+            self.console.print(f"{literal(each.name)}: {literal(counts(each))}")
+        alike = (f"{name} {words}" for name, words in likenesses(result))
+        for line in (*alike, *notes(result)):
+            self.console.print(literal(line))
+
+    def _lines(self, lines: Iterator[Text]) -> None:
+        for line in lines:
+            self.console.print(line)
+
+    def _stories(self, result: AdapterResult) -> None:
         for each in broken(result):
             if not unasked(result, each):  # the last line says why
                 self._story(result, each)
         self._known(result)
-
-    def close(self, result: RunResult) -> None:
-        """Show the matrix and the counts."""
-        if self.several:
-            self.console.print("", _matrix(result), sep="\n")
-        for each in result.adapters:
-            self.console.print(f"{literal(each.name)}: {literal(counts(each))}")
-        for line in notes(result):
-            self.console.print(literal(line))
 
     def _story(self, result: AdapterResult, each: ClauseResult) -> None:
         title = f"{literal(result.name)} {each.id} ({each.level})"
@@ -107,40 +133,33 @@ def literal(text: str) -> str:
     return escape(printable(text))
 
 
-def _table(result: AdapterResult) -> Table:
-    table = Table(title=literal(headline(result)), box=None)
-    table.title_justify = "left"
-    for name in ("status", "clause", "level"):
-        table.add_column(name, no_wrap=True)
-    for name in ("cases", "tokens", "used", "s"):
-        table.add_column(name, justify="right")
-    table.add_column("note", overflow="ellipsis", no_wrap=True, max_width=70)
-    for each in result.clauses:
-        used = f"{each.allowance_used:.0%}" if STATUSES[each.status].held else ""
-        table.add_row(
-            f"[{STATUSES[each.status].style}]{each.status}[/]",
-            each.id,
-            each.level,
-            str(each.constructed + each.examples),
-            str(each.tokens),
-            used,
-            f"{each.seconds:.1f}",
-            literal(each.message),
-        )
-    return table
+def _table(result: AdapterResult, width: int) -> Iterator[Text]:
+    """Yield the lines of the table: its note gives way first, then the least of its figures."""
+    clauses = result.clauses
+    columns = [
+        Column(head="status", cells=[_status(each) for each in clauses]),
+        Column(head="clause", cells=[Text(each.id) for each in clauses]),
+        Column(head="level", cells=[Text(each.level) for each in clauses]),
+        _figures("cases", [str(each.constructed + each.examples) for each in clauses]),
+        _figures("tokens", [str(each.tokens) for each in clauses], leaves=3),
+        _figures("used", [_used(each) for each in clauses], leaves=1),
+        _figures("s", [f"{each.seconds:.1f}" for each in clauses], leaves=2),
+    ]
+    messages = [Text(" ".join(printable(each.message).split())) for each in clauses]
+    yield Text(headline(result), style="italic")
+    yield from table(columns, Notes(head="note", cells=messages, most=_NOTE), width)
 
 
-def _matrix(run: RunResult) -> Table:
-    table = Table(box=None)
-    table.add_column("clause", no_wrap=True)
-    for adapter in run.adapters:
-        table.add_column(literal(adapter.name))
-    for id_, row in by_clause(run).items():
-        cells = [
-            f"[{STATUSES[each.status].style}]{STATUSES[each.status].glyph} {each.status}[/]"
-            if each
-            else ""
-            for each in row
-        ]
-        table.add_row(id_, *cells)
-    return table
+def _status(clause: ClauseResult) -> Text:
+    return Text(clause.status, style=STATUSES[clause.status].style)
+
+
+def _used(clause: ClauseResult) -> str:
+    """Return the allowance used; more than all of it where a clause passed beside a wrong one."""
+    if not STATUSES[clause.status].held:
+        return ""
+    return f"{clause.allowance_used:.0%}" if clause.allowance_used <= 1.0 else ">100%"
+
+
+def _figures(head: str, cells: Sequence[str], *, leaves: int = 0) -> Column:
+    return Column(head=head, cells=[Text(each) for each in cells], right=True, leaves=leaves)

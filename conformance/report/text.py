@@ -6,6 +6,7 @@ import re
 import shlex
 from collections import Counter
 
+from moe_routing.conformance.checking.edges import words_of
 from moe_routing.conformance.checking.results import AdapterResult, ClauseResult, RunResult
 from moe_routing.conformance.checking.status import STATUSES
 from moe_routing.conformance.clauses import rules_of
@@ -55,12 +56,27 @@ def counts(adapter: AdapterResult) -> str:
     return f"{tally}; could not go on: {adapter.unloaded}" if adapter.unloaded else tally
 
 
+def prose(text: str) -> list[str]:
+    """Split prose of ours: what stood between backticks, code, comes at the odd places."""
+    return re.split(r"`([^`]+)`", text)
+
+
+def likenesses(run: RunResult) -> list[tuple[str, str]]:
+    """Return the adapters that behave like a known bug, by name, with what is said in prose."""
+    return [(printable(each.name), printable(h)) for each in run.adapters for h in each.hints]
+
+
 def notes(run: RunResult) -> list[str]:
-    """Return what is to be said of the run as a whole, a line each."""
+    """Return what else is to be said of the run as a whole, a line each."""
     again = f"seed {run.seed}: repeat this run with --profile nightly --seed {run.seed}"
-    alike = [f"{printable(each.name)} {hint}" for each in run.adapters for hint in each.hints]
+    past = [f"{printable(each.name)}: {line}" for each in run.adapters for line in past_edges(each)]
     words = [words for _, words in _too_few(run) + _whole(run)]
-    return [*alike, *[again] * (run.profile == "nightly"), *words]
+    return [*past, *[again] * (run.profile == "nightly"), *words]
+
+
+def past_edges(adapter: AdapterResult) -> list[str]:
+    """Return, a line for each edge, how many clauses were checked past it, and where it is red."""
+    return words_of(adapter.clauses)
 
 
 Complaint = tuple[AdapterResult | None, str]
@@ -112,7 +128,7 @@ def story_lines(adapter: AdapterResult, clause: ClauseResult) -> list[str]:
         lines.append(f"went wrong at: {clause.failure.stage}")
     rules = [] if unasked(adapter, clause) else rule_lines(rules_of(clause.id))
     lines += [f"  {line}" for line in (*clause.story, *rules)]
-    lines = [printable(line) for line in lines]
+    lines = [printable(line) for line in (*lines, *clause.unwritten)]
     return [*lines, f"Reproduce with: {reproduce(adapter, clause)}"]
 
 

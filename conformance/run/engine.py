@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
+from moe_routing.conformance.checking.edges import settled
 from moe_routing.conformance.checking.plan import Plan
 from moe_routing.conformance.checking.results import AdapterResult, ClauseResult
 from moe_routing.conformance.clauses import CLAUSES, Clause
@@ -84,19 +86,36 @@ def _adapter(working: Jobs, reference: str, plan: Plan, hints: Hints) -> Iterato
     yield AdapterStarted(reference=reference, about=about, clauses=len(plan.clauses))
     results: list[ClauseResult] = []
     why = ""
+    hinted: tuple[str, ...] = ()
     try:
         for clause in plan.clauses:
             yield ClauseStarted(adapter=about.name, clause=clause)
             results.append(working.result(reference, clause))
             yield ClauseFinished(adapter=about.name, result=results[-1])
+        hinted = hints(results, about.capabilities)  # weighed on all that fails
+        results = settled(results, partial(_again, working, reference, plan))
     except CannotRun as error:  # what was found until then stays
         working.forget(reference)
         results += _unasked(plan.clauses[len(results) :], error)
         why = str(error)
-    threads = working.threads(reference)
+        hinted = hints(results, about.capabilities)
     yield AdapterFinished(
-        result=adapter_result(reference, about, results, hints=hints, threads=threads, unloaded=why)
+        result=adapter_result(
+            reference,
+            about,
+            results,
+            hints=hinted,
+            threads=working.threads(reference),
+            unloaded=why,
+        )
     )
+
+
+def _again(
+    working: Jobs, reference: str, plan: Plan, id_: str, past: tuple[str, ...], shrinks: bool
+) -> ClauseResult:
+    clause = next(each for each in plan.clauses if each.id == id_)
+    return working.again(reference, clause, past, shrinks=shrinks)
 
 
 def adapter_result(
@@ -104,7 +123,7 @@ def adapter_result(
     about: About,
     results: Sequence[ClauseResult],
     *,
-    hints: Hints = no_hints,
+    hints: tuple[str, ...] = (),
     threads: int | None = None,
     unloaded: str = "",
 ) -> AdapterResult:
@@ -115,7 +134,7 @@ def adapter_result(
         version=about.version,
         numerics=about.capabilities.numerics.declared(),
         clauses=tuple(results),
-        hints=hints(results, about.capabilities),
+        hints=hints,
         reference=reference,
         in_spec=len(CLAUSES),
         threads=threads,

@@ -1,4 +1,4 @@
-"""The environment of a run: what a verdict may depend on beside the adapter."""
+"""The environment of a run: what a verdict may depend on besides the adapter."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def environment() -> dict[str, Any]:
 
 
 def usable_cpus() -> int | None:
-    """Return the processors that this process may use: what frameworks take for threads."""
+    """Return the processors that this process may use: the default threads of frameworks."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count()

@@ -1,7 +1,7 @@
-"""Jobs: clauses of several adapters, so many at a time, each on a seat of its job.
+"""Jobs: clauses of several adapters, checked several at a time, each on a seat of its job.
 
-One job checks as it goes, in the caller's thread. Several work ahead in threads of their own;
-results are handed out in the order in which they are wanted.
+One job checks on request, in the caller's thread. Several work ahead in threads of their own;
+results are returned in the order in which they are requested.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from moe_routing.conformance.run.seat import About, Seat
 
 
 class Jobs:
-    """The seats of a run, and the results that they are working on."""
+    """The seats of a run, and the results in progress."""
 
     def __init__(
         self, seats: Mapping[str, Callable[[], Seat]], clauses: Sequence[Clause], count: int
@@ -56,7 +56,7 @@ class Jobs:
             self._pool.shutdown()
 
     def about(self, reference: str) -> About:
-        """Return what heads the report of an adapter. Errors: ``CannotRun``."""
+        """Return the head of an adapter's report. Errors: ``CannotRun``."""
         ahead = self._abouts.get(reference)
         return self._about(reference) if ahead is None else ahead.result()
 
@@ -65,12 +65,18 @@ class Jobs:
         ahead = self._ahead.get((reference, clause.id))
         return self._check(reference, clause) if ahead is None else ahead.result()
 
+    def again(
+        self, reference: str, clause: Clause, past: tuple[str, ...], *, shrinks: bool
+    ) -> ClauseResult:
+        """Check a clause again, past some edges. Errors: ``CannotRun``."""
+        return self._check(reference, clause, past, shrinks)
+
     def threads(self, reference: str) -> int | None:
         """Return the threads that an adapter's framework computes with, where known."""
         return max((n for job in self._jobs if (n := job.threads.get(reference))), default=None)
 
     def forget(self, reference: str) -> None:
-        """Leave out what an adapter has not been asked yet."""
+        """Cancel the checks of an adapter that have not started."""
         for (name, _), future in self._ahead.items():
             if name == reference:
                 future.cancel()
@@ -82,16 +88,18 @@ class Jobs:
         finally:
             self._free.put(job)
 
-    def _check(self, reference: str, clause: Clause) -> ClauseResult:
+    def _check(
+        self, reference: str, clause: Clause, past: tuple[str, ...] = (), shrinks: bool = True
+    ) -> ClauseResult:
         job = self._free.get()
         try:
-            return job.check(reference, clause)
+            return job.check(reference, clause, past, shrinks=shrinks)
         finally:
             self._free.put(job)
 
 
 class _Job:
-    """One seat at a time: that of the adapter whose turn it is."""
+    """One seat at a time: that of the adapter that it is checking."""
 
     def __init__(self, seats: Mapping[str, Callable[[], Seat]]) -> None:
         self._open = seats
@@ -100,16 +108,18 @@ class _Job:
         self.threads: dict[str, int] = {}
 
     def seat(self, reference: str) -> Seat:
-        """Return the seat of an adapter, in place of the seat that was open."""
+        """Return the seat of an adapter, closing the seat of another one."""
         if self._seat is None or self._reference != reference:
             self.close()
             self._seat, self._reference = self._open[reference](), reference
         return self._seat
 
-    def check(self, reference: str, clause: Clause) -> ClauseResult:
+    def check(
+        self, reference: str, clause: Clause, past: tuple[str, ...], *, shrinks: bool
+    ) -> ClauseResult:
         """Check one clause."""
         seat = self.seat(reference)
-        result = seat.check(clause)
+        result = seat.check(clause, past, shrinks=shrinks)
         if (threads := seat.threads()) is not None:
             self.threads[reference] = threads
         return result

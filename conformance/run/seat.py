@@ -1,10 +1,10 @@
-"""The seat: where an adapter sits while it is asked, in this process or in one of its own."""
+"""The seat: where an adapter runs, in this process or in one of its own."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
 
@@ -26,7 +26,7 @@ from moe_routing.implementations import (
 
 
 class CannotRun(Exception):
-    """An adapter cannot be asked at all; the message says why, ``status`` what came of it."""
+    """An adapter cannot run at all; the message is the reason, ``status`` the result."""
 
     def __init__(self, message: str, status: Status = "error") -> None:
         super().__init__(message)
@@ -35,7 +35,7 @@ class CannotRun(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class About:
-    """What heads an adapter's report: its name, what it wraps, what it claims and declares."""
+    """The head of an adapter's report: its name, what it wraps, what it claims and declares."""
 
     name: str
     package: str | None
@@ -47,23 +47,25 @@ class Seat(Protocol):
     """An adapter as the engine sees it. Every method may raise ``CannotRun``."""
 
     def about(self) -> About:
-        """Return what heads its report, loading it if need be."""
+        """Return the head of its report, loading the adapter if necessary."""
 
-    def check(self, clause: Clause) -> ClauseResult:
-        """Check one clause."""
+    def check(
+        self, clause: Clause, past: tuple[str, ...] = (), *, shrinks: bool = True
+    ) -> ClauseResult:
+        """Check one clause, ``past`` some edges; ``shrinks``: and make what fails smaller."""
 
     def replay(self, clause: Clause, case: AnyCase) -> Replayed:
-        """Put one case to the adapter."""
+        """Run one case on the adapter."""
 
     def threads(self) -> int | None:
         """Return the threads that its framework computes with, where that is known."""
 
     def close(self) -> None:
-        """Give back what the seat holds."""
+        """Release what the seat holds."""
 
 
 class InProcess:
-    """An adapter in this process: what it does to the process, it does to the run."""
+    """An adapter in this process: what it changes there, it changes for the whole run."""
 
     def __init__(self, load: Callable[[], Adapter], plan: Plan) -> None:
         self._load, self._plan = load, plan
@@ -71,7 +73,7 @@ class InProcess:
 
     @property
     def adapter(self) -> Adapter:
-        """The adapter, loaded when first asked for. Errors: ``CannotRun``."""
+        """The adapter, loaded on first use. Errors: ``CannotRun``."""
         if self._adapter is None:
             try:
                 self._adapter = self._load()
@@ -80,18 +82,21 @@ class InProcess:
         return self._adapter
 
     def about(self) -> About:
-        """Return what heads its report."""
+        """Return the head of its report."""
         return about(self.adapter)
 
-    def check(self, clause: Clause) -> ClauseResult:
+    def check(
+        self, clause: Clause, past: tuple[str, ...] = (), *, shrinks: bool = True
+    ) -> ClauseResult:
         """Check one clause."""
+        plan = replace(self._plan, past=past, shrinks=shrinks)
         try:
-            return check_clause(self.adapter, clause, self._plan)
+            return check_clause(self.adapter, clause, plan)
         except BackendMissing as error:
             raise CannotRun(str(error)) from error
 
     def replay(self, clause: Clause, case: AnyCase) -> Replayed:
-        """Put one case to the adapter."""
+        """Run one case on the adapter."""
         try:
             return replay_case(self.adapter, clause, case)
         except BackendMissing as error:
@@ -102,7 +107,7 @@ class InProcess:
         return torch_threads()
 
     def close(self) -> None:
-        """Have the adapter give back what it holds; what goes wrong there ends no run."""
+        """Close the adapter; an exception from that does not end the run."""
         if self._adapter is None:
             return
         try:
@@ -113,7 +118,7 @@ class InProcess:
 
 
 def about(adapter: Adapter) -> About:
-    """Return what heads an adapter's report."""
+    """Return the head of an adapter's report."""
     package, installed = wrapped(adapter)
     return About(
         name=adapter.name,
@@ -135,7 +140,7 @@ def wrapped(adapter: Adapter) -> tuple[str | None, str | None]:
 
 
 def close(adapter: Adapter | None) -> None:
-    """Have an adapter give back what it holds, if it can."""
+    """Close an adapter, if it has a method for that."""
     if isinstance(adapter, Closes):
         adapter.close()
 

@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from moe_routing.conformance.cases.files import case_folder, save_case
-from moe_routing.conformance.cases.kept import keep_example
 from moe_routing.conformance.checking.plan import Plan
 from moe_routing.conformance.checking.profiles import DEFAULT
 from moe_routing.conformance.checking.results import AdapterResult, ClauseResult, RunResult
@@ -26,6 +24,7 @@ from moe_routing.conformance.run.engine import (
 )
 from moe_routing.conformance.run.environment import environment
 from moe_routing.conformance.run.seat import InProcess, Seat
+from moe_routing.conformance.run.written import with_case_files
 from moe_routing.implementations import Adapter
 
 
@@ -140,34 +139,16 @@ class _Session:
         """End the adapter that was being checked with what was found until then."""
         if self.begun is not None:
             reference, about = self.begun.reference, self.begun.about
-            self._end(adapter_result(reference, about, self.found, hints=self.hints))
+            hints = self.hints(self.found, about.capabilities)
+            self._end(adapter_result(reference, about, self.found, hints=hints))
 
     def _end(self, result: AdapterResult) -> None:
         settings = self.settings
         twins = sum(each.name == result.name for each in self.results)
-        kept = _keep_cases(result, settings.cases, twins)
+        kept = with_case_files(result, settings.cases, settings.examples, twins)
         kept = replace(kept, device=settings.device, options=settings.options)
-        if settings.examples is not None:
-            for each in result.clauses:
-                if each.case is not None:
-                    keep_example(settings.examples, each.id, each.case)
         self.results.append(kept)
         begun, self.begun = self.begun, None
         if begun is not None:
             for writer in self.writers:
                 writer.end(kept)
-
-
-def _keep_cases(result: AdapterResult, folder: Path | None, twins: int) -> AdapterResult:
-    """Write the failing cases of an adapter; ``twins`` of its name were checked before it."""
-    if folder is None:
-        return result
-    name = case_folder(result.name) + (f"-{twins + 1}" if twins else "")
-    kept = []
-    for each in result.clauses:
-        if each.case is not None:
-            path = folder / name / f"{each.id}.json"
-            save_case(each.case, path, clause=each.id)
-            each = replace(each, case_file=str(path))
-        kept.append(each)
-    return replace(result, clauses=tuple(kept))

@@ -1,4 +1,4 @@
-"""A trial of any kind: one case put to one backend, and what a clause may ask about the call."""
+"""A trial of any kind: one case run on one backend, and what a clause can read of the call."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.calls.memory import with_fresh_arrays
 from moe_routing.conformance.trial.call import Call, called
+from moe_routing.conformance.trial.lenience import STRICT, Lenience
 from moe_routing.conformance.trial.memo import CaseMemo
 from moe_routing.implementations import Adapter, Capabilities
 
@@ -24,11 +25,12 @@ class Excused(Exception):
 
 @dataclass(frozen=True, eq=False)
 class BaseTrial(Generic[CaseT]):
-    """One case for one adapter; the call is made when first asked for.
+    """One case for one adapter; the call is made when its result is first read.
 
-    ``is_known`` says of a trial whether a known divergence covers it. What follows from a
-    case alone is kept in ``memo``, which the trials that a clause derives share, and which may
-    be given to the trials of other adapters on the same case.
+    ``is_known`` returns whether a known divergence covers a trial. What follows from a case
+    alone is cached in ``memo``, which the trials that a clause derives share, and which may
+    be passed to the trials of other adapters on the same case. ``lenience`` is what the judge
+    grants beyond the claims.
     """
 
     adapter: Adapter
@@ -36,6 +38,7 @@ class BaseTrial(Generic[CaseT]):
     method: str
     is_known: Callable[[BaseTrial[Any]], bool] = lambda trial: False
     memo: CaseMemo = field(default_factory=CaseMemo)
+    lenience: Lenience = STRICT
 
     @cached_property
     def capabilities(self) -> Capabilities:
@@ -44,7 +47,7 @@ class BaseTrial(Generic[CaseT]):
 
     @property
     def facts(self) -> Any:
-        """What events are read off."""
+        """The value that events are read from."""
         return self.case
 
     @property
@@ -90,7 +93,7 @@ class BaseTrial(Generic[CaseT]):
 
     def another(self, case: CaseT) -> BaseTrial[CaseT]:
         """Return the trial of another case, whether a known divergence covers it or not."""
-        return type(self)(self.adapter, case, self.method, self.is_known, self.memo)
+        return type(self)(self.adapter, case, self.method, self.is_known, self.memo, self.lenience)
 
     def unless_known(self, other: TrialT) -> TrialT:
         """Return another trial. Errors: ``Excused`` where a known divergence covers it."""
@@ -104,4 +107,4 @@ class BaseTrial(Generic[CaseT]):
 
 
 AnyTrial = BaseTrial[Any]
-"""A trial of whatever kind."""
+"""A trial of any kind."""

@@ -19,7 +19,7 @@ _LAYOUT_NAMES = {Routing: "Routing", FlatRouting: "FlatRouting", RoutingMap: "Ro
 
 
 class Malformed(Exception):
-    """The answer has not the form that its layout promises; the message says what differs."""
+    """The answer does not have the form of its layout; the message says what differs."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""One call of a backend: made, watched, and told by name what it changed."""
+"""One call of a backend: made, and watched for the inputs and modes that it changes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Raised(Exception):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Call:
-    """What came of calling the backend once: its answer, and by name what it changed."""
+    """The result of one call: the answer, and the names of what the backend changed."""
 
     native: Any
     changed: list[str]
@@ -34,29 +34,29 @@ def called(
     adapter: Adapter,
     method: str,
     case: AnyCase,
-    given: HasArrays,
+    inputs: HasArrays,
 ) -> Call:
-    """Call the backend with ``given``, the inputs of ``case`` in memory of their own.
+    """Call the backend with ``inputs``, those of ``case`` in memory of their own.
 
     Its tensors, its inputs and the floating-point mode are watched.
     """
     mode = floatmode.current()
     try:
         with watching_tensors() as watched, noted(case):
-            native = getattr(adapter, method)(case.config, given)
+            native = getattr(adapter, method)(case.config, inputs)
     except (BackendLost, BackendMissing, KeyboardInterrupt):
         raise
     except Unsupported as refusal:
         raise Raised(f"raised Unsupported on a call that it claims: {refusal}") from refusal
-    except BaseException as error:  # an exit, too, is an answer that a clause has to report
+    except BaseException as error:  # an exit, too, is a result that a clause has to report
         raise Raised(f"raised {in_words(error)}") from error
     finally:
         modes = floatmode.restore(mode)
-    return Call(native=native, changed=_changed(watched, given.arrays(), case), modes=modes)
+    return Call(native=native, changed=_changed(watched, inputs.arrays(), case), modes=modes)
 
 
 def in_words(error: BaseException) -> str:
-    """Return an exception in one line, even where it cannot say what it is."""
+    """Return an exception in one line, even if reading its message raises."""
     try:
         words = " ".join(str(error).split())
     except Exception as worse:

@@ -1,4 +1,4 @@
-"""The floating-point mode of this thread: what a backend may change, and must put back."""
+"""The floating-point mode of this thread: what a backend may change, and must restore."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def current() -> FloatMode:
 
 
 def restore(mode: FloatMode) -> list[str]:
-    """Put ``mode`` back, and return what had changed, in words."""
+    """Restore ``mode``, and return what had changed, in words."""
     now, changed = current(), []
     if now.errors != mode.errors:
         changed.append("NumPy's error handling")

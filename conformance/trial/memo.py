@@ -24,7 +24,7 @@ from moe_routing.conformance.judge.numerics import without_idle
 from moe_routing.implementations import Numerics
 
 _LARGE = 2**16
-"""The bytes from which an array is remembered by its digest."""
+"""The size in bytes from which an array is cached by its digest."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class CaseMemo:
     def bounds(self, case: Case, numerics: Numerics) -> Bounds:
         """Return the reference and the bounds of ``case``: one object for equal contents.
 
-        Numerics that do not matter in the case are left out of account.
+        Numerics that cannot affect the case are ignored.
         """
         config, inputs = case.config, case.inputs
         key = self._read(config, repr), self._read(inputs, contents)
@@ -60,10 +60,10 @@ class CaseMemo:
     ) -> Verdict:
         """Return the judge's verdict on ``answer``, judged once for equal contents.
 
-        ``logits`` as in ``judge``, which tells only routed logits from others. Errors: as
-        ``judge``, and again when asked again.
+        ``logits`` as in ``judge``, which distinguishes only routed logits from others. Errors:
+        as ``judge``, at every call.
         """
-        key = self._question(bounds, answer, logits)
+        key = self._verdict_key(bounds, answer, logits)
         if key not in self._verdicts:
             self._verdicts[key] = judge(bounds, answer, logits=logits)
         return self._verdicts[key]
@@ -74,17 +74,20 @@ class CaseMemo:
         answers: Iterable[Answer],
         logits: Literal["routed", "copy", "none"],
     ) -> None:
-        """Judge answers in one go, as ``judge_all``, for those who will ask ``verdict``."""
-        named = {self._question(bounds, answer, logits): answer for answer in answers}
+        """Judge answers in one batch, so that ``verdict`` finds them cached."""
+        named = {self._verdict_key(bounds, answer, logits): answer for answer in answers}
         new = {key: answer for key, answer in named.items() if key not in self._verdicts}
         try:
             verdicts = judge_all(bounds, [*new.values()], logits=logits)
-        except JudgeError:  # over which answer it is, each finds that asks alone
+        except JudgeError:  # ``verdict`` raises it for the answer that it is about
             return
         self._verdicts.update(zip(new, verdicts, strict=True))
 
     def once(self, case: AnyCase, make: Callable[..., Any], *settings: Hashable) -> Any:
-        """Return ``make(case, *settings)``, made once; the case is kept: its id stays its own."""
+        """Return ``make(case, *settings)``, computed once.
+
+        The case is held, so that no other object gets its id.
+        """
         key = id(case), make, settings
         if key not in self._made:
             self._made[key] = case, make(case, *settings)
@@ -95,21 +98,21 @@ class CaseMemo:
         """Whether ``case`` was made by ``once``: one object for every trial that derives it."""
         return id(case) in self._ids
 
-    def _question(
+    def _verdict_key(
         self, bounds: Bounds, answer: Answer, logits: Literal["routed", "copy", "none"]
     ) -> Hashable:
-        """Return what a verdict follows from; it keeps its bounds, so their id stays theirs."""
+        """Return the key of a verdict, which holds its bounds, so that no others get their id."""
         return id(bounds), logits == "routed", self._read(answer, contents)
 
     def _read(self, value: object, read: Callable[[Any], Hashable]) -> Hashable:
-        """Read a frozen value's contents once; it is kept, so that its id stays its own."""
+        """Read a frozen value's contents once; it is held, so that no other gets its id."""
         if id(value) not in self._seen:
             self._seen[id(value)] = value, read(value)
         return self._seen[id(value)][1]
 
 
 def contents(value: HasArrays | Answer) -> Hashable:
-    """Return what two values of equal contents, and no others, have in common."""
+    """Return a key that is equal for values of equal contents, and for no others."""
     return tuple(
         (part.dtype.char, part.shape, part.strides, _bits(part))
         if isinstance(part, np.ndarray)
@@ -119,7 +122,7 @@ def contents(value: HasArrays | Answer) -> Hashable:
 
 
 def _bits(array: npt.NDArray[Any]) -> bytes:
-    """Return the array's bytes, or of a large one, which is not to be held twice, their digest."""
+    """Return the array's bytes; for a large one their digest, so as not to hold it twice."""
     if array.nbytes <= _LARGE:
         return array.tobytes()
     return hashlib.sha256(np.ascontiguousarray(array).data).digest()

@@ -1,4 +1,4 @@
-"""Notes of calls: whoever must survive a call is told before it is made, and after it."""
+"""Notes of calls: each is recorded before it is made and after it, in case it ends the process."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from moe_routing.conformance.calls.case import AnyCase
 
 
 class Notes(Protocol):
-    """Takes down calls of a backend, each before it is made."""
+    """Records calls of a backend, each before it is made."""
 
     def calling(self, case: AnyCase) -> None:
-        """Take down the case of the call that is about to be made."""
+        """Record the case of the call that is about to be made."""
 
     def returned(self) -> None:
-        """Take down that the call has returned."""
+        """Record that the call has returned."""
 
 
 _notes: ContextVar[Notes | None] = ContextVar("notes", default=None)
 
 
-def keep(notes: Notes | None) -> None:
-    """Have every call of this context taken down in ``notes``, or in none."""
+def record_in(notes: Notes | None) -> None:
+    """Record every call of this context in ``notes``; None records none."""
     _notes.set(notes)
 
 
 @contextmanager
 def noted(case: AnyCase) -> Iterator[None]:
-    """Take ``case`` down before the block, and that it has ended after it."""
+    """Record ``case`` before the block, and after it that the call has returned."""
     notes = _notes.get()
     if notes is None:
         yield

@@ -1,8 +1,8 @@
-"""The trial of a routing case: its answer, received and judged when first asked for."""
+"""The trial of a routing case: its answer, received and judged when first read."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from moe_routing.conformance.calls.routing import Case
@@ -21,11 +21,13 @@ class Trial(BaseTrial[Case]):
     @cached_property
     def bounds(self) -> Bounds:
         """The reference and the bounds of the case."""
-        return self.memo.bounds(self.case, self.capabilities.numerics)
+        config, numerics = self.lenience.applied(self.case.config, self.capabilities.numerics)
+        case = self.case if config is self.case.config else replace(self.case, config=config)
+        return self.memo.bounds(case, numerics)
 
     @property
     def facts(self) -> Bounds:
-        """What events are read off."""
+        """The value that events are read from."""
         return self.bounds
 
     @cached_property
@@ -62,4 +64,4 @@ class Trial(BaseTrial[Case]):
 
     def another(self, case: Case) -> Trial:
         """Return the trial of another case, whether a known divergence covers it or not."""
-        return Trial(self.adapter, case, self.method, self.is_known, self.memo)
+        return Trial(self.adapter, case, self.method, self.is_known, self.memo, self.lenience)

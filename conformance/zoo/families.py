@@ -43,6 +43,10 @@ FAMILIES = {
     "M59": "shared expert counted twice or with a wrong weight",
     "M61": "inputs or the caller's state changed in place",
     "M66": "probabilities returned for logits",
+    "M77": "input norm skipped, or applied twice",
+    "M78": "weights of a table's experts not taken from the scores",
+    "M79": "weights recovered by taking the bias off the biased scores",
+    "M80": "candidates that nothing wrote",
 }
 """What each family in the zoo is about, by its id in the catalogue of real bugs."""
 

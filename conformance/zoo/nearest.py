@@ -1,10 +1,18 @@
-"""The nearest mutants: which known bug a failing backend behaves like, as a hint to the cause."""
+"""The nearest mutants: which known bug a failing backend behaves like, as a hint to the cause.
+
+A mutant is named for what it answers, not for where it fails: it has to give the backend's own
+wrong answers, and to be right where the backend is. That is what tells bugs apart: run against
+each mutant without its family, the stage alone names a wrong family for three of four.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
+
+import numpy as np
 
 from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.cases.kinds import trial_of
@@ -13,6 +21,7 @@ from moe_routing.conformance.checking.results import ClauseResult
 from moe_routing.conformance.checking.scope import adapter_scope
 from moe_routing.conformance.clauses import CLAUSES, Clause
 from moe_routing.conformance.explain.failure import Failure
+from moe_routing.conformance.explain.token_view import SlotView
 from moe_routing.conformance.trial.memo import CaseMemo
 from moe_routing.conformance.zoo.families import FAMILIES
 from moe_routing.conformance.zoo.residents import MUTANTS
@@ -22,25 +31,35 @@ from moe_routing.implementations import Capabilities, Numerics
 _SHOWN = 3
 """The most mutants that a report names: more is no hint."""
 
+_FEWEST = 2
+"""The fewest failing cases that tell bugs apart: one wrong answer alone, most bugs give."""
+
 _WEIGHED = 8
-"""The most mutants alike in every failing case that are told apart by what the backend passes."""
+"""The most mutants of the same wrong answers that are told apart by what the backend passes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Likeness:
-    """A mutant that fails as a backend does: the same clauses, on ``alike`` of its ``cases``."""
+    """A mutant that answers as a backend does.
+
+    It gives the same wrong answer on ``alike`` of the backend's failing ``cases``, and is right
+    on ``right`` of the constructed cases that the backend ``passed``.
+    """
 
     mutant: str
     family: str
     alike: int
     cases: int
+    right: int
+    passed: int
 
     @property
     def words(self) -> str:
-        """The hint in one line."""
+        """The hint in one line, with its evidence."""
         return (
-            f"behaves like `{self.mutant}` ({FAMILIES[self.family]}), "
-            f"on {self.alike} of {self.cases} failing cases"
+            f"behaves like `{self.mutant}` ({FAMILIES[self.family]}): the same wrong answer on "
+            f"{self.alike} of {self.cases} failing cases, right on {self.right} of "
+            f"{self.passed} passing ones"
         )
 
 
@@ -61,58 +80,100 @@ class _Question:
 
 
 def nearest(results: Sequence[ClauseResult], capabilities: Capabilities) -> tuple[Likeness, ...]:
-    """Return the mutants that fail most of the failing cases in ``results`` at the same stage.
+    """Return the mutants that give the wrong answers in ``results``, and are right elsewhere.
 
-    The backend itself is not called. A case that fails in the same words, having been answered
-    the same, counts twice: a mutant of the right cause may miss a case by how it breaks ties.
-    Of mutants that are as alike, those come first that pass the constructed cases that the
-    backend passes.
+    The backend itself is not called. None are returned where there is too little to go by: where
+    errors outnumber failures, where only the layout is broken, where fewer than two cases fail,
+    or where too many mutants are as near.
     """
+    failing = _failing(results)
+    if len(failing) < _FEWEST or all(failure.stage == "layout" for _, failure in failing):
+        return ()
+    alike = {name: _alike(mutant.adapter(), failing) for name, mutant in MUTANTS.items()}
+    near = [name for name, number in alike.items() if 2 * number > len(failing)]
+    near = sorted(near, key=lambda name: -alike[name])[:_WEIGHED]
+    passed = _passed(results, capabilities) if near else []
+    wrong = {name: _failures(MUTANTS[name].adapter(), passed) for name in near}
+    near = [name for name in near if wrong[name] < alike[name]]
+    best = min(((-alike[name], wrong[name]) for name in near), default=None)
+    names = [name for name in near if (-alike[name], wrong[name]) == best]
+    return tuple(
+        Likeness(
+            mutant=name,
+            family=MUTANTS[name].family,
+            alike=alike[name],
+            cases=len(failing),
+            right=len(passed) - wrong[name],
+            passed=len(passed),
+        )
+        for name in (names if len(names) <= _SHOWN else [])
+    )
+
+
+def _failing(results: Sequence[ClauseResult]) -> list[tuple[_Question, Failure]]:
+    """Return the failing cases, none where errors outnumber them."""
     failing = [
         (_Question(clause=CLAUSES[each.id], case=each.case), each.failure)
         for each in results
         if each.status == "fail" and each.case is not None and each.failure is not None
         if each.failure.steady  # what comes and goes behaves like no mutant
     ]
-    alike = {name: _alike(mutant.adapter(), failing) for name, mutant in MUTANTS.items()}
-    likely = {name: sum(each) for name, each in alike.items() if 2 * each[0] > len(failing)}
-    names = [name for name, likeness in likely.items() if likeness == max(likely.values())]
-    names = _least_wrong(names, _constructed(results, capabilities, "fail"))
-    names = _least_wrong(names[:_WEIGHED], _constructed(results, capabilities, "pass"))
-    return tuple(
-        Likeness(mutant=name, family=MUTANTS[name].family, alike=alike[name][0], cases=len(failing))
-        for name in names[:_SHOWN]
-    )
+    errors = sum(each.status in ("error", "crash", "timeout") for each in results)
+    return failing if errors <= len(failing) else []
 
 
-def _alike(mutant: StagedRouter, failing: Sequence[tuple[_Question, Failure]]) -> tuple[int, int]:
-    """Count the cases in which ``mutant`` fails at the same stage, and in the same words."""
-    stages = words = 0
-    for asked, expected in failing:
-        failure = asked.put(mutant)
-        stages += failure is not None and failure.stage == expected.stage
-        words += failure is not None and failure.summary == expected.summary
-    return stages, words
+def _alike(mutant: StagedRouter, failing: Sequence[tuple[_Question, Failure]]) -> int:
+    """Count the cases in which ``mutant`` gives the same wrong answer."""
+    return sum(_same(asked.put(mutant), expected) for asked, expected in failing)
 
 
-def _least_wrong(names: Sequence[str], passed: Sequence[_Question]) -> list[str]:
-    """Return the mutants that fail the fewest of the cases that the backend passes."""
-    wrong = {
-        name: sum(asked.put(MUTANTS[name].adapter()) is not None for asked in passed)
-        for name in names
-    }
-    return [name for name in names if wrong[name] == min(wrong.values())]
+def _failures(mutant: StagedRouter, passed: Sequence[_Question]) -> int:
+    return sum(asked.put(mutant) is not None for asked in passed)
 
 
-def _constructed(
-    results: Sequence[ClauseResult], capabilities: Capabilities, status: str
-) -> list[_Question]:
-    """Return the constructed cases that the backend passed in the clauses of ``status``."""
+def _same(failure: Failure | None, expected: Failure) -> bool:
+    """Tell whether two failures are of the same wrong answer, at the same stage and token.
+
+    Where there is no token to compare, the words have to be the same.
+    """
+    if failure is None or failure.stage != expected.stage or failure.token != expected.token:
+        return False
+    if failure.view is None or expected.view is None:
+        return failure.summary == expected.summary
+    return _same_slots(failure.view.slots, expected.view.slots)
+
+
+def _same_slots(one: Sequence[SlotView], other: Sequence[SlotView]) -> bool:
+    """Tell whether the same experts were chosen, in whatever order, with the same weights."""
+    if Counter(each.expert for each in one) != Counter(each.expert for each in other):
+        return False
+    pairs = zip(sorted(one, key=_by_expert), sorted(other, key=_by_expert), strict=True)
+    return all(_same_weight(a, b) for a, b in pairs)
+
+
+def _by_expert(slot: SlotView) -> tuple[int, float]:
+    return slot.expert, slot.weight
+
+
+def _same_weight(one: SlotView, other: SlotView) -> bool:
+    """Tell whether rounding explains the difference: as large a share as it may be of the right."""
+    if one.weight == other.weight or one.permitted is None:
+        return True
+    low, high = one.permitted
+    values = np.array([one.weight, other.weight, low, high])
+    if not np.isfinite(values).all():
+        return bool(np.isnan(values[:2]).all())
+    share = abs(one.weight - other.weight) * max(abs(low), abs(high))
+    return share <= (high - low) * max(abs(one.weight), abs(other.weight))
+
+
+def _passed(results: Sequence[ClauseResult], capabilities: Capabilities) -> list[_Question]:
+    """Return the constructed cases that the backend passed."""
     plain = replace(capabilities, numerics=Numerics())
     return [
         _Question(clause=CLAUSES[each.id], case=case)
         for each in results
-        if each.status == status
+        if each.status in ("pass", "fail")
         for case in _passed_cases(each, plain)
     ]
 

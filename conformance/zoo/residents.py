@@ -15,7 +15,7 @@ from moe_routing.conformance.zoo.router.work import Stage, Work
 from moe_routing.implementations import Capabilities, Numerics
 
 WHOLE = Capabilities()
-"""What a resident of the zoo claims unless it says otherwise: the whole spec, no logits."""
+"""What a resident of the zoo claims by default: the whole spec, no logits."""
 
 ROUTED = Capabilities(logits="routed")
 """The whole spec, with the logits that were routed."""
@@ -25,7 +25,7 @@ ROUTED = Capabilities(logits="routed")
 class Mutant:
     """A right router with exactly one bug, named after a bug that really shipped.
 
-    ``family`` is one of ``FAMILIES``, ``real`` says where it happened (project, and issue,
+    ``family`` is one of ``FAMILIES``, ``real`` is where it happened (project, and issue,
     pull request or commit), ``harm`` what it did to people. ``stages`` are those that it
     replaces. ``needs`` names what the bug cannot show without, such as more than 256
     experts: it bounds how small a failing case can get.
@@ -40,7 +40,7 @@ class Mutant:
     needs: str = ""
 
     def adapter(self) -> StagedRouter:
-        """Return a router of its own, with an empty memory."""
+        """Return a new router, with an empty memory."""
         return StagedRouter(self.name, self.stages, self.claims)
 
 
@@ -48,7 +48,7 @@ class Mutant:
 class Honest:
     """A right router that differs from the usual ones only as the specification permits.
 
-    ``why`` says how it differs and what permits it. ``declares`` are numerics that it has
+    ``why`` is how it differs and what permits that. ``declares`` are numerics that it has
     to declare: without them it must fail.
     """
 
@@ -59,24 +59,24 @@ class Honest:
     declares: Numerics = field(default_factory=Numerics)
 
     def adapter(self, *, declared: bool = True) -> StagedRouter:
-        """Return the router, with its numerics declared or, to be caught, not."""
+        """Return the router, with its numerics declared, or undeclared so that it must fail."""
         plain = not declared or self.declares == self.claims.numerics
         claims = self.claims if plain else replace(self.claims, numerics=self.declares)
         return StagedRouter(self.name, self.stages, claims)
 
 
 MUTANTS: dict[str, Mutant] = {}
-"""Every mutant by its name, in the order of the chapters."""
+"""Every mutant by name, in the order of the chapters."""
 
 HONEST: dict[str, Honest] = {}
-"""Every honest variant by its name."""
+"""Every honest variant by name."""
 
 
 def mutant(name: str, family: str, *stages: str, real: str, **parts: Any) -> Callable[..., Any]:
     """Register the decorated stage as a mutant; its docstring is the harm that it did.
 
     ``stages`` names what it replaces; where there are several, the function is called with
-    the name of the stage as well. Errors: ``ValueError`` for a name twice, an unknown
+    the name of the stage as well. Errors: ``ValueError`` for a repeated name, an unknown
     family, or no docstring.
     """
 
@@ -93,7 +93,7 @@ def mutant(name: str, family: str, *stages: str, real: str, **parts: Any) -> Cal
 
 
 def honest(name: str, *stages: str, **parts: Any) -> Callable[..., Any]:
-    """Register the decorated stage as an honest variant; its docstring says why it is right."""
+    """Register the decorated stage as an honest variant; its docstring is why it is right."""
 
     def register(stage: Callable[..., Any]) -> Callable[..., Any]:
         why = " ".join((stage.__doc__ or "").split())
@@ -119,11 +119,11 @@ _KINDS = {None: "mutant or variant", "mutants": "mutant", "variants": "variant"}
 
 
 class NoSuchResident(Exception):
-    """A glob matches nobody in the zoo; the message suggests the nearest names."""
+    """No mutant or variant matches a glob; the message suggests the nearest names."""
 
 
 def select_residents(globs: Sequence[str], only: str | None = None) -> list[str]:
-    """Return the names that any of ``globs`` matches; none given: all.
+    """Return the names that any of ``globs`` matches, or all names without globs.
 
     ``only`` is ``mutants``, ``variants`` or None for both. Errors: ``NoSuchResident``.
     """

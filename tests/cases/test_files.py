@@ -1,4 +1,4 @@
-"""Case files: every case comes back to the bit, and a broken file is told in one line."""
+"""Case files: every case comes back to the bit, and a broken file is refused in one line."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ inputs = RouterInputs(hidden=hidden, gate_weight=np.eye(4))
 case = Case(config=RouterConfig(num_experts=4, top_k=2), inputs=inputs)
 loaded, _ = case_from_json(case_to_json(case))
 assert (loaded.inputs.hidden == hidden).all()
-"""  # in a process of its own: what is written beside the array may crash it
+"""  # in a process of its own: what is written next to the array may crash it
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-300:]
 
@@ -237,7 +237,7 @@ BROKEN: list[Any] = [
 ]
 
 
-def told(path: Path) -> str:
+def refusal(path: Path) -> str:
     with pytest.raises(CaseError) as error:
         load_case(path)
     message = str(error.value)
@@ -247,18 +247,18 @@ def told(path: Path) -> str:
 
 
 @pytest.mark.parametrize(("data", "words"), BROKEN)
-def test_a_file_with_an_error_is_told_in_one_line(data: Any, words: str, tmp_path: Path) -> None:
+def test_a_file_with_an_error_is_refused_in_one_line(data: Any, words: str, tmp_path: Path) -> None:
     path = tmp_path / "case.json"
     path.write_text(json.dumps(data))
-    assert words in told(path)
+    assert words in refusal(path)
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe\x00", b"adapter = 1", b"[" * 100_000])
-def test_a_file_that_is_no_json_is_told_in_one_line(data: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_no_json_is_refused_in_one_line(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "case.json"
     path.write_bytes(data)
-    told(path)
-    assert "No such file" in told(tmp_path / "absent.json")
+    refusal(path)
+    assert "No such file" in refusal(tmp_path / "absent.json")
 
 
 COMMITTED = {

@@ -17,20 +17,20 @@ FILE = Path(__file__).parents[2] / "docs" / "case.schema.json"
 pytestmark = pytest.mark.skipif(not FILE.is_file(), reason="the docs are not here")
 
 
-def told(data: Any) -> list[str]:
+def mistakes_in(data: Any) -> list[str]:
     schema = json.loads(FILE.read_text())
     return mistakes(data, schema, schema)
 
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
 def test_every_committed_case_keeps_to_the_schema(path: Path) -> None:
-    assert told(json.loads(path.read_text())) == []
+    assert mistakes_in(json.loads(path.read_text())) == []
 
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
 def test_what_is_written_now_keeps_to_it(path: Path) -> None:
     case, clause = load_case(path)
-    assert told(json.loads(json.dumps(case_to_json(case, clause=clause)))) == []
+    assert mistakes_in(json.loads(json.dumps(case_to_json(case, clause=clause)))) == []
 
 
 def test_the_schema_is_of_this_version() -> None:
@@ -50,7 +50,7 @@ def test_the_schema_is_of_this_version() -> None:
 def test_the_schema_refuses_what_is_none(change: Any, words: str) -> None:
     data = json.loads(CORPUS[0].read_text())
     change(data)
-    assert any(words in each for each in told(data)), told(data)
+    assert any(words in each for each in mistakes_in(data)), mistakes_in(data)
 
 
 def test_a_field_that_an_older_file_has_not_is_at_its_default() -> None:

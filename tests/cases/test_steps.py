@@ -45,7 +45,7 @@ def written(path: Path, steps: Any, hidden: np.ndarray = HIDDEN) -> Path:
         ([1, 1], "should have a place for each value"),
     ],
 )
-def test_steps_that_no_array_has_are_told_in_one_line(
+def test_steps_that_no_array_has_are_refused_in_one_line(
     steps: Any, words: str, tmp_path: Path
 ) -> None:
     path = written(tmp_path / "case.json", steps)

@@ -55,7 +55,7 @@ class ToyCase(AnyCase):
 
 
 class ToyTrial(BaseTrial[ToyCase]):
-    """A multiplication put to one adapter."""
+    """A multiplication run on one adapter."""
 
 
 def fewer_rows(case: ToyCase) -> Iterator[ToyCase]:

@@ -52,7 +52,7 @@ class InRows:
 class LooksAtNoStrides(InRows):
     """Checks all else by hand: strides, as a library that copies its inputs has it, do not matter.
 
-    Whoever gives it some gets the right answer.
+    With strides it returns the right answer.
     """
 
     def check(self, config: RouterConfig, inputs: RouterInputs) -> None:
@@ -144,8 +144,8 @@ def test_the_list_of_known_divergences_takes_no_strided_case(
     save_case(STRIDED, Path("strided.json"), clause="weights.match")
     words = ["--known=known.toml", "--id=off", "--reason=it", "--link=where", "--no-isolate"]
     assert main(["known", "add", "strided.json", f"{__file__}:Off", *words]) == 2
-    told = "strided.json is unsupported on in-rows; only failing cases can be listed"
-    assert told in capsys.readouterr().err
+    refusal = "strided.json is unsupported on in-rows; only failing cases can be listed"
+    assert refusal in capsys.readouterr().err
     assert not Path("known.toml").exists()
 
 

@@ -1,4 +1,4 @@
-"""Backends of narrow claims: asked about nothing else, and checked all the same."""
+"""Backends of narrow claims: called with nothing else, and checked all the same."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Router:
         return replace(right, weights=right.weights + np.float64(self._off))
 
 
-ASKED = (
+CHECKED = (
     "weights.match",
     "selection.valid-top-k",
     "layout.*",
@@ -50,8 +50,8 @@ ASKED = (
 
 
 @pytest.mark.parametrize("name", NARROW)
-def test_a_right_router_is_asked_about_what_it_claims_and_nothing_else(name: str) -> None:
-    for clause in select_clauses(ASKED):
+def test_a_right_router_gets_the_calls_that_it_claims_and_no_others(name: str) -> None:
+    for clause in select_clauses(CHECKED):
         plan = Plan(clauses=[clause], max_examples=3)
         result = check_clause(Router(NARROW[name]), clause, plan)
         assert result.status in ("pass", "unsupported"), f"{clause.id}: {result.message}"
@@ -79,7 +79,7 @@ class Ragged(Router):
 
 
 @pytest.mark.parametrize("name", NARROW)
-def test_ragged_groups_are_asked_of_whoever_has_room_for_them(name: str) -> None:
+def test_ragged_groups_are_tried_wherever_a_claim_has_room_for_them(name: str) -> None:
     clause = CLAUSES["groups.ragged-rejected"]
     plan = Plan(clauses=[clause], max_examples=3)
     result = check_clause(Ragged(NARROW[name]), clause, plan)

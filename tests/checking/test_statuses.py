@@ -1,4 +1,4 @@
-"""The page of statuses and exit codes is made from the code, and says all of them."""
+"""The page of statuses and exit codes is made from the code, and lists all of them."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def test_the_page_is_current() -> None:
     assert PAGE.read_text() == page(), words
 
 
-def test_every_status_is_told() -> None:
+def test_every_status_is_listed() -> None:
     assert tuple(STATUSES) == get_args(Status)
     assert not any(row.green and row.broken for row in STATUSES.values())
 
 
-def test_what_diff_is_red_about_is_told() -> None:
+def test_what_diff_is_red_about_is_listed() -> None:
     assert all(kind in EXIT_CODES["diff"][1] for kind in RED)
 
 
-def test_every_command_is_told() -> None:
-    told = {name for names in EXIT_CODES for name in names.split(", ")}
-    assert told == {command.__name__.rpartition(".")[2].replace("_", "-") for command in COMMANDS}
+def test_every_command_is_listed() -> None:
+    listed = {name for names in EXIT_CODES for name in names.split(", ")}
+    assert listed == {command.__name__.rpartition(".")[2].replace("_", "-") for command in COMMANDS}

@@ -121,7 +121,7 @@ def test_whatever_axis_a_backend_forgets_to_check_is_found_in_every_profile(
 
 
 @pytest.mark.parametrize("name", CLAIMED)
-def test_neighbours_are_valid_calls_beside_the_claimed_one(name: str) -> None:
+def test_neighbours_are_valid_calls_next_to_the_claimed_one(name: str) -> None:
     capabilities = CLAIMED[name]
     (case, *_) = table_cases(capabilities, ROWS, top_k=2)
     around = list(neighbours(case, capabilities.limits))
@@ -186,7 +186,7 @@ class TestTold:
         assert "fix     answer it, or narrow the claim to what the backend does" in out
 
 
-def test_what_a_known_divergence_covers_is_not_asked_and_the_rest_is() -> None:
+def test_what_a_known_divergence_covers_is_not_checked_and_the_rest_is() -> None:
     adapter = FORGETFUL.Forgets("scale", CLAIMED["plain"])
     found = result(adapter)
     assert found.case.config.scale == 2.5, "the case should be the call that was answered"

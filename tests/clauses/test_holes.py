@@ -47,8 +47,8 @@ class OverlooksStatics(Right):
 
     def dispatch(self, config: RouterConfig, inputs: RouterInputs) -> Routing:
         found = inputs.selection_bias is not None and inputs.selection_bias_on != "statics"
-        kept = inputs if found else replace(inputs, selection_bias=None)
-        return route(replace(config, score="sigmoid" if found else "softmax"), kept)
+        passed = inputs if found else replace(inputs, selection_bias=None)
+        return route(replace(config, score="sigmoid" if found else "softmax"), passed)
 
 
 class ChangesItsWeights(Right):
@@ -110,7 +110,7 @@ class NanFirst(Right):
         return replace(right, weights=weights)
 
 
-def test_where_answers_differ_is_told_beside_a_nan() -> None:
+def test_where_answers_differ_is_named_next_to_a_nan() -> None:
     result = checked(NanFirst(), "invariance.repeatable")
     assert result.status == "fail"
     assert "weights[0, 1]=" in result.message

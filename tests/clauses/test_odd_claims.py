@@ -1,4 +1,4 @@
-"""Odd claims: whatever a backend may claim, what is asked of it is claimed, and it can be asked."""
+"""Odd claims: whatever a backend claims, all its calls are claimed, and some can be made."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def odd(seed: int) -> Iterator[Capabilities]:
         return Claim(**axes, **{axis: some(getattr(Claim(), axis)) for axis in SOME})
 
     while True:
-        with suppress(ValueError):  # a contradiction, or no room: it is refused, and told
+        with suppress(ValueError):  # a contradiction, or no room: refused with a message
             yield Capabilities(
                 claims=tuple(claim() for _ in range(rng.randint(1, 2))),
                 dtypes=some(Capabilities().dtypes),

@@ -1,4 +1,4 @@
-"""What goes wrong in the suite itself is told as that: never as a verdict on a backend."""
+"""What goes wrong in the suite itself is reported as that: never as a verdict on a backend."""
 
 from __future__ import annotations
 
@@ -84,11 +84,11 @@ def test_a_fault_that_does_not_come_again_says_nothing_of_the_backend_either() -
     assert "the suite itself went wrong: MemoryError: no memory left" in result.message
 
 
-def test_a_replay_tells_it_as_well() -> None:
+def test_a_replay_reports_it_as_well() -> None:
     case = EVENTS["any-case"].constructed(REFERENCE.capabilities())
-    told = replay_case(REFERENCE, replace(MATCH, needs=lambda claims: 1 // 0), case)
-    assert told.status == "error"
-    assert "the suite itself went wrong: ZeroDivisionError" in told.message
+    replayed = replay_case(REFERENCE, replace(MATCH, needs=lambda claims: 1 // 0), case)
+    assert replayed.status == "error"
+    assert "the suite itself went wrong: ZeroDivisionError" in replayed.message
 
 
 def test_a_tensor_that_cannot_be_described_is_the_backends_own() -> None:
@@ -113,7 +113,7 @@ def test_a_missing_backend_is_none_of_our_faults() -> None:
         checked(replace(MATCH, check=lacks))
 
 
-def test_the_zoo_goes_on_and_tells_of_every_variant(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_zoo_goes_on_and_reports_every_variant(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(CLAUSES, MATCH.id, replace(MATCH, check=_above_two_experts))
     variants = tuple(HONEST)[:3]
     found = Task(clause=MATCH.id, seed=0, max_examples=5, variants=variants).run()

@@ -1,4 +1,4 @@
-"""Adapters that are wrong on purpose, put through the command line: caught, told, never lost."""
+"""Adapters that are wrong on purpose, run from the command line: caught, reported, never lost."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_a_wrong_adapter_fails_the_clause_that_names_its_bug(
         ("LastExpertLost", "selection.every-expert-can-win"),
     ],
 )
-def test_the_story_tells_what_was_answered_and_what_was_permitted(
+def test_the_story_shows_what_was_answered_and_what_was_permitted(
     name: str, clause: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, clauses = check(f"wrong_adapters.py:{name}", clause)
@@ -272,6 +272,6 @@ class TestClaimsNothing:
         assert code == 1
         assert {each["status"] for each in clauses.values()} == {"unsupported"}
 
-    def test_is_told_so(self) -> None:
+    def test_is_reported_so(self) -> None:
         _, clauses = check("wrong_adapters.py:ClaimsNothing", "weights.match")
         assert clauses["weights.match"]["message"] == "the adapter claims nothing"

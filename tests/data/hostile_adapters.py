@@ -202,20 +202,20 @@ class RemovesNumpy(Tame):
 
 
 class SegfaultsInCapabilities(Tame):
-    """Dies outside any call, the third time that it is asked what it claims."""
+    """Dies outside any call, the third time that its claims are read."""
 
     name = "segfaults-in-capabilities"
-    asked = 0
+    reads = 0
 
     def capabilities(self) -> Capabilities:
-        self.asked += 1
-        if self.asked > 2:
+        self.reads += 1
+        if self.reads > 2:
             ctypes.string_at(0)
         return super().capabilities()
 
 
 class SegfaultsOnce(Tame):
-    """Dies in its third call, whatever it is asked."""
+    """Dies in its third call, whatever that is."""
 
     name = "segfaults-once"
     fewest = 1

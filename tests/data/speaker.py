@@ -1,4 +1,4 @@
-"""A backend in another process that speaks in the manner its arguments name, for the tests."""
+"""A backend in another process that replies in the manner its arguments name, for the tests."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def route(request: dict[str, Any]) -> dict[str, Any] | None:
 
 
 for line in sys.stdin:
-    asked = json.loads(line)
-    reply = hello(asked) if asked["request"] == "hello" else route(asked)
+    request = json.loads(line)
+    reply = hello(request) if request["request"] == "hello" else route(request)
     if reply is not None:
-        say(json.dumps({"id": asked["id"], **reply}))
+        say(json.dumps({"id": request["id"], **reply}))

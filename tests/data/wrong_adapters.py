@@ -1,4 +1,4 @@
-"""Adapters that are wrong in one way each, for the tests of what the suite says of them.
+"""Adapters that are wrong in one way each, for the tests of what the suite reports.
 
 Named on the command line as ``wrong_adapters.py:Name``. ``Router`` is right, and quick.
 """

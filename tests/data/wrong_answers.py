@@ -31,7 +31,7 @@ class Unreadable:
 
 
 class Unspeakable(Exception):
-    """An exception that cannot be put into words."""
+    """An exception without a readable message."""
 
     def __str__(self) -> str:
         raise RuntimeError("no words")
@@ -101,7 +101,7 @@ def _wider(values: Any, config: RouterConfig) -> Any:
 
 
 def _first(value: Any) -> Callable[[Any, RouterConfig], Any]:
-    """Put ``value``, or what it says of the configuration, into the first slot of every token."""
+    """Write ``value``, or its result for the configuration, into the first slot of every token."""
 
     def change(values: Any, config: RouterConfig) -> Any:
         changed = np.array(values)

@@ -91,15 +91,15 @@ PLAIN: dict[str, Any] = {
         ({"top_k": range(2, sys.maxsize)}, "softmax, not renormalised, K from 2 on"),
     ],
 )
-def test_a_claim_is_told_in_words(axes: dict[str, Any], words: str) -> None:
+def test_a_claim_is_described_in_words(axes: dict[str, Any], words: str) -> None:
     assert claim_in_words(Claim(**{**PLAIN, **axes})) == words
 
 
-def test_capabilities_are_told_claim_by_claim() -> None:
+def test_capabilities_are_described_claim_by_claim() -> None:
     assert capabilities_in_words(Capabilities()) == "the whole specification"
     two = (Claim(**PLAIN), Claim(**PLAIN), Claim(**{**PLAIN, "scale": ANY}))
-    told = capabilities_in_words(Capabilities(claims=two))
-    assert told == "softmax, not renormalised; or softmax, not renormalised, scaled"
+    described = capabilities_in_words(Capabilities(claims=two))
+    assert described == "softmax, not renormalised; or softmax, not renormalised, scaled"
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_capabilities_are_told_claim_by_claim() -> None:
         ),
     ],
 )
-def test_what_a_backend_takes_is_told_in_words(settings: dict[str, Any], words: str) -> None:
+def test_what_a_backend_takes_is_described_in_words(settings: dict[str, Any], words: str) -> None:
     assert takes_in_words(Capabilities(**settings)) == words
 
 
@@ -131,7 +131,7 @@ def test_what_a_backend_takes_is_told_in_words(settings: dict[str, Any], words: 
         ({"experts_multiple_of": 8}, "E a multiple of 8"),
     ],
 )
-def test_limits_are_told_in_words(sizes: dict[str, int], words: str) -> None:
+def test_limits_are_described_in_words(sizes: dict[str, int], words: str) -> None:
     assert limits_in_words(Limits(**sizes)) == words
 
 
@@ -191,7 +191,7 @@ def test_each_device_has_a_column(tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         ("adapters nothing-like-it*", "No adapter matches nothing-like-it*"),
-        ("adapters --report x.json", "--report fills the table that --markdown writes"),
+        ("adapters --report x.json", "--report requires --markdown"),
     ],
 )
 def test_what_cannot_be_listed_exits_2(

@@ -80,7 +80,7 @@ def test_hypothesis_draws_what_the_shares_were_counted_on() -> None:
 # The page.
 
 COMMAND = "python -m moe_routing.conformance.pages.event_shares"
-MEND = f"write what `{COMMAND}` prints into docs/generators.md"
+FIX = f"write what `{COMMAND}` prints into docs/generators.md"
 
 
 def cells(text: str) -> list[list[str]]:
@@ -100,11 +100,11 @@ def words(row: list[str]) -> list[str]:
 def test_the_page_lists_the_events_that_there_are_as_often_as_they_are_drawn() -> None:
     """Words are the same; shares may differ by what another maths library changes."""
     now, then = cells(conditions_table()), cells(PAGE.read_text())
-    assert [row[0] for row in now] == [row[0] for row in then], MEND
+    assert [row[0] for row in now] == [row[0] for row in then], FIX
     for row, written in zip(now, then, strict=True):
-        assert words(row) == words(written), MEND
+        assert words(row) == words(written), FIX
         for column, cases in ((2, CASES), (3, CASES_A_CLAUSE)):
             drawn, said = percents(row[column]), percents(written[column])
             deviations = [100 * np.sqrt(max(p / 100, 1 / cases) / cases) for p in drawn]
             off = np.abs(np.subtract(drawn, said or drawn)) > 5 * np.array(deviations)
-            assert not off.any(), f"{row[0]}: {row[column]}, not {written[column]}; {MEND}"
+            assert not off.any(), f"{row[0]}: {row[column]}, not {written[column]}; {FIX}"

@@ -1,7 +1,9 @@
-"""The GitHub workflow and the pre-commit hook: well-formed, and their commands run."""
+"""The GitHub workflows and the pre-commit hook: well-formed, and their commands run."""
 
 from __future__ import annotations
 
+import configparser
+import json
 import os
 import re
 import shlex
@@ -12,10 +14,14 @@ from typing import Any
 
 import pytest
 
+from moe_routing.conformance.checking.profiles import DEFAULT, PROFILES
+
 yaml = pytest.importorskip("yaml", reason="needs pyyaml")
 
 ROOT = Path(__file__).parents[2]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 WORKFLOW = ROOT / ".github" / "workflows" / "conformance.yml"
+NIGHTLY = ROOT / ".github" / "workflows" / "nightly.yml"
 HOOKS = ROOT / ".pre-commit-hooks.yaml"
 WRONG = ROOT / "tests" / "data" / "wrong_adapters.py"
 QUICK = "--clause weights.unbiased --max-examples 3"
@@ -30,6 +36,10 @@ def workflow() -> dict[Any, Any]:
 
 @pytest.fixture(scope="module")
 def steps(workflow: dict[Any, Any]) -> list[dict[str, Any]]:
+    return steps_of(workflow)
+
+
+def steps_of(workflow: dict[Any, Any]) -> list[dict[str, Any]]:
     (job,) = workflow["jobs"].values()
     return job["steps"]
 
@@ -47,19 +57,27 @@ def shell(command: str, folder: Path, **environment: str) -> subprocess.Complete
     )
 
 
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_is_named_reads_only_what_it_must_and_has_whole_steps(path: Path) -> None:
+    workflow = yaml.safe_load(path.read_text())
+    assert workflow["name"]
+    assert workflow[True], "says when it runs"  # YAML reads a bare `on` as true
+    assert workflow["permissions"] == {"contents": "read"}
+    for step in steps_of(workflow):
+        assert ("run" in step) != ("uses" in step), step
+        assert re.fullmatch(r"[\w-]+/[\w-]+@v\d+", step.get("uses", "any/action@v1")), step
+
+
 class TestWorkflow:
     def test_uses_the_inputs_that_it_declares(self, workflow: dict[Any, Any]) -> None:
-        inputs = workflow[True]["workflow_call"]["inputs"]  # YAML reads a bare `on` as true
+        inputs = workflow[True]["workflow_call"]["inputs"]
         used = set(re.findall(r"\binputs\.([\w-]+)", WORKFLOW.read_text()))
         assert used == set(inputs)
         for name, each in inputs.items():
             assert {"description", "type"} <= set(each), name
             assert each.get("required", False) != ("default" in each), name
 
-    def test_reads_only_what_it_must(self, workflow: dict[Any, Any]) -> None:
-        assert workflow["permissions"] == {"contents": "read"}
-
-    def test_puts_no_expression_but_the_callers_own_command_into_a_shell(
+    def test_passes_no_expression_but_the_callers_own_command_to_a_shell(
         self, steps: list[dict[str, Any]]
     ) -> None:
         pasted = [step["run"] for step in steps if "${{" in step.get("run", "")]
@@ -71,7 +89,7 @@ class TestWorkflow:
         assert install == f"python -m pip install ./{folder}"
 
     def check(self, steps: list[dict[str, Any]], folder: Path, adapters: str, **more: str) -> Any:
-        """Run the step that checks, with what GitHub puts into its environment."""
+        """Run the step that checks, with the environment that GitHub sets."""
         (step,) = (step for step in steps if step.get("name") == "Check")
         inputs = {"adapters": adapters, "options": QUICK, "profile": "smoke"}
         given = {
@@ -100,6 +118,52 @@ class TestWorkflow:
         paths = steps[-1]["with"]["path"].split()
         assert all(list((tmp_path / path).rglob("*.*")) for path in paths), paths
         assert len(list((tmp_path / "moe-routing-report").iterdir())) == 3
+
+
+class TestNightly:
+    @pytest.fixture
+    def steps(self) -> list[dict[str, Any]]:
+        return steps_of(yaml.safe_load(NIGHTLY.read_text()))
+
+    def test_runs_every_night_and_by_hand(self) -> None:
+        runs = yaml.safe_load(NIGHTLY.read_text())[True]
+        assert set(runs) == {"schedule", "workflow_dispatch"}
+        (when,) = runs["schedule"]
+        assert re.fullmatch(r"\d+ \d+ \* \* \*", when["cron"])
+
+    @pytest.mark.parametrize(("night", "seed"), [(1, 5), (2, 10)])
+    def test_draws_seeds_of_its_own(
+        self, steps: list[dict[str, Any]], night: int, seed: int, tmp_path: Path
+    ) -> None:
+        """The five from 0 on are those of the pages, so that the first night begins at 5."""
+        (step,) = (step for step in steps if "tox run" in step.get("run", ""))
+        assert step["env"] == {"NIGHT": "${{ github.run_number }}"}
+        said = shell(f"tox() {{ echo $*; }}; {step['run']}", tmp_path, NIGHT=str(night))
+        assert said.stdout == f"run -e nightly -- --seed {seed}\n"
+
+    @pytest.mark.parametrize(
+        ("only", "resident", "draws"),
+        [("mutants", "scale-twice", 100), ("variants", "fused-scale", 2000)],
+    )
+    def test_its_environment_makes_the_pages_that_are_kept(
+        self, steps: list[dict[str, Any]], only: str, resident: str, draws: int, tmp_path: Path
+    ) -> None:
+        """Both commands of tox, run on one resident each."""
+        tox = configparser.ConfigParser(interpolation=None)
+        tox.read(ROOT / "tox.ini")
+        (line,) = re.findall(
+            rf"^tox exec -q -e test -- (moe-routing zoo --only {only} .*) {{posargs}}$",
+            tox["testenv:nightly"]["commands"],
+            re.M,
+        )
+        profile = "nightly" if "--profile nightly" in line else DEFAULT
+        assert PROFILES[profile].max_examples == draws
+        few = f"--seed 5 --max-examples 9 --clause weights.scale {resident}"
+        done = shell(f"{line} {few}", tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+        (page,) = (tmp_path / steps[-1]["with"]["path"]).glob("*.md")
+        assert f"`{line} {few}`" in page.read_text(), "how to repeat it"
+        assert len(json.loads(page.with_suffix(".json").read_text())["seeds"]) == 5
 
 
 class TestHook:

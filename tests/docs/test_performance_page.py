@@ -1,4 +1,4 @@
-"""The page of performance: its tables are those of the JSON beside it; one command makes both."""
+"""The page of performance: its tables are those of the JSON next to it; one command makes both."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def test_only_the_machine_and_the_medians_are_kept() -> None:
     stats = {"median": 0.00123456, "iqr": 0.0001, "rounds": 5, "data": [1.0]}
     bench = {"extra_info": {"table": "A case"}, "stats": stats, "fullname": "/home/me/x.py"}
     raw = {"environment": MACHINE, "benchmarks": [bench], "machine_info": {"node": "my-host"}}
-    kept = {"table": "A case", "median_ms": 1.235, "iqr_ms": 0.1, "rounds": 5}
-    assert measured(raw) == {"environment": MACHINE, "rows": [kept]}
+    row = {"table": "A case", "median_ms": 1.235, "iqr_ms": 0.1, "rounds": 5}
+    assert measured(raw) == {"environment": MACHINE, "rows": [row]}
 
 
 def test_tables_are_replaced_in_their_place_and_others_stay(tmp_path: Path) -> None:
@@ -134,10 +134,10 @@ def test_one_command_measures_and_writes(tmp_path: Path) -> None:
     alone = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_XDIST")}
     done = subprocess.run([*command, *chosen], cwd=ROOT, env=alone, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    kept = json.loads((tmp_path / "performance.json").read_text())
-    assert "torch" in {each["column"] for each in kept["rows"]}
+    saved = json.loads((tmp_path / "performance.json").read_text())
+    assert "torch" in {each["column"] for each in saved["rows"]}
     assert "### The router of mixtral" in (tmp_path / PAGE).read_text()
-    assert str(ROOT) not in json.dumps(kept)
+    assert str(ROOT) not in json.dumps(saved)
 
 
 def test_device_time_adds_up_the_distances_of_events(monkeypatch: pytest.MonkeyPatch) -> None:

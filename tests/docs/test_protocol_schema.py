@@ -21,7 +21,7 @@ CORPUS = sorted((Path(__file__).parents[1] / "data" / "cases").glob("*.json"))
 pytestmark = pytest.mark.skipif(not FILE.is_file(), reason="the docs are not here")
 
 
-def told(message: Any) -> list[str]:
+def mistakes_in(message: Any) -> list[str]:
     schema = json.loads(FILE.read_text())
     kinds = {name: each for name, each in schema["$defs"].items() if name in named(schema)}
     tried = [mistakes(message, each, schema) for each in kinds.values()]
@@ -35,7 +35,7 @@ def named(schema: dict[str, Any]) -> list[str]:
 def test_the_lines_of_the_page_keep_to_it() -> None:
     lines = (DOCS / "protocol.md").read_text().splitlines()
     said = [json.loads(x[6:]) for x in lines if x.startswith(("    > ", "    < "))]
-    assert [told(each) for each in said] == [[]] * 6
+    assert [mistakes_in(each) for each in said] == [[]] * 6
 
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
@@ -45,14 +45,14 @@ def test_every_request_keeps_to_it(path: Path) -> None:
         request = json.loads(
             wire.written({"id": 2, **wire.route_request(case.config, case.inputs)})
         )
-        assert told(request) == []
+        assert mistakes_in(request) == []
 
 
 def test_it_has_every_axis_of_a_claim_and_the_version() -> None:
     defs = json.loads(FILE.read_text())["$defs"]
     assert {*defs["claim"]["properties"]} == {"name", *CONFIG_AXES, *INPUT_AXES}
     assert defs["hello_request"]["properties"]["protocol"]["const"] == wire.VERSION
-    assert told({"id": 1, **wire.hello_request("cuda")}) == []
+    assert mistakes_in({"id": 1, **wire.hello_request("cuda")}) == []
 
 
 CLAIMS = [
@@ -66,7 +66,7 @@ CLAIMS = [
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_claims_that_keep_to_it_can_be_read(claim: dict[str, Any]) -> None:
     hello = {"protocol": 1, "name": "mine", "capabilities": {"claims": [claim]}}
-    assert told({"id": 1, "hello": hello}) == []
+    assert mistakes_in({"id": 1, "hello": hello}) == []
     assert len(wire.read_hello({"hello": hello}).capabilities.claims) == 1
 
 
@@ -85,7 +85,7 @@ def test_claims_that_keep_to_it_can_be_read(claim: dict[str, Any]) -> None:
 )
 def test_claims_that_do_not_are_refused_by_both(claim: Any, words: str) -> None:
     hello = {"protocol": 1, "name": "mine", "capabilities": {"claims": [claim]}}
-    assert told({"id": 1, "hello": hello})
+    assert mistakes_in({"id": 1, "hello": hello})
     with pytest.raises(wire.ProtocolError) as error:
         wire.read_hello({"hello": hello})
     assert words in str(error.value)

@@ -54,8 +54,8 @@ def test_a_rule_ends_in_its_clauses_or_in_the_reason() -> None:
 def test_nothing_but_those_lines_changes_and_twice_is_once() -> None:
     once = with_clauses(PAGE)
     assert with_clauses(once) == once
-    kept = [line for line in once.splitlines() if not line.startswith(("  *C", "  *N", "  `"))]
-    assert kept == PAGE.splitlines()
+    rest = [line for line in once.splitlines() if not line.startswith(("  *C", "  *N", "  `"))]
+    assert rest == PAGE.splitlines()
 
 
 def test_a_long_line_is_wrapped_and_written_anew_all_the_same() -> None:

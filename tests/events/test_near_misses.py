@@ -237,6 +237,6 @@ def test_every_event_that_stands_alone_has_a_near_miss() -> None:
         ([[2.0, -60.0, -60.0, -60.0], [-40.0, -60.0, -60.0, -60.0]], True),
     ],
 )
-def test_a_norm_is_tiny_where_it_has_to_be_told_from_0(rows: Any, seen: bool) -> None:
+def test_a_norm_is_tiny_where_it_has_to_be_distinguished_from_0(rows: Any, seen: bool) -> None:
     case = call(rows, score="sigmoid", renormalize=Renormalize())
     assert EVENTS["tiny-norm"].occurs(facts_of(case, WHOLE)) == seen

@@ -23,8 +23,8 @@ def case(logits: Any, *, bias: Any = None, **fields: Any) -> Case:
     return Case(config=RouterConfig(num_experts=inputs.num_experts, **fields), inputs=inputs)
 
 
-def drawn(asked: Case, *tokens: int) -> list[str]:
-    lines = list(picture(asked, tokens or (0,)))
+def drawn(subject: Case, *tokens: int) -> list[str]:
+    lines = list(picture(subject, tokens or (0,)))
     assert max(map(len, lines)) <= 100, max(lines, key=len)
     assert not [line for line in lines if line != line.rstrip()]
     return lines
@@ -52,8 +52,10 @@ def test_the_selected_experts_stand_above_the_cut_best_first() -> None:
 
 
 def test_the_kept_groups_stand_above_theirs() -> None:
-    asked = case([[0.0, 1.0, 5.0, 5.0, 3.0, 3.0]], top_k=1, groups=Groups(count=3, kept=1), **PLAIN)
-    lines = drawn(asked)
+    subject = case(
+        [[0.0, 1.0, 5.0, 5.0, 3.0, 3.0]], top_k=1, groups=Groups(count=3, kept=1), **PLAIN
+    )
+    lines = drawn(subject)
     assert above_and_below(lines, "the cut: 1 of 3 groups are kept") == ([1], [2, 0])
     assert any("2..3" in line for line in lines)
     assert sum("group is out" in line for line in lines) == 4
@@ -66,8 +68,8 @@ def test_who_sits_on_the_cut_is_said() -> None:
 
 
 def test_a_tie_of_groups_is_said() -> None:
-    asked = case([[2.0, 1.0, 1.0, 2.0]], top_k=1, groups=Groups(count=2, kept=1), **PLAIN)
-    assert sum(line.endswith("on the cut") for line in drawn(asked)) == 2
+    subject = case([[2.0, 1.0, 1.0, 2.0]], top_k=1, groups=Groups(count=2, kept=1), **PLAIN)
+    assert sum(line.endswith("on the cut") for line in drawn(subject)) == 2
 
 
 def test_the_bias_and_the_weights_are_shown() -> None:
@@ -79,8 +81,23 @@ def test_the_bias_and_the_weights_are_shown() -> None:
 def test_of_many_experts_those_near_the_cut_are_drawn() -> None:
     lines = drawn(case(np.arange(256.0)[None] / 16.0, top_k=8))
     assert above_and_below(lines, "the cut: 8 of 256 experts")[0] == list(range(255, 247, -1))
-    assert "     242 more, none better" in lines
+    assert "     ... 244 more" in lines
     assert len(lines) < 30
+
+
+def test_of_many_selected_experts_both_sides_of_the_cut_are_drawn() -> None:
+    lines = drawn(case(np.arange(256.0)[None] / 16.0, top_k=64))
+    above, below = above_and_below(lines, "the cut: 64 of 256 experts")
+    assert (above[-1], below[0]) == (192, 191)
+    assert len(lines) < 30
+
+
+def test_of_many_groups_both_sides_of_the_cut_are_drawn() -> None:
+    asked = case(np.arange(256.0)[None] / 16.0, top_k=2, groups=Groups(count=64, kept=30), **PLAIN)
+    lines = drawn(asked)
+    above, below = above_and_below(lines, "the cut: 30 of 64 groups are kept")
+    assert (above[-1], below[0]) == (34, 33)
+    assert len(lines) < 50
 
 
 @pytest.mark.parametrize("path", sorted(CASES.glob("*.json")), ids=lambda path: path.stem)
@@ -95,7 +112,7 @@ def test_every_stored_case_can_be_explained_or_says_why_not(
         assert "nothing to draw, since the reference refuses the call: " in said.out
 
 
-def test_a_token_that_is_not_there_is_told(
+def test_a_token_that_is_not_there_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_case(case([[1.0, 2.0]], top_k=1), tmp_path / "case.json")

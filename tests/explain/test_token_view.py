@@ -44,13 +44,18 @@ def test_shows_what_was_answered_and_what_was_due() -> None:
 def test_keeps_the_chosen_and_the_best_of_many_experts() -> None:
     logits = np.arange(64.0)[None]
     verdict = verdict_on(RouterConfig(num_experts=64, top_k=2), logits, [[0, 63]])
-    view = token_view(verdict, 0, shown=5)
-    assert [e.id for e in view.experts] == [63, 62, 61, 60, 0]
-    assert view.hidden == 59
-    assert len(token_view(verdict, 0, shown=None).experts) == 64
+    view = token_view(verdict, 0)
+    assert [e.id for e in view.experts] == [*range(63, 52, -1), 0]
+    assert [e.rank for e in view.experts] == [*range(11), 63]
+    assert view.hidden == 52
 
 
-def test_tells_the_groups_and_which_are_kept() -> None:
+def test_keeps_the_best_that_was_not_due_beside_many_that_were() -> None:
+    verdict = verdict_on(RouterConfig(num_experts=64, top_k=20), np.arange(64.0)[None])
+    assert [e.id for e in token_view(verdict, 0).experts] == [*range(63, 42, -1)]
+
+
+def test_lists_the_groups_and_which_are_kept() -> None:
     config = RouterConfig(num_experts=4, top_k=1, groups=Groups(count=2, kept=1, top=2))
     view = token_view(verdict_on(config, [[9, 0, 1, 2]]), 0)
     assert [(g.id, g.kept) for g in view.groups] == [(0, True), (1, False)]

@@ -75,9 +75,13 @@ CLAIMED = [pytest.param(capabilities, id=name) for name, capabilities in NARROW.
 
 
 def drawn(
-    strategy: st.SearchStrategy[Any], ask: Callable[[Any], object], *, examples: int, seed: int = 0
+    strategy: st.SearchStrategy[Any],
+    check: Callable[[Any], object],
+    *,
+    examples: int,
+    seed: int = 0,
 ) -> None:
-    """Ask about drawn values; Hypothesis objects where many draws are thrown away."""
+    """Check drawn values; Hypothesis objects where many draws are thrown away."""
 
     @hypothesis.seed(seed)
     @settings(
@@ -89,7 +93,7 @@ def drawn(
     )
     @given(strategy)
     def search(value: Any) -> None:
-        ask(value)
+        check(value)
 
     with steady_draws():
         search()
@@ -97,14 +101,14 @@ def drawn(
 
 @pytest.mark.parametrize("capabilities", CLAIMED)
 def test_a_drawn_case_is_claimed_by_what_it_is_drawn_from(capabilities: Capabilities) -> None:
-    def ask(case: Case) -> None:
+    def check(case: Case) -> None:
         claimed = capabilities.admits(case.config, case.inputs)
         assert claimed, f"{case.size} {case.config} of {sorted(case.inputs.arrays())} is not"
         check_inputs(case.config, case.inputs)
         RouterConfig(**vars(case.config))
         assert case.recipe in RECIPES
 
-    drawn(routing_cases(capabilities), ask, examples=60)
+    drawn(routing_cases(capabilities), check, examples=60)
 
 
 @pytest.mark.parametrize("path", GENERATORS, ids=lambda path: path.stem)
@@ -236,14 +240,14 @@ def test_a_found_case_shrinks_to_few_tokens_and_few_experts(what: str) -> None:
     assert small.config.num_experts <= 16, f"{small.size}: the reducer does the rest"
 
 
-def test_shared_expert_cases_are_of_the_kinds_asked_for() -> None:
+def test_shared_expert_cases_are_of_the_requested_kinds() -> None:
     seen: Counter[tuple[str, bool, str]] = Counter()
 
-    def ask(case: SharedCase) -> None:
+    def check(case: SharedCase) -> None:
         seen[case.config.kind, case.config.gated, case.inputs.dtype] += 1
 
     strategy = shared_expert_cases(("bfloat16",), kinds=("mlp", "none"), gated=(False, True))
-    drawn(strategy, ask, examples=60)
+    drawn(strategy, check, examples=60)
     assert set(seen) <= {
         ("mlp", False, "bfloat16"),
         ("mlp", True, "bfloat16"),
@@ -257,17 +261,17 @@ def test_recipes_make_numbers_that_their_dtype_holds() -> None:
         for dtype in WHOLE.dtypes:
             narrow = replace(WHOLE, dtypes=(dtype,))
 
-            def ask(case: Case, dtype: str = dtype, name: str = name) -> None:
+            def check(case: Case, dtype: str = dtype, name: str = name) -> None:
                 assert (case.inputs.dtype, case.recipe) == (dtype, name)
                 assert np.isfinite(case.inputs.hidden).all(), f"{name} overflows {dtype}"
 
-            drawn(routing_cases(narrow, recipes=(name,)), ask, examples=4)
+            drawn(routing_cases(narrow, recipes=(name,)), check, examples=4)
 
 
 def test_given_logits_are_drawn_in_every_layout() -> None:
     seen: Counter[str] = Counter()
 
-    def ask(case: Case) -> None:
+    def check(case: Case) -> None:
         logits = case.inputs.logits
         assert logits is not None
         if logits.size and min(logits.shape) > 1:
@@ -276,5 +280,5 @@ def test_given_logits_are_drawn_in_every_layout() -> None:
             kind = "spaced" if columns > item else "rows"
             seen["transposed" if rows < columns else kind] += 1
 
-    drawn(routing_cases(Capabilities(takes="logits")), ask, examples=150)
+    drawn(routing_cases(Capabilities(takes="logits")), check, examples=150)
     assert {*seen} == {"rows", "spaced", "transposed"}

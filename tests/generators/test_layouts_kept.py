@@ -90,7 +90,7 @@ def gaps(array: np.ndarray) -> np.ndarray:
 
 
 def lies(array: np.ndarray) -> str:
-    """Name how an array lies in memory, where it can be told."""
+    """Name the memory layout of an array, where its strides show one."""
     if array.flags.c_contiguous:
         return "in rows"
     steps = np.array(array.strides) // array.itemsize
@@ -100,7 +100,7 @@ def lies(array: np.ndarray) -> str:
 
 
 def small(array: np.ndarray) -> bool:
-    """Whether an array has an axis along which nothing can be told."""
+    """Whether an array has an axis whose stride shows nothing."""
     return array.size == 0 or min(array.shape) == 1
 
 
@@ -182,7 +182,7 @@ def test_what_is_derived_from_a_case_lies_as_it_does(way: str, layout: str) -> N
 class TestLaidLike:
     @pytest.mark.parametrize("shape", [(3, 2), (7, 5), (257, 5), (1, 1), (0, 5), (7, 1)])
     @pytest.mark.parametrize("steps", [[5, 1], [1, 7], [11, 2], [2, 15], [1000, 1], [1, 9], [0, 1]])
-    def test_keeps_the_numbers_and_puts_each_in_a_place_of_its_own(
+    def test_keeps_the_numbers_each_in_a_place_of_its_own(
         self, steps: list[int], shape: tuple[int, int]
     ) -> None:
         memory = np.zeros(10_000, np.float32)

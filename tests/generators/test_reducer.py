@@ -112,7 +112,7 @@ class TestReducer:
         assert case_to_json(reduced(case, fails)) == case_to_json(small), "not deterministic"
 
     @pytest.mark.parametrize("answer", [True, False])
-    def test_ends_whatever_it_is_told(self, answer: bool) -> None:
+    def test_ends_whatever_the_outcomes_are(self, answer: bool) -> None:
         calls: list[Case] = []
         small = reduced(large(groups=8), lambda case: calls.append(case) or answer)
         assert len(calls) <= BUDGET

@@ -83,7 +83,7 @@ def test_a_row_of_nan_stays_one():
         assert np.isnan(scene.logits).tolist() == [[True] * 8, [False] * 8]
 
 
-def test_enough_experts_are_asked_first_as_they_are():
+def test_enough_experts_are_tried_first_as_they_are():
     same, *_ = scenes(Claim(top_k=(3, 4)))
     assert same.top_k == 3
     assert np.array_equal(same.logits, ROWS)

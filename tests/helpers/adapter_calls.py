@@ -1,4 +1,4 @@
-"""Calls of the shipped adapters for their tests, and how an answer is held to the reference."""
+"""Calls of the shipped adapters for their tests, and comparisons with the reference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages that are carried out: the files that they give, and the commands with their output.
+"""Pages that are run as they stand: their files, and their commands with the output.
 
 A block of code whose first line is a comment with a path is a file. An indented line that
 begins with ``$`` is a command, and what follows is its output, in which ``...`` stands for
@@ -39,7 +39,7 @@ class Command:
 
 
 def steps(page: Path) -> Iterator[File | Command]:
-    """Yield what a page asks its reader to do, in order."""
+    """Yield the steps of a page, in order."""
     for found in _STEP.finditer(page.read_text()):
         if found["path"]:
             yield File(path=found["path"], text=found["text"])

@@ -197,10 +197,10 @@ def upward(graph: nx.DiGraph) -> list[Arrow]:
     """Return the arrows that lead up, or where ORDER lacks a room, those that close circles."""
     if not set(graph) <= set(ORDER):
         return _closing(graph)
-    return [arrow for arrow in graph.edges if any(e.points_up for e in told(graph, [arrow]))]
+    return [arrow for arrow in graph.edges if any(e.points_up for e in imports_of(graph, [arrow]))]
 
 
-def told(graph: nx.DiGraph, arrows: Iterable[Arrow]) -> list[Import]:
+def imports_of(graph: nx.DiGraph, arrows: Iterable[Arrow]) -> list[Import]:
     """Return the imports that make arrows."""
     return [each for arrow in arrows for each in graph.edges[arrow]["imports"]]
 
@@ -209,7 +209,7 @@ def _closing(graph: nx.DiGraph) -> list[Arrow]:
     """Take of one circle after another the arrow with the fewest imports, until none is left."""
     rest, cut = graph.copy(), []
     while circles(rest):
-        cut.append(min(nx.find_cycle(rest), key=lambda arrow: len(told(graph, [arrow]))))
+        cut.append(min(nx.find_cycle(rest), key=lambda arrow: len(imports_of(graph, [arrow]))))
         rest.remove_edge(*cut[-1])
     return cut
 
@@ -226,7 +226,7 @@ def figures(house: House) -> Iterator[str]:
     yield f"{len(up):4} upward arrows, {'by ORDER' if known else 'by the circles they close'}"
     yield f"{len(circles(rooms)):4} circles of rooms"
     yield f"{sum(len(circles(graph)) for graph in inner):4} circles within a room"
-    yield from (f"upward: {each}" for each in told(rooms, up))
+    yield from (f"upward: {each}" for each in imports_of(rooms, up))
     for graph in (rooms, *inner):
         yield from (f"circle: {', '.join(circle)}" for circle in circles(graph))
 

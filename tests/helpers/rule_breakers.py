@@ -211,7 +211,7 @@ def no_kernel_for_odd_sizes(w: Work) -> Array:
 
 @breaks("ROB-3", stage="config", claims=LIMITED)
 def a_limit_that_is_not_kept(w: Work) -> Any:
-    if w.asked.score != "softmax":
+    if w.requested.score != "softmax":
         raise Unsupported("another score")
     return stages.checked(w)
 
@@ -222,12 +222,12 @@ def a_limit_that_is_not_kept(w: Work) -> Any:
 @breaks("DIS-5", stage="dispatched")
 def a_linear_bias_counts(w: Work) -> Any:
     biased = w.inputs.selection_bias is not None or w.inputs.gate_bias is not None
-    return replace(w.asked, score="sigmoid" if biased else "softmax")
+    return replace(w.requested, score="sigmoid" if biased else "softmax")
 
 
 @breaks("DIS-6", stage="dispatched")
 def the_scale_is_lost(w: Work) -> Any:
-    right = dispatched_config(w.asked, w.inputs)
+    right = dispatched_config(w.requested, w.inputs)
     return right if w.inputs.selection_bias is None else replace(right, scale=1.0)
 
 
@@ -236,8 +236,8 @@ def multiplied(w: Work, factor: float) -> Array | None:
     return None if right is None else right * np.float32(factor)
 
 
-broken("SHA-1", contribution=lambda w: None if w.asked.gated else contribution(w))
-broken("SHA-3", contribution=lambda w: multiplied(w, 1.0 if w.asked.gated else 0.5))
+broken("SHA-1", contribution=lambda w: None if w.requested.gated else contribution(w))
+broken("SHA-3", contribution=lambda w: multiplied(w, 1.0 if w.requested.gated else 0.5))
 broken("SHA-4", contribution=lambda w: multiplied(w, 2.5))
 broken("SHA-7", contribution=lambda w: np.zeros((1, *w.inputs.hidden.shape), np.float32))
 

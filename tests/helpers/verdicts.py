@@ -1,4 +1,4 @@
-"""Verdicts on the ids of small cases, with the reference's weights at them unless told others."""
+"""Verdicts on the ids of small cases, with the reference's weights at them by default."""
 
 from __future__ import annotations
 

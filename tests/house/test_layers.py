@@ -9,7 +9,7 @@ from pathlib import Path
 
 import layers
 import pytest
-from layers import FOLDERS, ORDER, House, circles, read_house, room, told
+from layers import FOLDERS, ORDER, House, circles, imports_of, read_house, room
 
 ROOT = Path(__file__).parents[2]
 HOUSE = read_house(ROOT)
@@ -32,7 +32,7 @@ def test_an_import_leads_to_a_package_at_or_below_its_own(module: str) -> None:
 def test_what_lies_in_a_package_imports_in_no_circle(package: str) -> None:
     graph = HOUSE.inside(package)
     for circle in circles(graph):
-        around = told(graph, graph.subgraph(circle).edges)
+        around = imports_of(graph, graph.subgraph(circle).edges)
         pytest.fail(f"a circle of {', '.join(circle)}:\n" + "\n".join(map(str, around)))
 
 
@@ -163,8 +163,8 @@ OLD = {
 
 
 def test_figures_of_a_layout_that_order_does_not_know(tmp_path: Path) -> None:
-    told_all = list(layers.figures(house(tmp_path, OLD)))
-    assert told_all == [
+    lines = list(layers.figures(house(tmp_path, OLD)))
+    assert lines == [
         "  13 modules in 5 packages",
         "   7 rooms",
         "   2 layers",

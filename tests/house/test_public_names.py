@@ -1,4 +1,4 @@
-"""The public names of the suite: one list, told to Python and to type checkers alike."""
+"""The public names of the suite: one list, the same for Python and for type checkers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from moe_routing import conformance
 
 
-def told_to_type_checkers() -> Iterator[tuple[str, str]]:
+def names_for_type_checkers() -> Iterator[tuple[str, str]]:
     """The names that the package imports under ``if TYPE_CHECKING``, with their modules."""
     for node in ast.parse(inspect.getsource(conformance)).body:
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
@@ -21,13 +21,13 @@ def told_to_type_checkers() -> Iterator[tuple[str, str]]:
                 yield from ((alias.name, str(imported.module)) for alias in imported.names)
 
 
-def test_type_checkers_are_told_every_public_name() -> None:
-    assert sorted(name for name, _ in told_to_type_checkers()) == sorted(conformance.__all__)
+def test_type_checkers_see_every_public_name() -> None:
+    assert sorted(name for name, _ in names_for_type_checkers()) == sorted(conformance.__all__)
     assert dir(conformance) == sorted(conformance.__all__)
 
 
-@pytest.mark.parametrize(("name", "module"), list(told_to_type_checkers()))
-def test_a_public_name_is_what_type_checkers_are_told(name: str, module: str) -> None:
+@pytest.mark.parametrize(("name", "module"), list(names_for_type_checkers()))
+def test_a_public_name_is_what_type_checkers_see(name: str, module: str) -> None:
     assert getattr(conformance, name) is getattr(importlib.import_module(module), name)
 
 

@@ -90,7 +90,7 @@ def test_the_suite_names_no_backend_and_starts_without_torch(path: Path) -> None
     assert not found, f"{name_of(path)} names {found}: the suite serves every backend alike"
     for name, line in imported(path, at_start=True):
         assert not within(name, "torch", "triton"), f"{name_of(path)}:{line} imports {name}"
-        if path.name != "strategies.py":  # whose strategies the process that draws asks for
+        if path.name != "strategies.py":  # whose strategies only the drawing process needs
             assert not within(name, "hypothesis"), f"{name_of(path)}:{line} imports {name}"
 
 

@@ -1,4 +1,4 @@
-"""Claims: the plain one, and what logits that are given leave out of account."""
+"""Claims: the plain one, and what does not matter for logits that are inputs."""
 
 from __future__ import annotations
 
@@ -161,8 +161,8 @@ class TestOfLayouts:
         strided = RouterInputs(**{**arrays, name: wide[..., ::2]})
         assert not ROWS_ONLY.admits(PLAIN, strided)
         steps = (2,) if wide.ndim == 1 else (4, 2)
-        told = f"not claimed: {name} strided by {steps} (layouts=('contiguous',))"
-        with pytest.raises(Unsupported, match=f"^{re.escape(told)}$"):
+        words = f"not claimed: {name} strided by {steps} (layouts=('contiguous',))"
+        with pytest.raises(Unsupported, match=f"^{re.escape(words)}$"):
             ROWS_ONLY.require(PLAIN, strided)
         for layouts in (("contiguous", "strided"), ("strided",)):
             assert Capabilities(layouts=layouts).admits(PLAIN, strided)
@@ -174,7 +174,7 @@ class TestOfLayouts:
         assert ROWS_ONLY.admits(PLAIN, inputs) == inputs.hidden.flags.c_contiguous
 
     @pytest.mark.parametrize("tokens", [0, 1])
-    def test_an_array_that_has_nothing_to_tell_strides_by_lies_in_rows(self, tokens: int) -> None:
+    def test_an_array_whose_strides_show_nothing_lies_in_rows(self, tokens: int) -> None:
         wide = np.ones((5, 2), np.float32, order="F")[:tokens]
         memory = np.ones((3, 2), np.float32)[::3]
         for hidden in (wide[:, :1], memory[:tokens]):
@@ -190,11 +190,11 @@ class TestOfLayouts:
             claims.require(PLAIN, given)
         assert claims.admits(PLAIN, RouterInputs.from_logits(np.ascontiguousarray(logits)))
 
-    def test_what_else_is_not_claimed_is_told_as_well(self) -> None:
+    def test_what_else_is_not_claimed_is_named_as_well(self) -> None:
         claims = replace(ROWS_ONLY, dtypes=("float32",), limits=Limits(max_experts=3))
         inputs = replace(INPUTS, hidden=np.zeros((2, 3), np.float32).T, dtype="bfloat16")
-        told = "not claimed: num_experts=4 > 3, dtype='bfloat16', hidden strided by (1, 3)"
-        with pytest.raises(Unsupported, match=re.escape(told)):
+        words = "not claimed: num_experts=4 > 3, dtype='bfloat16', hidden strided by (1, 3)"
+        with pytest.raises(Unsupported, match=re.escape(words)):
             claims.require(PLAIN, inputs)
 
 
@@ -209,7 +209,7 @@ class TestOfLogits:
         with pytest.raises(Unsupported, match=r"not claimed: hidden states \(takes logits\)"):
             Capabilities(takes="logits").require(PLAIN, INPUTS)
 
-    def test_an_adapter_of_twelve_lines_passes_and_is_asked_about_masked_experts(
+    def test_an_adapter_of_twelve_lines_passes_and_is_checked_on_masked_experts(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         pytest.importorskip("torch")
@@ -242,7 +242,7 @@ def test_narrowing_to_what_contradicts_the_rest_leaves_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limits", "told"),
+    ("limits", "words"),
     [
         (Limits(max_top_k=4), "max_top_k=4 with claim 2, which starts at K=8 of a multiple of 1"),
         (Limits(max_experts=4), "max_experts=4 with claim 2, which starts at K=8"),
@@ -253,9 +253,9 @@ def test_narrowing_to_what_contradicts_the_rest_leaves_nothing() -> None:
     ],
     ids=str,
 )
-def test_limits_that_leave_nothing_of_a_claim_are_refused(limits: Limits, told: str) -> None:
+def test_limits_that_leave_nothing_of_a_claim_are_refused(limits: Limits, words: str) -> None:
     claims = (Claim.plain(), Claim.plain(top_k=range(8, 17)))
-    with pytest.raises(ValueError, match=f"Cannot have {told}.*: no call is within both"):
+    with pytest.raises(ValueError, match=f"Cannot have {words}.*: no call is within both"):
         Capabilities(claims=claims, limits=limits)
     whole = Limits(max_experts=16, max_top_k=8, experts_multiple_of=16)
     assert Capabilities(claims=claims, limits=whole).limits == whole

@@ -1,4 +1,4 @@
-"""A backend in another process: every bit gets through, and every end is told."""
+"""A backend in another process: every bit gets through, and every end is reported."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class TestSpoken:
     def adapter(self, *manner: str) -> ProcessAdapter:
         return ProcessAdapter([sys.executable, str(DATA / "speaker.py"), *manner])
 
-    def test_what_it_is_given_is_what_was_asked_bit_for_bit(self) -> None:
+    def test_what_it_receives_is_what_was_sent_bit_for_bit(self) -> None:
         values = np.array(
             [[1e-45, -0.0, 3.4028235e38, 0.1], [-1.17549435e-38, 2.0, -np.pi, 16777217.0]],
             dtype=np.float32,
@@ -147,7 +147,7 @@ def test_what_it_takes_of_memory_is_what_its_worker_takes() -> None:
     assert result.case is not None
 
 
-def test_who_never_says_hello_is_told_like_an_adapter_that_hangs_in_loading() -> None:
+def test_no_hello_is_reported_like_an_adapter_that_hangs_in_loading() -> None:
     seat = Isolated(f"process:{SPEAKER} waits", Plan(clauses=[]), watch=Watch(idle_seconds=2.0))
     with pytest.raises(CannotRun, match=r"no answer after 2 s while it was loaded") as error:
         seat.about()
@@ -180,7 +180,7 @@ HELLOS = [
 
 
 @pytest.mark.parametrize(("manner", "words"), [(m, w) for m, *w in HELLOS])
-def test_who_does_not_say_hello_is_told_in_one_line(
+def test_a_bad_hello_is_reported_in_one_line(
     manner: str, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["check", f"process:{SPEAKER} {manner}", "--clause=weights.match"]) == 2
@@ -198,7 +198,7 @@ def test_who_does_not_say_hello_is_told_in_one_line(
         ("process:./router 'x", "Cannot read the command of process:./router 'x: No closing"),
     ],
 )
-def test_a_command_that_cannot_be_started_is_told_in_one_line(reference: str, words: str) -> None:
+def test_a_command_that_cannot_start_is_reported_in_one_line(reference: str, words: str) -> None:
     Path("data").touch(mode=0o644)
     with pytest.raises(AdapterError) as error:
         load_adapter(reference)
@@ -212,7 +212,7 @@ def test_a_command_of_letters_is_refused_with_the_fix() -> None:
         ProcessAdapter(["./router"])
 
 
-def test_it_can_be_an_attribute_of_a_file_and_is_told_its_device() -> None:
+def test_it_can_be_an_attribute_of_a_file_and_gets_its_device() -> None:
     words = [sys.executable, str(DATA / "speaker.py"), "echo"]
     Path("mine.py").write_text(
         "from moe_routing.implementations import ProcessAdapter\n"
@@ -267,10 +267,10 @@ class TestNothingIsLeftBehind:
         words = ["-m", "moe_routing.conformance.cli", "check", f"process:{SPEAKER} hangs"]
         run = subprocess.Popen([sys.executable, *words, "--clause=weights.match"])
         pid = Path("speaker.pid")
-        told = comes(lambda: pid.exists() and bool(pid.read_text()))
+        was_called = comes(lambda: pid.exists() and bool(pid.read_text()))
         run.kill()
         run.wait()
-        assert told, "the backend should have been called"
+        assert was_called, "the backend should have been called"
         process = int(pid.read_text())
         assert comes(lambda: not alive(process)), "nobody else is left to end the backend"
 

@@ -50,8 +50,8 @@ def check(reference: str, *more: str) -> tuple[int, dict[str, Any]]:
 class TestInC:
     def test_passes_on_all_that_it_claims(self, router: Path) -> None:
         code, clauses = check(f"process:{router}")
-        told = {each["id"]: each["message"] for each in clauses.values()}
-        assert code == 0, told
+        messages = {each["id"]: each["message"] for each in clauses.values()}
+        assert code == 0, messages
         assert sum(each["status"] == "pass" for each in clauses.values()) == 28
 
     @pytest.mark.parametrize(
@@ -92,8 +92,8 @@ class TestInC:
 @pytest.mark.skipif(not PAGE.is_file(), reason="the docs are not here")
 def test_the_page_of_the_protocol_shows_what_the_router_says(router: Path) -> None:
     said = [x.strip() for x in PAGE.read_text().splitlines() if x.startswith(("    > ", "    < "))]
-    asked = "".join(f"{x[2:]}\n" for x in said if x.startswith(">"))
-    done = subprocess.run([router], input=asked, capture_output=True, text=True, timeout=60)
+    requests = "".join(f"{x[2:]}\n" for x in said if x.startswith(">"))
+    done = subprocess.run([router], input=requests, capture_output=True, text=True, timeout=60)
     assert done.stdout.splitlines() == [x[2:] for x in said if x.startswith("<")]
     first, second, _ = (json.loads(x[2:]) for x in said if x.startswith(">"))
     inputs = RouterInputs(hidden=[[1.0, 0.5]], gate_weight=[[0.0, 1.0], [2.0, 0.0], [-1.0, 0.0]])

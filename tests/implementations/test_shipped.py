@@ -184,11 +184,11 @@ class TestBias:
         assert_near(answer, route(config, inputs))
 
     @pytest.mark.parametrize("adapter", [EAGER, SCATTERMOE])
-    @pytest.mark.parametrize("told", ["softmax", "sigmoid"])
+    @pytest.mark.parametrize("score", ["softmax", "sigmoid"])
     @pytest.mark.parametrize("bias", ["none", "gate", "block"])
-    def test_decides_in_dispatch_whatever_the_score_says(self, adapter, told, bias):
+    def test_decides_in_dispatch_whatever_the_score_says(self, adapter, score, bias):
         rule = Renormalize(eps=1e-20 if bias == "gate" else 0.0)
-        config = replace(V3, score=told, renormalize=rule, logits_dtype="input")
+        config = replace(V3, score=score, renormalize=rule, logits_dtype="input")
         inputs = inputs_of(bias)
         assert_near(adapter.dispatch(config, inputs), dispatch(config, inputs))
 

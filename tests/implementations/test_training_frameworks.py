@@ -1,8 +1,8 @@
-"""The routers of the training frameworks, held to the judge: megatron-core, torchtitan, deepspeed.
+"""The training frameworks' routers, checked by the judge: megatron-core, torchtitan, deepspeed.
 
 What they diverge in is listed in ``implementations/known/``, where ``test_known_shipped.py``
-holds it to its witnesses; here everything else must be right, and what docs/findings.md tells
-beside the lists must be so.
+holds it to its witnesses; here everything else must be right, and what docs/findings.md says
+besides the lists must be true.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def test_megatron_renormalizes_from_two_experts_on(top_k: int, claimed: Renormal
 
 
 class TestFindings:
-    """What docs/findings.md tells beside the known divergences."""
+    """What docs/findings.md says besides the known divergences."""
 
     def test_megatron_sends_a_quarter_of_deepseek_v2_elsewhere(self) -> None:
         case = published("deepseek_v2", "gate", tokens=1000)

@@ -1,4 +1,4 @@
-"""What docs/findings.md tells of transformers, each at its smallest case.
+"""What docs/findings.md says about transformers, each at its smallest case.
 
 The known divergences have their witnesses in ``implementations/known/``; here is the rest:
 what loading does to a bias, what is permitted and surprises, and the routers out of scope.
@@ -200,7 +200,7 @@ def test_doge_mixes_tokens() -> None:
     assert not torch.equal(before[1, 0], after[1, 0]), "the second half-table of token 0"
 
 
-def test_phimoe_takes_two_experts_whatever_is_asked() -> None:
+def test_phimoe_takes_two_experts_whatever_k_is() -> None:
     module = import_module("transformers.models.phimoe.modeling_phimoe")
     sizes = {"hidden_size": 4, "num_attention_heads": 1, "num_key_value_heads": 1}
     config = tiny("phimoe", num_local_experts=4, num_experts_per_tok=3, **sizes)

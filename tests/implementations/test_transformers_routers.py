@@ -1,4 +1,4 @@
-"""The model authors' own routers, as transformers ships them, held to the judge.
+"""The model authors' own routers, as transformers ships them, checked by the judge.
 
 What a family diverges in is listed in ``implementations/known/transformers.toml``, where
 ``tests/known/test_shipped.py`` holds it to its witnesses; here everything else must be right.

@@ -37,7 +37,7 @@ NO_ROUTERS = {
     "qwen3_omni_moe.Qwen3OmniMoeTextTopKRouter": "never instantiated",
     "switch_transformers.SwitchTransformersForConditionalGeneration": "the auxiliary loss",
 }
-"""What the scan finds beside the routers, and what it is."""
+"""What the scan finds besides the routers, and what it is."""
 
 ALIASES = {"deepseek_v4_hash": "deepseek_v4"}
 """The rows whose model type has two routers."""
@@ -140,7 +140,7 @@ class TestAdapters:
             for each in row.served:
                 assert any(claim.covers(preset(each).config) for claim in claims), (name, each)
 
-    def test_an_older_package_is_told_in_one_line(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_older_package_is_refused_in_one_line(self, monkeypatch: pytest.MonkeyPatch) -> None:
         gone = "transformers.models.beam.modeling_beam"
         monkeypatch.setitem(sys.modules, gone, None)
         adapter, case = load_adapter("transformers:beam"), smallest("beam")
@@ -176,7 +176,7 @@ class TestNames:
             ("transformer", "did you mean transformers?"),
         ],
     )
-    def test_what_is_no_adapter_is_told_in_one_line(self, reference: str, words: str) -> None:
+    def test_what_is_no_adapter_is_reported_in_one_line(self, reference: str, words: str) -> None:
         with pytest.raises(AdapterError, match=words) as error:
             load_adapter(reference)
         assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""The allowance used: what an answer's error comes to beside its bounds."""
+"""The allowance used: an answer's error as a share of its bounds."""
 
 from __future__ import annotations
 

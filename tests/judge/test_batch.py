@@ -67,7 +67,7 @@ def answers_to(case: Case) -> Iterator[tuple[str, Answer]]:
 
 
 def shifted(answer: Answer, num_experts: int) -> Answer:
-    """Return an answer that names the expert beside each of its own."""
+    """Return an answer that names the expert next to each of its own."""
     return replace(answer, expert_ids=(answer.expert_ids + 1) % num_experts)
 
 

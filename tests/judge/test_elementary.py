@@ -1,6 +1,6 @@
 """The units of roundoff that an elementary function is allowed, against the libraries in use.
 
-An exhaustive scan of every float32 gave the table in docs/spec/judging.md; this holds each
+An exhaustive scan of every float32 gave the table in docs/spec/judging.md; this checks each
 function at the worst number that it found, and at a dense sample of the others.
 """
 

@@ -1,4 +1,4 @@
-"""What is judged from what: tokens held to their ids only, and the backend's own logits."""
+"""What is judged from what: tokens judged by their ids only, and the backend's own logits."""
 
 from __future__ import annotations
 

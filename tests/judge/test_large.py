@@ -17,7 +17,7 @@ T, E, H = 17, 33, 8192
 
 
 def call(kind: str, **arrays: np.ndarray) -> RouterInputs:
-    """Return inputs of normal numbers, of integers, or of integers beside a few odd rows."""
+    """Return inputs of normal numbers, of integers, or of integers with a few odd rows."""
     rng = np.random.default_rng(3)
     x, w = rng.standard_normal((T, H)), rng.standard_normal((E, H)) / np.sqrt(H)
     if kind != "normal":

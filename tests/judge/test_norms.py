@@ -89,7 +89,7 @@ def test_negative_scales_mirror_what_an_undecided_norm_permits() -> None:
         assert verdict.weights.all() == right, f"{shares} with scales -1 and 2"
 
 
-def test_an_epsilon_that_vanishes_beside_the_norm_may_be_dropped() -> None:
+def test_an_epsilon_that_vanishes_next_to_the_norm_may_be_dropped() -> None:
     inputs = given(random_logits(30, 6))
     for eps in (1e-20, 1e-9):
         config = router(6, 2, renormalize=Renormalize(eps=eps))

@@ -177,7 +177,7 @@ def test_groups_that_honest_sums_keep_are_right(form: FloatFormat, summer: str, 
     assert not exact.all() or summer == "rounded once", "no rounding decided: nothing was seen"
 
 
-def test_rows_are_judged_independently_of_the_rows_beside_them() -> None:
+def test_rows_are_judged_independently_of_the_rows_next_to_them() -> None:
     rng = np.random.default_rng(5)
     lo = rng.integers(-3, 3, (60, 6)).astype(float)
     hi = lo + rng.integers(0, 3, (60, 6))

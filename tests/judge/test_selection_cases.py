@@ -84,7 +84,7 @@ def test_a_finite_score_may_not_be_passed_over_for_minus_infinity() -> None:
         assert said.all() == right, f"ids {ids} with scores {row.tolist()}"
 
 
-def test_a_masked_expert_loses_beside_a_bound_that_overflowed() -> None:
+def test_a_masked_expert_loses_next_to_a_bound_that_overflowed() -> None:
     row = Interval(np.array([[-INF, 0.0]]), np.array([[-INF, INF]]))
     for ids, right in (((1,), True), ((0,), False)):
         said = may_select(row, mask(2, *ids), Groups(count=1, kept=1), FLOAT64)

@@ -1,4 +1,4 @@
-"""How wide each bound is, as a number derived here by hand, beside what honest code needs.
+"""How wide each bound is, as a number derived here by hand, and what honest code needs.
 
 A case is one token of known logits. Its most selected weight may err by the stated number of
 units of roundoff, to first order: an error of 0.95 of that is right, one of 1.1 times it is

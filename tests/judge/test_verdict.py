@@ -56,7 +56,7 @@ def test_where_only_the_reference_is_right_every_other_set_is_wrong(case: Case) 
 
 
 def random_cases(count: int) -> list[tuple[RouterConfig, RouterInputs]]:
-    """Cases with infinities, extremes and every score, beside those of the strategies."""
+    """Cases with infinities, extremes and every score, besides those of the strategies."""
     rng = np.random.default_rng(11)
     extremes = np.array([0.0, 1e30, -1e30, 88.7, -104.0, 1e-40, 3e38, -3e38, 1.0, -1.0])
     cases = []

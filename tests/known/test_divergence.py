@@ -76,7 +76,7 @@ class TestFile:
         entry = {k: v for k, v in ENTRY.items() if k != name}
         if how == "empty":
             entry[name] = [] if name == "adapters" else ""
-        assert f": {name} is missing or empty" in self.told(written(tmp_path, entry))
+        assert f": {name} is missing or empty" in self.refusal(written(tmp_path, entry))
 
     @pytest.mark.parametrize(
         ("parts", "words"),
@@ -100,7 +100,7 @@ class TestFile:
     def test_a_mistake_in_an_entry_names_the_entry(
         self, parts: dict[str, Any], words: str, tmp_path: Path
     ) -> None:
-        message = self.told(written(tmp_path, {**ENTRY, **parts}))
+        message = self.refusal(written(tmp_path, {**ENTRY, **parts}))
         assert "divergence 'sigmoid-off-by-one': " in message
         assert words in message
 
@@ -123,11 +123,11 @@ class TestFile:
     ) -> None:
         path = tmp_path / "known.toml"
         path.write_bytes(text)
-        message = self.told(path)
+        message = self.refusal(path)
         assert str(path) in message
         assert words in message
 
-    def told(self, path: Path) -> str:
+    def refusal(self, path: Path) -> str:
         with pytest.raises(KnownError) as error:
             load_known(path)
         assert "\n" not in str(error.value)
@@ -179,9 +179,9 @@ REGIONS: list[Any] = [
 def test_a_region_covers_where_everything_in_when_holds(
     when: dict[str, Any], parts: dict[str, Any], covered: bool, tmp_path: Path
 ) -> None:
-    known, asked = divergence(tmp_path, when=when), case(**parts)
-    bounds = Bounds(asked.config, asked.inputs, Capabilities().numerics)
-    assert known.covers(bounds, asked) == covered
+    known, other = divergence(tmp_path, when=when), case(**parts)
+    bounds = Bounds(other.config, other.inputs, Capabilities().numerics)
+    assert known.covers(bounds, other) == covered
 
 
 def test_a_region_of_routing_calls_covers_no_shared_expert_call(tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ class TestRun:
         assert result.divergences == {known.id: known.reason}
         assert result.examples >= 10, "cases outside the region should be tried"
 
-    def test_what_is_mended_is_fixed_and_says_what_to_remove(self, known: Divergence) -> None:
+    def test_what_is_repaired_is_fixed_and_says_what_to_remove(self, known: Divergence) -> None:
         result = self.checked(MadeUp(), known)
         assert result.status == "fixed"
         assert known.id in result.message

@@ -1,4 +1,4 @@
-"""The list of known divergences kept by commands: added to, pruned, its width and its mistakes."""
+"""The list of known divergences, edited by commands: additions, pruning, width and mistakes."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class TestAddEntry:
         assert FILE.read_bytes() == before
         assert [path.name for path in Path().iterdir()] == ["known.toml"]
 
-    def test_a_file_that_is_no_text_is_told(self) -> None:
+    def test_a_file_that_is_no_text_is_reported(self) -> None:
         FILE.write_bytes(b"\xff\xfe")
         with pytest.raises(KnownError, match=r"^Cannot read known.toml: "):
             add_entry(FILE, entry(), biased())
@@ -168,7 +168,7 @@ class TestCommands:
         assert "case.json passes on right; only failing cases can be listed" in err
         assert not FILE.exists()
 
-    def test_a_mended_divergence_is_red_and_names_its_line(
+    def test_a_repaired_divergence_is_red_and_names_its_line(
         self, capsys: pytest.CaptureFixture[str]
     ) -> None:
         self.add()
@@ -216,7 +216,9 @@ class TestMistakes:
             ({"scores_dtype": "float64"}, "when.scores_dtype is 'float64', but should be "),
         ],
     )
-    def test_a_value_that_nothing_can_have_is_told(self, when: dict[str, Any], words: str) -> None:
+    def test_a_value_that_nothing_can_have_is_refused(
+        self, when: dict[str, Any], words: str
+    ) -> None:
         with pytest.raises(KnownError) as error:
             add_entry(FILE, entry(when=when), biased())
         assert words in str(error.value)
@@ -226,7 +228,7 @@ class TestMistakes:
 class TestWidth:
     """What most of a region does not need is found, and turns nothing red."""
 
-    def found(self, **when: tuple[Any, ...]) -> Any:
+    def found(self, *, shipped: bool = False, **when: tuple[Any, ...]) -> Any:
         wide = Divergence(
             id="wide",
             adapters=("biased-weights",),
@@ -236,6 +238,7 @@ class TestWidth:
             witnesses=(biased(),),
             when=when,
             place="known.toml:1",
+            shipped=shipped,
         )
         clause = CLAUSES["weights.match"]
         plan = Plan(clauses=[clause], max_examples=60, known=[wide])
@@ -248,6 +251,10 @@ class TestWidth:
         assert finding.startswith("wide covers too much: ")
         assert " cases sampled in its region pass; the " in finding
         assert finding.endswith("(known.toml:1)")
+
+    def test_a_shipped_region_is_not_the_business_of_those_who_check(self) -> None:
+        result = self.found(shipped=True, weights_from=("scores",))
+        assert (result.status, result.findings) == ("known", ())
 
     def test_a_region_as_narrow_as_the_bug_is_not(self) -> None:
         result = self.found(selection_bias=("gate", "block", "statics"))
@@ -262,7 +269,7 @@ class TestWidth:
         assert Width(asked=asked, passed=passed).too_wide is wide
 
 
-def test_a_clause_of_which_nothing_is_left_to_ask_is_no_pass() -> None:
+def test_a_clause_of_which_nothing_is_left_to_check_is_no_pass() -> None:
     everything = Divergence(
         id="all",
         adapters=("biased-weights",),

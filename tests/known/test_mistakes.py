@@ -79,7 +79,7 @@ MORE = ("--known=known.toml", "--id=mine", "--reason=it adds the bias", "--link=
 
 class TestAdd:
     @pytest.mark.parametrize(
-        ("words", "told"),
+        ("words", "message"),
         [
             (["transformers:q*moe", *MORE], "one adapter, but transformers:q*moe matches 2: "),
             ([WRONG, *MORE, ROUTER], f"one adapter, but {WRONG} {ROUTER} matches 2: {WRONG}, "),
@@ -90,12 +90,12 @@ class TestAdd:
         ],
     )
     def test_what_stands_for_several_is_refused_in_one_line(
-        self, words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+        self, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert main(["known", "add", "case.json", *words]) == 2
         said = capsys.readouterr().err
-        assert said.startswith(f"moe-routing: known add takes {told}")
-        assert said.endswith("; name one\n")
+        assert said.startswith(f"moe-routing: known add takes {message}")
+        assert said.endswith("; give one of them\n")
         assert said.count("\n") == 1
         assert not FILE.exists()
 

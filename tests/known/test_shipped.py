@@ -15,6 +15,8 @@ from moe_routing.conformance.calls.shared_experts import SharedCase
 from moe_routing.conformance.cases.kinds import trial_of
 from moe_routing.conformance.checking.clause_run import check_clause
 from moe_routing.conformance.checking.outcome import evaluate
+from moe_routing.conformance.checking.profiles import PROFILES
+from moe_routing.conformance.checking.region_width import width
 from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.cli import main
 from moe_routing.conformance.judge import Bounds
@@ -47,6 +49,9 @@ NEEDS = {
 }
 """The packages that they run."""
 
+MANY = 6
+"""The adapters of an entry that are all asked for the width of its region."""
+
 every_entry = pytest.mark.parametrize(
     ("stem", "known"),
     [(stem, entry) for stem, entries in LISTS.items() for entry in entries],
@@ -73,6 +78,14 @@ def claimed(known: Divergence, name: str) -> Iterator[AnyCase]:
         shared = isinstance(case, SharedCase)
         if shared or adapter(name).capabilities().admits(case.config, case.inputs):
             yield case
+
+
+def sampled(known: Divergence) -> list[str]:
+    """The adapters of an entry, or, of many that do alike, the first of each witness."""
+    if len(known.adapters) <= MANY:
+        return list(known.adapters)
+    users = [[n for n in known.adapters if case in claimed(known, n)] for case in known.witnesses]
+    return list(dict.fromkeys(names[0] for names in users))
 
 
 def breaks(known: Divergence, name: str, case: AnyCase) -> bool:
@@ -120,6 +133,15 @@ class TestShippedLists:
                 broken, listed = breaks(known, name, case), name in known.adapters
                 assert broken or not listed, f"{known.id} is gone from {name}: remove it"
                 assert listed or not broken, f"{name} does it as well: list it"
+
+    @every_entry
+    def test_no_region_is_wider_than_the_bug(self, stem: str, known: Divergence) -> None:
+        need(stem)
+        clause = CLAUSES[known.clause]
+        plan = Plan(clauses=[clause], max_examples=PROFILES["ci"].max_examples, known=SHIPPED)
+        for name in sampled(known):
+            found = width(adapter(name), clause, plan, known)
+            assert not found.too_wide, f"{name}: {found.finding(known)}"
 
     @pytest.mark.parametrize(
         ("stem", "name"),

@@ -134,7 +134,7 @@ def test_the_items_are_the_same_under_strict_settings_and_importlib(
     assert outcomes(out) == outcomes(plain[1])
 
 
-def test_a_failure_tells_its_story_and_keeps_its_case(folder: Path, plain: tuple[int, str]) -> None:
+def test_a_failure_shows_its_story_and_saves_its_case(folder: Path, plain: tuple[int, str]) -> None:
     failures = plain[1].partition("= FAILURES =")[2].partition("short test summary")[0]
     assert "fail: A slot's weight is its expert's weight" in failures
     assert re.search(r"weights\[0, 0\]=2, but should be in \[0\.9999", failures)

@@ -82,7 +82,7 @@ class TestInside:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Another repository, with a router beside its tests."""
+    """Another repository, with a router next to its tests."""
     folder = tmp_path_factory.mktemp("elsewhere")
     tests = folder / "tests"
     tests.mkdir()
@@ -146,12 +146,14 @@ class TestOptions:
     def test_the_seed_is_the_options_or_the_arguments_or_that_of_hypothesis(
         self, options: dict[str, Any], given: int | None, seed: int
     ) -> None:
-        assert _seed(asking(options), given) == seed
+        assert _seed(session_with(options), given) == seed
 
     def test_a_seed_in_words_is_a_seed(self) -> None:
-        one, other = (_seed(asking({"hypothesis_seed": word}), None) for word in ("one", "other"))
+        one, other = (
+            _seed(session_with({"hypothesis_seed": word}), None) for word in ("one", "other")
+        )
         assert one != other
-        assert one == _seed(asking({"hypothesis_seed": "one"}), None)
+        assert one == _seed(session_with({"hypothesis_seed": "one"}), None)
 
     def test_an_unknown_profile_is_refused(self, folder: Path) -> None:
         code, out = run(folder, "pytest", "--moe-routing-profile=weekly")
@@ -163,7 +165,7 @@ class TestOptions:
         assert (tmp_path / "doubling" / "weights.match.json").is_file()
 
 
-def asking(options: dict[str, Any]) -> Any:
+def session_with(options: dict[str, Any]) -> Any:
     return SimpleNamespace(config=SimpleNamespace(getoption=options.get))
 
 
@@ -191,8 +193,8 @@ class TestMarker:
 
 
 class TestReplayLine:
-    def test_works_for_every_way_to_give_an_adapter(self, folder: Path, plain: Any) -> None:
-        commands = told(plain[1])
+    def test_works_for_every_way_to_name_an_adapter(self, folder: Path, plain: Any) -> None:
+        commands = commands_in(plain[1])
         assert [shlex.split(command)[-1] for command in commands] == [
             "tests/router_of_mine.py:Doubling",
             "tests/test_replays.py:Here",
@@ -207,7 +209,7 @@ class TestReplayLine:
     def test_is_the_same_in_the_other_import_mode(self, folder: Path, plain: Any) -> None:
         target = ["tests/test_replays.py", "--import-mode=importlib"]
         apart = replay_lines(folder, *target, PYTHONPATH=str(folder / "tests"))
-        assert apart == told(plain[1])
+        assert apart == commands_in(plain[1])
 
     def test_works_from_a_foreign_directory(self, folder: Path, tmp_path: Path) -> None:
         home = tmp_path / "home"
@@ -249,10 +251,10 @@ class TestReplayLine:
 def replay_lines(folder: Path, *options: str, **environment: str) -> list[str]:
     code, out = run(folder, "pytest", "-q", *options, **environment)
     assert code == 1, out
-    return told(out)
+    return commands_in(out)
 
 
-def told(out: str) -> list[str]:
+def commands_in(out: str) -> list[str]:
     return re.findall(r"^Reproduce with: (.*)$", out, re.M)
 
 

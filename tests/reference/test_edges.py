@@ -75,7 +75,7 @@ def test_nan_counts_as_minus_infinity_and_ties_with_it() -> None:
     assert route(config, inputs).expert_ids.tolist() == [[2, 0, 1, 3]]
 
 
-def test_a_group_scores_its_best_numbers_beside_a_nan() -> None:
+def test_a_group_scores_its_best_numbers_next_to_a_nan() -> None:
     gate_bias = np.array([np.nan, 2.0, 1.0, 0.0, 1.5, 1.0], np.float32)
     inputs = RouterInputs(hidden=np.zeros((1, 6)), gate_weight=np.eye(6), gate_bias=gate_bias)
     got = stages(configured(6, 1, "identity", groups=Groups(count=2, kept=1)), inputs)

@@ -1,4 +1,4 @@
-"""The floating-point formats, held against the casts of torch and of NumPy."""
+"""The floating-point formats, compared with the casts of torch and of NumPy."""
 
 from __future__ import annotations
 

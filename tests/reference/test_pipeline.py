@@ -1,4 +1,4 @@
-"""The reference router, held against a second one that shares no code or structure with it.
+"""The reference router, compared with a second one that shares no code or structure with it.
 
 Hundreds of random routers that span all axes must agree with ``naive_router``, stage by stage.
 """

@@ -1,4 +1,4 @@
-"""Dispatch and shared experts: the score a dispatcher picks, and the MLP beside the routed ones."""
+"""Dispatch and shared experts: the score a dispatcher picks, and the MLP of every token."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ def test_dispatch_picks_sigmoid_iff_a_selection_bias_is_there(
 ) -> None:
     axes = {"weights_from": "softmax_of_selected"} if score == "identity" else {}
     config, inputs = dispatch_case(bias=bias, on=on, score=score, **axes)
-    told, _ = dispatch_case(bias=bias, on=on, score=picked, **axes)
-    assert dispatched_config(config, inputs) == told, "only the score is replaced"
-    got, expected = dispatch(config, inputs), route(told, inputs)
+    explicit, _ = dispatch_case(bias=bias, on=on, score=picked, **axes)
+    assert dispatched_config(config, inputs) == explicit, "only the score is replaced"
+    got, expected = dispatch(config, inputs), route(explicit, inputs)
     for name in ("weights", "expert_ids", "logits"):
         np.testing.assert_array_equal(getattr(got, name), getattr(expected, name), name)
 
@@ -73,8 +73,8 @@ def test_dispatch_carries_out_the_rest_of_the_configuration() -> None:
     axes = {"groups": Groups(count=2, kept=1), "scale": 2.5, "renormalize": Renormalize()}
     for bias, picked in ((None, "softmax"), ([0.0, 0.0, 9.0, 0.0], "sigmoid")):
         config, inputs = dispatch_case(bias=bias, score="sqrtsoftplus", **axes)
-        told, _ = dispatch_case(bias=bias, score=picked, **axes)
-        got, expected = dispatch(config, inputs), route(told, inputs)
+        explicit, _ = dispatch_case(bias=bias, score=picked, **axes)
+        got, expected = dispatch(config, inputs), route(explicit, inputs)
         assert got.expert_ids.tolist() == expected.expert_ids.tolist()
         assert got.weights.tolist() == expected.weights.tolist()
         assert got.weights.sum(axis=1) == pytest.approx([2.5, 2.5], rel=1e-15)

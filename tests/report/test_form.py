@@ -36,7 +36,7 @@ def good(every_status: RunResult) -> dict[str, Any]:
     return json.loads(FORM.read_text())
 
 
-def put(data: Any, at: str, value: Any = None, *, gone: bool = False) -> Any:
+def with_value(data: Any, at: str, value: Any = None, *, gone: bool = False) -> Any:
     """Return a copy with something else at a place such as ``adapters.0.name``, or nothing."""
     changed = copy.deepcopy(data)
     *way, last = [int(word) if word.isdecimal() else word for word in at.split(".")]
@@ -56,7 +56,7 @@ def test_a_report_is_read_as_it_was_written(good: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("at", ["adapters.0.device", "adapters.0.clauses.0.rules"])
 def test_an_older_report_without_a_later_key_is_read(at: str, good: dict[str, Any]) -> None:
-    FILE.write_text(json.dumps(put(good, at, gone=True)))
+    FILE.write_text(json.dumps(with_value(good, at, gone=True)))
     load_report(FILE)
 
 
@@ -85,7 +85,7 @@ def test_an_older_report_without_a_later_key_is_read(at: str, good: dict[str, An
         ("environment.packages", [], "environment.packages is [], but should be a JSON object"),
     ],
 )
-def test_another_form_is_told_in_one_line(
+def test_another_form_is_reported_in_one_line(
     argv: list[str],
     at: str,
     value: Any,
@@ -93,7 +93,7 @@ def test_another_form_is_told_in_one_line(
     good: dict[str, Any],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    FILE.write_text(json.dumps(put(good, at, value)))
+    FILE.write_text(json.dumps(with_value(good, at, value)))
     assert main(argv) == 2
     said = capsys.readouterr().err
     assert said.startswith(f"moe-routing: Cannot read the report {FILE}: ")
@@ -120,8 +120,8 @@ def test_another_form_is_told_in_one_line(
         "adapters.0.clauses.3.message",
     ],
 )
-def test_what_is_missing_is_told_by_its_place(at: str, good: dict[str, Any]) -> None:
-    FILE.write_text(json.dumps(put(good, at, gone=True)))
+def test_what_is_missing_is_named_by_its_place(at: str, good: dict[str, Any]) -> None:
+    FILE.write_text(json.dumps(with_value(good, at, gone=True)))
     where = at.replace(".0", "[0]").replace(".3", "[3]")
     with pytest.raises(ReportError) as error:
         load_report(FILE)
@@ -129,14 +129,14 @@ def test_what_is_missing_is_told_by_its_place(at: str, good: dict[str, Any]) -> 
 
 
 def test_a_long_value_is_shown_in_part(good: dict[str, Any]) -> None:
-    FILE.write_text(json.dumps(put(good, "profile", list(range(1000)))))
+    FILE.write_text(json.dumps(with_value(good, "profile", list(range(1000)))))
     with pytest.raises(ReportError) as error:
         load_report(FILE)
     assert len(str(error.value)) < 200
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000])
-def test_what_is_no_json_is_told_in_one_line(text: str) -> None:
+def test_what_is_no_json_is_reported_in_one_line(text: str) -> None:
     FILE.write_text(text)
     with pytest.raises(ReportError, match=f"Cannot read the report {FILE}: [^\n]+$"):
         load_report(FILE)

@@ -115,7 +115,7 @@ class TestDifference:
             compare(report(clause()), report(clause(), **parts))
 
     @pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": 99, "adapters": []}', "3"])
-    def test_what_is_no_report_is_told_in_one_line(self, text: str) -> None:
+    def test_what_is_no_report_is_refused_in_one_line(self, text: str) -> None:
         Path("broken.json").write_text(text)
         with pytest.raises(ReportError, match=r"^Cannot read the report broken.json: .+$"):
             load_report(Path("broken.json"))
@@ -152,7 +152,7 @@ class TestBaseline:
         assert check(ROUTER, *QUICK, "--json=base.json") == 0
         assert check(ROUTER, *QUICK[1:], "--baseline=base.json") == 0
 
-    def test_an_absent_baseline_is_told_before_anything_runs(self) -> None:
+    def test_an_absent_baseline_is_refused_before_anything_runs(self) -> None:
         assert check(ROUTER, *QUICK, "--baseline=absent.json", "--json=new.json") == 2
         assert not Path("new.json").exists()
 
@@ -208,9 +208,9 @@ class TestSeeds:
     def test_a_budget_ends_the_drawing(self) -> None:
         few = ("--clause=weights.sum", "--no-isolate", "--profile=nightly", "--budget=0.2")
         assert check(ROUTER, *few, "--json=report.json") == 0
-        (asked,) = read()["adapters"][0]["clauses"]
-        assert asked["examples"] < 2000
-        assert asked["message"] == "stopped by the time budget"
+        (checked,) = read()["adapters"][0]["clauses"]
+        assert checked["examples"] < 2000
+        assert checked["message"] == "stopped by the time budget"
 
     def test_a_budget_is_shared_by_the_adapters_that_a_glob_stands_for(self) -> None:
         nightly = ("--clause=weights.sum", "--profile=nightly", "--budget=200", "--jobs=2")
@@ -228,7 +228,7 @@ class TestSeeds:
 
 
 class TestExamples:
-    def test_a_failing_case_is_kept_and_asked_first_later(self) -> None:
+    def test_a_failing_case_is_kept_and_run_first_later(self) -> None:
         assert check(WRONG, *QUICK, "--examples=kept") == 1
         (path, *_) = sorted(Path("kept/weights.unbiased").glob("*.json"))
         assert path.is_file()

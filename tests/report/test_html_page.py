@@ -88,7 +88,7 @@ def test_names_are_unique_and_every_link_has_its_end(run: RunResult) -> None:
     assert named <= set(ids)
 
 
-def test_tells_every_broken_clause_with_its_command(run: RunResult) -> None:
+def test_shows_every_broken_clause_with_its_command(run: RunResult) -> None:
     page = Parsed(html_page(run))
     red = sum(len(broken(adapter)) for adapter in run.adapters)
     stories = [attrs for name, attrs in page.elements if name == "article" and "id" in attrs]
@@ -173,7 +173,7 @@ class TestScale:
         assert Scale.from_zero([-2.0, 2.0]).share(0.0) == 0.5
         assert Scale.from_zero([]).share(0.0) == 0.0
 
-    def test_tells_which_end_a_band_is_beyond(self) -> None:
+    def test_shows_which_end_a_band_is_beyond(self) -> None:
         scale = Scale.around([1.0, 2.0])
         assert scale.beyond(-5.0, -4.0) == "left"
         assert scale.beyond(8.0, 9.0) == "right"

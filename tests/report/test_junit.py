@@ -65,7 +65,7 @@ class TestJunit:
             **{status: ["error"] for status in ("error", "crash", "timeout", "inconclusive")},
         }
 
-    def test_a_failure_is_told_to_its_end(self, wrong_run: RunResult) -> None:
+    def test_a_failure_is_reported_to_its_end(self, wrong_run: RunResult) -> None:
         texts = [found.text or "" for found in ET.fromstring(junit_xml(wrong_run)).iter("failure")]
         assert texts
         assert all(text.splitlines()[-1].startswith("Reproduce with: ") for text in texts)

@@ -33,6 +33,7 @@ def terminal(run: RunResult) -> str:
     for adapter in run.adapters:
         shown.begin(adapter.name, len(adapter.clauses))
         shown.end(adapter)
+    shown.close(run)
     return console.file.getvalue()
 
 
@@ -101,7 +102,7 @@ def test_the_list_of_clauses_names_their_rules(capsys: pytest.CaptureFixture[str
     assert wanted in capsys.readouterr().out
 
 
-def test_what_was_not_asked_names_no_rule(nothing_checked: RunResult) -> None:
+def test_what_was_not_checked_names_no_rule(nothing_checked: RunResult) -> None:
     (adapter,) = nothing_checked.adapters
     unloaded = AdapterResult(**{**vars(adapter), "unloaded": "gone"})
     lost = ClauseResult(

@@ -13,8 +13,8 @@ import pytest
 from rich.console import Console
 
 from moe_routing.conformance.checking.results import RunResult
-from moe_routing.conformance.cli import main
-from moe_routing.conformance.report.files import FORMATS, write_files
+from moe_routing.conformance.cli import main, outputs
+from moe_routing.conformance.report.files import FORMATS
 from moe_routing.conformance.report.github import MOST, annotations, write_summary
 from moe_routing.conformance.report.markdown import LARGEST, fenced, markdown
 from moe_routing.conformance.report.terminal import Terminal, plain_console
@@ -137,7 +137,7 @@ class TestGithub:
         lines = annotations(wrong_run)
         assert all(f"file={WRONG.rpartition(':')[0]}," in line for line in lines[:-1])
 
-    def test_tells_how_many_github_would_drop(self, wrong_run: RunResult) -> None:
+    def test_reports_how_many_github_would_drop(self, wrong_run: RunResult) -> None:
         red = sum(len(broken(adapter)) for adapter in wrong_run.adapters)
         assert red > MOST, "this test needs more failures than GitHub shows"
         lines = annotations(wrong_run)
@@ -257,7 +257,7 @@ class TestFiles:
         path.write_text("before")
         monkeypatch.setitem(FORMATS, "json", lambda run: str(1 / 0))
         with pytest.raises(ZeroDivisionError):
-            write_files(wrong_run, {"json": path})
+            outputs.write(wrong_run, {"--json": path})
         assert path.read_text() == "before"
 
 

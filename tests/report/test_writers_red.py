@@ -1,4 +1,4 @@
-"""What turns a run red without a broken clause is told by every writer, in its own way."""
+"""What turns a run red without a broken clause is reported by every writer, in its own way."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def case(request: pytest.FixtureRequest) -> tuple[RunResult, str | None]:
     return RUNS[request.param]
 
 
-def test_a_run_is_red_just_where_something_is_told(case: tuple[RunResult, str | None]) -> None:
+def test_a_run_is_red_just_where_something_is_reported(case: tuple[RunResult, str | None]) -> None:
     run, words = case
-    told = [each for _, each in complaints(run)]
-    assert bool(run.exit_code) == bool(told) == (words is not None)
-    assert all(each.startswith(words or "") for each in told)
+    reported = [each for _, each in complaints(run)]
+    assert bool(run.exit_code) == bool(reported) == (words is not None)
+    assert all(each.startswith(words or "") for each in reported)
 
 
 def test_junit_is_red_with_it(case: tuple[RunResult, str | None]) -> None:
@@ -79,17 +79,17 @@ def test_github_is_only_warned_of_what_a_baseline_excuses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    asked = ["check", f"{WRONG}:BiasedWeights", "--clause=weights.unbiased", "--max-examples=3"]
-    assert main([*asked, "--json=before.json", "--github"]) == 1
+    command = ["check", f"{WRONG}:BiasedWeights", "--clause=weights.unbiased", "--max-examples=3"]
+    assert main([*command, "--json=before.json", "--github"]) == 1
     assert "\n::error file=" in capsys.readouterr().out
-    assert main([*asked, "--baseline=before.json", "--github"]) == 0
+    assert main([*command, "--baseline=before.json", "--github"]) == 0
     out = capsys.readouterr().out
     assert "\n::warning file=" in out
     assert "::error" not in out
 
 
 class TestReproduce:
-    def test_asks_a_clause_without_a_case_as_it_was_asked(self) -> None:
+    def test_checks_a_clause_without_a_case_as_it_was_checked(self) -> None:
         options = ("--known=a list.toml", "--profile=smoke", "--seed=5")
         adapter = replace(GOOD, device="cuda", options=options)
         words = shlex.split(reproduce(adapter, PASSED))

@@ -66,12 +66,12 @@ def clause(check: Callable[..., Failure | None] = lambda trial: None, **parts: A
     return Clause(**{**given, "events": ("any-case",), **parts}, check=check)
 
 
-def checked(adapter: Adapter, asked: Clause, *, examples: int = 3, seed: int = 0) -> ClauseResult:
-    return check_clause(adapter, asked, Plan(clauses=[asked], max_examples=examples, seed=seed))
+def checked(adapter: Adapter, wanted: Clause, *, examples: int = 3, seed: int = 0) -> ClauseResult:
+    return check_clause(adapter, wanted, Plan(clauses=[wanted], max_examples=examples, seed=seed))
 
 
 def seen_by(adapter: Adapter, *, examples: int, seed: int = 0, **parts: Any) -> list[Case]:
-    """The cases that a clause is asked about, in order."""
+    """The cases that a clause is checked on, in order."""
     cases: list[Case] = []
     result = checked(
         adapter,
@@ -97,10 +97,10 @@ class TestWhatRuns:
         assert [case.inputs.num_tokens for case in cases[:3]] == [1, 2, 0]
         assert len(cases) == 3 + 5
 
-    def test_bulk_is_asked_where_the_plan_says_so(self) -> None:
-        asked = clause(bulk=("empty-batch",))
-        assert [*checked(REFERENCE, asked).events] == ["any-case"]
-        result = check_clause(REFERENCE, asked, Plan(clauses=[asked], max_examples=1, bulk=True))
+    def test_bulk_is_checked_where_the_plan_says_so(self) -> None:
+        wanted = clause(bulk=("empty-batch",))
+        assert [*checked(REFERENCE, wanted).events] == ["any-case"]
+        result = check_clause(REFERENCE, wanted, Plan(clauses=[wanted], max_examples=1, bulk=True))
         assert result.events == {"any-case": "witnessed", "empty-batch": "witnessed"}
 
     def test_the_same_cases_for_the_same_seed_and_others_for_another(self) -> None:
@@ -110,14 +110,14 @@ class TestWhatRuns:
         assert drawn(1) == drawn(1)
         assert drawn(1) != drawn(2)
 
-    def test_the_run_tells_before_and_after_every_clause_and_at_the_end(self) -> None:
+    def test_the_run_reports_before_and_after_every_clause_and_at_the_end(self) -> None:
         clauses = [clause(id="weights.one"), clause(id="weights.two")]
         plan = Plan(clauses=clauses, max_examples=1)
-        told = list(run(in_process({"reference": REFERENCE}, plan), plan))
+        reported = list(run(in_process({"reference": REFERENCE}, plan), plan))
         kinds = [AdapterStarted, *[ClauseStarted, ClauseFinished] * 2, AdapterFinished]
-        assert [type(each) for each in told] == kinds
-        assert [each.id for each in told[-1].result.clauses] == ["weights.one", "weights.two"]
-        assert told[-1].result.package == "moe-routing-conformance"
+        assert [type(each) for each in reported] == kinds
+        assert [each.id for each in reported[-1].result.clauses] == ["weights.one", "weights.two"]
+        assert reported[-1].result.package == "moe-routing-conformance"
 
     def test_nothing_runs_after_the_first_failure(self) -> None:
         calls: list[int] = []
@@ -202,10 +202,10 @@ class TestFoundCases:
         )
         config = RouterConfig(num_experts=64, top_k=6, score="sigmoid", scale=2.5)
         case = Case(config=config, inputs=inputs)
-        asked = clause(
+        wanted = clause(
             _weights_fail, events=("empty-batch",), strategy=lambda capabilities: st.just(case)
         )
-        result = checked(BIASED, asked)
+        result = checked(BIASED, wanted)
         assert (result.status, result.failure.stage) == ("fail", "weights")
         assert result.case.inputs.num_tokens <= 4, result.case.size
         assert result.case.config.num_experts <= 8, result.case.size
@@ -273,9 +273,9 @@ def test_a_run_is_green_where_something_passed_and_nothing_is_red(
 
 
 def finished(*statuses: str, cases: int = 10) -> AdapterResult:
-    asked = (replace(each, examples=cases) for each in results(*statuses))
+    clauses = (replace(each, examples=cases) for each in results(*statuses))
     return AdapterResult(
-        name="a", package=None, version=None, numerics=[], clauses=tuple(asked), in_spec=9
+        name="a", package=None, version=None, numerics=[], clauses=tuple(clauses), in_spec=9
     )
 
 

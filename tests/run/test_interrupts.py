@@ -26,9 +26,9 @@ def _heed_interrupts() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="interrupts are sent in another way there")
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "SIGHUP"])
 @pytest.mark.parametrize("jobs", ["1", "2"])
-def test_an_interrupted_run_leaves_a_report_that_says_so(how: int, jobs: str) -> None:
+def test_an_interrupted_run_leaves_a_report_that_says_so(how: str, jobs: str) -> None:
     Path("slow.py").write_text(
         "import time, pathlib\nfrom moe_routing.implementations import Capabilities\n"
         "from moe_routing.reference import RouterConfig, route\n"
@@ -53,7 +53,7 @@ def test_an_interrupted_run_leaves_a_report_that_says_so(how: int, jobs: str) ->
     while not Path("waiting").exists():
         assert run.poll() is None, run.communicate()
         time.sleep(0.05)
-    run.send_signal(how)
+    run.send_signal(getattr(signal, how))
     out, err = run.communicate(timeout=60)
     assert run.returncode == 1, (out, err)
     assert "interrupted: this run is partial, so there is no verdict" in out

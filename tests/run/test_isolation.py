@@ -107,11 +107,11 @@ def test_the_case_of_a_crash_is_made_smaller_in_fresh_processes(
     assert any("hostile_adapters.py:" in line for line in crashed.failure.details), "where it was"
 
 
-def test_the_story_of_a_crash_tells_the_call_and_what_was_last_written(
+def test_the_story_of_a_crash_shows_the_call_and_what_was_last_written(
     whole: dict[str, AdapterResult],
 ) -> None:
-    asked, wrote, *_ = by_clause(whole["Aborts"])[MANY].story
-    assert asked.startswith("call    T="), asked
+    call, wrote, *_ = by_clause(whole["Aborts"])[MANY].story
+    assert call.startswith("call    T="), call
     assert wrote == "it last wrote 'gate.cu:12: no room'"
 
 
@@ -136,8 +136,8 @@ def test_nothing_is_trusted_that_was_computed_with_replaced_functions(
     results = by_clause(whole[name])
     spoiled = results[MANY]
     assert spoiled.status in ("error", "crash"), spoiled.message
-    told = [spoiled.message, *(spoiled.failure.details if spoiled.failure else ())]
-    assert any("numpy.sort" in line or "no more sorting" in line for line in told), told
+    lines = [spoiled.message, *(spoiled.failure.details if spoiled.failure else ())]
+    assert any("numpy.sort" in line or "no more sorting" in line for line in lines), lines
     assert results["robustness.empty-batch"].status == "pass", "a fresh process is not spoiled"
 
 
@@ -213,11 +213,11 @@ def test_an_adapter_that_cannot_be_loaded_leaves_the_others_alone(tmp_path: Path
 
 def test_jobs_change_nothing_but_the_time() -> None:
     names = ("Exits", "Tame")
-    one, three = (told(ran(*names, jobs=jobs)) for jobs in (1, 3))
+    one, three = (found_by(ran(*names, jobs=jobs)) for jobs in (1, 3))
     assert one == three
 
 
-def told(whole: RunResult) -> list[object]:
+def found_by(whole: RunResult) -> list[object]:
     return [
         (adapter.name, each.id, each.status, each.message, each.examples, each.allowance_used)
         for adapter in whole.adapters
@@ -267,3 +267,45 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 def test_a_worker_keeps_the_memory_that_it_frees() -> None:
     done = subprocess.run([sys.executable, "-c", HELD_PAGES], capture_output=True, text=True)
     assert int(done.stdout) < 64, f"pages made anew: {done.stdout}{done.stderr}"
+
+
+COUNTS = '''
+import ctypes
+from pathlib import Path
+
+from moe_routing.implementations import Capabilities
+
+
+class Dies:
+    """Dies in every call, and keeps count of its loads and calls."""
+
+    name = "dies"
+
+    def __init__(self):
+        self._note("load")
+
+    def capabilities(self):
+        return Capabilities()
+
+    def route(self, config, inputs):
+        self._note("call")
+        ctypes.string_at(0)
+
+    def _note(self, word):
+        with Path(__file__).with_name("notes").open("a") as file:
+            file.write(word + "\\n")
+'''
+
+
+def test_making_a_crash_smaller_loads_the_adapter_once(tmp_path: Path) -> None:
+    (tmp_path / "dies.py").write_text(COUNTS)
+    plan = Plan(clauses=select_clauses(["weights.unbiased"]), max_examples=2)
+    reference = f"{tmp_path / 'dies.py'}:Dies"
+    run = check({reference: partial(Isolated, reference, plan, tries=8)}, plan)
+    (crashed,) = run.adapters[0].clauses
+    assert (crashed.status, crashed.message) == ("crash", "killed by SIGSEGV in a call")
+    assert crashed.case is not None
+    assert crashed.case.size.startswith("T=1 H=1 "), crashed.case.size
+    notes = (tmp_path / "notes").read_text().split()
+    assert notes.count("load") == 2, "one to run the clause, one to fork from"
+    assert notes.count("call") >= 4, "one that crashed, one alone, and smaller ones"

@@ -80,22 +80,22 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 class Heard:
-    """A writer that keeps what it is told."""
+    """A writer that records its calls."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.calls: list[str] = []
 
     def begin(self, adapter: str, clauses: int) -> None:
-        self.told.append(f"begin {adapter}")
+        self.calls.append(f"begin {adapter}")
 
     def started(self, event: ClauseStarted) -> None:
         return
 
     def finished(self, event: ClauseFinished) -> None:
-        self.told.append(event.result.status)
+        self.calls.append(event.result.status)
 
     def end(self, result: AdapterResult) -> None:
-        self.told.append(f"end {result.name}")
+        self.calls.append(f"end {result.name}")
 
 
 class Kills(Heard):
@@ -123,8 +123,8 @@ def statuses(run: RunResult) -> list[str]:
     return [each.status for each in run.adapters[0].clauses]
 
 
-class TestAWorkerThatEndsWhileNothingIsAsked:
-    def test_is_the_crash_of_the_clause_that_is_asked_next(self) -> None:
+class TestAWorkerThatEndsBetweenRequests:
+    def test_is_the_crash_of_the_clause_that_is_checked_next(self) -> None:
         whole = ran("Named", writers=[Kills(THREE[0])])
         assert statuses(whole) == ["pass", "crash", "pass"]
         crashed = whole.adapters[0].clauses[1]
@@ -135,7 +135,7 @@ class TestAWorkerThatEndsWhileNothingIsAsked:
         assert statuses(ran("Named", writers=[Kills(THREE[-1])])) == ["pass"] * 3
         assert not [*Path("temporary").iterdir()], "its folder should go"
 
-    def test_says_nothing_of_the_witness_that_was_to_be_asked(self) -> None:
+    def test_says_nothing_of_the_witness_that_was_to_be_replayed(self) -> None:
         inputs = RouterInputs(hidden=[[1.0]], gate_weight=[[1.0], [2.0]])
         entry = Divergence(
             id="gone",
@@ -149,7 +149,7 @@ class TestAWorkerThatEndsWhileNothingIsAsked:
         whole = ran("Named", known=[entry], writers=[Kills(THREE[0])])
         assert statuses(whole) == ["pass", "crash", "pass"]
 
-    def test_is_told_from_one_that_ends_before_its_first_call(self) -> None:
+    def test_is_distinguished_from_one_that_ends_before_its_first_call(self) -> None:
         journal = Journal(Path("journal"))
         before = read_mark(Path("journal"))
         journal.cleared()
@@ -160,11 +160,11 @@ class TestAnAdapterThatCannotGoOn:
     def test_keeps_the_crash_after_which_it_cannot_be_loaded(self) -> None:
         whole = ran("LoadsOnce", cases=Path("cases"))
         assert statuses(whole) == ["pass", "crash", "crash"]
-        _, crashed, unasked = whole.adapters[0].clauses
+        _, crashed, unchecked = whole.adapters[0].clauses
         assert crashed.message == "killed by SIGSEGV in a call"
         assert Path(crashed.case_file).is_file()
-        assert unasked.message == "mine.py:LoadsOnce: exited with code 7 while it was loaded"
-        assert (whole.adapters[0].unloaded, whole.exit_code) == (unasked.message, 2)
+        assert unchecked.message == "mine.py:LoadsOnce: exited with code 7 while it was loaded"
+        assert (whole.adapters[0].unloaded, whole.exit_code) == (unchecked.message, 2)
 
     def test_keeps_what_failed_before_its_backend_was_missing(
         self, capsys: pytest.CaptureFixture[str]
@@ -175,21 +175,21 @@ class TestAnAdapterThatCannotGoOn:
         assert Path("moe-routing-cases/no-groups/scores.match.json").is_file()
         assert said.err == "moe-routing: groupedlib is not installed\n"
         assert said.out.count("Reproduce with: ") == 1, "what was not asked has no story"
-        tally = "no-groups: 1 failed, 1 error; 2 of 2 clauses apply, score 0/55"
+        tally = "no-groups: 1 failed, 1 errored; 2 of 2 clauses apply, score 0/55"
         assert f"{tally}; could not go on: groupedlib is not installed" in said.out
 
     def test_is_ended_where_it_was_begun(self) -> None:
         heard = Heard()
         ran("LoadsOnce", writers=[heard])
-        assert heard.told == ["begin loads-once", "pass", "crash", "end loads-once"]
+        assert heard.calls == ["begin loads-once", "pass", "crash", "end loads-once"]
         heard = Heard()
         ran("Nobody", writers=[heard])
-        assert heard.told == []
+        assert heard.calls == []
 
 
 class TestWhatComesAfterTheLastAnswer:
     @pytest.mark.parametrize("error", ["RuntimeError", "SystemExit"])
-    def test_what_close_raises_is_told_in_one_line(
+    def test_what_close_raises_is_reported_in_one_line(
         self, error: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
         Path("mine.py").write_text(FILE.replace("ERROR", error))

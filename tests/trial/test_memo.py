@@ -1,4 +1,4 @@
-"""The memo: equal contents are worked out once, others are not taken for them."""
+"""The memo: equal contents are computed once, others are not mistaken for them."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ def answer_to(case: Case, **changes: object) -> Answer:
 
 @pytest.fixture
 def judged(monkeypatch: pytest.MonkeyPatch) -> list[Answer]:
-    """Return the answers that the judge is asked about, as they come."""
-    asked: list[Answer] = []
+    """Return the answers that reach the judge, as they come."""
+    seen: list[Answer] = []
 
     def recording(bounds: Bounds, answer: Answer, **others: object) -> Verdict:
-        asked.append(answer)
+        seen.append(answer)
         return judge(bounds, answer, **others)
 
     monkeypatch.setattr(memo, "judge", recording)
-    return asked
+    return seen
 
 
 class TestBounds:
@@ -189,24 +189,24 @@ class TestTrials:
         first, second = (Trial(load_adapter("reference"), case_of()) for _ in range(2))
         assert first.bounds is not second.bounds
 
-    def test_whether_a_derived_case_is_known_is_asked_of_its_trial(self) -> None:
-        asked: list[Trial] = []
+    def test_whether_a_derived_case_is_known_follows_from_its_trial(self) -> None:
+        seen: list[Trial] = []
 
         def is_known(trial: Trial) -> bool:
-            asked.append(trial)
+            seen.append(trial)
             return trial.bounds.inputs.num_tokens == 1
 
         trial = Trial(load_adapter("reference"), case_of(), is_known=is_known)
-        assert trial.of(again(trial.case)).bounds is asked[0].bounds
+        assert trial.of(again(trial.case)).bounds is seen[0].bounds
         with pytest.raises(Excused):
             trial.of(take_tokens(trial.case, np.array([0])))
 
     def test_nothing_outlives_the_case(self) -> None:
         trial = Trial(load_adapter("reference"), case_of())
-        kept = [weakref.ref(each) for each in (trial.memo, trial.bounds, trial.verdict)]
+        refs = [weakref.ref(each) for each in (trial.memo, trial.bounds, trial.verdict)]
         del trial
         gc.collect()
-        assert [ref() for ref in kept] == [None] * 3
+        assert [ref() for ref in refs] == [None] * 3
 
     def test_capabilities_decide_the_numerics(self) -> None:
         class Coarse:

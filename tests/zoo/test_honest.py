@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import pytest
 
@@ -12,15 +10,17 @@ from moe_routing.conformance.cases.kinds import trial_of
 from moe_routing.conformance.checking.clause_run import check_clause
 from moe_routing.conformance.checking.outcome import Outcome, evaluate
 from moe_routing.conformance.checking.plan import Plan
-from moe_routing.conformance.checking.profiles import PROFILES
+from moe_routing.conformance.checking.scope import adapter_scope
 from moe_routing.conformance.clauses import CLAUSES, select_clauses
 from moe_routing.conformance.zoo import HONEST
-from moe_routing.conformance.zoo.census import census as census_of
+from moe_routing.conformance.zoo.census.census import CensusPlan, take
 from moe_routing.implementations import Numerics
 from moe_routing.reference import Groups, Renormalize, RouterConfig, RouterInputs
 from moe_routing.reference import route as reference
 
-JOBS = min(8, os.cpu_count() or 1)
+DRAWS = 250
+"""The cases drawn for a clause and a variant; ``tox -e nightly`` draws 2000, from five seeds."""
+
 ENOUGH = 200_000
 """The answers of honest variants that are judged at the least."""
 
@@ -33,16 +33,27 @@ UNDECLARED = {
 """A clause that each variant fails where it does not declare its numerics."""
 
 
-def test_no_honest_variant_is_refused():
-    plan = census_of.CensusPlan(
-        clauses=tuple(CLAUSES),
-        seeds=(0,),
-        max_examples=PROFILES["nightly"],
-        variants=tuple(HONEST),
-    )
-    found = census_of.take(plan, jobs=JOBS)
+def checked_by(clause: str) -> list[str]:
+    """The variants that a clause applies to."""
+    made = {name: variant.adapter() for name, variant in HONEST.items()}
+    return [
+        name
+        for name, router in made.items()
+        if adapter_scope(router, CLAUSES[clause], router.capabilities()) is None
+    ]
+
+
+@pytest.mark.parametrize("clause", CLAUSES)
+def test_no_honest_variant_is_refused(clause: str):
+    plan = CensusPlan(clauses=(clause,), seeds=(0,), max_examples=DRAWS, variants=tuple(HONEST))
+    found = take(plan)
     assert not found.alarms, [(a.variant, a.clause, a.message) for a in found.alarms]
-    assert found.asked >= ENOUGH, f"{found.asked} answers are too few to say anything"
+    assert found.answers >= DRAWS * len(checked_by(clause)), "some were checked too little"
+
+
+def test_every_variant_is_checked_enough():
+    assert sum(DRAWS * len(checked_by(clause)) for clause in CLAUSES) >= ENOUGH
+    assert {name for clause in CLAUSES for name in checked_by(clause)} == set(HONEST)
 
 
 GROUPS_TIE = Case(
@@ -92,7 +103,7 @@ def test_a_tie_that_goes_the_other_way_may_lead_where_the_references_does_not(
 
 @pytest.mark.parametrize("name", UNDECLARED)
 def test_a_coarser_algorithm_that_is_not_declared_fails(name):
-    plan = Plan(clauses=select_clauses([UNDECLARED[name]]), max_examples=PROFILES["ci"])
+    plan = Plan(clauses=select_clauses([UNDECLARED[name]]))
     declared = check_clause(HONEST[name].adapter(), plan.clauses[0], plan)
     assert declared.status == "pass", declared.message
     bare = check_clause(HONEST[name].adapter(declared=False), plan.clauses[0], plan)

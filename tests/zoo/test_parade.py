@@ -1,4 +1,4 @@
-"""A parade finds what is found of each router alone."""
+"""A parade finds what is found for each router alone."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ def test_each_in_a_parade_gets_the_outcome_that_it_gets_alone(clause: Clause):
         about = Parade(together, case, clause.method, CaseMemo())
         for name, found in {each: about.outcome(clause, each) for each in together}.items():
             if together[name].memory:
-                continue  # what it answers depends on what it was asked before
+                continue  # its answers depend on the calls before
             expected = evaluate(clause, trial_of(alone[name], case, clause.method))
             assert (found.kind, found.words) == (expected.kind, expected.words), name
 
 
 class Counting(StagedRouter):
-    """Counts its calls, and can change what it is given."""
+    """Counts its calls, and can change its inputs."""
 
     def __init__(self, name: str, *, spoils: bool = False) -> None:
         super().__init__(name, {}, WHOLE)
@@ -80,7 +80,7 @@ class Counting(StagedRouter):
         return answer
 
 
-def test_every_router_is_called_for_itself_and_nobody_gets_what_another_has_spoilt():
+def test_every_router_is_called_itself_and_none_gets_inputs_that_another_has_spoilt():
     names = ("first", "spoiler", "last")
     herd = {name: Counting(name, spoils=name == "spoiler") for name in names}
     case = next(c for c in drawn(CLAUSES["invariance.token-order"]) if c.inputs.num_tokens)
@@ -92,7 +92,7 @@ def test_every_router_is_called_for_itself_and_nobody_gets_what_another_has_spoi
     assert trials["last"].verdict.right
 
 
-def test_a_case_made_once_is_asked_once_and_again_where_it_is_wanted_twice():
+def test_a_case_made_once_is_run_once_and_again_where_it_is_wanted_twice():
     herd = {name: Counting(name) for name in ("first", "second")}
     case = next(c for c in drawn(CLAUSES["weights.scale"]) if c.inputs.num_tokens)
     trial = Parade(herd, case, "route", CaseMemo()).trials["first"]
@@ -105,16 +105,16 @@ def test_a_case_made_once_is_asked_once_and_again_where_it_is_wanted_twice():
 def outcomes(
     clause: str, herd: dict[str, StagedRouter], case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[list[bool], list[str]]:
-    """Return who passes a clause, and about whom it was asked itself."""
-    asked: list[str] = []
+    """Return which routers pass a clause, and which of them it was run on."""
+    ran: list[str] = []
 
     def noted(clause: Clause, trial: Trial) -> Outcome:
-        asked.append(trial.adapter.name)
+        ran.append(trial.adapter.name)
         return evaluate(clause, trial)
 
     monkeypatch.setattr(parade, "evaluate", noted)
     about = Parade(herd, case, CLAUSES[clause].method, CaseMemo())
-    return [not about.outcome(CLAUSES[clause], name).broken for name in herd], asked
+    return [not about.outcome(CLAUSES[clause], name).broken for name in herd], ran
 
 
 def several_tokens(clause: str) -> Case:
@@ -122,11 +122,11 @@ def several_tokens(clause: str) -> Case:
     return take_tokens(case, (0,) * 3)
 
 
-def test_a_clause_is_asked_once_about_equal_answers(monkeypatch: pytest.MonkeyPatch):
+def test_a_clause_is_run_once_for_equal_answers(monkeypatch: pytest.MonkeyPatch):
     herd = {name: Counting(name) for name in ("first", "second", "third")}
     case = several_tokens("invariance.token-order")
-    passed, asked = outcomes("invariance.token-order", herd, case, monkeypatch)
-    assert (passed, asked) == ([True] * 3, ["first"])
+    passed, ran = outcomes("invariance.token-order", herd, case, monkeypatch)
+    assert (passed, ran) == ([True] * 3, ["first"])
     assert [len(each.given) for each in herd.values()] == [2, 2, 2], "each answers for itself"
 
 
@@ -143,17 +143,17 @@ def refused(w: Work) -> RouterConfig:
 
 
 @pytest.mark.parametrize("stages", [{"weights": wrong_alone}, {"config": refused}])
-def test_who_is_wrong_only_where_the_clause_turns_to_is_asked_itself(
+def test_a_router_wrong_only_in_a_derived_case_is_run_itself(
     stages: dict[str, Stage], monkeypatch: pytest.MonkeyPatch
 ):
     stage_of = {"first": {}, "wrong": stages, "last": {}}
     herd = {name: StagedRouter(name, own, WHOLE) for name, own in stage_of.items()}
     case = several_tokens("invariance.batch-split")
-    passed, asked = outcomes("invariance.batch-split", herd, case, monkeypatch)
-    assert (passed, asked) == ([True, False, True], ["first", "wrong"])
+    passed, ran = outcomes("invariance.batch-split", herd, case, monkeypatch)
+    assert (passed, ran) == ([True, False, True], ["first", "wrong"])
 
 
-def test_who_answers_where_another_rightly_raised_is_asked_itself(
+def test_a_router_that_answers_where_another_rightly_raised_is_run_itself(
     monkeypatch: pytest.MonkeyPatch,
 ):
     def unclaimed(w: Work) -> RouterConfig:
@@ -166,32 +166,32 @@ def test_who_answers_where_another_rightly_raised_is_asked_itself(
         for name, stages in (("refuses", {"config": unclaimed}), ("answers", answering))
     }
     case = next(c for c in drawn(CLAUSES["weights.scale"]) if c.config.score != "identity")
-    passed, asked = outcomes("robustness.rejects-unclaimed", herd, case, monkeypatch)
-    assert (passed, asked) == ([True, False], ["refuses", "answers"])
+    passed, ran = outcomes("robustness.rejects-unclaimed", herd, case, monkeypatch)
+    assert (passed, ran) == ([True, False], ["refuses", "answers"])
 
 
 def seen_by(variants: dict[str, StagedRouter], clause: str) -> tuple[Encounter, list[Seen]]:
-    told: list[Seen] = []
+    seen: list[Seen] = []
     meeting = Encounter(
-        CLAUSES[clause], 0, 30, lambda seen: told.append(seen) or True, together=True
+        CLAUSES[clause], 0, 30, lambda each: seen.append(each) or True, together=True
     )
     meeting.run(variants)
-    return meeting, told
+    return meeting, seen
 
 
 @pytest.mark.parametrize("clause", ["weights.match", "selection.distinct"])
-def test_who_claims_less_is_asked_as_often_and_only_what_it_claims(clause: str):
+def test_a_router_that_claims_less_is_called_as_often_and_only_as_it_claims(clause: str):
     herd = {name: HONEST[name].adapter() for name in ("slots-by-id", "map-layout")}
-    asked = {name: [] for name in herd}
+    ran = {name: [] for name in herd}
     for name, router in herd.items():
         router.route = lambda config, inputs, name=name, route=router.route: (
-            asked[name].append(inputs) or route(config, inputs)
+            ran[name].append(inputs) or route(config, inputs)
         )
-    meeting, told = seen_by(herd, clause)
-    assert not told
-    built = meeting.asked - 2 * 30
+    meeting, seen = seen_by(herd, clause)
+    assert not seen
+    built = meeting.answers - 2 * 30
     assert built > 0
-    assert all(inputs.expert_table is None for inputs in asked["map-layout"])
-    tables = sum(inputs.expert_table is not None for inputs in asked["slots-by-id"])
+    assert all(inputs.expert_table is None for inputs in ran["map-layout"])
+    tables = sum(inputs.expert_table is not None for inputs in ran["slots-by-id"])
     assert (tables > 0) == (clause == "weights.match")
     assert meeting._drawn == dict.fromkeys(herd, 30)

@@ -1,4 +1,4 @@
-"""Who lives in the zoo: every family of bugs, each named, cited, and made of one right router."""
+"""The zoo's residents: every family of bugs, each named, cited, and made of one right router."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def test_there_are_enough_of_both_kinds():
 
 
 def test_every_family_has_a_mutant_and_every_other_one_says_what_it_waits_for():
-    kept = Counter(mutant.family for mutant in MUTANTS.values())
-    assert set(kept) == set(FAMILIES)
+    families = Counter(mutant.family for mutant in MUTANTS.values())
+    assert set(families) == set(FAMILIES)
     assert not set(FAMILIES) & set(LATER)
     assert all(LATER.values())
 
@@ -161,7 +161,7 @@ def test_the_plain_router_notes_what_each_stage_reads():
     assert not PlainWork(RIGHT, bad, inputs(), WHOLE).can("answer")
 
 
-def test_nobody_can_change_what_the_plain_router_has_done():
+def test_no_router_can_change_what_the_plain_router_has_done():
     plain = PlainWork(RIGHT, CONFIG, inputs(), WHOLE)
     work = Work({"weights": RIGHT["weights"]}, RIGHT, CONFIG, inputs(), WHOLE, {}, plain)
     with pytest.raises(ValueError, match="read-only"):

@@ -11,8 +11,15 @@ from moe_routing.conformance.checking.results import AdapterResult, RunResult
 from moe_routing.conformance.checking.status import Status
 from moe_routing.conformance.report.html.matrix import filters, matrix
 from moe_routing.conformance.report.html.story import story
-from moe_routing.conformance.report.html.tags import Markup, joined, tag
-from moe_routing.conformance.report.text import broken, counts, headline, notes, verdict
+from moe_routing.conformance.report.html.tags import Markup, in_code, joined, tag
+from moe_routing.conformance.report.text import (
+    broken,
+    counts,
+    headline,
+    likenesses,
+    notes,
+    verdict,
+)
 from moe_routing.conformance.run.environment import suite_version
 from moe_routing.reference import SPEC_VERSION
 
@@ -70,6 +77,7 @@ def _header(run: RunResult) -> Markup:
             tag("p", "moe-routing conformance", class_="dim"),
             tag("h1", verdict(run).capitalize()),
             tag("p", f"specification {SPEC_VERSION}, {settings}", class_="dim"),
+            *(tag("p", n, " ", in_code(words), class_="note") for n, words in likenesses(run)),
             *(tag("p", note, class_="note") for note in notes(run)),
         ),
         tag("button", "Dark", type="button", id="theme", hidden=True),
@@ -147,7 +155,7 @@ def _reason(divergences: dict[str, str], message: str) -> Markup:
     if not divergences:
         return joined([message])
     named = [f"{name}: {divergences[name]}" for name in message.split("; ") if name in divergences]
-    return joined(["; ".join(named) or message])
+    return in_code("; ".join(named) or message)
 
 
 def _footer(run: RunResult) -> Markup:

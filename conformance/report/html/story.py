@@ -9,7 +9,7 @@ from moe_routing.conformance.checking.status import STATUSES
 from moe_routing.conformance.clauses import CLAUSES, rules_of
 from moe_routing.conformance.clauses.rules import cited
 from moe_routing.conformance.report.html.drawing import drawn
-from moe_routing.conformance.report.html.tags import Markup, tag
+from moe_routing.conformance.report.html.tags import Markup, in_code, tag
 from moe_routing.conformance.report.text import reproduce
 
 
@@ -39,13 +39,14 @@ def story(number: int, adapter: AdapterResult, clause: ClauseResult) -> Markup:
             tag("span", f"{adapter.name} · {clause.level}", class_="dim"),
             id=f"{name}-title",
         ),
-        tag("p", asked.statement, class_="statement") if asked else "",
+        tag("p", in_code(asked.statement), class_="statement") if asked else "",
         tag("p", clause.message, class_="message"),
         _numbers(clause),
         _rules(clause),
+        *(tag("p", words, class_="note") for words in clause.unwritten),
         tag("p", tag("b", "Reproduce with:"), class_="reproduce"),
         tag("pre", reproduce(adapter, clause), class_="command", tabindex="0"),
-        tag("p", tag("b", "Why it matters: "), asked.why, class_="why") if asked else "",
+        tag("p", tag("b", "Why it matters: "), in_code(asked.why), class_="why") if asked else "",
         tag("p", tag("a", "Back to the matrix", href="#matrix"), class_="back"),
         id=name,
         tabindex="-1",
@@ -67,7 +68,8 @@ def _numbers(clause: ClauseResult) -> Markup:
     if failure is None:
         return text if clause.story else Markup("")
     where = "" if failure.token is None else f", token {failure.token}"
-    stage = tag("p", f"Went wrong at: {failure.stage}{where}")
+    begins = "".join(f"; {each.words}" for each in clause.onsets)
+    stage = tag("p", f"Went wrong at: {failure.stage}{where}{begins}")
     if failure.view is None:
         return tag("div", stage, text if clause.story else "")
     same = tag("details", tag("summary", "The same as text"), text)

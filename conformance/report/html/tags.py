@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from moe_routing.conformance.report.text import printable
+from moe_routing.conformance.report.text import printable, prose
 
 _VOID = ("meta", "link", "input", "br")
 
@@ -36,6 +36,12 @@ def tag(element: str, /, *children: str, **attributes: str | bool | None) -> Mar
 def _attribute(key: str, value: str | bool) -> str:
     name = key.rstrip("_").replace("_", "-")
     return f" {name}" if value is True else f' {name}="{escape(printable(str(value)))}"'
+
+
+def in_code(value: str) -> Markup:
+    """Return prose of ours with what stands in backticks as code."""
+    parts = enumerate(prose(value))
+    return joined([tag("code", part) if number % 2 else part for number, part in parts])
 
 
 def joined(parts: Sequence[str]) -> Markup:

@@ -1,4 +1,4 @@
-"""Frames: values sent through a pipe, each pickled behind its length."""
+"""Frames: values sent through a pipe, each pickled and preceded by its length."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LENGTH = struct.Struct("<Q")
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """The answer to a check: the result, whether the process can be used on, its threads."""
+    """The answer to a check: the result, whether the process is spoiled, and its threads."""
 
     result: ClauseResult
     spoiled: bool
@@ -22,7 +22,7 @@ class Checked:
 
 
 def send(pipe: IO[bytes], value: Any) -> None:
-    """Send one value. Errors: ``OSError`` where nobody reads any more."""
+    """Send one value. Errors: ``OSError`` where the pipe has no reader any more."""
     text = pickle.dumps(value)
     pipe.write(_LENGTH.pack(len(text)) + text)
     pipe.flush()

@@ -26,7 +26,10 @@ from moe_routing.conformance.run.seat import About, CannotRun
 from moe_routing.implementations import Capabilities
 
 TRIES = 16
-"""The most fresh workers that one crash may cost to make its case smaller."""
+"""The most calls that one crash may cost to make its case smaller, each in a new process.
+
+For each clause alone: what is found must not depend on how many clauses run at a time.
+"""
 
 
 class Isolated:
@@ -47,6 +50,7 @@ class Isolated:
         self._watch, self._tries = watch or Watch(), tries
         self._closed = False
         self._process: Process | None = None
+        self._template: Process | None = None
         self._about: About | None = None
 
     def about(self) -> About:
@@ -56,21 +60,24 @@ class Isolated:
         assert self._about is not None, "a worker that has started has said what heads its report"
         return self._about
 
-    def check(self, clause: Clause) -> ClauseResult:
+    def check(
+        self, clause: Clause, past: tuple[str, ...] = (), *, shrinks: bool = True
+    ) -> ClauseResult:
         """Check one clause; a worker that ends in it is the verdict ``crash`` or ``timeout``."""
         listed = self._plan.listed(self.about().name, clause)
         try:
             breaks = still_breaking(listed, lambda case: self._witnessed(clause, case))
-            checked: Checked = self._ask("check", clause.id, breaks)
+            checked: Checked = self._ask("check", clause.id, breaks, past, shrinks)
         except Ended as ended:
-            return self._died(clause, ended.end)
+            died = self._died(clause, ended.end, shrinks=shrinks)
+            return replace(died, past=past)
         self._threads = checked.threads
         sticky = checked.result.status == "error" and self._device != "cpu"
         if checked.spoiled or sticky:  # a device may stay unusable after an error
             self._end_worker()
         if checked.result.status != "known":
             return checked.result
-        return with_widths(checked.result, {each: self._width(clause, each) for each in listed})
+        return with_widths(checked.result, listed, lambda known: self._width(clause, known))
 
     def _width(self, clause: Clause, known: Divergence) -> Width:
         """Ask for the width of a region; one in which the worker ends excuses that."""
@@ -106,11 +113,17 @@ class Isolated:
         """End the worker, and start no other."""
         self._closed = True
         self._end_worker()
+        self._end_template()
 
     def _end_worker(self) -> None:
         process, self._process = self._process, None
         if process is not None:
             process.close()
+
+    def _end_template(self) -> None:
+        template, self._template = self._template, None
+        if template is not None:
+            template.close()
 
     def _ask(self, name: str, *arguments: Any) -> Any:
         try:
@@ -122,31 +135,35 @@ class Isolated:
     def _started(self) -> Process:
         """Return the worker, with the adapter loaded. Errors: ``CannotRun``."""
         if self._process is None:
-            process = Process(self._watch, lambda: self._closed)
-            try:
-                self._about = process.ask(
-                    "load",
-                    sys.path,
-                    str(process.journal),
-                    self._reference,
-                    self._device,
-                    self._plan,
-                )
-            except Ended as ended:
-                process.close()
-                words = f"{self._reference}: {ended.end.how} while it was loaded"
-                raise CannotRun(words, ended.end.status) from None
-            except BaseException:
-                process.close()
-                raise
-            self._process = process
+            self._process = self._loaded()
         return self._process
 
-    def _died(self, clause: Clause, end: End) -> ClauseResult:
+    def _loaded(self) -> Process:
+        """Start a worker and load the adapter in it. Errors: ``CannotRun``."""
+        process = Process(self._watch, lambda: self._closed)
+        try:
+            self._about = process.ask(
+                "load",
+                sys.path,
+                str(process.journal),
+                self._reference,
+                self._device,
+                self._plan,
+            )
+        except Ended as ended:
+            process.close()
+            words = f"{self._reference}: {ended.end.how} while it was loaded"
+            raise CannotRun(words, ended.end.status) from None
+        except BaseException:
+            process.close()
+            raise
+        return process
+
+    def _died(self, clause: Clause, end: End, *, shrinks: bool) -> ClauseResult:
         case, words = end.case, end.words
-        if case is not None and end.status == "crash":
+        if case is not None and end.status == "crash" and shrinks:
             with suppress(CannotRun):  # what was found stays, and the next clause tells why
-                case, words = self._alone(clause, case, words)
+                case, words = self._alone(clause, end, case)
         return ClauseResult(
             id=clause.id,
             level=clause.level,
@@ -157,23 +174,30 @@ class Isolated:
             case=case,
         )
 
-    def _alone(self, clause: Clause, case: AnyCase, words: str) -> tuple[AnyCase, str]:
-        """Put the case of a crash to fresh workers: make it smaller, or say that none ends."""
+    def _alone(self, clause: Clause, end: End, case: AnyCase) -> tuple[AnyCase, str]:
+        """Make the case of a crash smaller, in new processes, or say that it takes more than it."""
         if not self._dies_alone(clause, case):
-            return case, f"{words}; the call alone does not reproduce it"
+            return case, f"{end.words}; the call alone does not reproduce it"
         reductions = kind_of(case).reductions
         dies = partial(self._dies_alone, clause)
         small = reduce_case(case, reductions, dies, preferred=_is_defined, budget=self._tries)
-        return small, words
+        return small, end.words
 
     def _dies_alone(self, clause: Clause, case: AnyCase) -> bool:
-        """Tell whether a fresh worker ends when it is asked about one case."""
-        self._end_worker()
+        """Return whether a process that has made no call before dies in the call of one case.
+
+        The template has the adapter loaded, and forks for each call: imports are paid for once.
+        """
+        if self._template is None:
+            self._template = self._loaded()
         try:
-            self._ask("alone", clause.id, case)
+            died: bool | None = self._template.ask("alone", clause.id, case)
         except Ended as ended:
-            return ended.end.status == "crash"
-        return False
+            died = ended.end.status == "crash"
+            self._end_template()
+        if died is None:  # it could not fork, and has made a call now
+            self._end_template()
+        return bool(died)
 
 
 def _replayed(end: End) -> Replayed:

@@ -1,7 +1,7 @@
-"""The journal: the case that the backend is about to be asked, written down before the call.
+"""The journal: the case that the backend is about to be called with, written before the call.
 
-A process that dies in the call, or hangs, takes everything with it but this file: whoever
-started the process reads there which case it was, and whether the call had returned.
+A process that dies in the call, or hangs, leaves nothing but this file: the run that started
+the process reads from it which case it was, and whether the call had returned.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ class Journal:
         self._write("-", b"")
 
     def calling(self, case: AnyCase) -> None:
-        """Write down the case of the call that is about to be made."""
+        """Write the case of the call that is about to be made."""
         self._calls += 1
         self._write("c", json.dumps(case_to_json(case, compact=True)).encode())
 
     def returned(self) -> None:
-        """Note that the call has returned."""
+        """Record that the call has returned."""
         self._file.seek(0)
         self._file.write(b"r")
 
     def cleared(self) -> None:
-        """Forget the call: what follows is not about it; the first line differs from before."""
+        """Clear the call, since what follows is not about it; the first line changes."""
         self._calls += 1
         self._write("-", b"")
 
@@ -46,20 +46,20 @@ class Journal:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """What a journal says: ``state`` is c in a call, r after one, - before any."""
+    """The contents of a journal: ``state`` is c in a call, r after one, - before any."""
 
     state: str
     case: AnyCase | None
 
 
 def read_mark(path: Path) -> bytes:
-    """Return the first line of a journal: a sign of life, cheap to ask for."""
+    """Return the first line of a journal: a sign of life, cheap to read."""
     with path.open("rb") as file:
         return file.read(_HEADER)
 
 
 def read_entry(path: Path) -> Entry:
-    """Return what the journal of a process that has ended says."""
+    """Return the contents of the journal of a process that has ended."""
     text = path.read_bytes()
     state, length = text[:1].decode(), int(text[16:_HEADER] or b"0")
     case = None

@@ -1,4 +1,4 @@
-"""The state of a process: what an adapter may have changed under the suite's feet."""
+"""The state of a process: what an adapter may have changed without the suite's knowledge."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def current() -> ProcessState:
 
 
 def restore(before: ProcessState) -> list[str]:
-    """Put back the working directory and the signal handlers; name NumPy's replaced functions.
+    """Restore the working directory and signal handlers; return NumPy's replaced functions.
 
-    Functions are not put back: what was computed with others cannot be trusted any more.
+    Functions are not restored: what was computed with others cannot be trusted any more.
     """
     os.chdir(before.folder)
     for number, handler in before.handlers.items():

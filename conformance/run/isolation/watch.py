@@ -1,4 +1,4 @@
-"""The watch: how long a worker may take, and how much memory."""
+"""The watch: the limits of a worker's time and memory."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 from moe_routing.conformance.run.environment import usable_cpus
 
 CALL_SECONDS = 60.0
-"""What one call may take unless ``--timeout`` says otherwise: a thousand times what it does."""
+"""The limit of one call unless ``--timeout`` sets another: a thousand times what it takes."""
 
 IDLE_SECONDS = 300.0
-"""What loading an adapter, or the suite's own work between two calls, may take."""
+"""The limit of loading an adapter, and of the suite's own work between two calls."""
 
-_LOOK = 1.0  # seconds between two looks for what a worker has started
+_LOOK = 1.0  # seconds between two searches for processes that a worker has started
 _SHARE = 0.8
 _GROUP = Path("/sys/fs/cgroup/memory.max")
 
@@ -25,8 +25,8 @@ _GROUP = Path("/sys/fs/cgroup/memory.max")
 class Watch:
     """The limits of a worker: seconds in one call and outside calls, bytes of memory, threads.
 
-    ``memory`` of None leaves the memory unwatched, ``threads`` of None leaves it to the
-    frameworks how many threads they start.
+    ``memory`` of None leaves the memory unwatched, ``threads`` of None leaves the number of
+    threads to the frameworks.
     """
 
     call_seconds: float = CALL_SECONDS
@@ -36,10 +36,10 @@ class Watch:
 
 
 def fair_threads(jobs: int) -> int | None:
-    """Return each of several jobs' share of the processors; None leaves things as they are.
+    """Return each of several jobs' share of the processors; None sets no number of threads.
 
     Frameworks start a thread for each processor, and those of several jobs would wait for
-    each other. One job has all, and ``OMP_NUM_THREADS`` goes before.
+    each other. One job has all, and ``OMP_NUM_THREADS`` takes precedence.
     """
     cpus = usable_cpus()
     if jobs == 1 or cpus is None or "OMP_NUM_THREADS" in os.environ:
@@ -48,7 +48,7 @@ def fair_threads(jobs: int) -> int | None:
 
 
 def available_memory() -> int | None:
-    """Return what a run may take of this machine's memory, in bytes; None where unknown."""
+    """Return how much of this machine's memory a run may use, in bytes; None where unknown."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
@@ -60,16 +60,16 @@ def available_memory() -> int | None:
 
 
 class Memory:
-    """The memory of a worker and of what it has started, as far as ``/proc`` tells of it.
+    """The memory of a worker and of the processes it has started, as ``/proc`` reports it.
 
-    To find what was started is to read every process there is, which is done once a second.
+    Finding those processes means reading all there are, which is done once a second.
     """
 
     def __init__(self, worker: int) -> None:
         self._worker, self._started, self._until = worker, set[int](), 0.0
 
     def exceeds(self, limit: int) -> bool:
-        """Tell whether more than ``limit`` bytes are held; pages that are shared count once."""
+        """Return whether more than ``limit`` bytes are held; pages that are shared count once."""
         if time.monotonic() >= self._until:
             self._started = session_of(self._worker) - {self._worker}
             self._until = time.monotonic() + _LOOK
@@ -77,7 +77,7 @@ class Memory:
         resident = {each: _kilobytes(each, "status", "VmRSS:") for each in held}
         if resident[self._worker] * 1024 > limit or sum(resident.values()) * 1024 <= limit:
             return resident[self._worker] * 1024 > limit
-        shares = [_kilobytes(each, "smaps_rollup", "Pss:") for each in held]  # dearer to read
+        shares = [_kilobytes(each, "smaps_rollup", "Pss:") for each in held]  # slower to read
         return sum(shares) * 1024 > limit
 
 

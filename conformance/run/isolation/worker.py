@@ -1,7 +1,7 @@
-"""The worker: the process in which one adapter is loaded and asked.
+"""The worker: the process in which one adapter is loaded and checked.
 
-It reads requests from its standard input and answers on its standard output, which are
-moved out of the adapter's way first: what the adapter prints goes to the worker's log.
+It reads requests from its standard input and answers on its standard output, both of which
+are moved out of the adapter's reach first: what the adapter prints goes to the worker's log.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, BinaryIO
@@ -29,14 +30,14 @@ from moe_routing.conformance.run.isolation.heap import keep_freed_memory
 from moe_routing.conformance.run.isolation.journal import Journal
 from moe_routing.conformance.run.seat import about, close, torch_threads
 from moe_routing.conformance.trial import noted
-from moe_routing.implementations import Adapter, AdapterError, BackendMissing, load_adapter
+from moe_routing.implementations import Adapter, AdapterError, BackendMissing, Closes, load_adapter
 
 
 def main() -> None:
     """Serve requests until the other side ends."""
     requests, answers = _own_pipes()
     faulthandler.enable()
-    _first_to_go()
+    _be_killed_first()
     keep_freed_memory()
     server = _Server(answers)
     for request in _arriving(requests):
@@ -44,7 +45,7 @@ def main() -> None:
 
 
 def _own_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Keep the pipes for ourselves, and give the adapter an empty input and the log."""
+    """Return the pipes of the run, and leave the adapter an empty input and the log."""
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -52,14 +53,14 @@ def _own_pipes() -> tuple[BinaryIO, BinaryIO]:
     return requests, answers
 
 
-def _first_to_go() -> None:
-    """Have the system end this process, not the run, where memory runs out."""
-    with suppress(OSError):  # not every system has it, or lets it be set
+def _be_killed_first() -> None:
+    """Let the system kill this process, not the run, if memory runs out."""
+    with suppress(OSError):  # not every system has this file, or allows a change
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _arriving(pipe: BinaryIO) -> Iterator[tuple[Any, ...]]:
-    """Yield requests as they come; end the process at once where the run has ended."""
+    """Yield requests as they come; end the process at once if the run has ended."""
     queue: SimpleQueue[Any] = SimpleQueue()
 
     def read() -> None:
@@ -75,7 +76,7 @@ def _arriving(pipe: BinaryIO) -> Iterator[tuple[Any, ...]]:
 
 
 def _end() -> None:
-    """End this process, and what the adapter has started, when nobody else is left to do it."""
+    """End this process, and what the adapter has started, since no run is left to do it."""
     if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
         os.killpg(os.getpid(), signal.SIGKILL)
     os._exit(0)
@@ -90,11 +91,12 @@ class _Server:
         self._answers = answers
         self._before = state.current()
         self._journal: Journal
+        self._device = "cpu"
 
     def serve(self, name: str, *arguments: Any) -> None:
         """Answer one request: ``("answer", value)`` or ``("refused", why)``.
 
-        Whatever else is raised ends the process, which is a verdict.
+        Any other exception ends the process, which is a verdict.
         """
         try:
             answer = "answer", getattr(self, f"_{name}")(*arguments)
@@ -108,20 +110,23 @@ class _Server:
         assert self._adapter is not None
         return self._adapter
 
-    def _load(self, path: list[str], book: str, reference: str, device: str, plan: Any) -> Any:
+    def _load(self, path: list[str], journal: str, reference: str, device: str, plan: Any) -> Any:
         sys.path[:] = path
-        self._journal = Journal(Path(book))
-        noted.keep(self._journal)
-        self._plan = plan
+        self._journal = Journal(Path(journal))
+        noted.record_in(self._journal)
+        self._plan, self._device = plan, device
         self._adapter = load_adapter(reference, device=device)
         return about(self._adapter)
 
     def _close(self) -> None:
         close(self._adapter)
 
-    def _check(self, clause: str, breaks: dict[str, bool]) -> Checked:
+    def _check(
+        self, clause: str, breaks: dict[str, bool], past: tuple[str, ...], shrinks: bool
+    ) -> Checked:
         self._journal.cleared()
-        result = search_clause(self.adapter, CLAUSES[clause], self._plan, breaks)
+        plan = replace(self._plan, past=past, shrinks=shrinks)
+        result = search_clause(self.adapter, CLAUSES[clause], plan, breaks)
         replaced = state.restore(self._before)
         if replaced:
             result = replace(result, status="error", message=_spoiled(replaced), failure=None)
@@ -136,10 +141,34 @@ class _Server:
         (known,) = (each for each in self._plan.known if each.id == id)
         return width(self.adapter, CLAUSES[clause], self._plan, known)
 
-    def _alone(self, clause: str, case: Any) -> None:
+    def _alone(self, clause: str, case: Any) -> bool | None:
+        """Make one call in a fork of this process, and return whether that died.
+
+        Without a fork the call is made here, and None returned: where a device may be in use,
+        or where the adapter holds what two processes cannot share.
+        """
         self._journal.cleared()
         target = Target(self.adapter, CLAUSES[clause], self._plan)
-        target.evaluate_if_due(target.trial(case))
+        if self._device != "cpu" or isinstance(self.adapter, Closes) or not hasattr(os, "fork"):
+            target.evaluate_if_due(target.trial(case))
+            return None
+        return _dies_in_a_fork(partial(target.evaluate_if_due, target.trial(case)))
+
+
+def _dies_in_a_fork(call: Callable[[], object]) -> bool:
+    """Make a call in a fork; an exit is a death as well, whatever its code."""
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with suppress(BaseException):  # whatever it raises, the process has outlived the call
+            call()
+        os.write(theirs, b"alive")
+        os._exit(0)
+    os.close(theirs)
+    with os.fdopen(ours, "rb") as pipe:
+        alive = pipe.read() == b"alive"
+    os.waitpid(child, 0)
+    return not alive
 
 
 def _spoiled(replaced: list[str]) -> str:

@@ -1,19 +1,23 @@
-"""What a census looks like on a console: clause by clause, then what to know."""
+"""A census on the console: clause by clause, then a summary."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
-from moe_routing.conformance.report.terminal import plain_console
+from moe_routing.conformance.report.columns import Column, Notes, folded, table
+from moe_routing.conformance.report.terminal import LOG, plain_console
 from moe_routing.conformance.zoo.census.census import SOON, Census, CensusPlan
 from moe_routing.conformance.zoo.census.matrix import Alarm, Count, Found, Kill, Task
+from moe_routing.conformance.zoo.census.smallest import Smallest
 from moe_routing.conformance.zoo.residents import MUTANTS
 
 
 class Watcher:
-    """Shows each clause as it ends, and the whole at the end."""
+    """Shows each clause as it ends, and the summary at the end."""
 
     def __init__(self, plan: CensusPlan, console: Console | None = None) -> None:
         self.plan, self.console = plan, console or plain_console()
@@ -23,17 +27,18 @@ class Watcher:
         kills = [each for each in found if isinstance(each, Kill)]
         alarms = [each for each in found if isinstance(each, Alarm)]
         cases = sum(each.cases for each in found if isinstance(each, Count))
-        words = f"seed {task.seed}  {task.clause:34} {cases:6} cases"
+        words = [f"seed {task.seed}  {task.clause:34} {cases:6} cases"]
         if task.mutants:
-            words += f"  caught {len(kills):3} mutants, {sum(k.named for k in kills):3} by family"
+            words += [f"caught {len(kills):3} mutants, {sum(k.named for k in kills):3} by family"]
         if task.variants:
-            words += f"  {len(alarms)} false alarms"
-        self.console.print(escape(words))
+            words += [f"{len(alarms)} false alarms"]
+        self.console.print(escape(folded(words, self.console.width)))
 
     def close(self, census: Census) -> None:
         """Show the mutants, the alarms, and the figures."""
         if self.plan.mutants:
-            self.console.print(self._mutants(census))
+            for line in self._mutants(census):
+                self.console.print(line)
         for alarm in census.alarms:
             self.console.print(
                 f"[bold red]false alarm[/] {alarm.variant} {alarm.clause} seed {alarm.seed}: "
@@ -54,23 +59,36 @@ class Watcher:
                 "passed"
             )
         self.console.print(
-            f"{census.cases:,} cases, {census.asked:,} answers judged, {census.seconds:,.0f} s"
+            f"{census.cases:,} cases, {census.answers:,} answers judged, {census.seconds:,.0f} s"
         )
 
-    def _mutants(self, census: Census) -> Table:
-        table = Table(box=None)
-        for name in ("mutant", "family", "draws", "built", "smallest", "caught by"):
-            table.add_column(name, no_wrap=True)
-        for name in self.plan.mutants:
-            killers, small = census.killers(name), census.smallest.get(name)
-            draws = census.median_draws(name)
-            table.add_row(
-                name,
-                MUTANTS[name].family,
-                "" if draws is None else f"{draws:g}",
-                "yes" if any(k.event for kills in killers.values() for k in kills) else "",
-                f"{small.tokens} x {small.experts}" if small else "",
-                ", ".join(list(killers)[:3])
-                + ("" if len(killers) < 4 else f" +{len(killers) - 3}"),
-            )
-        return table
+    def _mutants(self, census: Census) -> Iterator[Text]:
+        """Yield the lines of the table of mutants, each whole by its name."""
+        names = self.plan.mutants
+        draws = [census.median_draws(name) for name in names]
+        columns = [
+            _column("mutant", names),
+            _column("family", [MUTANTS[name].family for name in names]),
+            _column("draws", ["" if each is None else f"{each:g}" for each in draws]),
+            _column("built", [_built(census.killers(name)) for name in names], leaves=2),
+            _column("smallest", [_size(census.smallest.get(name)) for name in names], leaves=1),
+        ]
+        caught = [Text(_named(list(census.killers(name)))) for name in names]
+        return table(columns, Notes(head="caught by", cells=caught, most=LOG), self.console.width)
+
+
+def _column(head: str, cells: Sequence[str], *, leaves: int = 0) -> Column:
+    return Column(head=head, cells=[Text(each) for each in cells], leaves=leaves)
+
+
+def _built(killers: Mapping[str, Sequence[Kill]]) -> str:
+    return "yes" if any(kill.event for kills in killers.values() for kill in kills) else ""
+
+
+def _size(small: Smallest | None) -> str:
+    return f"{small.tokens} x {small.experts}" if small else ""
+
+
+def _named(killers: Sequence[str]) -> str:
+    more = f" +{len(killers) - 3}" if len(killers) > 3 else ""
+    return ", ".join(killers[:3]) + more

@@ -1,4 +1,4 @@
-"""Encounters: one clause put to many residents of the zoo, every case to all of them."""
+"""Encounters: one clause checked on many residents of the zoo, every case on all of them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Residents = Mapping[str, StagedRouter]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Seen:
-    """What one resident showed in one case: ``drawn`` counts from 1, or ``event`` made the case."""
+    """The outcome of one resident in one case: drawn as number ``drawn``, or made by ``event``."""
 
     resident: str
     case: AnyCase
@@ -38,43 +38,43 @@ class Seen:
 class Encounter:
     """One clause, and how many cases of it to draw.
 
-    ``tell`` is given every broken outcome, and says whether that resident need not be asked
-    again. Residents of equal claims, as far as the clause is about them, see the same cases
-    and share the work of judging. ``together`` saves more where residents are right: what
-    they answer is judged in one go, and cases drawn from the whole specification are put to
-    those, too, who claim less of it, so that fewer are left to be drawn for these alone.
+    ``note`` is called with every broken outcome, and returns whether that resident is done.
+    Residents whose claims are equal, where the clause depends on them, get the same cases
+    and share the work of judging. ``together`` saves more where residents are right: their
+    answers are judged in one batch, and cases drawn from the whole specification also run on
+    residents that claim less of it, so that fewer are left to be drawn for these alone.
     """
 
     clause: Clause
     seed: int
     max_examples: int
-    tell: Callable[[Seen], bool]
+    note: Callable[[Seen], bool]
     together: bool
     cases: int = 0
-    asked: int = 0
-    _gone: set[str] = field(default_factory=set)
+    answers: int = 0
+    _done: set[str] = field(default_factory=set)
     _drawn: Counter[str] = field(default_factory=Counter)
 
     def run(self, residents: Residents) -> None:
-        """Put constructed cases, then drawn ones, to those whom the clause is about."""
+        """Run constructed cases, then drawn ones, on the residents that the clause applies to."""
         herds = self._herds(residents)
         for claimed, herd in herds:
             for slug in self.clause.events:
                 case = EVENTS[slug].constructed(claimed)
                 if case is not None:
-                    self._put(case, herd, event=slug)
-        self._gone.clear()
+                    self._run_case(case, herd, event=slug)
+        self._done.clear()
         for claimed, herd in herds:
             others = [guests for _, guests in herds if guests is not herd]
-            self._draw(claimed, herd, others if self._welcomes(herd) else [])
+            self._draw(claimed, herd, others if self._draws_all(herd) else [])
 
-    def _welcomes(self, herd: Residents) -> bool:
-        """Tell whether the cases drawn for ``herd`` are those of the whole specification."""
+    def _draws_all(self, herd: Residents) -> bool:
+        """Return whether the cases drawn for ``herd`` are those of the whole specification."""
         whole = _without_details(next(iter(herd.values())).capabilities()) == Capabilities()
         return self.together and whole and self.clause.strategy is None
 
     def _draw(self, claimed: Capabilities, herd: Residents, others: Sequence[Residents]) -> None:
-        """Draw cases until each of ``herd`` has had its share, or is not asked any more."""
+        """Draw cases until each of ``herd`` has had its share, or is done."""
         guests = {name: resident for each in others for name, resident in each.items()}
 
         def enough(case: AnyCase) -> bool:
@@ -83,10 +83,10 @@ class Encounter:
                 for name, guest in guests.items()
                 if self.clause.narrowed(guest.capabilities()).admits(case.config, case.inputs)
             }
-            self._put(case, {**herd, **claiming})
-            return not any(map(self._waits, herd))
+            self._run_case(case, {**herd, **claiming})
+            return not any(map(self._is_due, herd))
 
-        if any(map(self._waits, herd)):
+        if any(map(self._is_due, herd)):
             draw_cases(
                 self.clause,
                 claimed,
@@ -95,29 +95,29 @@ class Encounter:
                 enough=enough,
             )
 
-    def _waits(self, name: str) -> bool:
-        """Tell whether a resident is still to be asked."""
-        return name not in self._gone and self._drawn[name] < self.max_examples
+    def _is_due(self, name: str) -> bool:
+        """Return whether a resident is to get more cases."""
+        return name not in self._done and self._drawn[name] < self.max_examples
 
-    def _put(self, case: AnyCase, herd: Residents, *, event: str = "") -> None:
-        """Put a case to those of ``herd`` that are still asked."""
+    def _run_case(self, case: AnyCase, herd: Residents, *, event: str = "") -> None:
+        """Run a case on those of ``herd`` that are not done."""
         self.cases += 1
-        asked = {name: resident for name, resident in herd.items() if self._waits(name)}
-        for name, outcome in self._outcomes(asked, case):
-            self.asked += 1
+        due = {name: resident for name, resident in herd.items() if self._is_due(name)}
+        for name, outcome in self._outcomes(due, case):
+            self.answers += 1
             self._drawn[name] += not event
             drawn = 0 if event else self._drawn[name]
             seen = Seen(resident=name, case=case, outcome=outcome, drawn=drawn, event=event)
-            if outcome.broken and self.tell(seen):
-                self._gone.add(name)
+            if outcome.broken and self.note(seen):
+                self._done.add(name)
 
-    def _outcomes(self, asked: Residents, case: AnyCase) -> Iterator[tuple[str, Outcome]]:
-        """Put the clause's question about each, all at one memo."""
+    def _outcomes(self, herd: Residents, case: AnyCase) -> Iterator[tuple[str, Outcome]]:
+        """Yield the clause's outcome for each of ``herd``, with one memo for all."""
         method, memo = self.clause.method, CaseMemo()
         parade = None
         if self.together and kind_of(case).routes:
-            parade = Parade(asked, cast(Case, case), method, memo)
-        for name, resident in asked.items():
+            parade = Parade(herd, cast(Case, case), method, memo)
+        for name, resident in herd.items():
             if parade is None:
                 trial = trial_of(resident, case, method, memo=memo)
                 yield name, evaluate(self.clause, trial)
@@ -125,7 +125,7 @@ class Encounter:
                 yield name, parade.outcome(self.clause, name)
 
     def _herds(self, residents: Residents) -> list[tuple[Capabilities, dict[str, StagedRouter]]]:
-        """Group those whom the clause is about by what it is about in their claims."""
+        """Group the residents that the clause applies to by their narrowed claims."""
         herds: dict[str, tuple[Capabilities, dict[str, StagedRouter]]] = {}
         for name, resident in residents.items():
             capabilities = resident.capabilities()
@@ -136,5 +136,5 @@ class Encounter:
 
 
 def _without_details(capabilities: Capabilities) -> Capabilities:
-    """Return what cases are drawn from: all but the logits returned and the numerics."""
+    """Return the claims that cases are drawn from: all but the logits returned and the numerics."""
     return replace(capabilities, logits="none", numerics=Numerics())

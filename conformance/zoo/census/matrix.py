@@ -11,6 +11,11 @@ from moe_routing.conformance.zoo.census.encounter import Encounter, Seen
 from moe_routing.conformance.zoo.residents import HONEST, MUTANTS
 
 
+def names_family(clause: str, mutant: str) -> bool:
+    """Return whether a clause names the family of a mutant."""
+    return MUTANTS[mutant].family in CLAUSES[clause].bugs
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Kill:
     """One mutant caught by one clause: a cell of the matrix.
@@ -30,12 +35,12 @@ class Kill:
     @property
     def named(self) -> bool:
         """Whether the clause names the mutant's family: only then does the kill count."""
-        return MUTANTS[self.mutant].family in CLAUSES[self.clause].bugs
+        return names_family(self.clause, self.mutant)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Alarm:
-    """An honest variant that a clause did not pass: a false alarm of ours."""
+    """An honest variant that failed a clause: a false alarm of the suite."""
 
     variant: str
     clause: str
@@ -46,11 +51,11 @@ class Alarm:
 
 @dataclass(frozen=True, kw_only=True)
 class Count:
-    """The cases of one clause and seed, and how often a resident was asked."""
+    """The number of cases of one clause and seed, and of the answers that were judged."""
 
     clause: str
     cases: int
-    asked: int
+    answers: int
 
 
 Found = Kill | Alarm | Count
@@ -58,7 +63,7 @@ Found = Kill | Alarm | Count
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One clause of the matrix, with what to put it to."""
+    """One clause of the matrix, with the residents to check it on."""
 
     clause: str
     seed: int
@@ -67,7 +72,7 @@ class Task:
     variants: tuple[str, ...] = ()
 
     def run(self) -> list[Found]:
-        """Put the clause to the mutants until each is caught, and to the variants to the end."""
+        """Check the clause on the mutants until each is caught, and on the variants."""
         kills, alarms = _Kills(self), _Alarms(self)
         found: list[Found] = []
         for names, zoo, notes in (
@@ -78,7 +83,7 @@ class Task:
                 CLAUSES[self.clause],
                 self.seed,
                 self.max_examples,
-                notes.tell,
+                notes.note,
                 together=zoo is HONEST,
             )
             meeting.run({name: zoo[name].adapter() for name in names})
@@ -86,18 +91,18 @@ class Task:
         return found
 
     def _count(self, meeting: Encounter) -> Count:
-        return Count(clause=self.clause, cases=meeting.cases, asked=meeting.asked)
+        return Count(clause=self.clause, cases=meeting.cases, answers=meeting.answers)
 
 
 class _Kills:
-    """Keeps the first constructed and the first drawn kill of each mutant."""
+    """Collects the first constructed and the first drawn kill of each mutant."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
         self.first: dict[str, dict[bool, Seen]] = {}
 
-    def tell(self, seen: Seen) -> bool:
-        """Note a failure; an error is no kill, since it names no cause."""
+    def note(self, seen: Seen) -> bool:
+        """Note a failure in a case, and return whether that was drawn; an error is no kill."""
         if seen.outcome.failure is None:
             return False
         self.first.setdefault(seen.resident, {}).setdefault(bool(seen.drawn), seen)
@@ -119,14 +124,14 @@ class _Kills:
 
 
 class _Alarms:
-    """Keeps the first case of each variant that was not passed."""
+    """Collects the first case that each variant failed."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
         self.first: dict[str, Seen] = {}
 
-    def tell(self, seen: Seen) -> bool:
-        """Note anything that is wrong."""
+    def note(self, seen: Seen) -> bool:
+        """Note any failure or error; the first one is enough."""
         self.first.setdefault(seen.resident, seen)
         return True
 

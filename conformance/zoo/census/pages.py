@@ -1,4 +1,4 @@
-"""What a census says, as JSON and as a page of Markdown."""
+"""A census as JSON, and as a page of Markdown."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from moe_routing.conformance.zoo.families import FAMILIES, LATER
 from moe_routing.conformance.zoo.residents import HONEST, MUTANTS
 
 SCHEMA = 1
-"""The version of the JSON's form."""
+"""The version of the JSON schema."""
 
 
 def as_json(census: Census) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def as_json(census: Census) -> dict[str, Any]:
         "max_examples": plan.max_examples,
         "clauses": list(plan.clauses),
         "cases": census.cases,
-        "asked": census.asked,
+        "asked": census.answers,
         "seconds": round(census.seconds, 1),
         "survivors": [{"mutant": name, "seed": seed} for name, seed in census.survivors],
         "mutants": [_mutant(census, name) for name in plan.mutants],
@@ -72,7 +72,7 @@ def _variant(census: Census, name: str) -> dict[str, Any]:
 
 
 def as_markdown(census: Census, command: str) -> str:
-    """Return the page of a census that ``command`` took: figures, mutants, variants, clauses."""
+    """Return the page of a census that ``command`` made: figures, mutants, variants, clauses."""
     return (
         "\n\n".join(
             [
@@ -122,7 +122,7 @@ def _figures(census: Census) -> str:
         lines.append(f"{len(plan.variants) - wrong} of {len(plan.variants)} honest variants passed")
     lines.append(
         f"{plan.max_examples} cases drawn per clause, {len(plan.clauses)} clauses, "
-        f"{census.cases:,} cases, {census.asked:,} answers judged, {census.seconds:,.0f} s"
+        f"{census.cases:,} cases, {census.answers:,} answers judged, {census.seconds:,.0f} s"
     )
     return "\n".join(f"- {line}" for line in lines)
 

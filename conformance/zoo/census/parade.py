@@ -1,8 +1,8 @@
 """The parade: the trials of one case by many routers, whose answers are judged together.
 
 Most routers of the zoo differ from the plain one in what a case does not exercise, and then
-answer with the plain router's very own answer. It is read once, and where all that a clause
-asked of one router got the answers that another gives, what it says of the one holds for both.
+return the plain router's own answer object. It is read once, and where one router gives the
+same answers to all calls that a clause made of another, the clause's outcome holds for both.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ Logits = Literal["routed", "copy", "none"]
 
 @dataclass(eq=False)
 class Parade:
-    """A case, and the routers that it is put to by one clause, each in a trial of its own.
+    """A case, and the routers on which one clause runs it, each in a trial of its own.
 
-    When the first is to be judged, all are asked, and what they answer is judged in one go;
-    likewise where the clause turns to a case that it makes once for all (``Trial.once``).
+    When the first is to be judged, all are called, and their answers are judged in one batch;
+    likewise where the clause derives a case that it makes once for all (``Trial.once``).
     """
 
     routers: Mapping[str, StagedRouter]
@@ -48,7 +48,7 @@ class Parade:
     _judged: dict[int, Bounds] = field(default_factory=dict)
     _derived: dict[int, Parade] = field(default_factory=dict)
     _taken: dict[str, list[Parade]] = field(default_factory=dict)
-    _given: RouterInputs | None = None
+    _inputs: RouterInputs | None = None
 
     def __post_init__(self) -> None:
         self.trials = {
@@ -57,7 +57,7 @@ class Parade:
         }
 
     def outcome(self, clause: Clause, name: str) -> Outcome:
-        """Return what ``clause`` says of a router: once for all of whom it is told the same."""
+        """Return the outcome of ``clause`` for a router: one for all that answer the same."""
         if any(self._alike(passed, name) for passed in self._passed):
             return Outcome()
         outcome = evaluate(clause, self.trials[name])
@@ -66,10 +66,11 @@ class Parade:
         return outcome
 
     def _alike(self, passed: str, name: str) -> bool:
-        """Tell whether a router gives every answer that was had from one that has passed.
+        """Return whether a router gives every answer that one that has passed gave.
 
         It is called for each. Only answers that are one object count, since then nothing that
-        a clause could look at differs; and only of equals, so that it asks both the same.
+        a clause could read differs; and only of routers of the same claims, so that the clause
+        makes the same calls of both.
         """
         one, other = self.trials[passed], self.trials[name]
         if passed in self._alone or one.capabilities is not other.capabilities:
@@ -79,31 +80,31 @@ class Parade:
         )
 
     def leave(self, name: str) -> None:
-        """Note that a router was asked outside the parade, or raised: nobody is like it."""
+        """Record that a router was called outside the parade, or raised: no other is like it."""
         self._alone.add(name)
 
     def bounds(self, capabilities: Capabilities) -> Bounds:
-        """Return the bounds of the case for those who share ``capabilities``."""
+        """Return the bounds of the case for all routers that share ``capabilities``."""
         if id(capabilities) not in self._bounds:
             numerics = capabilities.numerics
             self._bounds[id(capabilities)] = self.memo.bounds(self.case, numerics)
         return self._bounds[id(capabilities)]
 
     def received(self, native: object) -> Received:
-        """Return an answer, described and converted, once for all who give the same object."""
+        """Return an answer, described and converted, once for all routers that return it."""
         if id(native) not in self._received:
             read = receive(native, self.case.config, self.case.inputs.num_tokens)
             self._received[id(native)] = native, read
         return self._received[id(native)][1]
 
-    def judge(self, asked: Trial, bounds: Bounds) -> None:
-        """Judge by ``bounds`` the answers of all whose own bounds are those of ``asked``."""
+    def judge(self, first: Trial, bounds: Bounds) -> None:
+        """Judge by ``bounds`` the answers of all trials whose own bounds are those of ``first``."""
         if id(bounds) in self._judged:
             return
         self._judged[id(bounds)] = bounds
         alike: dict[tuple[Logits, bool], list[Answer]] = {}
         for trial in self.trials.values():
-            answer = _answer(trial) if trial.bounds is asked.bounds else None
+            answer = _answer(trial) if trial.bounds is first.bounds else None
             if answer is not None:
                 kind = trial.capabilities.logits, answer.logits is None
                 alike.setdefault(kind, []).append(answer)
@@ -111,16 +112,16 @@ class Parade:
             self.memo.judge_all(bounds, answers, logits)
 
     def call(self, router: Adapter) -> Call:
-        """Ask a router; inputs that the one before left unchanged are given to the next."""
-        given = self._given or with_fresh_arrays(self.case.inputs)
-        self._given = None
-        call = called(router, self.method, self.case, given)
+        """Call a router; inputs that it leaves unchanged are passed to the next one."""
+        inputs = self._inputs or with_fresh_arrays(self.case.inputs)
+        self._inputs = None
+        call = called(router, self.method, self.case, inputs)
         if not call.changed:
-            self._given = given
+            self._inputs = inputs
         return call
 
     def derived(self, name: str, case: Case) -> Trial:
-        """Return a router's trial of a case made of this one: each time a new one."""
+        """Return a router's trial of a case derived from this one: a new trial each time."""
         parade, taken = self._derived.get(id(case)), self._taken.setdefault(name, [])
         if parade is None or parade in taken:
             parade = self._derived[id(case)] = Parade(self.routers, case, self.method, self.memo)
@@ -167,7 +168,7 @@ class _InParade(Trial):
 
 
 def _same_call(one: _InParade, other: _InParade) -> bool:
-    """Tell whether two calls gave one answer, and changed the same."""
+    """Return whether two calls returned the same object, and changed the same."""
     try:
         same = other.native is one.native
     except Raised:
@@ -176,7 +177,7 @@ def _same_call(one: _InParade, other: _InParade) -> bool:
 
 
 def _answer(trial: Trial) -> Answer | None:
-    """Return a trial's answer; None where there is none to judge."""
+    """Return a trial's answer, or None if there is none to judge."""
     try:
         return trial.received.answer
     except (Raised, Malformed):

@@ -13,7 +13,7 @@ from moe_routing.conformance.zoo.census.matrix import Kill
 from moe_routing.conformance.zoo.residents import MUTANTS
 
 MOST_TOKENS, MOST_EXPERTS = 4, 8
-"""What a person can read at a glance."""
+"""The sizes of a case that a person can read at a glance."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Smallest:
 
 
 def smallest(kill: Kill) -> Smallest:
-    """Make the case of ``kill`` as small as it gets while the same clause fails alike."""
+    """Make the case of ``kill`` as small as possible while the same clause fails alike."""
     case = _reduced(kill)
     return Smallest(
         mutant=kill.mutant,

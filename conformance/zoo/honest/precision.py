@@ -1,4 +1,4 @@
-"""Honest variants in precision: more than asked, or the least that is permitted or declared."""
+"""Honest variants in precision: more than required, or the least permitted or declared."""
 
 from __future__ import annotations
 

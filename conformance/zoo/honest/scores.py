@@ -26,7 +26,7 @@ def exp2_softmax(z: Array) -> Array:
 
 
 def logsumexp_softmax(z: Array) -> Array:
-    """A softmax that keeps its total as a logarithm: ``exp(z - (m + log(total)))``."""
+    """A softmax that stores its total as a logarithm: ``exp(z - (m + log(total)))``."""
     if z.size == 0:
         return z
     most: Array = z.max(axis=1, keepdims=True)

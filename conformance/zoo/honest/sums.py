@@ -15,7 +15,7 @@ from moe_routing.implementations import Capabilities
 Product = Callable[[Array, Array], Array]
 
 _FEW = 2**11
-"""The logits up to which all of their products are held in memory: a loop would start slowly."""
+"""The number of logits up to which all products are held in memory: a loop has a slow start."""
 
 
 def in_order(x: Array, a: Array) -> Array:

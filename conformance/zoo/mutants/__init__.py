@@ -1,4 +1,4 @@
-"""Mutants, one module a chapter; importing this package registers them all."""
+"""Mutants, one module per chapter; importing this package registers them all."""
 
 from moe_routing.conformance.zoo.mutants import (  # noqa: I001  chapter order
     logits,

@@ -11,8 +11,8 @@ from moe_routing.reference import RouterConfig
 
 def by(w: Work, sigmoid: bool) -> RouterConfig:
     """Return the configuration with the score function picked."""
-    asked: RouterConfig = w.asked
-    return replace(asked, score="sigmoid" if sigmoid else "softmax")
+    requested: RouterConfig = w.requested
+    return replace(requested, score="sigmoid" if sigmoid else "softmax")
 
 
 @mutant("always-softmax", "M14", "dispatched", real="axolotl-ai-cloud/axolotl@8f3fb517b")

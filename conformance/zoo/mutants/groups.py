@@ -159,10 +159,10 @@ def _(w: Work, stage: str) -> Any:
 
 
 def _with_any_groups(w: Work) -> RouterConfig:
-    """Check everything about the configuration but that the groups are of equal size."""
-    groups = w.asked.groups
-    if not isinstance(groups, Groups) or w.asked.num_experts % groups.count == 0:
+    """Check the configuration, but not that its groups are of equal size."""
+    groups = w.requested.groups
+    if not isinstance(groups, Groups) or w.requested.num_experts % groups.count == 0:
         return config(w)
-    asked: RouterConfig = w.asked
-    RouterConfig(**{**vars(asked), "groups": None})
-    return asked
+    requested: RouterConfig = w.requested
+    RouterConfig(**{**vars(requested), "groups": None})
+    return requested

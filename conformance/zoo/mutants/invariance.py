@@ -45,9 +45,9 @@ def _(w: Work) -> object:
 def _(w: Work) -> Routing:
     """A workspace was given back while its contents were in use: the next call wrote over them."""
     right = answer(w)
-    kept = w.memory.setdefault(right.weights.shape, np.array(right.weights))
-    kept[...] = right.weights
-    return replace(right, weights=kept)
+    workspace = w.memory.setdefault(right.weights.shape, np.array(right.weights))
+    workspace[...] = right.weights
+    return replace(right, weights=workspace)
 
 
 @mutant("float-mode-left-changed", "M61", "parting", real="gevent/gevent#1820")

@@ -7,7 +7,7 @@ import numpy as np
 from moe_routing.conformance.zoo.residents import ROUTED, mutant
 from moe_routing.conformance.zoo.router.functions import Array
 from moe_routing.conformance.zoo.router.memory import as_rows, reinterpreted
-from moe_routing.conformance.zoo.router.stages import logits
+from moe_routing.conformance.zoo.router.stages import gate_input, logits
 from moe_routing.conformance.zoo.router.work import Work
 from moe_routing.reference.formats import FORMATS, INPUT_FORMATS
 
@@ -151,3 +151,10 @@ def _(w: Work) -> Array:
     if z.shape[1] % 2:
         return z
     return np.concatenate(z.reshape(2, len(z), -1), axis=1)
+
+
+@mutant("input-norm-twice", "M77", "gate_input", real="NVIDIA-NeMo/Automodel#1852")
+def _(w: Work) -> Array:
+    """The layer normalised Gemma 4's hidden states, then the gate did: every layer misrouted."""
+    normed = gate_input(w)
+    return gate_input(w.redone(hidden=lambda _: normed))

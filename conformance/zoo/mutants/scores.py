@@ -15,7 +15,7 @@ from moe_routing.reference.formats import INPUT_FORMATS
 
 
 def right_scores(w: Work) -> Array:
-    """Return what the configured score function gives."""
+    """Return the scores of the configured function."""
     scores: Array = RIGHT["scores"](w)
     return scores
 

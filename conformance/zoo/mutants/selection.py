@@ -14,7 +14,7 @@ from moe_routing.reference.selection import top_k
 
 
 def best_above(w: Work, start: float, lost: int) -> Array:
-    """Select by a search that starts at ``start``; a slot that finds nothing keeps ``lost``."""
+    """Select by a search that starts at ``start``; a slot that finds nothing stays ``lost``."""
     ids = expert_ids(w)
     if w.inputs.expert_table is not None:
         return ids
@@ -108,6 +108,19 @@ def _(w: Work) -> Array:
     width = -w.config.num_experts % 16
     lanes = np.pad(w.competing, ((0, 0), (0, width)), constant_values=np.finfo(np.float32).min)
     return table_or(w, lambda: top_k(lanes, w.config.top_k))
+
+
+@mutant("stale-candidates-below-top-8", "M80", "expert_ids", real="flashinfer-ai/flashinfer#5165")
+def _(w: Work) -> Array:
+    """Room for 8 candidates, K written: what shared memory held of another token competed, too."""
+    if w.config.top_k >= 8 or w.config.groups or w.inputs.expert_table is not None:
+        return expert_ids(w)
+    own = top_k(w.competing, w.config.top_k)
+    ids = np.hstack([own, np.roll(own[:, :1], 1, axis=0)])
+    values = at_ids_of(w.competing, own)
+    values = np.hstack([values, np.roll(values[:, :1], 1, axis=0)])
+    ids[:1, -1:], values[:1, -1:] = 0, 0.0  # nobody was there before the first
+    return at_ids_of(ids, top_k(values, w.config.top_k))
 
 
 @mutant("index-found-by-value", "M31", "expert_ids", real="lightseekorg/tokenspeed#605")

@@ -20,7 +20,7 @@ def _(w: Work) -> None:
 @mutant("shared-gate-without-sigmoid", "M57", "shared_gate", real="InternLM/lmdeploy#3491")
 def _(w: Work) -> Array | None:
     """The gate's raw logit was multiplied in."""
-    return w.inputs.hidden @ w.inputs.gate.T if w.asked.gated else None
+    return w.inputs.hidden @ w.inputs.gate.T if w.requested.gated else None
 
 
 @mutant("shared-gate-twice", "M57", "contribution", real="alibaba/Pai-Megatron-Patch#402")
@@ -32,7 +32,7 @@ def _(w: Work) -> Array | None:
 
 def _dropped(kind: str, real: str, harm: str) -> None:
     def dropped(w: Work) -> Array | None:
-        return None if w.asked.kind == kind else contribution(w)
+        return None if w.requested.kind == kind else contribution(w)
 
     dropped.__doc__ = harm
     name = {"singular": "shared_expert", "plural": "shared_experts", "mlp": "shared_mlp"}[kind]
@@ -59,7 +59,7 @@ _dropped(
 @mutant("absent-shared-expert-runs", "M58", "contribution", real="ROCm/aiter#5595")
 def _(w: Work) -> Array | None:
     """A column that was no shared expert was taken for one."""
-    return shared_output(w) if w.asked.kind == "none" else contribution(w)
+    return shared_output(w) if w.requested.kind == "none" else contribution(w)
 
 
 @mutant("shared-expert-twice", "M59", "contribution", real="sgl-project/sglang#36515")
@@ -73,7 +73,7 @@ def _(w: Work) -> Array | None:
 def _(w: Work) -> Array | None:
     """Two shared experts in one MLP were weighted by their number."""
     right = contribution(w)
-    return right if right is None or w.asked.kind != "plural" else right * np.float32(2)
+    return right if right is None or w.requested.kind != "plural" else right * np.float32(2)
 
 
 @mutant("shared-expert-divided-by-scale", "M59", "contribution", real="sgl-project/sglang#29059")
@@ -94,6 +94,6 @@ def _(w: Work) -> Array:
 def _(w: Work) -> Array | None:
     """The gate's sigmoid was written over the gate itself, which others read."""
     right = contribution(w)
-    if w.asked.gated:
+    if w.requested.gated:
         overwrite(w.inputs.gate, sigmoid(w.inputs.gate))
     return right

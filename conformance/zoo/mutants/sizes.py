@@ -113,9 +113,9 @@ def _(w: Work) -> Array:
 @mutant("k-above-e-clamped", "M38", "config", real="HKUSTDial/omni-moe#21")
 def _(w: Work) -> RouterConfig:
     """A K that no model can have was answered with another one."""
-    fewer = min(w.asked.top_k, w.asked.num_experts)
-    w.asked = RouterConfig.unchecked(**{**vars(w.asked), "top_k": fewer})
-    w.claims.require(w.asked, w.inputs)
+    fewer = min(w.requested.top_k, w.requested.num_experts)
+    w.requested = RouterConfig.unchecked(**{**vars(w.requested), "top_k": fewer})
+    w.claims.require(w.requested, w.inputs)
     return checked(w)
 
 
@@ -127,13 +127,13 @@ def _(w: Work) -> RouterConfig:
 )
 def _(w: Work) -> RouterConfig:
     """With K above what the kept groups hold, experts of excluded groups ran with real weights."""
-    asked: RouterConfig = w.asked
-    groups, size, experts = asked.groups, asked.experts_per_group, asked.num_experts
-    if not groups or not groups.kept * size < asked.top_k <= experts == groups.count * size:
+    requested: RouterConfig = w.requested
+    groups, size, experts = requested.groups, requested.experts_per_group, requested.num_experts
+    if not groups or not groups.kept * size < requested.top_k <= experts == groups.count * size:
         return config(w)
-    w.claims.require(asked, w.inputs)
-    RouterConfig(**{**vars(asked), "groups": None})
-    return asked
+    w.claims.require(requested, w.inputs)
+    RouterConfig(**{**vars(requested), "groups": None})
+    return requested
 
 
 @mutant(

@@ -47,6 +47,23 @@ def _(w: Work) -> Array:
     return sigmoid(at_ids(w, w.operated + w.selection_bias))
 
 
+@mutant("bias-taken-off-again", "M79", "gathered", real="NVIDIA/TransformerEngine@d0067d0")
+def _(w: Work) -> Array:
+    """(score + bias) - bias lost the low bits of small scores, and was NaN at a bias of -inf."""
+    bias = w.selection_bias
+    if bias is None or w.config.weights_from != "scores":
+        return gathered(w)
+    return at_ids(w, w.biased - bias)
+
+
+@mutant("table-rows-weighted-evenly", "M78", "gathered", real="erfanzar/EasyDeL@0317bfa4838")
+def _(w: Work) -> Array:
+    """Every expert that the table names got 1 / K, whatever the gate had learnt."""
+    if w.inputs.expert_table is None:
+        return gathered(w)
+    return np.full(w.expert_ids.shape, 1 / w.config.top_k, np.float32)
+
+
 @mutant("bfloat16-weights-in-float32", "M13", "weights", real="flashinfer-ai/flashinfer@71a10aff9")
 def _(w: Work) -> Array:
     """Weights of 8 bits were written to a buffer that promised 24."""

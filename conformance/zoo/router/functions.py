@@ -9,7 +9,7 @@ import numpy as np
 from moe_routing.reference.arrays import AnyArray
 
 Array = AnyArray
-"""An array of a router of the zoo: float32 unless a stage says otherwise."""
+"""An array of a router of the zoo: float32 unless a stage specifies another dtype."""
 
 
 def softmax(z: Array, axis: int = -1) -> Array:

@@ -11,7 +11,7 @@ from moe_routing.implementations import FlatRouting, RoutingMap
 
 
 def flat(w: Work, **changes: Any) -> FlatRouting:
-    """Answer in flat routes; ``changes`` replace arrays of it."""
+    """Return the answer as flat routes, some of its arrays replaced by ``changes``."""
     arrays = {
         "scores": w.weights.reshape(-1),
         "token_indices": np.repeat(np.arange(w.num_tokens), w.config.top_k).astype(np.int32),
@@ -21,7 +21,7 @@ def flat(w: Work, **changes: Any) -> FlatRouting:
 
 
 def routing_map(w: Work, **changes: Any) -> RoutingMap:
-    """Answer in a dense map; ``changes`` replace arrays of it."""
+    """Return the answer as a dense map, some of its arrays replaced by ``changes``."""
     shape = (w.num_tokens, w.config.num_experts)
     arrays = {"probs": np.zeros(shape, np.float32), "routing_map": np.zeros(shape, bool)}
     np.put_along_axis(arrays["probs"], w.expert_ids, w.weights, axis=1)

@@ -1,4 +1,4 @@
-"""Memory misread: what a kernel sees that assumes another dtype or other strides."""
+"""Memory misread: what a kernel reads if it assumes another dtype or other strides."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def as_rows(array: Array) -> Array:
 def reinterpreted(values: Array, stored: str, read: str) -> Array:
     """Store float32 ``values`` as ``stored``, and read their bytes as ``read``.
 
-    What lies behind a buffer that is too short reads as 0.
+    Memory past the end of a buffer that is too short reads as 0.
     """
     buffer = _bytes(values, stored)
     wanted = values.size * (4 if read == "float32" else 2)

@@ -26,7 +26,7 @@ from moe_routing.reference import (
 
 _WHOLE = Capabilities()
 _REMEMBERED = 8
-"""How many calls' plain work is kept: those that the residents are asked about in turn."""
+"""The number of calls whose plain work is cached: those that residents get one after the other."""
 
 
 class StagedRouter:
@@ -38,7 +38,7 @@ class StagedRouter:
         self._stages, self._capabilities = stages, capabilities
 
     def capabilities(self) -> Capabilities:
-        """Return what it was made to claim."""
+        """Return the claims that it was made with."""
         return self._capabilities
 
     def route(self, config: RouterConfig, inputs: RouterInputs) -> Any:
@@ -58,29 +58,29 @@ class StagedRouter:
         work = Work(self._stages, RIGHT, config, inputs, self._capabilities, self.memory, plain)
         with np.errstate(all="ignore"):
             answer = getattr(work, stage)
-        work.parting  # noqa: B018  asked for what it does
+        work.parting  # noqa: B018  evaluated for its side effect
         return answer
 
 
 class _PlainWorks:
-    """The plain router's work on the latest calls, done once for all who are asked."""
+    """The plain router's work on the latest calls, done once for all routers."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, Hashable], PlainWork] = {}
-        self._given: Any = None
-        self._asked: dict[int, tuple[Any, PlainWork]] = {}
+        self._inputs: Any = None
+        self._works: dict[int, tuple[Any, PlainWork]] = {}
 
     def on(self, config: Any, inputs: Any) -> PlainWork:
         """Return the work on this call.
 
-        Inputs that are the very object of the call before hold what they did then: what a
-        router has changed is not given to another.
+        Inputs that are the same object as in the previous call hold the same values: inputs
+        that a router has changed are not passed to another.
         """
-        if inputs is not self._given:
-            self._given, self._asked = inputs, {}
-        if id(config) not in self._asked:
-            self._asked[id(config)] = config, self._found(config, inputs)
-        return self._asked[id(config)][1]
+        if inputs is not self._inputs:
+            self._inputs, self._works = inputs, {}
+        if id(config) not in self._works:
+            self._works[id(config)] = config, self._found(config, inputs)
+        return self._works[id(config)][1]
 
     def _found(self, config: Any, inputs: Any) -> PlainWork:
         key = repr(config), contents(inputs)

@@ -15,12 +15,12 @@ def shared_output(w: Work) -> Array:
 
 def shared_gate(w: Work) -> Array | None:
     """Return the shared expert's gate, ``[T, 1]``, or None."""
-    return sigmoid(w.inputs.hidden @ w.inputs.gate.T) if w.asked.gated else None
+    return sigmoid(w.inputs.hidden @ w.inputs.gate.T) if w.requested.gated else None
 
 
 def contribution(w: Work) -> Array | None:
     """Gate the shared expert's output; None where there is no shared expert."""
-    if w.asked.kind == "none":
+    if w.requested.kind == "none":
         return None
     return w.shared_output if w.shared_gate is None else w.shared_output * w.shared_gate
 

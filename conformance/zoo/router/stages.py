@@ -21,13 +21,13 @@ def config(w: Work) -> RouterConfig:
 
 def checked(w: Work) -> RouterConfig:
     """Check the configuration and the inputs. Errors: ``ValueError``."""
-    valid = RouterConfig(**vars(w.asked))
+    valid = RouterConfig(**vars(w.requested))
     check_inputs(valid, w.inputs)
     return valid
 
 
 def gate_input(w: Work) -> Array:
-    """Normalise the hidden states where the configuration says so."""
+    """Normalise the hidden states if the configuration has an input norm."""
     if w.config.input_norm is None:
         return w.hidden
     mean_square = np.mean(w.hidden * w.hidden, axis=1, keepdims=True)
@@ -116,7 +116,7 @@ def expert_ids(w: Work) -> Array:
 
 
 def table_or(w: Work, select: Callable[[], Array]) -> Array:
-    """Return the rows of the expert table where there is one, else what ``select`` gives."""
+    """Return the rows of the expert table where there is one, else the ids of ``select``."""
     if w.inputs.expert_table is None:
         return select()
     looked_up: Array = w.inputs.expert_table[w.inputs.token_ids]
@@ -124,14 +124,14 @@ def table_or(w: Work, select: Callable[[], Array]) -> Array:
 
 
 def at_ids(w: Work, values: Array) -> Array:
-    """Gather ``values [T, E]`` at the selected experts; a kernel checks no id, nor does this."""
+    """Gather ``values [T, E]`` at the selected experts, unchecked, as kernels do."""
     ids = np.minimum(np.maximum(w.expert_ids, 0), values.shape[1] - 1)
     found: Array = values[np.arange(len(ids))[:, None], ids]
     return found
 
 
 def gathered(w: Work) -> Array:
-    """Take the weights from where the configuration says."""
+    """Gather the weights from the values that the configuration names."""
     match w.config.weights_from:
         case "scores":
             return at_ids(w, w.scores)
@@ -157,7 +157,7 @@ def norm_of(w: Work) -> Array:
 
 
 def renormalized(w: Work) -> Array:
-    """Divide by the norm where the configuration says so."""
+    """Divide by the norm if the configuration renormalises."""
     return w.gathered if w.config.renormalize is None else w.gathered / w.norm
 
 
@@ -182,7 +182,7 @@ def answer(w: Work) -> Routing:
 RIGHT: dict[str, Stage] = {
     "config": config,
     "valid": checked,
-    "dispatched": lambda w: dispatched_config(w.asked, w.inputs),
+    "dispatched": lambda w: dispatched_config(w.requested, w.inputs),
     "hidden": lambda w: w.inputs.hidden,
     "gate_weight": lambda w: w.inputs.gate_weight,
     "gate_bias": lambda w: w.inputs.gate_bias,

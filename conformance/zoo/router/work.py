@@ -19,14 +19,14 @@ _CLAIMED = "config"
 
 
 class Work:
-    """One call in progress: a stage's value is computed when it is first asked for.
+    """One call in progress: a stage's value is computed when it is first read.
 
-    ``own`` are the stages that the router has in place of those in ``right``. ``asked`` and
-    ``inputs`` are what the call was given, ``claims`` the router's capabilities, ``memory``
-    what it keeps between calls (a right router has no use for it). ``plain`` is the plain
-    router's work on the same call: what does not follow from a replaced stage is taken from
-    there, bit for bit. Arrays are float32 unless a stage says otherwise; shapes as in
-    ``moe_routing.reference.Stages``.
+    ``own`` are the stages that the router has in place of those in ``right``. ``requested``
+    and ``inputs`` are the call's configuration and inputs, ``claims`` the router's
+    capabilities, ``memory`` what it stores between calls (a right router has no use for it).
+    ``plain`` is the plain router's work on the same call: what does not follow from a replaced
+    stage is taken from it, bit for bit. Arrays are float32 unless a stage specifies another
+    dtype; shapes as in ``moe_routing.reference.Stages``.
     """
 
     config: RouterConfig
@@ -65,23 +65,23 @@ class Work:
         self,
         own: Mapping[str, Stage],
         right: Mapping[str, Stage],
-        asked: Any,
+        requested: Any,
         inputs: Any,
         claims: Capabilities,
         memory: dict[Any, Any],
         plain: PlainWork | None = None,
     ) -> None:
-        self._own, self._right, self.asked, self.inputs = own, right, asked, inputs
+        self._own, self._right, self.requested, self.inputs = own, right, requested, inputs
         self.claims, self.memory, self._plain = claims, memory, plain
         self._sources = frozenset((*own, _CLAIMED))
         self._same: dict[str, bool] = {}
         self._agreeing: dict[str, bool] = {}
 
     def redone(self, **stages: Stage) -> Work:
-        """Return the same call, to be done anew with other stages."""
+        """Return the same call, to be computed anew with other stages."""
         own = {**self._own, **stages}
         return Work(
-            own, self._right, self.asked, self.inputs, self.claims, self.memory, self._plain
+            own, self._right, self.requested, self.inputs, self.claims, self.memory, self._plain
         )
 
     def __getattr__(self, stage: str) -> Any:
@@ -97,7 +97,7 @@ class Work:
     def require_claimed(self) -> None:
         """Refuse a call that the router does not claim. Errors: ``Unsupported``."""
         if self._plain is None or not self._plain.claimed_by(self.claims):
-            self.claims.require(self.asked, self.inputs)
+            self.claims.require(self.requested, self.inputs)
 
     @property
     def num_tokens(self) -> int:
@@ -122,7 +122,7 @@ class Work:
         return self.config.renormalize
 
     def _is_plain(self, stage: str, plain: PlainWork) -> bool:
-        """Tell whether ``stage`` follows from nothing that differs from the plain router."""
+        """Return whether ``stage`` follows from nothing that differs from the plain router."""
         same = self._same.get(stage)
         if same is None:
             same = stage not in self._own and plain.can(stage) and self._follows(stage, plain)
@@ -130,9 +130,9 @@ class Work:
         return same
 
     def _follows(self, stage: str, plain: PlainWork) -> bool:
-        """Tell whether what a plain stage is made of agrees: at its sources, or as it is read.
+        """Return whether all that a plain stage follows from agrees: its sources, or what it reads.
 
-        What the plain stages make of sources that differ may still be the same.
+        Sources that differ may still give the values that the stage reads.
         """
         if stage == _CLAIMED:
             return plain.claimed_by(self.claims)
@@ -140,7 +140,7 @@ class Work:
         return self._agree(sources, plain) or self._agree(plain.reads[stage], plain)
 
     def _agree(self, stages: Iterable[str], plain: PlainWork) -> bool:
-        """Tell whether the values of all ``stages`` are those of the plain router."""
+        """Return whether the values of all ``stages`` are those of the plain router."""
         known = self._agreeing
         for stage in stages:
             agrees = known.get(stage)
@@ -155,10 +155,10 @@ class Work:
 
 
 class PlainWork:
-    """The plain router's work on one call, which notes what each stage reads."""
+    """The plain router's work on one call, which records what each stage reads."""
 
     def __init__(
-        self, stages: Mapping[str, Stage], asked: Any, inputs: Any, claims: Capabilities
+        self, stages: Mapping[str, Stage], requested: Any, inputs: Any, claims: Capabilities
     ) -> None:
         self.stages = stages
         self.reads: dict[str, set[str]] = {}
@@ -166,18 +166,18 @@ class PlainWork:
         self._beyond: set[str] = set()
         self._origins: dict[str, _Origin] = {}
         self._claimed: dict[int, tuple[Capabilities, bool]] = {}
-        self._work = _Noted(self, asked, inputs, claims)
+        self._work = _Noted(self, requested, inputs, claims)
         self._doing: list[str] = []
 
     def value(self, stage: str) -> Any:
-        """Return the value of ``stage``, noting that the stage in progress reads it."""
+        """Return the value of ``stage``, recording that the stage in progress reads it."""
         if self._doing:
             self.reads[self._doing[-1]].add(stage)
         if stage not in self._values:
             self.reads[stage] = set()
             self._doing.append(stage)
             try:
-                self._values[stage] = _kept(self.stages[stage](self._work))
+                self._values[stage] = _read_only(self.stages[stage](self._work))
             finally:
                 self._doing.pop()
             reads = frozenset(self._origins[each] for each in self.reads[stage])
@@ -185,21 +185,21 @@ class PlainWork:
         return self._values[stage]
 
     def sources(self, stage: str, among: frozenset[str]) -> frozenset[str]:
-        """Return those ``among`` these stages that ``stage``, which is done, is made of.
+        """Return which of the stages ``among`` the computed ``stage`` follows from.
 
         They are read by it or, through stages that are not among them, by what it reads.
         """
         return _sources(self._origins[stage], among)
 
     def claimed_by(self, claims: Capabilities) -> bool:
-        """Tell whether ``claims`` admit the call, once for all routers that share them."""
+        """Return whether ``claims`` admit the call, once for all routers that share them."""
         if id(claims) not in self._claimed:
-            admitted = claims.admits(self._work.asked, self._work.inputs)
-            self._claimed[id(claims)] = claims, admitted  # kept, so that the id stays its own
+            admitted = claims.admits(self._work.requested, self._work.inputs)
+            self._claimed[id(claims)] = claims, admitted  # held, so that no other gets the id
         return self._claimed[id(claims)][1]
 
     def can(self, stage: str) -> bool:
-        """Tell whether the plain router gets as far as ``stage``: it refuses bad calls."""
+        """Return whether the plain router reaches ``stage``: it refuses bad calls."""
         if stage not in self._values and stage not in self._beyond:
             try:
                 self.value(stage)
@@ -228,10 +228,10 @@ def _sources(origin: _Origin, among: frozenset[str]) -> frozenset[str]:
 
 
 class _Noted(Work):
-    """The plain router's view of its own work: every reading passes through the notes."""
+    """The plain router's view of its own work: every read is recorded in the notes."""
 
-    def __init__(self, notes: PlainWork, asked: Any, inputs: Any, claims: Capabilities) -> None:
-        super().__init__({}, notes.stages, asked, inputs, claims, {})
+    def __init__(self, notes: PlainWork, requested: Any, inputs: Any, claims: Capabilities) -> None:
+        super().__init__({}, notes.stages, requested, inputs, claims, {})
         self._notes = notes
 
     def __getattr__(self, stage: str) -> Any:
@@ -240,17 +240,17 @@ class _Noted(Work):
         return self._notes.value(stage)
 
 
-def _kept(value: Any) -> Any:
-    """Return a value that many are to read; an array is made read-only."""
+def _read_only(value: Any) -> Any:
+    """Return a value that many routers read; an array is made read-only."""
     if isinstance(value, np.ndarray):
         value.flags.writeable = False
     return value
 
 
 def _equal(value: Any, plain: Any) -> bool:
-    """Tell whether two values of a stage are the same: arrays to the bit, and as they lie.
+    """Return whether two values of a stage are the same: arrays in all bits and strides.
 
-    A sum goes along the memory, so that of the same numbers may round otherwise.
+    A sum goes along the memory, so one of the same numbers in other strides may round otherwise.
     """
     if not isinstance(value, np.ndarray) or not isinstance(plain, np.ndarray):
         return value is plain or (type(value) is type(plain) and value == plain)

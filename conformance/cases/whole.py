@@ -1,0 +1,38 @@
+"""Files that are whole: nobody reads half of one, and a full disk leaves no half behind."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write ``text`` as UTF-8, in a folder that is made; until then what stood there stays.
+
+    A link stays a link; what is no file, such as a pipe, is written to as it is. Errors:
+    ``OSError``, which names ``path``.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():
+            path.write_text(text, encoding="utf-8")
+        else:
+            _replace(Path(os.path.realpath(path)), text)
+    except OSError as error:  # which names another path, or none where a disk is full
+        raise OSError(error.errno, reason(error), str(path)) from error
+
+
+def _replace(path: Path, text: str) -> None:
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        os.replace(unfinished, path)
+    finally:
+        with suppress(OSError):  # it is gone where all went well
+            unfinished.unlink()
+
+
+def reason(error: OSError) -> str:
+    """Return why something could not be written or read, in the system's words."""
+    return error.strerror or str(error)

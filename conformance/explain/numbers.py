@@ -1,0 +1,40 @@
+"""Numbers in words: as many digits as tell them apart, what is permitted, short lists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from moe_routing.conformance.explain.token_view import SHOWN, Span
+
+
+def show(value: float, digits: int = 9) -> str:
+    """Return a number with every digit that float32 can hold."""
+    return format(float(value), f".{digits}g")
+
+
+def span(permitted: Span) -> str:
+    """Return ``[0.1, 0.2]``, or the one number that is permitted."""
+    low, high = permitted
+    return show(low) if low == high else f"[{show(low)}, {show(high)}]"
+
+
+def listed(values: Sequence[object], size: int | None = None) -> str:
+    """Return a list of what is shown of ``size`` values, and how many more there are."""
+    shown = [str(value) for value in values[:SHOWN]]
+    more = (len(values) if size is None else size) - len(shown)
+    return f"[{', '.join(shown)}{f', ... {more} more' if more else ''}]"
+
+
+def missed(value: float, permitted: Span) -> str:
+    """Say by how much a value lies outside what is permitted; nothing where it lies inside."""
+    low, high = permitted
+    if low <= value <= high or np.isnan([low, high]).any():
+        return ""
+    beyond = low - value if value < low else value - high
+    if not np.isfinite(beyond):
+        return "  missed"
+    allowance = (high - low) / 2.0
+    share = f"{beyond / allowance:.3g} times the allowance" if allowance else "nothing is allowed"
+    return f"  missed by {show(beyond, 3)}, {share}"
