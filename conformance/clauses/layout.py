@@ -51,7 +51,7 @@ def well_formed(trial: Trial) -> Failure | None:
 )
 def dtypes(trial: Trial) -> Failure | None:
     """Ids are integers of 16 bits or more (int32 in the flat layout); logits, where returned,
-    are stored in a type that holds all of the permitted one.
+    are stored in a type that holds all of the permitted one, or of the one that was given.
     """
     received = trial.received
     flat = received.layout == "FlatRouting"
@@ -62,7 +62,9 @@ def dtypes(trial: Trial) -> Failure | None:
                 stage="layout",
                 summary=f"{name} are {record.dtype}, but should be {' or '.join(allowed)}",
             )
-    least = format_of(trial.case.config.logits_dtype, trial.case.inputs)
+    given = trial.capabilities.takes == "logits"  # then nothing was computed that could be rounded
+    field = "input" if given else trial.case.config.logits_dtype
+    least = format_of(field, trial.case.inputs)
     record, form = received.records.get("logits"), FORMATS.get(received.answer.logits_dtype)
     if record is None or trial.capabilities.logits == "copy":
         return None
