@@ -21,6 +21,7 @@ from moe_routing.conformance.generators.choices import Focus
 from moe_routing.conformance.generators.construct import take_tokens
 from moe_routing.conformance.judge import Verdict
 from moe_routing.conformance.judge.logits import format_of
+from moe_routing.conformance.trial.base import Unchecked
 from moe_routing.conformance.trial.trial import Trial
 from moe_routing.reference.formats import Bools
 
@@ -33,11 +34,12 @@ from moe_routing.reference.formats import Bools
     rules=("ROB-14", "ROB-3"),
     bugs=("M09", "M14", "M24", "M38", "M53"),
     events=("any-case", "all-experts-selected", "no-bias", "zero-bias", "one-group"),
+    without_tokens=True,
 )
 def answers(trial: Trial) -> Failure | None:
     """A claimed call is answered: no exception."""
     failure = raised(trial)
-    return failure and replace(failure, details=claim_story.claimed(trial))
+    return failure and replace(failure, details=(*claim_story.claimed(trial), *failure.details))
 
 
 @clause(
@@ -47,6 +49,7 @@ def answers(trial: Trial) -> Failure | None:
     rules=("ROB-1", "LAY-1"),
     bugs=("M53",),
     events=("empty-batch",),
+    without_tokens=True,
     focus=Focus(offers={"num_tokens": lambda offered: [0]}),
 )
 def empty_batch(trial: Trial) -> Failure | None:
@@ -153,7 +156,7 @@ def nan_row(trial: Trial) -> Failure | None:
 def nan_row_apart(trial: Trial) -> Failure | None:
     """Rows beside a row of NaN get the bits of a call of the same shape without it."""
     if trial.case.inputs.num_tokens == 0:
-        return None
+        raise Unchecked("the case has no tokens")
     zeroed, with_nan = poisoned(trial, zero), poisoned(trial, nan)
     good = np.ones(trial.case.inputs.num_tokens, dtype=bool)
     good[poisoned_row(trial.case)] = False

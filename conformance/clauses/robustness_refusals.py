@@ -12,6 +12,7 @@ from moe_routing.conformance.explain.failure import Failure
 from moe_routing.conformance.generators.construct import take_tokens
 from moe_routing.conformance.generators.neighbours import neighbours
 from moe_routing.conformance.generators.nonsense import bad_configs
+from moe_routing.conformance.trial.base import Unchecked
 from moe_routing.conformance.trial.call import Raised
 from moe_routing.conformance.trial.trial import Trial
 from moe_routing.implementations import Capabilities, Limits
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 def rejects_bad_config(trial: Trial) -> Failure | None:
     """A configuration without a right answer is rejected with an exception."""
     if trial.case.inputs.num_tokens == 0:
-        return None
+        raise Unchecked("the case has no tokens")
     for words, case in trial.once(bad_configs).items():
         try:
             answer = trial.of(case).native
@@ -42,6 +43,7 @@ def rejects_bad_config(trial: Trial) -> Failure | None:
         return Failure(
             stage="selection",
             summary=f"{words} was answered ({type(answer).__name__}), but should be rejected",
+            made=case,
         )
     return None
 
@@ -60,6 +62,7 @@ def _claimed_or_not(capabilities: Capabilities) -> SearchStrategy[Case]:
     rules=("ROB-13", "ROB-3"),
     bugs=("M14",),
     events=("outside-claims",),
+    without_tokens=True,
     strategy=_claimed_or_not,
     beyond_claims=True,
 )
@@ -67,9 +70,11 @@ def rejects_unclaimed(trial: Trial) -> Failure | None:
     """A call that the backend does not claim raises Unsupported."""
     if not trial.claims(trial.case):
         return claim_story.not_refused(trial)
-    for case in trial.once(_one_axis_away, trial.capabilities.limits):
-        if trial.claims(case) or trial.excuses(case):
-            continue
+    near = trial.once(_one_axis_away, trial.capabilities.limits)
+    outside = [case for case in near if not (trial.claims(case) or trial.excuses(case))]
+    if not outside:
+        raise Unchecked("the case and all that is one axis away from it are claimed, or known")
+    for case in outside:
         if (failure := claim_story.not_refused(trial.of(case))) is not None:
             return replace(failure, case=case)
     return None

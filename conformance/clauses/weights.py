@@ -7,11 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from moe_routing.conformance.clauses.registry import clause
+from moe_routing.conformance.clauses.relations import wrong_weights
 from moe_routing.conformance.events import members
-from moe_routing.conformance.explain.failure import Failure, first_failure, show, token_failure
+from moe_routing.conformance.explain.failure import Failure, show, token_failure
 from moe_routing.conformance.generators.choices import Focus
 from moe_routing.conformance.judge.logits import format_of
 from moe_routing.conformance.judge.weights import sum_bounds
+from moe_routing.conformance.trial.base import Unchecked
 from moe_routing.conformance.trial.trial import Trial
 from moe_routing.implementations import ANY, Capabilities
 from moe_routing.reference import Renormalize, RouterConfig
@@ -61,7 +63,7 @@ from moe_routing.reference.formats import FORMATS
 )
 def match(trial: Trial) -> Failure | None:
     """A slot's weight is its expert's weight, up to rounding at the permitted precision."""
-    return first_failure(trial.verdict, "weights")
+    return wrong_weights(trial.verdict)
 
 
 @clause(
@@ -77,7 +79,7 @@ def match(trial: Trial) -> Failure | None:
 )
 def unbiased(trial: Trial) -> Failure | None:
     """Weights come from the scores without the selection bias."""
-    return first_failure(trial.verdict, "weights")
+    return wrong_weights(trial.verdict)
 
 
 @clause(
@@ -92,8 +94,10 @@ def unbiased(trial: Trial) -> Failure | None:
 def total(trial: Trial) -> Failure | None:
     """Renormalised weights of a token sum to the routed scaling factor."""
     verdict, config = trial.verdict, trial.case.config
-    if not sums_to_scale(config) or trial.case.inputs.per_expert_scale is not None:
-        return None
+    if not sums_to_scale(config):
+        raise Unchecked("its weights are not renormalised to a sum")
+    if trial.case.inputs.per_expert_scale is not None:
+        raise Unchecked("per_expert_scale changes the sums")
     later = verdict.later
     bounds = sum_bounds(
         config,
@@ -158,7 +162,7 @@ def _with_more_additions(offered: Sequence[Renormalize | None]) -> list[Renormal
 )
 def tiny_norm(trial: Trial) -> Failure | None:
     """Weights are renormalised by exactly the configured epsilon and floor."""
-    return first_failure(trial.verdict, "weights")
+    return wrong_weights(trial.verdict)
 
 
 @clause(
@@ -173,7 +177,7 @@ def tiny_norm(trial: Trial) -> Failure | None:
 )
 def scale(trial: Trial) -> Failure | None:
     """The routed scaling factor multiplies every weight, once, after renormalisation."""
-    return first_failure(trial.verdict, "weights")
+    return wrong_weights(trial.verdict)
 
 
 @clause(
@@ -184,6 +188,7 @@ def scale(trial: Trial) -> Failure | None:
     rules=("WGT-10", "LAY-6", "PIPE-4"),
     bugs=("M13",),
     events=("any-case", "bfloat16-input", "float16-input"),
+    without_tokens=True,
 )
 def dtype(trial: Trial) -> Failure | None:
     """Weights are stored in a floating-point type that holds all of the permitted one."""

@@ -24,7 +24,8 @@ class Failure:
 
     ``summary`` is one line, ``details`` the stage-by-stage lines beneath it, ``view`` the
     same token as values, for those who draw it. ``case`` is the call that went wrong, where
-    that is not the one that the clause was given but one that breaks the clause by itself.
+    that is not the one that the clause was given but one that breaks the clause by itself;
+    ``made`` is that call where the clause made it of its case, which stays the failing one.
     It is ``steady`` unless the same call, repeated, passed.
     """
 
@@ -34,6 +35,7 @@ class Failure:
     details: tuple[str, ...] = ()
     view: TokenView | None = None
     case: Case | None = None
+    made: AnyCase | None = None
     steady: bool = True
 
 
@@ -42,7 +44,11 @@ def lines_of(failure: Failure | None, case: AnyCase | None) -> tuple[str, ...]:
     details = failure.details if failure else ()
     if case is None or not kind_of(case).routes or (failure and failure.view):
         return details
-    return (story.asked(case.config, case.inputs), *details)
+    made = failure.made if failure else None
+    if made is None or made is case:
+        return (story.asked(case.config, case.inputs), *details)
+    kept = f"case    {story.call(case.config, case.inputs)}, from which the call was made"
+    return (story.asked(made.config, made.inputs), kept, *details)
 
 
 def first_failure(verdict: Verdict, *stages: str) -> Failure | None:

@@ -58,6 +58,7 @@ PROTOCOL = (
     "protocol",
     "registry",
     "tensors",
+    "traces",
 )
 FRAMEWORKS = ("torch", "triton", "hypothesis", "pytest")
 
