@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
-from moe_routing.implementations.claims import Claim
+from moe_routing.implementations.claims import Claim, Closed
 from moe_routing.reference import RouterConfig, RouterInputs
 from moe_routing.reference.checks import require_choice, require_count, require_flag
 from moe_routing.reference.formats import INPUT_FORMATS
@@ -23,7 +23,7 @@ class Unsupported(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Numerics:
+class Numerics(Closed):
     """Legitimately coarser algorithms, declared; each widens the judge by a formula.
 
     ``multiply="tf32"``: float32 products with 11-bit operands. ``sigmoid="absolute"`` and
@@ -58,7 +58,7 @@ class Numerics:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class Limits(Closed):
     """The sizes that a backend stops at: E, K and T at most, and what must divide E.
 
     Errors: ``ValueError`` naming the field.
@@ -100,7 +100,7 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Capabilities:
+class Capabilities(Closed):
     """Everything that a backend claims; without arguments it claims the whole spec.
 
     ``claims``: a configuration is claimed where some ``Claim`` holds. ``dtypes`` of the
@@ -142,11 +142,15 @@ class Capabilities:
 
     def require(self, config: RouterConfig, inputs: RouterInputs) -> Claim:
         """Return the first claim that covers the call. Errors: ``Unsupported``, saying why not."""
-        outside = self._outside(config, inputs)
-        nearest, refusals = self.nearest(config, inputs)
-        if nearest is None or outside or refusals:
-            raise Unsupported(f"not claimed: {', '.join(outside or refusals)}")
+        nearest, lacking = self.nearest(config, inputs)
+        refusals = self._outside(config, inputs) or lacking
+        if nearest is None or refusals:
+            raise Unsupported(f"not claimed: {', '.join(refusals)}")
         return nearest
+
+    def refusals(self, config: RouterConfig, inputs: RouterInputs) -> list[str]:
+        """Return what is not claimed of the call, a phrase each: sizes and dtype, or else axes."""
+        return self._outside(config, inputs) or self.nearest(config, inputs)[1]
 
     def nearest(self, config: RouterConfig, inputs: RouterInputs) -> tuple[Claim | None, list[str]]:
         """Return the claim that lacks least for the call, and what it lacks; sizes do not count."""

@@ -25,6 +25,20 @@ _KNOWN = {
 }
 
 
+class Closed:
+    """A value whose fields say all there is to say: it cannot be subclassed."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for base in cls.__bases__:
+            if base is not Closed and issubclass(base, Closed):
+                raise TypeError(
+                    f"Cannot subclass {base.__name__} as {cls.__name__}: calls are drawn from its "
+                    f"fields alone, so that what a method adds goes unread; make a {base.__name__} "
+                    f"with {base.__name__}(...)"
+                )
+
+
 class _Any:
     """Every value that the specification permits."""
 
@@ -67,7 +81,7 @@ def _permitted(name: str, permitted: Any, kinds: Any = tuple) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GroupRule:
+class GroupRule(Closed):
     """The group settings that a claim covers: any count and any number kept, this rule.
 
     ``top`` lists the supported ``Groups.top`` values (``ANY``: all), ``fill`` the fills.
@@ -89,7 +103,7 @@ class GroupRule:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claim:
+class Claim(Closed):
     """A product of axis values: a configuration is claimed where every axis holds.
 
     Each axis lists its permitted values; the defaults permit all, those of ``Claim.plain``

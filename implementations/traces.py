@@ -17,6 +17,7 @@ _SUITE = tuple(str(_HOUSE / name) for name in ("conformance", "implementations",
 _ADAPTERS = tuple(str(_HOUSE / name) for name in ("implementations", "reference"))
 _STANDARD = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")})
 _INSTALLED = ("site-packages", "dist-packages")
+_LOADERS = ("loading.py", "registry.py")
 _ARRAYS = ("numpy", "torch")
 
 Line = tuple[str, int, str]
@@ -90,7 +91,7 @@ def _array_folders() -> list[str]:
 
 def _loads(path: str) -> bool:
     """Tell whether a file only finds and builds adapters."""
-    return Path(path).name in ("registry.py", Path(__file__).name) and _is_in(path, _ADAPTERS)
+    return Path(path).name in _LOADERS and _is_in(path, _ADAPTERS)
 
 
 def _is_in(path: str, folders: Sequence[str]) -> bool:

@@ -37,7 +37,8 @@ class Kind:
     are the fields of the inputs that are no arrays, ``integers`` those that are no float32.
     ``methods`` are the adapter's methods that are called with it, in a ``trial``.
     ``facts`` returns what events are read off, and ``reductions`` propose smaller cases.
-    ``claimed`` says whether capabilities claim a case. A region of a known divergence may name
+    ``claimed`` says whether capabilities claim a case, and ``refusals`` what they lack for it,
+    in phrases. A region of a known divergence may name
     the ``axes`` of its inputs; a region that is too wide is described by ``compared``.
     ``routes`` says that its tokens choose experts, so that a token can be drawn.
     """
@@ -52,6 +53,7 @@ class Kind:
     facts: Callable[[Any, Numerics], Any] = lambda case, numerics: case
     reductions: tuple[Reduction, ...]
     claimed: Callable[[Any, Capabilities], bool] = lambda case, capabilities: True
+    refusals: Callable[[Any, Capabilities], list[str]] = lambda case, capabilities: []
     axes: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
     compared: tuple[str, ...] = ("dtype", "tokens")
     routes: bool = False
@@ -73,6 +75,7 @@ ROUTING = Kind(
     facts=lambda case, numerics: Bounds(case.config, case.inputs, numerics),
     reductions=ROUTING_REDUCTIONS,
     claimed=lambda case, capabilities: capabilities.admits(case.config, case.inputs),
+    refusals=lambda case, capabilities: capabilities.refusals(case.config, case.inputs),
     axes=INPUT_AXES,
     compared=(
         *("score", "weights_from", "groups", "renormalize"),

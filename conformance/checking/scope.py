@@ -35,8 +35,8 @@ def adapter_scope(
     narrowed = clause.narrowed(capabilities)
     if not narrowed.claims:
         return f"nothing claimed has {_narrow(clause)}"
-    if not clause.needs(capabilities):
-        return "the capabilities exclude the clause"
+    if (reason := clause.needs(capabilities)) is not None:
+        return reason
     if clause.layout is not None and not _answers_in_layout(adapter, clause, narrowed, is_known):
         return f"the adapter does not return {clause.layout}"
     return None
@@ -47,10 +47,10 @@ def case_scope(adapter: Adapter, clause: Clause, case: AnyCase) -> str | None:
     if not hasattr(adapter, clause.method):
         return f"the adapter has no method {clause.method}"
     capabilities = adapter.capabilities()
-    if not clause.needs(capabilities):
-        return "the capabilities exclude the clause"
+    if (reason := clause.needs(capabilities)) is not None:
+        return reason
     if not admits(clause, capabilities, case):
-        return "the case is outside the adapter's claims"
+        return f"the case is outside the adapter's claims{_lacking(case, capabilities)}"
     if not admits(clause, clause.narrowed(capabilities), case):
         return f"the clause is about {_narrow(clause)}, which the case has not"
     return None
@@ -59,6 +59,12 @@ def case_scope(adapter: Adapter, clause: Clause, case: AnyCase) -> str | None:
 def admits(clause: Clause, capabilities: Capabilities, case: AnyCase) -> bool:
     """Whether the clause is about ``case`` under these claims."""
     return clause.beyond_claims or kind_of(case).claimed(case, capabilities)
+
+
+def _lacking(case: AnyCase, capabilities: Capabilities) -> str:
+    """Return what of a case is not claimed, where its kind can tell."""
+    lacking = kind_of(case).refusals(case, capabilities)
+    return f": {', '.join(lacking)}" if lacking else ""
 
 
 def _narrow(clause: Clause) -> str:

@@ -23,6 +23,7 @@ from moe_routing.conformance.generators.inputs import with_strides
 from moe_routing.conformance.trial.base import Unchecked
 from moe_routing.conformance.trial.boundary import receive
 from moe_routing.conformance.trial.trial import Trial
+from moe_routing.implementations import Capabilities
 from moe_routing.reference.formats import INPUT_FORMATS
 
 _TIERS = (9, 17, 257)
@@ -191,7 +192,7 @@ def _shifted(case: Case) -> Case | None:
         "spaced-gate",
         "spaced-bias",
     ),
-    needs=lambda capabilities: "strided" in capabilities.layouts,
+    needs=lambda capabilities: _no_strides(capabilities),
     focus=_EXACT,
 )
 def strided_input(trial: Trial) -> Failure | None:
@@ -200,6 +201,11 @@ def strided_input(trial: Trial) -> Failure | None:
     return first_of(
         partial(related, trial, trial.once(change), words) for words, change in others.items()
     )
+
+
+def _no_strides(capabilities: Capabilities) -> str | None:
+    layouts = capabilities.layouts
+    return None if "strided" in layouts else f"the capabilities have layouts={layouts!r}"
 
 
 def _with_rows(case: Case) -> Case:

@@ -89,7 +89,7 @@ def unbiased(trial: Trial) -> Failure | None:
     rules=("WGT-11", "WGT-5", "WGT-9"),
     bugs=("M13", "M16", "M20"),
     events=("renormalized",),
-    needs=lambda capabilities: _renormalizes(capabilities),
+    needs=lambda capabilities: _not_renormalizing(capabilities),
 )
 def total(trial: Trial) -> Failure | None:
     """Renormalised weights of a token sum to the routed scaling factor."""
@@ -125,11 +125,12 @@ def total(trial: Trial) -> Failure | None:
     )
 
 
-def _renormalizes(capabilities: Capabilities) -> bool:
-    return any(
+def _not_renormalizing(capabilities: Capabilities) -> str | None:
+    renormalizing = any(
         claim.renormalize is ANY or any(rule is not None for rule in claim.renormalize)
         for claim in capabilities.claims
     )
+    return None if renormalizing else "nothing claimed has renormalize other than None"
 
 
 def sums_to_scale(config: RouterConfig) -> bool:
@@ -154,7 +155,7 @@ def _with_more_additions(offered: Sequence[Renormalize | None]) -> list[Renormal
     rules=("WGT-5",),
     bugs=("M20",),
     events=("tiny-norm", "norm-below-floor", "norm-beside-epsilon", "floor-beside-epsilon"),
-    needs=lambda capabilities: _renormalizes(capabilities),
+    needs=lambda capabilities: _not_renormalizing(capabilities),
     focus=Focus(
         recipes=("underflowing", "wide", "one-sided"),
         offers={"renormalize": lambda offered: _with_more_additions(offered)},

@@ -69,7 +69,7 @@ def in_words(error: BaseException) -> str:
         words = " ".join(str(error).split())
     except Exception as worse:
         words = f"its message cannot be read ({type(worse).__name__})"
-    return f"{type(error).__name__}: {words}"[:280]
+    return f"{type(error).__name__}: {words or 'no message'}"[:280]
 
 
 def _changed(

@@ -55,6 +55,7 @@ PROTOCOL = (
     "claims",
     "contradictions",
     "layouts",
+    "loading",
     "protocol",
     "registry",
     "tensors",

@@ -130,7 +130,7 @@ class Isolated:
             except Ended as ended:
                 process.close()
                 words = f"{self._reference}: {ended.end.how} while it was loaded"
-                raise CannotRun(words, ended.end.status) from None
+                raise CannotRun(_with_place(words, ended.end), ended.end.status) from None
             except BaseException:
                 process.close()
                 raise
@@ -168,6 +168,11 @@ class Isolated:
         except Ended as ended:
             return ended.end.status == "crash"
         return False
+
+
+def _with_place(words: str, end: End) -> str:
+    """Add to ``words`` what a worker said last, and the innermost line of source, if known."""
+    return ": ".join([words, "; ".join(end.where[:2])]) if end.where else words
 
 
 def _replayed(end: End) -> Replayed:
