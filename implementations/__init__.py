@@ -6,9 +6,10 @@ from moe_routing.implementations.capabilities import (
     Numerics,
     Unsupported,
 )
-from moe_routing.implementations.claims import ANY, Claim, GroupRule
+from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.layouts import FlatRouting, RoutingMap
 from moe_routing.implementations.loading import AdapterError, adapter_of
+from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.process import ProcessAdapter
 from moe_routing.implementations.protocol import (
     Adapter,

@@ -5,9 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
-from moe_routing.implementations.claims import Claim, Closed
+from moe_routing.implementations.claims import Claim
+from moe_routing.implementations.permitted import Closed, check_values, one_of
 from moe_routing.reference import RouterConfig, RouterInputs
-from moe_routing.reference.checks import require_choice, require_count, require_flag
+from moe_routing.reference.checks import (
+    require_choice,
+    require_count,
+    require_flag,
+    require_part,
+    shown,
+)
 from moe_routing.reference.formats import INPUT_FORMATS
 
 Multiply = Literal["exact", "tf32"]
@@ -122,16 +129,12 @@ class Capabilities(Closed):
     def __post_init__(self) -> None:
         require_choice("takes", self.takes, get_args(Takes))
         require_choice("logits", self.logits, get_args(Logits))
-        if not isinstance(self.claims, tuple) or not all(
-            isinstance(each, Claim) for each in self.claims
-        ):
-            raise ValueError(f"Expected claims to be a tuple of Claim but got {self.claims!r}")
+        require_part("limits", self.limits, Limits)
+        require_part("numerics", self.numerics, Numerics)
+        self._check_claims()
         for name, known in (("dtypes", tuple(INPUT_FORMATS)), ("layouts", LAYOUTS)):
-            unknown = [value for value in getattr(self, name) if value not in known]
-            if unknown:
-                raise ValueError(
-                    f"Expected {name} to list only {', '.join(known)} but got {unknown[0]!r}"
-                )
+            if getattr(self, name) != ():  # of which no case can be drawn
+                check_values(name, getattr(self, name), one_of(name, known), f"some of {known!r}")
         for place, claim in enumerate(self.claims, start=1):
             self.limits.check_room(f"claim {place}", claim.least_top_k)
             if self.takes == "logits" and False not in claim.input_norm:
@@ -139,6 +142,16 @@ class Capabilities(Closed):
                     f"Cannot have takes='logits' with claim {place}, which has "
                     "input_norm=(True,): the norm comes before the logits"
                 )
+
+    def _check_claims(self) -> None:
+        """Raise ``ValueError`` unless the claims are a tuple of claims."""
+        expected = "Expected claims to be a tuple of Claim"
+        if isinstance(self.claims, Claim):
+            raise ValueError(f"{expected} but got a Claim: write (claim,)")
+        if not isinstance(self.claims, tuple):
+            raise ValueError(f"{expected} but got a {type(self.claims).__name__}")
+        if not all(isinstance(each, Claim) for each in self.claims):
+            raise ValueError(f"{expected} but got {shown(self.claims)}")
 
     def require(self, config: RouterConfig, inputs: RouterInputs) -> Claim:
         """Return the first claim that covers the call. Errors: ``Unsupported``, saying why not."""

@@ -56,6 +56,7 @@ PROTOCOL = (
     "contradictions",
     "layouts",
     "loading",
+    "permitted",
     "protocol",
     "registry",
     "tensors",
