@@ -45,7 +45,7 @@ class Kind:
 
     case: type[AnyCase]
     config: Callable[..., Any]
-    inputs: Callable[..., Any]
+    inputs: type[Any]
     words: tuple[str, ...] = ("dtype",)
     integers: tuple[str, ...] = ()
     methods: tuple[str, ...]
