@@ -44,6 +44,9 @@ class Shown(Protocol):
     def finished(self, result: ClauseResult) -> None:
         """A clause has run."""
 
+    def settle(self, red: int) -> None:
+        """The adapter has so many red clauses, now that some were checked again."""
+
     def pause(self) -> None:
         """Make room for what was found."""
 
@@ -76,6 +79,7 @@ class Tally:
     clauses: int = 0
     done: int = 0
     red: int = 0
+    red_before: int = 0
 
     def __post_init__(self) -> None:
         self.began = self.clock()
@@ -83,12 +87,16 @@ class Tally:
     def begin(self, adapter: str, clauses: int) -> None:
         """Count the clauses of another adapter; the red ones are counted over all of them."""
         self.adapter, self.clauses, self.done = printable(adapter), clauses, 0
-        self.clause = ""
+        self.clause, self.red_before = "", self.red
 
     def count(self, result: ClauseResult) -> None:
         """Count a clause that has run."""
         self.done += 1
         self.red += not result.green
+
+    def settle(self, red: int) -> None:
+        """Count as red what stays so, of the clauses of this adapter."""
+        self.red = self.red_before + red
 
     @property
     def time(self) -> str:
@@ -137,6 +145,10 @@ class Lines:
             words = f": {printable(result.message)}" if result.message else ""
             self._say(f"{self._tally.time}  {result.status}  {of}{result.id}{words}")
 
+    def settle(self, red: int) -> None:
+        """Correct the count."""
+        self._tally.settle(red)
+
     def pause(self) -> None:
         """Leave the lines."""
 
@@ -145,7 +157,6 @@ class Lines:
 
     def _say(self, words: str) -> None:
         self._console.print(escape(words))
-        self._console.file.flush()
         self._last = self._tally.clock()
 
 
@@ -183,7 +194,11 @@ class Bar:
     def finished(self, result: ClauseResult) -> None:
         """Count the clause that has run."""
         self._tally.count(result)
-        self._progress.advance(self._task)
+        self._progress.update(self._task, advance=1, refresh=True)
+
+    def settle(self, red: int) -> None:
+        """Correct the count."""
+        self._tally.settle(red)
 
     def pause(self) -> None:
         """Take the bar away."""

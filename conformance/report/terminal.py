@@ -69,6 +69,7 @@ class Terminal:
 
     def end(self, result: AdapterResult) -> None:
         """Show one of several adapters as soon as it has been checked."""
+        self.progress.settle(len(broken(result)))
         if not self.several:
             self._checked.append(result)
             return

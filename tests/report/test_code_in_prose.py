@@ -14,6 +14,7 @@ from moe_routing.conformance.report.report import report
 from moe_routing.conformance.zoo.nearest import Likeness
 
 HINT = Likeness(mutant="scale-twice", family="M22", alike=4, cases=4, right=9, passed=9).words
+REST = HINT.partition("`scale-twice`")[2]
 LISTED = ClauseResult(
     id="weights.scale",
     level="MUST",
@@ -35,17 +36,12 @@ RUN = RunResult(profile="ci", seed=0, max_examples=9, environment={}, adapters=(
 
 
 def test_a_hint_is_code_in_markdown() -> None:
-    words = (
-        "behaves like `scale-twice` (routed scaling factor applied twice): the same wrong answer"
-    )
-    more = "on 4 of 4 failing cases, right on 9 of 9 passing ones"
-    assert f"\n- my\\`router\\<i\\> {words} {more}\n" in markdown(RUN)
+    assert f"\n- my\\`router\\<i\\> behaves like `scale-twice`{REST}\n" in markdown(RUN)
 
 
 def test_a_hint_is_code_in_html() -> None:
-    words = "behaves like <code>scale-twice</code> (routed scaling factor applied twice): the same"
-    more = "wrong answer on 4 of 4 failing cases, right on 9 of 9 passing ones"
-    assert f'<p class="note">my`router&lt;i&gt; {words} {more}</p>' in html_page(RUN)
+    words = f"behaves like <code>scale-twice</code>{REST}"
+    assert f'<p class="note">my`router&lt;i&gt; {words}</p>' in html_page(RUN)
 
 
 def test_so_is_the_reason_of_a_known_divergence() -> None:

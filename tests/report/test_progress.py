@@ -17,6 +17,9 @@ from screens import command, on_screen, plain, surroundings, written
 
 from moe_routing.conformance.checking.results import ClauseResult
 from moe_routing.conformance.report.progress import EVERY, Lines
+from moe_routing.conformance.zoo.census.census import CensusPlan
+from moe_routing.conformance.zoo.census.console import Watcher
+from moe_routing.conformance.zoo.census.matrix import Task
 
 WRONG = f"{Path(__file__).parents[1]}/data/wrong_adapters.py:BiasedWeights"
 QUICK = ("--clause=weights.unbiased", "--clause=weights.sum", "--max-examples=2")
@@ -74,6 +77,18 @@ class TestLines:
             "1:59:59  crash  two weights.sum: killed by [SIGSEGV]",
         ]
 
+    def test_count_as_red_what_stays_so(self, now: list[float]) -> None:
+        """Clauses may be checked again past an edge, before the adapter ends."""
+        lines, log = self.lines(now, several=True)
+        for name, red in (("one", 1), ("two", 0)):
+            lines.begin(name, 2)
+            for _ in range(2):
+                lines.finished(result("fail"))
+            lines.settle(red)
+        now[0] += EVERY
+        lines.started("weights.sum")
+        assert log.getvalue().splitlines()[-1] == "0:10  2 of 2 clauses, 1 red, now weights.sum"
+
     def test_tell_now_and_then_where_the_run_is(self, now: list[float]) -> None:
         lines, log = self.lines(now)
         lines.open(["mine"], 9)
@@ -129,13 +144,17 @@ class TestALog:
         assert f"checking {WRONG}: 2 clauses\n" in log
 
     def test_of_the_census_is_written_at_once(self) -> None:
-        argv = ["zoo", "scale-twice", "--clause=weights.s*", "--max-examples=1", "--jobs=1"]
-        run = subprocess.Popen(
-            command(*argv), stdout=subprocess.PIPE, env=surroundings(), text=True
-        )
-        assert run.stdout.readline().startswith("seed 0  weights.")
-        assert run.poll() is None, "it is told while the census goes on"
-        run.communicate()
+        class Log(io.StringIO):
+            flushed = ""
+
+            def flush(self) -> None:
+                self.flushed = self.getvalue()
+
+        log, clause = Log(), "weights.sum"
+        plan = CensusPlan(clauses=(clause,), seeds=(0,), max_examples=1)
+        watcher = Watcher(plan, Console(file=log, width=100))
+        watcher.told(Task(clause=clause, seed=0, max_examples=1), [])
+        assert log.flushed == f"seed 0  {clause:34}      0 cases\n"
 
 
 class TestATerminal:

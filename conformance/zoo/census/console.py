@@ -33,7 +33,6 @@ class Watcher:
         if task.variants:
             words += [f"{len(alarms)} false alarms"]
         self.console.print(escape(folded(words, self.console.width)))
-        self.console.file.flush()  # a log is to be followed
 
     def close(self, census: Census) -> None:
         """Show the mutants, the alarms, and the figures."""
