@@ -21,7 +21,7 @@ Bias = npt.NDArray[np.float32]
 
 
 def _rounding_decides(bounds: Bounds) -> bool:
-    """Tell whether some right router would choose otherwise if it rounded its bias."""
+    """Return whether some right router would choose otherwise if it rounded its bias."""
     bias, inputs = bounds.inputs.selection_bias, bounds.inputs
     if bias is None or inputs.expert_table is not None or not bounds.judged.any():
         return False
@@ -58,7 +58,7 @@ def _may_swap(
     down: npt.NDArray[np.bool_],
     top_k: int,
 ) -> bool:
-    """Tell whether an expert may win ``then`` that must lose to another ``now``, in any token.
+    """Return whether an expert may win ``then`` that must lose to another ``now``, in any token.
 
     ``up`` marks the experts whose bias grew, ``down`` those whose bias shrank: where the winner's
     did not grow and the loser's did not shrink, monotone rounding keeps them in order.

@@ -1,8 +1,8 @@
 """The nearest mutants: which known bug a failing backend behaves like, as a hint to the cause.
 
 A mutant is named for what it answers, not for where it fails: it has to give the backend's own
-wrong answers, and to be right where the backend is. That is what tells bugs apart: run against
-each mutant without its family, the stage alone names a wrong family for three of four.
+wrong answers, and to be right where the backend is. That is what tells bugs apart: put to each
+mutant without its family, the stage alone names a wrong family for 131 of 173.
 """
 
 from __future__ import annotations
@@ -33,6 +33,11 @@ _SHOWN = 3
 
 _FEWEST = 2
 """The fewest failing cases that tell bugs apart: one wrong answer alone, most bugs give."""
+
+_LUCKY = 20
+"""One in so many of the cases that the backend passes a mutant may fail: a tie that it breaks
+otherwise, say. Put to each mutant without its family, one in twenty names a wrong family for 13 of
+177, one in two for 20."""
 
 _WEIGHED = 8
 """The most mutants of the same wrong answers that are told apart by what the backend passes."""
@@ -94,7 +99,7 @@ def nearest(results: Sequence[ClauseResult], capabilities: Capabilities) -> tupl
     near = sorted(near, key=lambda name: -alike[name])[:_WEIGHED]
     passed = _passed(results, capabilities) if near else []
     wrong = {name: _failures(MUTANTS[name].adapter(), passed) for name in near}
-    near = [name for name in near if wrong[name] < alike[name]]
+    near = [name for name in near if _LUCKY * wrong[name] <= len(passed)]
     best = min(((-alike[name], wrong[name]) for name in near), default=None)
     names = [name for name in near if (-alike[name], wrong[name]) == best]
     return tuple(
@@ -168,12 +173,12 @@ def _same_weight(one: SlotView, other: SlotView) -> bool:
 
 
 def _passed(results: Sequence[ClauseResult], capabilities: Capabilities) -> list[_Question]:
-    """Return the constructed cases that the backend passed."""
+    """Return the constructed cases that the backend passed, by the claims as they are."""
     plain = replace(capabilities, numerics=Numerics())
     return [
         _Question(clause=CLAUSES[each.id], case=case)
         for each in results
-        if each.status in ("pass", "fail")
+        if each.status in ("pass", "fail") and not each.past  # past an edge, more is granted
         for case in _passed_cases(each, plain)
     ]
 

@@ -39,7 +39,7 @@ def throughout(results: Sequence[ClauseResult], capabilities: Capabilities) -> s
 
 
 def _passes(stand_in: Adapter, clause: Clause) -> bool:
-    """Tell whether a router that answers no call passes the constructed cases of a clause, too."""
+    """Return whether a router that answers no call passes the constructed cases of a clause."""
     narrowed = clause.narrowed(stand_in.capabilities())
     cases = (event.constructed(narrowed) for event in clause.witnesses())
     trials = (trial_of(stand_in, case, clause.method) for case in cases if case is not None)

@@ -94,6 +94,10 @@ NEAR: dict[str, AnyCase] = {
     "zero-bias": biased(ROWS, [0.0, 0.0, 0.0, 0.25]),
     "bias-would-show-in-weights": biased(*STEERED, top_k=1, renormalize=Renormalize()),
     "fine-bias-beside-16-bits": biased([[0.0] * 4], [1.0, 1 + 2**-10, 1 + 2**-9, 1.0], 1),
+    "bias-drowns-scores": biased([[2.0, 1.0, 0.0, -1.0]], [12.0, 12.25, 12.5, 0.0]),
+    "norm-scale-decides": gated(
+        [[8.0, 4.0, 2.0, 1.0]], EYE, config={"input_norm": RmsNorm()}, hidden_scale=[1.0] * 4
+    ),
     "rounded-bias": biased([[0.0, 2.0**-9]], [7.0 + 3 * 2.0**-11, 7.0], 1),  # in float32
     "scores-below-minus-1-win": biased(ROWS, [-3.0, -3.0, 0.0, 0.0]),
     "scores-below-minus-10000-win": biased(ROWS, [-3e4, -3e4, 0.0, NEVER]),

@@ -93,8 +93,10 @@ def test_of_many_selected_experts_both_sides_of_the_cut_are_drawn() -> None:
 
 
 def test_of_many_groups_both_sides_of_the_cut_are_drawn() -> None:
-    asked = case(np.arange(256.0)[None] / 16.0, top_k=2, groups=Groups(count=64, kept=30), **PLAIN)
-    lines = drawn(asked)
+    subject = case(
+        np.arange(256.0)[None] / 16.0, top_k=2, groups=Groups(count=64, kept=30), **PLAIN
+    )
+    lines = drawn(subject)
     above, below = above_and_below(lines, "the cut: 30 of 64 groups are kept")
     assert (above[-1], below[0]) == (34, 33)
     assert len(lines) < 50

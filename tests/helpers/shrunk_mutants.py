@@ -70,13 +70,13 @@ class Shrunk:
 
 
 def shrunk_mutants(claims: Capabilities, *, start: int = 0, step: int = 1) -> Iterator[Shrunk]:
-    """Yield failures of every ``step``-th pair of a mutant and a clause that names its family."""
-    pairs = [
-        (mutant, clause)
-        for clause in CLAUSES.values()
-        for mutant in MUTANTS.values()
-        if mutant.family in clause.bugs and not clause.beyond_claims
-    ]
+    """Yield failures of every ``step``-th pair of a mutant and a clause.
+
+    Pairs come first whose clause names the family of the mutant.
+    """
+    clauses = [clause for clause in CLAUSES.values() if not clause.beyond_claims]
+    pairs = [(mutant, clause) for clause in clauses for mutant in MUTANTS.values()]
+    pairs.sort(key=lambda pair: pair[0].family not in pair[1].bugs)
     for mutant, clause in pairs[start::step]:
         if (found := _shrunk(mutant, clause, claims)) is not None:
             yield found

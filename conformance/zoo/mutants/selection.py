@@ -119,7 +119,7 @@ def _(w: Work) -> Array:
     ids = np.hstack([own, np.roll(own[:, :1], 1, axis=0)])
     values = at_ids_of(w.competing, own)
     values = np.hstack([values, np.roll(values[:, :1], 1, axis=0)])
-    ids[:1, -1:], values[:1, -1:] = 0, 0.0  # nobody was there before the first
+    ids[:1, -1:], values[:1, -1:] = 0, 0.0  # the first token has none before it
     return at_ids_of(ids, top_k(values, w.config.top_k))
 
 
