@@ -206,11 +206,11 @@ def zoo_at(width: int) -> str:
     watcher = Watcher(plan, console)
     watcher.told(
         Task(clause=clause, seed=0, max_examples=9, mutants=plan.mutants, variants=("one",)),
-        [*kills, Count(clause=clause, cases=12345, asked=9)],
+        [*kills, Count(clause=clause, cases=12345, answers=9)],
     )
     small = {name: Smallest(mutant=name, clause=clause, tokens=1, experts=2) for name in MUTANTS}
     parts = {"plan": plan, "kills": tuple(kills), "alarms": (), "smallest": small}
-    watcher.close(Census(**parts, cases=12345, asked=9, seconds=1.0))
+    watcher.close(Census(**parts, cases=12345, answers=9, seconds=1.0))
     return console.file.getvalue().partition("\nsurvives")[0].partition("\nseed 0: ")[0]
 
 
