@@ -6,10 +6,8 @@ from moe_routing.implementations.capabilities import (
     Numerics,
     Unsupported,
 )
-from moe_routing.implementations.claims import Claim, GroupRule
+from moe_routing.implementations.claims import ANY, Claim, GroupRule
 from moe_routing.implementations.layouts import FlatRouting, RoutingMap
-from moe_routing.implementations.loading import AdapterError, adapter_of
-from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.process import ProcessAdapter
 from moe_routing.implementations.protocol import (
     Adapter,
@@ -21,6 +19,7 @@ from moe_routing.implementations.protocol import (
     SharesExperts,
 )
 from moe_routing.implementations.registry import (
+    AdapterError,
     expand,
     find_adapter,
     is_shipped,
@@ -56,7 +55,6 @@ __all__ = [
     "SharesExperts",
     "TorchInputs",
     "Unsupported",
-    "adapter_of",
     "expand",
     "find_adapter",
     "is_shipped",

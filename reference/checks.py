@@ -63,12 +63,6 @@ def require_kind(name: str, value: object, kind: type) -> None:
         raise ValueError(f"Expected {name} to be None or a {kind.__name__} but got {_typed(value)}")
 
 
-def require_part(name: str, value: object, kind: type) -> None:
-    """Raise ``ValueError`` unless ``value`` is a ``kind``."""
-    if not isinstance(value, kind):
-        raise ValueError(f"Expected {name} to be a {kind.__name__} but got {_typed(value)}")
-
-
 def _typed(value: object) -> str:
     return f"{shown(value)} (type={type(value).__name__})"
 

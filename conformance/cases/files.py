@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from dataclasses import fields
@@ -13,9 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from moe_routing.conformance.calls.case import AnyCase
-from moe_routing.conformance.calls.memory import steps_of
-from moe_routing.conformance.cases.arrays import read_array
-from moe_routing.conformance.cases.kinds import KINDS, Kind
+from moe_routing.conformance.calls.memory import SPAN, span, steps_of, strided
+from moe_routing.conformance.cases.kinds import KINDS
 from moe_routing.conformance.cases.whole import write_whole
 from moe_routing.reference import SPEC_VERSION
 from moe_routing.reference.checks import shown
@@ -81,17 +79,14 @@ def case_to_json(
 def case_from_json(data: dict[str, Any]) -> tuple[AnyCase, str | None]:
     """Rebuild what ``case_to_json`` wrote. Errors: ``ValueError``, ``KeyError``, ``TypeError``."""
     _require_tables(data, "inputs", "config")
-    if not isinstance(data["kind"], str) or data["kind"] not in KINDS:
+    if data["kind"] not in KINDS:
         raise ValueError(f"its kind is {data['kind']!r}, but should be {' or '.join(KINDS)}")
-    if type(data["schema"]) is not int:
-        raise ValueError(f"its schema is {shown(data['schema'])}, but should be an integer")
     if data["schema"] > SCHEMA:
         raise ValueError(f"its schema {data['schema']} is newer than {SCHEMA}: update the suite")
     _check_kinds(data)
     kind = KINDS[data["kind"]]
-    _check_inputs(kind, data["inputs"])
     inputs = {
-        name: read_array(name, value, np.int64 if name in kind.integers else np.float32)
+        name: _array(name, value, np.int64 if name in kind.integers else np.float32)
         if isinstance(value, dict)
         else value
         for name, value in data["inputs"].items()
@@ -134,15 +129,6 @@ def _check_kinds(data: dict[str, Any]) -> None:
             raise ValueError(f"its {name} is {shown(value)}, but should be an integer")
 
 
-def _check_inputs(kind: Kind, inputs: dict[str, Any]) -> None:
-    """Raise ``ValueError`` for an input that the kind of case has not."""
-    known = [each.name for each in fields(kind.inputs)]
-    if unknown := sorted(set(inputs) - set(known)):
-        near = difflib.get_close_matches(unknown[0], known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else f"; expected only {', '.join(known)}"
-        raise ValueError(f"its inputs have the unknown key {unknown[0]!r}{hint}")
-
-
 def _to_json(array: npt.NDArray[Any], compact: bool) -> dict[str, Any]:
     steps = steps_of(array)
     return {
@@ -155,3 +141,36 @@ def _to_json(array: npt.NDArray[Any], compact: bool) -> dict[str, Any]:
 def _listed(array: npt.NDArray[Any]) -> list[Any]:
     numbers: list[Any] = array.ravel().tolist()
     return numbers
+
+
+def _array(name: str, data: dict[str, Any], dtype: type[np.generic]) -> npt.NDArray[Any]:
+    array = _from_hex(data, dtype) if "hex" in data else _from_values(name, data, dtype)
+    return _laid_out(name, array, data["steps"]) if "steps" in data else array
+
+
+def _from_hex(data: dict[str, Any], dtype: type[np.generic]) -> npt.NDArray[Any]:
+    return np.frombuffer(bytes.fromhex(data["hex"]), dtype=dtype).reshape(data["shape"])
+
+
+def _from_values(name: str, data: dict[str, Any], dtype: type[np.generic]) -> npt.NDArray[Any]:
+    values = [from_json(value) for value in data["values"]]
+    if None in values:
+        raise ValueError(f"{name} has a null among its values")
+    try:
+        return np.array(values, dtype=dtype).reshape(data["shape"])
+    except OverflowError as error:
+        raise ValueError(f"{name} has a value beyond {dtype.__name__}") from error
+
+
+def _laid_out(name: str, array: npt.NDArray[Any], steps: Any) -> npt.NDArray[Any]:
+    """Lay ``array`` out with the steps of a file, which may be anyone's. Errors: ``ValueError``."""
+    told = f"{name} has the steps {shown(steps)}, but should"
+    listed = isinstance(steps, list) and all(type(step) is int and step >= 0 for step in steps)
+    if not listed or len(steps) != array.ndim:
+        raise ValueError(f"{told} be {array.ndim} integers of 0 or more, one an axis")
+    if max([span(array.shape, steps), *steps]) > SPAN:
+        raise ValueError(f"{told} lie within {SPAN} numbers")
+    view = strided(array, steps)
+    if view.tobytes() != array.tobytes():  # one value was written over another
+        raise ValueError(f"{told} have a place for each value")
+    return view

@@ -20,7 +20,6 @@ from moe_routing.conformance.checking.smallest import smallest_failure
 from moe_routing.conformance.checking.status import Status
 from moe_routing.conformance.checking.target import Target
 from moe_routing.conformance.clauses import Clause
-from moe_routing.conformance.events import Event
 from moe_routing.conformance.explain.failure import Failure
 from moe_routing.conformance.explain.onset import Onset
 from moe_routing.conformance.known.divergence import Divergence
@@ -86,7 +85,6 @@ class _ClauseRun:
     found: tuple[AnyCase, Outcome] | None = None
     until: float = math.inf
     late: bool = False
-    idle: str = ""
 
     def result(self) -> ClauseResult:
         began, clause, progress = time.perf_counter(), self.target.clause, self.progress
@@ -133,9 +131,8 @@ class _ClauseRun:
     def _scope(self) -> _Ending | None:
         """End where the clause does not apply to the adapter."""
         target, dtype = self.target, self.target.plan.dtype
-        claims = target.capabilities
-        reason = adapter_scope(target.adapter, target.clause, claims, target.is_known)
-        if dtype is not None and dtype not in claims.dtypes:
+        reason = adapter_scope(target.adapter, target.clause, target.capabilities)
+        if dtype is not None and dtype not in target.capabilities.dtypes:
             reason = f"the adapter claims no {dtype} inputs"
         return None if reason is None else _Ending(status="unsupported", message=reason)
 
@@ -155,20 +152,16 @@ class _ClauseRun:
             elif self.target.is_known(trial := self.target.trial(case)):
                 self.progress.note(event, "known")
             else:
+                self.progress.note(event, "missing")
                 self.progress.constructed += 1
-                self._note(event, self._check(trial))
+                self._check(trial)
             if self.found is not None:
                 return self._broken()
         return None
 
-    def _note(self, event: Event, outcome: Outcome) -> None:
-        """Note what became of an event whose case was checked, or left nothing to check."""
-        self.progress.note(event, outcome.seen)
-        self.idle = outcome.unchecked or self.idle
-
     def _reachable(self) -> _Ending | None:
         """End where nothing that the clause is about can be seen."""
-        if self.target.listed or self.progress.reachable or self.idle:
+        if self.target.listed or self.progress.reachable:
             return None
         message = "none of its events is reachable under the claims"
         return _Ending(status="unsupported", message=message)
@@ -199,12 +192,7 @@ class _ClauseRun:
         return None if self.found is None else self._broken()
 
     def _unseen(self) -> _Ending | None:
-        """End where an event that could be seen was not, or where nothing was.
-
-        Past an edge, what is missing is as it must be.
-        """
-        if self.idle and not self.target.listed and not self.progress.reachable:
-            return _Ending(status="unsupported", message=f"nothing to check: {self.idle}")
+        """End where an event that could be seen was not; past an edge, that is as it must be."""
         missing = self.progress.missing
         if not missing or self.target.edges:
             return None
@@ -227,7 +215,7 @@ class _ClauseRun:
         return _Ending(
             status=outcome.status,
             message=outcome.words,
-            failure=outcome.told,
+            failure=outcome.failure,
             case=case,
             onsets=outcome.onsets,
         )
@@ -243,16 +231,14 @@ class _ClauseRun:
             self._check(trial)
         return self.found is not None
 
-    def _check(self, trial: AnyTrial) -> Outcome:
+    def _check(self, trial: AnyTrial) -> None:
         clause = self.target.clause
         self.progress.begin(trial)
         outcome = evaluate(clause, trial)
         if outcome.broken:
             own = outcome.failure.case if outcome.failure else None
             self.found = own or trial.case, outcome
-        if not outcome.unchecked:
-            self.progress.end(trial, clause.witnesses(bulk=self.target.plan.bulk))
-        return outcome
+        self.progress.end(trial, clause.witnesses(bulk=self.target.plan.bulk))
 
     def _reasons(self) -> dict[str, str]:
         return {each.id: each.reason for each in self.target.excluded}

@@ -39,14 +39,13 @@ def still_breaking(
 ) -> dict[str, bool]:
     """Return, by their ids, which divergences are still there, from replays of their witnesses.
 
-    An adapter is held to the witnesses that it claims, and in which there is something to
-    check; it has to claim one.
+    An adapter is held to the witnesses that it claims, and has to claim one.
     """
     return {each.id: _all_broken([replay(case) for case in each.witnesses]) for each in listed}
 
 
 def _all_broken(replays: Sequence[Replayed]) -> bool:
-    claimed = [each for each in replays if each.status not in ("unsupported", "inconclusive")]
+    claimed = [each for each in replays if each.status != "unsupported"]
     return bool(claimed) and all(each.broken for each in claimed)
 
 
@@ -68,12 +67,9 @@ def _replayed(adapter: Adapter, clause: Clause, case: AnyCase) -> Replayed:
         message = f"the adapter does not return {clause.layout}"
         return Replayed(status="unsupported", message=message)
     outcome = evaluate(clause, trial)
-    if outcome.unchecked:
-        message = f"the clause has nothing to check in this case: {outcome.unchecked}"
-        return Replayed(status="inconclusive", message=message)
     return Replayed(
         status=outcome.status,
         message=outcome.words,
-        details=lines_of(outcome.told, case) if outcome.broken else (),
+        details=lines_of(outcome.failure, case) if outcome.broken else (),
         suite_fault=outcome.suite_fault,
     )

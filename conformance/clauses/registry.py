@@ -51,9 +51,8 @@ class Clause:
     claimed. ``events`` are what a pass must have witnessed, and ``bulk`` those whose calls cost
     seconds, in a run that makes them (``Plan.bulk``). ``method`` is
     the adapter's method it calls, ``layout`` the result layout it is about, and
-    ``needs`` returns why it does not apply to capabilities, naming their field or axis, or
-    None. ``without_tokens`` says that it checks something of calls without tokens, too.
-    ``bugs`` names families of real bugs that it would have caught.
+    ``needs`` tells from the capabilities whether it applies at all. ``bugs`` names
+    families of real bugs that it would have caught.
     """
 
     id: str
@@ -71,8 +70,7 @@ class Clause:
     beyond_claims: bool = False
     method: str = "route"
     layout: str | None = None
-    without_tokens: bool = False
-    needs: Callable[[Capabilities], str | None] = lambda capabilities: None
+    needs: Callable[[Capabilities], bool] = lambda capabilities: True
 
     @property
     def chapter(self) -> str:

@@ -41,7 +41,6 @@ def _shared(
         bugs=bugs,
         method="shared_experts",
         events=events,
-        without_tokens=True,
         strategy=lambda capabilities: _calls(capabilities, kind, gated),
     )
 

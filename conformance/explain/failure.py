@@ -27,8 +27,7 @@ class Failure:
 
     ``summary`` is one line, ``details`` the stage-by-stage lines beneath it, ``view`` the
     same token as values, for those who draw it. ``case`` is the call that went wrong, where
-    that is not the one that the clause was given but one that breaks the clause by itself;
-    ``made`` is that call where the clause made it of its case, which stays the failing one.
+    that is not the one that the clause was given but one that breaks the clause by itself.
     It is ``steady`` unless the same call, repeated, passed.
     """
 
@@ -38,7 +37,6 @@ class Failure:
     details: tuple[str, ...] = ()
     view: TokenView | None = None
     case: Case | None = None
-    made: AnyCase | None = None
     steady: bool = True
 
 
@@ -48,17 +46,8 @@ def lines_of(
     """Tell a failure line by line: of one token, or else of the call as a whole."""
     details = failure.details if failure else ()
     if case is not None and kind_of(case).routes and not (failure and failure.view):
-        details = (*_calls(failure, case), *details)
+        details = (story.asked(case.config, case.inputs), *details)
     return (*details[:1], *told(onsets), *details[1:])
-
-
-def _calls(failure: Failure | None, case: AnyCase) -> tuple[str, ...]:
-    """Return the call that went wrong, and the case where that is another one."""
-    made = failure.made if failure else None
-    if made is None or made is case:
-        return (story.asked(case.config, case.inputs),)
-    kept = f"case    {story.call(case.config, case.inputs)}, from which the call was made"
-    return (story.asked(made.config, made.inputs), kept)
 
 
 def first_failure(verdict: Verdict, *stages: str) -> Failure | None:

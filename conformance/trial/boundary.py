@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.judge import Answer
 from moe_routing.implementations import FlatRouting, RoutingMap
 from moe_routing.reference import RouterConfig, Routing
@@ -20,12 +19,7 @@ _LAYOUT_NAMES = {Routing: "Routing", FlatRouting: "FlatRouting", RoutingMap: "Ro
 
 
 class Malformed(Exception):
-    """The answer does not have the form of its layout; the message says what differs.
-
-    ``case`` is that of the call, where it is known.
-    """
-
-    case: AnyCase | None = None
+    """The answer does not have the form of its layout; the message says what differs."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,19 +13,12 @@ from moe_routing.conformance.calls.memory import HasArrays
 from moe_routing.conformance.trial import floatmode
 from moe_routing.conformance.trial.boundary import to_numpy
 from moe_routing.conformance.trial.noted import noted
-from moe_routing.implementations import Adapter, BackendLost, BackendMissing, Unsupported, traces
+from moe_routing.implementations import Adapter, BackendLost, BackendMissing, Unsupported
 from moe_routing.implementations.tensors import Watched, watching_tensors
 
 
 class Raised(Exception):
-    """The backend raised on a call that it claims; ``__cause__`` is what it raised.
-
-    ``case`` is that of the call, ``where`` the lines of the backend that the exception passed.
-    """
-
-    def __init__(self, words: str, error: BaseException, case: AnyCase) -> None:
-        super().__init__(f"{words}{traces.place(error)}")
-        self.case, self.where = case, traces.told(error)
+    """The backend raised on a call that it claims; ``__cause__`` is what it raised."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,10 +47,9 @@ def called(
     except (BackendLost, BackendMissing, KeyboardInterrupt):
         raise
     except Unsupported as refusal:
-        words = f"raised Unsupported on a call that it claims: {refusal}"
-        raise Raised(words, refusal, case) from refusal
+        raise Raised(f"raised Unsupported on a call that it claims: {refusal}") from refusal
     except BaseException as error:  # an exit, too, is a result that a clause has to report
-        raise Raised(f"raised {in_words(error)}", error, case) from error
+        raise Raised(f"raised {in_words(error)}") from error
     finally:
         modes = floatmode.restore(mode)
     return Call(native=native, changed=_changed(watched, inputs.arrays(), case), modes=modes)
@@ -69,7 +61,7 @@ def in_words(error: BaseException) -> str:
         words = " ".join(str(error).split())
     except Exception as worse:
         words = f"its message cannot be read ({type(worse).__name__})"
-    return f"{type(error).__name__}: {words or 'no message'}"[:280]
+    return f"{type(error).__name__}: {words}"[:280]
 
 
 def _changed(

@@ -9,7 +9,7 @@ from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.judge import Bounds, Verdict
 from moe_routing.conformance.judge.allowance import allowance_used
 from moe_routing.conformance.trial.base import BaseTrial
-from moe_routing.conformance.trial.boundary import Malformed, Received, receive
+from moe_routing.conformance.trial.boundary import Received, receive
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +33,7 @@ class Trial(BaseTrial[Case]):
     @cached_property
     def received(self) -> Received:
         """The answer, described and converted. Errors: ``Raised``, ``Malformed``."""
-        try:
-            return receive(self.native, self.case.config, self.case.inputs.num_tokens)
-        except Malformed as error:
-            error.case = self.case
-            raise
+        return receive(self.native, self.case.config, self.case.inputs.num_tokens)
 
     @property
     def layout(self) -> str:

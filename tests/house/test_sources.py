@@ -55,12 +55,9 @@ PROTOCOL = (
     "claims",
     "contradictions",
     "layouts",
-    "loading",
-    "permitted",
     "protocol",
     "registry",
     "tensors",
-    "traces",
 )
 FRAMEWORKS = ("torch", "triton", "hypothesis", "pytest")
 

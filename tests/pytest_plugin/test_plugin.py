@@ -73,11 +73,6 @@ test_class_beside = conformance_tests(Doubling(), **ONE)
 test_class_here = conformance_tests(Here(), **ONE)
 test_variable = conformance_tests(thrice, **ONE)
 test_nameless = conformance_tests(Scaling(4.0), **ONE)
-def made():
-    return Scaling(6.0)
-
-test_made = conformance_tests(made, **ONE)
-test_class_itself = conformance_tests(Here, **ONE)
 test_named = conformance_tests("tests/router_of_mine.py:Doubling", **ONE)
 
 class TestInside:
@@ -205,12 +200,10 @@ class TestReplayLine:
             "tests/test_replays.py:Here",
             "tests/test_replays.py:thrice",
             "tests/test_replays.py::test_nameless[weights.match]",
-            "tests/test_replays.py:made",
-            "tests/test_replays.py:Here",
             "tests/router_of_mine.py:Doubling",
             "tests/test_replays.py::TestInside::test_nameless[weights.match]",
         ]
-        for command in commands[:6]:
+        for command in commands[:4]:
             again(folder, command)
 
     def test_is_the_same_in_the_other_import_mode(self, folder: Path, plain: Any) -> None:

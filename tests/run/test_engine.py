@@ -172,7 +172,7 @@ NARROW = Capabilities(claims=(Claim(score=("softmax",), groups=(None,)),))
         ({"method": "dispatch"}, "the adapter has no method dispatch"),
         ({"narrow": {"groups": (True,)}}, "nothing claimed has groups=True"),
         ({"narrow": {"score": ("sigmoid", "identity")}}, "claimed has score=sigmoid/identity"),
-        ({"needs": lambda capabilities: "no logits"}, "no logits"),
+        ({"needs": lambda capabilities: False}, "the capabilities exclude the clause"),
         ({"layout": "FlatRouting"}, "the adapter does not return FlatRouting"),
         ({"events": ("one-group", "saturated")}, "none of its events is reachable"),
     ],

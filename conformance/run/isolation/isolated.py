@@ -153,7 +153,7 @@ class Isolated:
         except Ended as ended:
             process.close()
             words = f"{self._reference}: {ended.end.how} while it was loaded"
-            raise CannotRun(_with_place(words, ended.end), ended.end.status) from None
+            raise CannotRun(words, ended.end.status) from None
         except BaseException:
             process.close()
             raise
@@ -198,11 +198,6 @@ class Isolated:
         if died is None:  # it could not fork, and has made a call now
             self._end_template()
         return bool(died)
-
-
-def _with_place(words: str, end: End) -> str:
-    """Add to ``words`` what a worker said last, and the innermost line of source, if known."""
-    return ": ".join([words, "; ".join(end.where[:2])]) if end.where else words
 
 
 def _replayed(end: End) -> Replayed:

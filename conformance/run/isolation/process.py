@@ -24,8 +24,6 @@ from moe_routing.conformance.run.isolation import frames
 from moe_routing.conformance.run.isolation.journal import read_entry, read_mark
 from moe_routing.conformance.run.isolation.watch import Memory, Watch
 from moe_routing.conformance.run.seat import CannotRun
-from moe_routing.implementations.loading import own_name
-from moe_routing.implementations.traces import shown
 
 _POLL = 0.1
 _GRACE = 2.0  # seconds in which an adapter may give back what it holds
@@ -111,8 +109,6 @@ class Process:
         kind, value = self._wait()
         if self._stopped():
             raise Stopped
-        if kind == "unreadable":
-            raise Ended(self._killed("error", f"sent an answer that cannot be read ({value})"))
         if kind not in ("answer", "refused"):
             raise Ended(self._ended())
         self._idle = True
@@ -141,10 +137,7 @@ class Process:
         while True:
             try:
                 self._answers.put(frames.receive(self._replies))
-            except frames.Unreadable as error:
-                self._answers.put(("unreadable", own_name(str(error))))
-                return
-            except Exception:  # the end: either way it is over
+            except Exception:  # the end, or what no worker sends: either way it is over
                 self._answers.put(("ended", None))
                 return
 
@@ -227,7 +220,7 @@ def _where(log: bytes) -> tuple[str, ...]:
         said, _, trace = text.rpartition(_FAULT)
         return (*_last_words(said), *_outside(_FRAME.findall(trace)))
     _, raised, trace = text.rpartition("Traceback (most recent call last):\n")
-    last = [own_name(line) for line in trace.strip().splitlines()[-1:]] if raised else []
+    last = trace.strip().splitlines()[-1:] if raised else []
     return (*last, *_outside(_FRAME.findall(trace)[::-1]))
 
 
@@ -241,4 +234,4 @@ def _last_words(said: str) -> tuple[str, ...]:
 def _outside(frames_: list[tuple[str, str, str]]) -> tuple[str, ...]:
     """Word the innermost frames, down to the first of the suite's own."""
     backend = takewhile(lambda frame: not frame[0].startswith(_SUITE), frames_)
-    return tuple(f"{shown(path)}:{line} in {name}" for path, line, name in islice(backend, _FRAMES))
+    return tuple(f"{path}:{line} in {name}" for path, line, name in islice(backend, _FRAMES))
