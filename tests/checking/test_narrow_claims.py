@@ -106,6 +106,7 @@ UNREACHABLE: dict[str, set[str]] = {
         "fine-logits-beside-16-bits",
         "fine-hidden-above-4096",
         "input-norm-beside-epsilon",
+        "norm-scale-decides",
         "delta-decides",
         "gate-bias-decides",
         "infinite-logit",
