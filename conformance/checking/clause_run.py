@@ -54,9 +54,9 @@ def search_clause(
 def with_widths(
     result: ClauseResult, listed: Sequence[Divergence], measured: Callable[[Divergence], Width]
 ) -> ClauseResult:
-    """Add to a result what is to be said of the regions of its known divergences.
+    """Add to a result which regions of its known divergences cover too much.
 
-    It is said to those who keep the list: the shipped ones are held to it by a test.
+    For lists of the user's own: a test checks the shipped ones.
     """
     widths = {known: measured(known) for known in listed if not known.shipped}
     findings = tuple(each.finding(known) for known, each in widths.items() if each.too_wide)
@@ -160,7 +160,7 @@ class _ClauseRun:
         return None
 
     def _reachable(self) -> _Ending | None:
-        """End where nothing that the clause is about can be seen."""
+        """End where no event of the clause is reachable."""
         if self.target.listed or self.progress.reachable:
             return None
         message = "none of its events is reachable under the claims"
@@ -192,14 +192,14 @@ class _ClauseRun:
         return None if self.found is None else self._broken()
 
     def _unseen(self) -> _Ending | None:
-        """End where an event that could be seen was not; past an edge, that is as it must be."""
+        """End where a reachable event was not seen; past an edge, that is expected."""
         missing = self.progress.missing
         if not missing or self.target.edges:
             return None
         return _Ending(status="inconclusive", message=f"never saw {', '.join(missing)}")
 
     def _passed(self) -> _Ending:
-        """End well; what left nothing to check is no pass, though."""
+        """End as a pass, or as known where known divergences left nothing to check."""
         listed, reasons = self.target.listed, self._reasons()
         if listed or (reasons and not self.progress.constructed + self.progress.examples):
             ids = "; ".join(each.id for each in listed or self.target.excluded)

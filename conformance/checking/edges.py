@@ -1,4 +1,4 @@
-"""Edges: what commonly breaks many clauses at once, each with the clause that is about it.
+"""Edges: common causes that break many clauses at once, each with the clause that is about it.
 
 A backend that cannot take an empty batch fails wherever a case happens to have no tokens. So
 where one edge explains several red clauses, it stays red in one of them, and the others are
@@ -110,13 +110,13 @@ EDGES = (
         for dtype in ("bfloat16", "float16")
     ),
 )
-"""Every edge; of those that may explain as much, the first is tried first."""
+"""Every edge; among those that may explain equally many, the first is tried first."""
 
 BY_SLUG = {edge.slug: edge for edge in EDGES}
 """Every edge by its slug."""
 
 FEWEST = 2
-"""The red clauses from which an edge is worth a look: one alone is told as it is."""
+"""The fewest red clauses for which an edge is considered: one alone is reported as it is."""
 
 Check = Callable[[str, tuple[str, ...], bool], ClauseResult]
 """Checks a clause, by its id, past the edges that are named; the flag: make failures smaller."""

@@ -25,7 +25,7 @@ ONE_FEWER = 12
 """How many ways of leaving out a single one are tried."""
 
 Verdict = Literal["fails", "passes", "else"]
-"""What a case does: as the one that is cut down, nothing wrong, or something else."""
+"""The result of a case: fails like the one that is cut down, passes, or something else."""
 
 Try = Callable[[AnyCase], Verdict]
 
@@ -64,7 +64,7 @@ class _Cutting:
             least, most = (least, middle) if fails else (middle, most)
 
     def _passes_with_one_fewer(self, size: Size, number: int) -> bool:
-        """Tell whether leaving out a single one, whichever, makes the case pass."""
+        """Return whether leaving out any single one makes the case pass."""
         whole, step = self.case, max(1, -(-number // ONE_FEWER))
         places = sorted({*range(0, number, step), number - 1})
         return all(

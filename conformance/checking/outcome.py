@@ -55,7 +55,7 @@ class Outcome:
 
     def as_flaky(self) -> Outcome:
         """Return the outcome of a call that broke like this, and passed when it was repeated."""
-        if self.suite_fault:  # it says nothing of the backend, however often it shows
+        if self.suite_fault:  # no verdict on the backend, flaky or not
             return self
         failure = self.failure or Failure(stage="call", summary=self.words)
         words = f"not repeatable: passed when the same call was repeated, after: {self.words}"
@@ -63,7 +63,7 @@ class Outcome:
 
     @property
     def words(self) -> str:
-        """What is wrong, in one line; nothing where nothing is."""
+        """What is wrong, in one line; empty if nothing is."""
         return self.failure.summary if self.failure else self.error or ""
 
 
@@ -87,7 +87,7 @@ def evaluate(clause: Clause, trial: AnyTrial) -> Outcome:
 
 
 def own_fault(error: Exception) -> str:
-    """Say in one line what went wrong in the suite itself, which is no verdict on a backend."""
+    """Return one line on a fault of the suite itself, which is no verdict on a backend."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if _PACKAGE in Path(frame.filename).parents]
     places = [f" at {Path(f.filename).relative_to(_PACKAGE)}:{f.lineno}" for f in own[-1:]]

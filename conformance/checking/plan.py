@@ -1,4 +1,4 @@
-"""The plan: which clauses a run asks, how often, with which seed, and what is known."""
+"""The plan: which clauses a run checks, on how many cases, with which seed, and what is known."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from moe_routing.conformance.known.divergence import Divergence
 class Plan:
     """What to run: clauses, cases drawn a clause, the suite seed, and the known divergences.
 
-    ``kept`` are cases of earlier runs that are asked before any is drawn; ``seconds`` is
-    what drawing may take for each clause, or None. ``bulk`` asks the calls, too, that cost
+    ``kept`` are cases of earlier runs that are checked before any is drawn; ``seconds`` is
+    what drawing may take for each clause, or None. ``bulk`` adds the calls that cost
     seconds each. ``past`` names edges (``checking.edges``) that are left out, or granted.
     Unless it ``shrinks``, failing cases are not made smaller. ``dtype`` narrows every
     clause to inputs of one dtype.
@@ -34,7 +34,7 @@ class Plan:
     dtype: str | None = None
 
     def unshipped(self) -> Plan:
-        """Return the plan for an adapter of another's, of which no shipped list tells."""
+        """Return the plan for an adapter that is not shipped, without the shipped divergences."""
         return replace(self, known=[each for each in self.known if not each.shipped])
 
     def touching(self, adapter: str, clause: Clause) -> list[Divergence]:

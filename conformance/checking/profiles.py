@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """One profile: ``max_examples`` cases are drawn for each clause, beside the constructed ones.
+    """One profile: ``max_examples`` cases are drawn for each clause, besides the constructed ones.
 
     ``explores`` marks the profile that is run to find something new rather than to gate: it
     takes another seed every time, may be held to a budget of seconds, makes the calls that

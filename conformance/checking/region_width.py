@@ -1,7 +1,7 @@
 """How much of a known divergence's region passes: a region wider than the bug hides other bugs.
 
-So a few drawn cases of the region are checked after all. Where most of them pass that is
-reported, with what those that break have in common. It is no verdict: the entry is still true.
+So a few drawn cases of the region are checked after all. If most of them pass, that is
+reported, with what the failing ones have in common. It is no verdict: the entry is still true.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ FEWEST = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Width:
-    """Of the cases asked in a region, those that pass; ``common`` words what the others share."""
+    """How many of the cases ``checked`` in a region pass; ``common`` says what the others share."""
 
-    asked: int
+    checked: int
     passed: int
     common: str = ""
 
     @property
     def too_wide(self) -> bool:
-        """Whether most of the region needs no excuse, as far as can be told."""
-        return self.asked >= FEWEST and 2 * self.passed > self.asked
+        """Whether most of the region passes, judging from enough cases."""
+        return self.checked >= FEWEST and 2 * self.passed > self.checked
 
     def finding(self, divergence: Divergence) -> str:
-        """Word it in one line, with the mend."""
+        """Format as one line, with the suggested fix."""
         place = f" ({divergence.place})" if divergence.place else ""
-        share = f"{self.passed} of the {self.asked} cases sampled in its region pass"
+        share = f"{self.passed} of the {self.checked} cases sampled in its region pass"
         fix = self.common or "narrow `when` to what the failing ones have in common"
         return f"{divergence.id} covers too much: {share}; {fix}{place}"
 
 
 def width(adapter: Adapter, clause: Clause, plan: Plan, divergence: Divergence) -> Width:
-    """Ask some cases that ``divergence`` alone excuses. Errors: ``BackendMissing``."""
+    """Check some cases that ``divergence`` alone excuses. Errors: ``BackendMissing``."""
     others = [d for d in plan.touching(adapter.name, clause) if d.id != divergence.id]
     right: list[AnyCase] = []
     wrong: list[AnyCase] = []
@@ -69,12 +69,12 @@ def width(adapter: Adapter, clause: Clause, plan: Plan, divergence: Divergence) 
         enough=enough,
     )
     return Width(
-        asked=len(right) + len(wrong), passed=len(right), common=_common(divergence, right, wrong)
+        checked=len(right) + len(wrong), passed=len(right), common=_common(divergence, right, wrong)
     )
 
 
 def _common(divergence: Divergence, right: Sequence[AnyCase], wrong: Sequence[AnyCase]) -> str:
-    """Name a key whose one value all that break share, and some that pass have not."""
+    """Return a key with one value in all failing cases, and another in some passing one."""
     if not wrong:
         return "none of them fails"
     for name in (n for n in kind_of(wrong[0]).compared if n not in divergence.when):

@@ -39,7 +39,7 @@ def still_breaking(
 ) -> dict[str, bool]:
     """Return, by their ids, which divergences are still there, from replays of their witnesses.
 
-    An adapter is held to the witnesses that it claims, and has to claim one.
+    Only witnesses within an adapter's claims count, and there must be one.
     """
     return {each.id: _all_broken([replay(case) for case in each.witnesses]) for each in listed}
 

@@ -21,9 +21,9 @@ class ClauseResult:
     ``known`` (only seen where a divergence is known) or ``missing``. ``case`` is the
     smallest failing case, ``case_file`` where it was written, ``unwritten`` why it could
     not be, ``failure`` its story, ``message`` one line. ``divergences`` names the known
-    ones, with their reasons; ``findings`` are what is worth a look about them, and turn
-    nothing red. ``past`` names the edges (``checking.edges``) that were left out, or granted,
-    since another clause is red for them.
+    ones, with their reasons; ``findings`` are notes on them, and turn nothing red.
+    ``past`` names the edges (``checking.edges``) that were left out, or granted, since another
+    clause is red for them.
     """
 
     id: str
@@ -65,9 +65,9 @@ class AdapterResult:
     ``reference`` is how the run named the adapter, as a replay must name it; ``in_spec``
     counts the clauses of the whole specification, run or not (None: all were run);
     ``threads`` are those that the backend's framework computes with, where known;
-    ``device`` and ``options`` are what the command that repeats a clause has to say.
-    ``unloaded`` says why the adapter could not be asked, at all or any more; the clauses left
-    are then as red as its end was. ``hints`` say which known bugs a failing backend behaves like.
+    ``device`` and ``options`` are what the command that repeats a clause must name.
+    ``unloaded`` says why the adapter could not run, at all or any more; the clauses left
+    have the status of that error. ``hints`` say which known bugs a failing backend behaves like.
     """
 
     name: str
@@ -90,7 +90,7 @@ class AdapterResult:
 
     @property
     def checked(self) -> bool:
-        """Whether any clause applied, and held as far as is known."""
+        """Whether any clause applied and held, known divergences aside."""
         return any(STATUSES[result.status].held for result in self.clauses)
 
     def summary(self) -> dict[str, int]:
@@ -113,7 +113,7 @@ class AdapterResult:
 
     @property
     def cases(self) -> int:
-        """How many cases were put to the backend."""
+        """How many cases the backend ran."""
         return sum(each.constructed + each.examples for each in self.clauses)
 
     def drawn(self) -> Counter[str]:
@@ -125,7 +125,7 @@ class AdapterResult:
 class RunResult:
     """A whole run: the backends' results and the settings that made them.
 
-    ``min_cases`` is the floor: an adapter that was asked fewer cases was not checked.
+    ``min_cases`` is the floor: an adapter that ran fewer cases was not checked.
     ``partial`` says that the run was interrupted, and holds what had been found by then.
     """
 
@@ -139,12 +139,12 @@ class RunResult:
 
     @property
     def too_few(self) -> tuple[AdapterResult, ...]:
-        """The adapters that were asked fewer cases than the floor."""
+        """The adapters that ran fewer cases than the floor."""
         return tuple(each for each in self.adapters if each.cases < self.min_cases)
 
     @property
     def exit_code(self) -> int:
-        """0 where the run is whole and green, 2 where an adapter could not be asked, else 1.
+        """0 where the run is whole and green, 2 where an adapter could not run, else 1.
 
         Green is every applicable clause pass or known, on every adapter at least one, and
         as many cases as the floor.

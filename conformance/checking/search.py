@@ -12,7 +12,7 @@ from moe_routing.implementations import Capabilities
 
 
 class _Enough(BaseException):
-    """Ends the drawing."""
+    """Raised to stop generating cases early."""
 
 
 def draw_cases(
@@ -23,11 +23,11 @@ def draw_cases(
     max_examples: int,
     enough: Callable[[AnyCase], bool],
 ) -> None:
-    """Give ``enough`` up to ``max_examples`` cases of ``clause``, until it returns True.
+    """Call ``enough`` on up to ``max_examples`` cases of ``clause`` until it returns True.
 
     ``narrowed`` are the capabilities that the clause is about (``Clause.narrowed``). The
-    cases follow from the seed, the clause and the capabilities alone: whoever asks them,
-    be it one adapter or a hundred, is asked the same.
+    cases follow from the seed, the clause and the capabilities alone: one adapter gets the
+    same cases as a hundred do.
     """
     from hypothesis import HealthCheck, Phase, given, seed, settings
 
@@ -55,10 +55,10 @@ def draw_cases(
 
 @contextmanager
 def steady_draws() -> Iterator[None]:
-    """Keep what is drawn within from hanging on the constants of whatever source is imported.
+    """Make drawn cases independent of constants that Hypothesis harvests from imported modules.
 
-    Hypothesis tries them, from version 6.131 on, so that a stream would depend on the modules that
-    a process has imported so far: on an edit, on the clauses before, on the worker.
+    Hypothesis tries them, from version 6.131 on, so that the cases would depend on the modules
+    that a process has imported so far: on an edit, on the clauses before, on the worker.
     """
     from hypothesis.internal.conjecture import providers
     from hypothesis.internal.constants_ast import Constants

@@ -36,7 +36,7 @@ def smallest_failure(target: Target, case: AnyCase, broken: Outcome) -> tuple[An
 
 @dataclass
 class _Alike:
-    """The cases that break as one does; ``outcome`` is that of the latest one found."""
+    """Finds cases that break like the given one; ``outcome`` is that of the latest found."""
 
     target: Target
     outcome: Outcome
@@ -51,7 +51,7 @@ class _Alike:
         return True
 
     def tried(self, case: AnyCase, defined: bool) -> Verdict:
-        """Say what a case does; a ``defined`` one is matched by such ones alone."""
+        """Return what a case does; if ``defined``, only defined cases can match."""
         if defined and not self.is_defined(case):
             return "else"
         if self.breaks(case):
@@ -64,7 +64,7 @@ class _Alike:
         return self.target.includes(case) and all_defined(case, self._trial(case).facts)
 
     def _trial(self, case: AnyCase) -> AnyTrial:
-        """Return a trial of ``case``: of the latest one again, since it has not been called yet."""
+        """Return a trial of ``case``; the same one for the latest case, not called yet."""
         if self._latest is None or self._latest[0] is not case:
             self._latest = case, self.target.trial(case)
         return self._latest[1]

@@ -23,7 +23,7 @@ class StatusRow:
     """One status: ``meaning`` for the docs; ``rank``, the higher the worse, for comparisons.
 
     ``green`` says that it keeps the exit code at 0, ``broken`` that a backend did not get a
-    case right, ``held`` that the clause was checked and holds as far as is known.
+    case right, ``held`` that the clause was checked and held, known divergences aside.
     ``counted`` is the word after a count. ``style`` is the colour in a terminal, ``glyph`` the
     sign where there may be none; ``junit`` is the element of JUnit's XML, None for a pass.
     """

@@ -77,7 +77,7 @@ class Clause:
         """The chapter of the spec that the clause belongs to."""
         return self.id.partition(".")[0]
 
-    def asks(self, case: AnyCase) -> bool:
+    def is_about(self, case: AnyCase) -> bool:
         """Whether ``case`` is of the kind that the clause is about."""
         return self.method in kind_of(case).methods
 
@@ -94,7 +94,7 @@ class Clause:
         return focused_cases(capabilities, self.focus)
 
     def witnesses(self, *, bulk: bool = False) -> list[Event]:
-        """Return the events that a pass must have witnessed, those in ``bulk`` where asked."""
+        """Return the events that a pass must have witnessed, with those in ``bulk`` on request."""
         return [EVENTS[slug] for slug in (*self.events, *(self.bulk if bulk else ()))]
 
 

@@ -75,7 +75,7 @@ def _print(names: Sequence[str], unserved: Mapping[str, str]) -> None:
 
 
 def _lines(names: Sequence[str], width: int) -> Iterator[Text]:
-    """Yield the lines of the list; where an adapter is found gives way to its name."""
+    """Yield the lines of the list; a narrow terminal cuts the location before the name."""
     from rich.text import Text
 
     from moe_routing.conformance.report.columns import Column, Notes, table

@@ -1,4 +1,4 @@
-"""``moe-routing check``: hold adapters against the specification."""
+"""``moe-routing check``: check adapters against the specification."""
 
 from __future__ import annotations
 
@@ -92,12 +92,12 @@ def run(arguments: argparse.Namespace) -> int:
             hints=hints,
             writers=[terminal],
         )
-    written = outputs.write(result, files)  # first: whatever becomes of the terminal, they stay
+    written = outputs.write(result, files)  # first: a broken terminal must not cost them
     terminal.close(result)
     clauses = {clause.id for clause in plan.clauses} if arguments.clause else None
     code = gating.exit_code(result, before, clauses)
-    told = outputs.tell_github(result, arguments.github, red=code != 0)
-    return code if written and told else 2
+    reported = outputs.report_to_github(result, arguments.github, red=code != 0)
+    return code if written and reported else 2
 
 
 def _settings(arguments: argparse.Namespace, plan: Plan) -> Settings:
@@ -114,7 +114,7 @@ def _settings(arguments: argparse.Namespace, plan: Plan) -> Settings:
 
 
 def _files(arguments: argparse.Namespace, plan: Plan) -> dict[str, Path]:
-    """Return the reports to write, where they and all the cases can be.
+    """Return the reports to write, once they and the cases are known to be writable.
 
     Errors: ``OSError``; ``UsageError`` where a report would be written over another file.
     """
@@ -148,7 +148,7 @@ def _read(arguments: argparse.Namespace, plan: Plan) -> Read:
 
 @contextmanager
 def stopped_like_interrupted() -> Iterator[None]:
-    """Take for an interrupt what CI cancels a job by, and that the terminal was closed."""
+    """Handle SIGTERM (a cancelled CI job) and SIGHUP (a closed terminal) like an interrupt."""
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
@@ -166,6 +166,6 @@ def stopped_like_interrupted() -> Iterator[None]:
 
 
 def _endings() -> list[signal.Signals]:
-    """Return the signals that end a process, but for those that it ignores: ``nohup``."""
+    """Return the signals that end this process, except those that it ignores (``nohup``)."""
     known = (getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP"))
     return [each for each in known if each and signal.getsignal(each) == signal.SIG_DFL]

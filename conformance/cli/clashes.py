@@ -22,8 +22,8 @@ def check_outputs(
 ) -> None:
     """Raise ``UsageError`` where what is written, by its option, would spoil another file.
 
-    ``folders`` are those that cases are written to, by their options. Pipes and devices, which
-    hold nothing, may be named as often as one likes.
+    ``folders`` are those that cases are written to, by their options. Pipes and devices hold
+    nothing, and may be named more than once.
     """
     files = {option: path for option, path in outputs.items() if _holds_text(path)}
     for one, other in combinations(files, 2):
@@ -87,7 +87,7 @@ def _holds_text(path: Path) -> bool:
 
 
 def _same(one: Path, other: Path) -> bool:
-    """Tell whether two paths lead to one file, or will once it is there."""
+    """Return whether two paths lead to one file, or will once it exists."""
     try:
         return os.path.samefile(one, other)
     except OSError:

@@ -1,4 +1,4 @@
-"""``moe-routing clauses``: list clauses, what they say and what they see."""
+"""``moe-routing clauses``: list clauses, their statements and their events."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _seen(clause: Clause) -> Iterator[tuple[str, str]]:
-    """Yield the names of a clause's events with what they say; a family goes by in one."""
+    """Yield a clause's events with their statements; a family of events takes one line."""
     from moe_routing.conformance.events import FAMILIES
 
     events = clause.witnesses(bulk=True)

@@ -65,7 +65,7 @@ def whole(text: str) -> int:
 
 
 def plan(arguments: argparse.Namespace) -> Plan:
-    """Return what the options ask to run. Errors: ``UsageError`` and those of what is read."""
+    """Return the plan of the options. Errors: ``UsageError`` and those of the files read."""
     from moe_routing.conformance.cases.kept import load_examples
     from moe_routing.conformance.checking.plan import Plan
     from moe_routing.conformance.clauses import select_clauses
@@ -85,11 +85,11 @@ def plan(arguments: argparse.Namespace) -> Plan:
     )
 
 
-def again(arguments: argparse.Namespace, asked: Plan) -> list[str]:
-    """Return the options that draw the same cases again, as far as they are no defaults."""
+def again(arguments: argparse.Namespace, plan: Plan) -> list[str]:
+    """Return the options that draw the same cases again, defaults left out."""
     known = [f"--known={file}" for file in arguments.known]
     profile = [] if arguments.profile == DEFAULT else [f"--profile={arguments.profile}"]
-    seed = [f"--seed={asked.seed}"] if asked.seed else []
+    seed = [f"--seed={plan.seed}"] if plan.seed else []
     drawn = [f"--max-examples={arguments.max_examples}"] if arguments.max_examples else []
     dtype = [f"--dtype={arguments.dtype}"] if arguments.dtype else []
     return [*known, *profile, *seed, *drawn, *dtype]
@@ -101,12 +101,12 @@ def examples(arguments: argparse.Namespace) -> Path | None:
     return given or PROFILES[arguments.profile].examples
 
 
-def min_cases(arguments: argparse.Namespace, asked: Plan) -> int:
-    """Return the floor: given, or what a run of the whole suite cannot stay below."""
+def min_cases(arguments: argparse.Namespace, plan: Plan) -> int:
+    """Return the floor: the option, or what a run of all clauses always reaches."""
     given: int | None = arguments.min_cases
     if given is not None:
         return given
-    return 0 if arguments.clause else asked.max_examples
+    return 0 if arguments.clause else plan.max_examples
 
 
 def _seed(arguments: argparse.Namespace) -> int:
@@ -132,17 +132,17 @@ def _seconds(arguments: argparse.Namespace, clauses: int) -> float | None:
     return budget * jobs / (clauses * adapters)
 
 
-def baseline(arguments: argparse.Namespace, asked: Plan) -> dict[str, Any] | None:
+def baseline(arguments: argparse.Namespace, plan: Plan) -> dict[str, Any] | None:
     """Read the baseline, if there is one.
 
-    Errors: ``ReportError``, also where what is asked cannot be compared with it.
+    Errors: ``ReportError``, also where this run cannot be compared with it.
     """
     from moe_routing.conformance.report.diff import check_alike, load_report
 
     if arguments.baseline is None:
         return None
     before = load_report(arguments.baseline)
-    check_alike(before, {"profile": arguments.profile, "max_examples": asked.max_examples})
+    check_alike(before, {"profile": arguments.profile, "max_examples": plan.max_examples})
     return before
 
 

@@ -1,4 +1,4 @@
-"""Hints: what a failing adapter behaves like, for the end of a report."""
+"""Hints: the known bugs that a failing adapter behaves like, for the end of a report."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 def hints(results: Sequence[ClauseResult], capabilities: Capabilities) -> tuple[str, ...]:
-    """Return what every call comes to, or else which known bugs a failing adapter behaves like.
+    """Return what every call has in common, or else the known bugs with the same symptoms.
 
-    Nothing where that goes wrong.
+    Empty if the hints themselves fail.
     """
     if all(each.status not in ("fail", "error") for each in results):
         return ()
@@ -24,5 +24,5 @@ def hints(results: Sequence[ClauseResult], capabilities: Capabilities) -> tuple[
         if (words := throughout(results, capabilities)) is not None:
             return (words,)
         return tuple(likeness.words for likeness in nearest(results, capabilities))
-    except Exception:  # a hint is an ornament, for which no report is lost
+    except Exception:  # a hint is optional: it must not cost the report
         return ()

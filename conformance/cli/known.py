@@ -1,4 +1,4 @@
-"""``moe-routing known``: list a failing case as known, and take out what is fixed."""
+"""``moe-routing known``: list a failing case as known, and remove entries that are fixed."""
 
 from __future__ import annotations
 
@@ -74,11 +74,11 @@ def run_add(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _clause(asked: str) -> Clause:
+def _clause(glob: str) -> Clause:
     from moe_routing.conformance.clauses import select_clauses
 
-    found = select_clauses([asked])
-    _check_one("clause", [asked], [each.id for each in found])
+    found = select_clauses([glob])
+    _check_one("clause", [glob], [each.id for each in found])
     return found[0]
 
 
@@ -90,9 +90,9 @@ def _seat(arguments: argparse.Namespace, clause: Clause) -> Callable[[], Seat]:
     return next(iter(found.values()))
 
 
-def _check_one(kind: str, asked: Sequence[str], found: Sequence[str]) -> None:
+def _check_one(kind: str, globs: Sequence[str], found: Sequence[str]) -> None:
     if len(found) != 1:
-        named = f"{' '.join(asked)} matches {len(found)}: {', '.join(found)}"
+        named = f"{' '.join(globs)} matches {len(found)}: {', '.join(found)}"
         raise UsageError(f"known add takes one {kind}, but {named}; give one of them")
 
 
@@ -121,7 +121,7 @@ def _when(words: list[str]) -> dict[str, Any]:
 
 
 def run_prune(arguments: argparse.Namespace) -> int:
-    """Take out the entries whose witnesses are right on every adapter that they name."""
+    """Remove the entries whose witnesses pass on every adapter that they name."""
     from moe_routing.conformance.checking.plan import Plan
     from moe_routing.conformance.known.divergence import load_known
     from moe_routing.conformance.known.edit import remove_entries
@@ -142,15 +142,15 @@ def run_prune(arguments: argparse.Namespace) -> int:
 
 
 def _fixed(entry: Divergence, seats_: dict[str, Seat]) -> bool:
-    """Tell whether an entry is fixed everywhere; say where it is in some places only."""
+    """Return whether an entry is fixed on all of its adapters; print those where only some are."""
     from moe_routing.conformance.checking.replay import still_breaking
     from moe_routing.conformance.clauses import CLAUSES
 
-    asked = [name for name in entry.adapters if name in seats_]
+    present = [name for name in entry.adapters if name in seats_]
     clause = CLAUSES[entry.clause]
     right = [
         name
-        for name in asked
+        for name in present
         if not still_breaking([entry], partial(seats_[name].replay, clause))[entry.id]
     ]
     if right and len(right) < len(entry.adapters):

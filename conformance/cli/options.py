@@ -15,7 +15,7 @@ CASES = Path("moe-routing-cases")
 
 
 class UsageError(Exception):
-    """Options that do not go together; the message says which, and the mend."""
+    """Options that do not go together; the message names them and the fix."""
 
 
 def positive(text: str) -> int:
@@ -26,5 +26,5 @@ def positive(text: str) -> int:
 
 
 def complain(message: str) -> None:
-    """Say in one line on stderr why something could not run."""
+    """Print one line on stderr: why something could not run."""
     print(f"moe-routing: {' '.join(message.split())}", file=sys.stderr)

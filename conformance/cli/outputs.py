@@ -1,4 +1,4 @@
-"""The options that say where a run is written, beside the terminal."""
+"""The options that write a run to files, and to GitHub."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FILES = {
     "markdown": "write the matrix and the failures as Markdown",
     "html": "write a page with the matrix and the failures, drawn",
 }
-"""The kinds of file, and what ``--help`` says of them."""
+"""The kinds of file, and their lines in ``--help``."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -75,11 +75,11 @@ def _check_folders(option: str, path: Path, folder: Path) -> None:
 
 
 Texts = Mapping[str, tuple[Path, Callable[[], str]]]
-"""By the option that asks for a file: where it is, and what makes its text."""
+"""By the option that names a file: its path, and the function that makes its text."""
 
 
 def write_texts(texts: Texts) -> bool:
-    """Write each file, and say of each that cannot be written why; tell whether all were."""
+    """Write each file, print why one cannot be written, and return whether all were."""
     from moe_routing.conformance.cases.whole import reason, write_whole
 
     written = True
@@ -94,18 +94,18 @@ def write_texts(texts: Texts) -> bool:
 
 
 def write(run: RunResult, files: Mapping[str, Path]) -> bool:
-    """Write the reports of a run, by their options; tell whether all were written."""
+    """Write the reports of a run, by their options; return whether all were written."""
     from moe_routing.conformance.report.files import FORMATS
 
     makers = {option: FORMATS[option.removeprefix("--")] for option in files}
     return write_texts({each: (path, partial(makers[each], run)) for each, path in files.items()})
 
 
-def tell_github(run: RunResult, wanted: bool | None, *, red: bool) -> bool:
+def report_to_github(run: RunResult, wanted: bool | None, *, red: bool) -> bool:
     """Annotate and write the job summary, where ``wanted`` or, if None, in a workflow of GitHub.
 
-    What a baseline excuses is no error (``red`` is False) but a warning. Tell whether the
-    summary, if it was wanted, was written.
+    A failure that a baseline excuses is a warning instead of an error (``red`` is False).
+    Return whether the summary, if wanted, was written.
     """
     from moe_routing.conformance.report.github import annotations, on_github
 

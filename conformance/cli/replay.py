@@ -1,4 +1,4 @@
-"""``moe-routing replay``: put one case file to adapters again."""
+"""``moe-routing replay``: re-run a saved case."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def add(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Put the case to every adapter; 1 where any of them is wrong. Errors: ``CaseError``."""
+    """Run the case on every adapter; 1 where any of them is wrong. Errors: ``CaseError``."""
     from moe_routing.conformance.cases.files import load_case
     from moe_routing.conformance.checking.plan import Plan
     from moe_routing.conformance.clauses import select_clauses
@@ -52,12 +52,12 @@ def check_kind(path: Path, case: AnyCase, clauses: Sequence[Clause]) -> None:
     from moe_routing.conformance.cases.files import CaseError
 
     for clause in clauses:
-        if not clause.asks(case):
+        if not clause.is_about(case):
             raise CaseError(f"{clause.id} is not about the kind of case in {path}")
 
 
 def _replay(seat: Seat, clauses: Sequence[Clause], case: AnyCase) -> bool:
-    """Say what came of the case, and tell whether any clause is broken. Errors: ``CannotRun``."""
+    """Print the result of the case; return whether any clause is broken. Errors: ``CannotRun``."""
     from moe_routing.conformance.clauses.rules import rule_lines
 
     with closing(seat):

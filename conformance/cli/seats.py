@@ -54,8 +54,8 @@ def seats(
 ) -> dict[str, Callable[[], Seat]]:
     """Return what opens a seat for each adapter; families and globs name many.
 
-    What is shipped as known of a name is not known of another's adapter of that name. Errors:
-    ``AdapterError`` for unknown ones.
+    The shipped known divergences apply to shipped adapters only, not to others of the same
+    name. Errors: ``AdapterError`` for unknown ones.
     """
     from moe_routing.conformance.run.isolation import Isolated, Watch
     from moe_routing.conformance.run.isolation.watch import fair_threads

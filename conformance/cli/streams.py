@@ -1,7 +1,7 @@
-"""The standard streams of a command: what goes wrong there costs no verdict and no report.
+"""The standard streams of a command: errors there cost no verdict and no report.
 
-A reader that goes away (``| head``) is written to no more. What the encoding of a stream lacks
-is written in other signs.
+Once the reader has gone (``| head``), nothing more is written. Signs that the encoding of a
+stream lacks are replaced.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SIGNS = {
     "╸": "-",
     "╺": "-",
 }
-"""What stands for the signs of the terminal in an encoding that lacks them."""
+"""Replacements for the terminal's signs in an encoding that lacks them."""
 
 _LACKING = "moe-routing-signs"
 
@@ -33,8 +33,8 @@ _LACKING = "moe-routing-signs"
 class Lossless:
     """A text stream on which writing never raises ``OSError`` or ``UnicodeEncodeError``.
 
-    ``error`` is what first went wrong in writing, if not that the reader has gone: from then on
-    nothing is written.
+    ``error`` is the first error in writing, unless the reader has gone. After either, nothing is
+    written.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -46,7 +46,7 @@ class Lossless:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Write ``text`` as far as that is possible."""
+        """Write ``text`` if possible."""
         if self._open:
             try:
                 self._stream.write(_encodable(text, self._stream))
@@ -55,12 +55,12 @@ class Lossless:
         return len(text)
 
     def writelines(self, lines: list[str]) -> None:
-        """Write every line as far as that is possible."""
+        """Write every line if possible."""
         for line in lines:
             self.write(line)
 
     def flush(self) -> None:
-        """Write what is held back, as far as that is possible."""
+        """Write what is buffered, if possible."""
         if self._open:
             try:
                 self._stream.flush()
@@ -68,7 +68,7 @@ class Lossless:
                 self._close(error)
 
     def _close(self, error: OSError) -> None:
-        """Write no more, and let what is held back go nowhere: Python writes it when it ends."""
+        """Stop writing, and discard the buffer, which Python would write when it ends."""
         self._open = False
         self.error = None if _unread(error) else error
         with suppress(OSError, ValueError):  # a stream that is no file of the system
@@ -80,13 +80,13 @@ class Lossless:
 
 
 def _unread(error: OSError) -> bool:
-    """Tell whether the reader has gone, which Windows calls an invalid argument."""
+    """Return whether the reader has gone, which Windows reports as an invalid argument."""
     invalid = sys.platform == "win32" and error.errno == errno.EINVAL
     return invalid or isinstance(error, BrokenPipeError)
 
 
 def _encodable(text: str, stream: TextIO) -> str:
-    """Return ``text`` with other signs for what the encoding of ``stream`` lacks."""
+    """Return ``text`` with the signs replaced that the encoding of ``stream`` lacks."""
     encoding = getattr(stream, "encoding", None)
     if not encoding:
         return text
@@ -108,9 +108,9 @@ codecs.register_error(_LACKING, _in_other_signs)
 
 @contextmanager
 def lossless() -> Iterator[Lossless | None]:
-    """Make the standard streams lossless meanwhile, and yield the output.
+    """Make the standard streams lossless within the context, and yield the output.
 
-    A stream that is closed, which Python has as None, stays so.
+    A closed stream, None in Python, stays None.
     """
     before = sys.stdout, sys.stderr
     output, errors = (Lossless(each) if each is not None else None for each in before)

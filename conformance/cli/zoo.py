@@ -1,4 +1,4 @@
-"""``moe-routing zoo``: put the suite to mutants, which must die, and honest variants."""
+"""``moe-routing zoo``: test the suite on mutants, which it must catch, and honest variants."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def run(arguments: argparse.Namespace) -> int:
     from moe_routing.conformance.zoo.census.pages import as_json, as_markdown
 
     plan = _plan(arguments)
-    asked = {"--json": arguments.json, "--markdown": arguments.markdown}
-    files = {option: path for option, path in asked.items() if path is not None}
+    named = {"--json": arguments.json, "--markdown": arguments.markdown}
+    files = {option: path for option, path in named.items() if path is not None}
     check_outputs(files)
     make_room(files)
     watcher = Watcher(plan)
-    census = take(plan, jobs=arguments.jobs, told=watcher.told)
+    census = take(plan, jobs=arguments.jobs, on_task=watcher.show)
     makers = {
         "--json": lambda: json.dumps(as_json(census), indent=1) + "\n",
         "--markdown": lambda: as_markdown(census, _command()),

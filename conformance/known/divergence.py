@@ -192,7 +192,7 @@ def _witness(path: Path, where: str, name: Any) -> AnyCase:
 
 
 def _check_kind(clause: str, witness: AnyCase) -> None:
-    if not CLAUSES[clause].asks(witness):
+    if not CLAUSES[clause].is_about(witness):
         raise ValueError(f"{clause} is not about the kind of case in its witness")
 
 

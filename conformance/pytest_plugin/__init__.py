@@ -1,6 +1,6 @@
 """The pytest plugin: options and a marker for ``conformance_tests``.
 
-Every pytest of an environment that has this package imports this file, so it imports
+pytest imports this file in every environment where the package is installed, so it imports
 nothing but pytest.
 """
 
@@ -11,11 +11,11 @@ import pytest
 from moe_routing.conformance.checking.profiles import PROFILES
 
 ADAPTER = "moe_routing_adapter"
-"""The attribute in which a function of ``conformance_tests`` has its adapter."""
+"""The attribute that holds the adapter of a function of ``conformance_tests``."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options; each outdoes the argument of ``conformance_tests`` of the same name."""
+    """Add the options; each overrides the ``conformance_tests`` argument of the same name."""
     group = parser.getgroup("moe-routing", "MoE routing conformance")
     group.addoption("--moe-routing-profile", choices=PROFILES, help="how many cases are drawn")
     group.addoption(

@@ -41,14 +41,14 @@ def conformance_tests(
     """
     if profile is not None and profile not in PROFILES:
         raise ValueError(f"Expected profile to be one of {', '.join(PROFILES)} but got {profile!r}")
-    asked = select_clauses(clauses)
+    selected = select_clauses(clauses)
     listed = load_known(Path(known)) if known else ()
     checked = load_adapter(adapter) if isinstance(adapter, str) else adapter
 
-    @pytest.mark.parametrize("clause", asked, ids=[each.id for each in asked])
+    @pytest.mark.parametrize("clause", selected, ids=[each.id for each in selected])
     def test_routing(clause: Clause, request: pytest.FixtureRequest) -> None:
         plan = Plan(
-            clauses=asked,
+            clauses=selected,
             max_examples=PROFILES[_option(request, "profile") or profile or DEFAULT].max_examples,
             seed=_seed(request, seed),
             known=listed,

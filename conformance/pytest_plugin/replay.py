@@ -54,7 +54,7 @@ def _takes_nothing(kind: type) -> bool:
 
 
 def _again(item: pytest.Function) -> list[str]:
-    """Return the arguments with which pytest runs ``item`` alone, as it runs now."""
+    """Return the pytest arguments that run ``item`` alone, with the options of this run."""
     name = item.nodeid.partition("::")[2]
     options = []
     for option in ("moe_routing_profile", "moe_routing_seed", "hypothesis_seed"):

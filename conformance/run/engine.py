@@ -18,7 +18,7 @@ from moe_routing.implementations import Capabilities
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterStarted:
-    """An adapter is loaded, and about to be asked."""
+    """An adapter is loaded, and about to be checked."""
 
     reference: str
     about: About
@@ -53,11 +53,11 @@ Open = Callable[[], Seat]
 """Opens a seat of one adapter; several may be open at once."""
 
 Hints = Callable[[Sequence[ClauseResult], Capabilities], tuple[str, ...]]
-"""Says which known bugs an adapter with these results and capabilities behaves like."""
+"""Returns which known bugs an adapter with these results and capabilities behaves like."""
 
 
 def no_hints(results: Sequence[ClauseResult], capabilities: Capabilities) -> tuple[str, ...]:
-    """Say nothing of what a failing adapter behaves like."""
+    """Return no hints."""
     return ()
 
 
@@ -67,8 +67,8 @@ def run(
     """Run ``plan`` on every adapter, yielding events in the order of adapters and clauses.
 
     ``seats`` maps the references that name the adapters to what opens a seat for them.
-    ``jobs`` clauses run at a time, each on a seat of its own; the order of the events and
-    what they say does not depend on it.
+    ``jobs`` clauses run at a time, each on a seat of its own; the events and
+    their order do not depend on it.
     """
     with ExitStack() as stack:
         working = stack.enter_context(Jobs(seats, plan.clauses, jobs))
@@ -92,11 +92,11 @@ def _adapter(working: Jobs, reference: str, plan: Plan, hints: Hints) -> Iterato
             yield ClauseStarted(adapter=about.name, clause=clause)
             results.append(working.result(reference, clause))
             yield ClauseFinished(adapter=about.name, result=results[-1])
-        hinted = hints(results, about.capabilities)  # weighed on all that fails
+        hinted = hints(results, about.capabilities)  # judged by all failures
         results = settled(results, partial(_again, working, reference, plan))
-    except CannotRun as error:  # what was found until then stays
+    except CannotRun as error:  # results so far stay
         working.forget(reference)
-        results += _unasked(plan.clauses[len(results) :], error)
+        results += _not_run(plan.clauses[len(results) :], error)
         why = str(error)
         hinted = hints(results, about.capabilities)
     yield AdapterFinished(
@@ -127,7 +127,7 @@ def adapter_result(
     threads: int | None = None,
     unloaded: str = "",
 ) -> AdapterResult:
-    """Put together what was found about one adapter."""
+    """Return the result of one adapter from its parts."""
     return AdapterResult(
         name=about.name,
         package=about.package,
@@ -143,21 +143,21 @@ def adapter_result(
 
 
 def _unloaded(reference: str, plan: Plan, error: CannotRun) -> AdapterResult:
-    """Return the result of an adapter that could not be asked: every clause, and why."""
+    """Return the result of an adapter that could not run: every clause with the reason."""
     return AdapterResult(
         name=reference,
         package=None,
         version=None,
         numerics=[],
-        clauses=tuple(_unasked(plan.clauses, error)),
+        clauses=tuple(_not_run(plan.clauses, error)),
         reference=reference,
         in_spec=len(CLAUSES),
         unloaded=str(error),
     )
 
 
-def _unasked(clauses: Sequence[Clause], error: CannotRun) -> list[ClauseResult]:
-    """Return the results of clauses that an adapter could not be asked about, and why."""
+def _not_run(clauses: Sequence[Clause], error: CannotRun) -> list[ClauseResult]:
+    """Return the results of clauses that could not run, with the reason."""
     return [
         ClauseResult(
             id=clause.id,

@@ -1,4 +1,4 @@
-"""One whole run: adapters checked one after another, writers told, cases kept."""
+"""One whole run: adapters checked one after another, writers notified, cases saved."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from moe_routing.implementations import Adapter
 
 
 class Writer(Protocol):
-    """What a run tells: each adapter, each clause, the end."""
+    """Receives the progress of a run: each adapter, each clause, the end."""
 
     def begin(self, adapter: str, clauses: int) -> None:
         """An adapter is about to be checked."""
@@ -41,16 +41,16 @@ class Writer(Protocol):
         """A clause has run."""
 
     def end(self, result: AdapterResult) -> None:
-        """An adapter that was begun has been checked, as far as the run came."""
+        """An adapter that was begun has been checked, in part if the run was interrupted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a run is given beside its plan, for its report and for what it writes.
+    """Settings of a run besides its plan, for its report and its files.
 
     ``min_cases`` is the floor of ``RunResult``. Failing cases are written under ``cases``, and
-    kept under ``examples`` for later runs. ``device`` and ``options`` are what the command
-    that repeats a clause has to name.
+    saved under ``examples`` for later runs. ``device`` and ``options`` are what the command
+    that repeats a clause must name.
     """
 
     profile: str = DEFAULT
@@ -110,7 +110,7 @@ def in_process(adapters: Mapping[str, Adapter], plan: Plan) -> dict[str, Callabl
 
 @dataclass
 class _Session:
-    """What a run has found so far, and the writers that are told of it."""
+    """The results of a run so far, and the writers that it notifies."""
 
     settings: Settings
     writers: Sequence[Writer]
@@ -120,7 +120,7 @@ class _Session:
     found: list[ClauseResult] = field(default_factory=list)
 
     def take(self, event: RunEvent) -> None:
-        """Take one event in, and pass it on."""
+        """Record one event, and pass it on."""
         if isinstance(event, AdapterStarted):
             self.begun, self.found = event, []
             for writer in self.writers:

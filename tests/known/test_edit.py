@@ -261,12 +261,13 @@ class TestWidth:
         assert (result.status, result.findings) == ("known", ())
 
     @pytest.mark.parametrize(
-        ("asked", "passed", "wide"), [(20, 11, True), (20, 10, False), (4, 4, False), (0, 0, False)]
+        ("checked", "passed", "wide"),
+        [(20, 11, True), (20, 10, False), (4, 4, False), (0, 0, False)],
     )
     def test_too_wide_is_where_most_of_several_pass(
-        self, asked: int, passed: int, wide: bool
+        self, checked: int, passed: int, wide: bool
     ) -> None:
-        assert Width(asked=asked, passed=passed).too_wide is wide
+        assert Width(checked=checked, passed=passed).too_wide is wide
 
 
 def test_a_clause_of_which_nothing_is_left_to_check_is_no_pass() -> None:

@@ -153,7 +153,7 @@ class TestALog:
         log, clause = Log(), "weights.sum"
         plan = CensusPlan(clauses=(clause,), seeds=(0,), max_examples=1)
         watcher = Watcher(plan, Console(file=log, width=100))
-        watcher.told(Task(clause=clause, seed=0, max_examples=1), [])
+        watcher.show(Task(clause=clause, seed=0, max_examples=1), [])
         assert log.flushed == f"seed 0  {clause:34}      0 cases\n"
 
 

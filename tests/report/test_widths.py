@@ -170,7 +170,7 @@ class TestOnATerminal:
 
     def test_diff_cuts_nothing(self, width: int) -> None:
         clause = {"id": "a.b", "constructed": 0, "examples": 9}
-        words = "an answer that is told at such a length that no terminal has room for it " * 2
+        words = "an answer that is described at such a length that no terminal has room for it " * 2
         named = {"name": "mine", "wraps": {"package": None, "version": None}}
         for status, message in (("pass", ""), ("fail", words.strip())):
             clauses = [{**clause, "status": status, "message": message}]
@@ -183,12 +183,12 @@ class TestOnATerminal:
         assert f"worse     mine a.b: pass -> fail: {words.strip()}\n" in plain(text)
 
     def test_the_zoo_keeps_mutants_and_clauses_whole(self, width: int) -> None:
-        told = zoo_at(width)
-        assert max(map(len, told.splitlines())) <= width
-        assert re.search(r"^seed 0  selection.every-expert-can-win +12,?345 cases", told, re.M)
-        assert re.search(r"caught +\d+ mutants, +\d+ by family", told)
+        shown = zoo_at(width)
+        assert max(map(len, shown.splitlines())) <= width
+        assert re.search(r"^seed 0  selection.every-expert-can-win +12,?345 cases", shown, re.M)
+        assert re.search(r"caught +\d+ mutants, +\d+ by family", shown)
         for name in MUTANTS:
-            assert re.search(rf"^ ?{name} +M\d+\b", told, re.M), name
+            assert re.search(rf"^ ?{name} +M\d+\b", shown, re.M), name
 
 
 def zoo_at(width: int) -> str:
@@ -204,7 +204,7 @@ def zoo_at(width: int) -> str:
         for name in MUTANTS
     ]
     watcher = Watcher(plan, console)
-    watcher.told(
+    watcher.show(
         Task(clause=clause, seed=0, max_examples=9, mutants=plan.mutants, variants=("one",)),
         [*kills, Count(clause=clause, cases=12345, answers=9)],
     )

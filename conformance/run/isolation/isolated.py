@@ -45,7 +45,7 @@ class Isolated:
         tries: int = TRIES,
     ) -> None:
         self._reference, self._device = reference, device
-        self._plan = replace(plan, clauses=())  # clauses go by their ids
+        self._plan = replace(plan, clauses=())  # clauses are sent by id
         self._threads: int | None = None
         self._watch, self._tries = watch or Watch(), tries
         self._closed = False
@@ -67,7 +67,7 @@ class Isolated:
         listed = self._plan.listed(self.about().name, clause)
         try:
             breaks = still_breaking(listed, lambda case: self._witnessed(clause, case))
-            checked: Checked = self._ask("check", clause.id, breaks, past, shrinks)
+            checked: Checked = self._request("check", clause.id, breaks, past, shrinks)
         except Ended as ended:
             died = self._died(clause, ended.end, shrinks=shrinks)
             return replace(died, past=past)
@@ -80,25 +80,25 @@ class Isolated:
         return with_widths(checked.result, listed, lambda known: self._width(clause, known))
 
     def _width(self, clause: Clause, known: Divergence) -> Width:
-        """Ask for the width of a region; one in which the worker ends excuses that."""
+        """Return the width of a region; one in which the worker dies is not too wide."""
         try:
-            width: Width = self._ask("width", clause.id, known.id)
+            width: Width = self._request("width", clause.id, known.id)
             return width
         except Ended:
-            return Width(asked=1, passed=0)
+            return Width(checked=1, passed=0)
 
     def replay(self, clause: Clause, case: AnyCase) -> Replayed:
-        """Put one case to the adapter."""
+        """Run one case on the adapter."""
         try:
-            replayed: Replayed = self._ask("replay", clause.id, case)
+            replayed: Replayed = self._request("replay", clause.id, case)
             return replayed
         except Ended as ended:
             return _replayed(ended.end)
 
     def _witnessed(self, clause: Clause, case: AnyCase) -> Replayed:
-        """Replay a witness, of which a worker that had ended before says nothing."""
+        """Replay a witness; if the worker was already dead, the result says nothing about it."""
         try:
-            replayed: Replayed = self._ask("replay", clause.id, case)
+            replayed: Replayed = self._request("replay", clause.id, case)
             return replayed
         except Ended as ended:
             if not ended.end.begun:
@@ -110,7 +110,7 @@ class Isolated:
         return self._threads
 
     def close(self) -> None:
-        """End the worker, and start no other."""
+        """End the worker, and start no other one."""
         self._closed = True
         self._end_worker()
         self._end_template()
@@ -125,9 +125,9 @@ class Isolated:
         if template is not None:
             template.close()
 
-    def _ask(self, name: str, *arguments: Any) -> Any:
+    def _request(self, name: str, *arguments: Any) -> Any:
         try:
-            return self._started().ask(name, *arguments)
+            return self._started().request(name, *arguments)
         except Ended:
             self._end_worker()
             raise
@@ -142,7 +142,7 @@ class Isolated:
         """Start a worker and load the adapter in it. Errors: ``CannotRun``."""
         process = Process(self._watch, lambda: self._closed)
         try:
-            self._about = process.ask(
+            self._about = process.request(
                 "load",
                 sys.path,
                 str(process.journal),
@@ -162,7 +162,7 @@ class Isolated:
     def _died(self, clause: Clause, end: End, *, shrinks: bool) -> ClauseResult:
         case, words = end.case, end.words
         if case is not None and end.status == "crash" and shrinks:
-            with suppress(CannotRun):  # what was found stays, and the next clause tells why
+            with suppress(CannotRun):  # the crash stays, and the next clause reports the reason
                 case, words = self._alone(clause, end, case)
         return ClauseResult(
             id=clause.id,
@@ -175,7 +175,7 @@ class Isolated:
         )
 
     def _alone(self, clause: Clause, end: End, case: AnyCase) -> tuple[AnyCase, str]:
-        """Make the case of a crash smaller, in new processes, or say that it takes more than it."""
+        """Make the case of a crash smaller, in new processes; note if it does not crash alone."""
         if not self._dies_alone(clause, case):
             return case, f"{end.words}; the call alone does not reproduce it"
         reductions = kind_of(case).reductions
@@ -184,14 +184,14 @@ class Isolated:
         return small, end.words
 
     def _dies_alone(self, clause: Clause, case: AnyCase) -> bool:
-        """Return whether a process that has made no call before dies in the call of one case.
+        """Return whether a process that has made no call before dies in this one.
 
         The template has the adapter loaded, and forks for each call: imports are paid for once.
         """
         if self._template is None:
             self._template = self._loaded()
         try:
-            died: bool | None = self._template.ask("alone", clause.id, case)
+            died: bool | None = self._template.request("alone", clause.id, case)
         except Ended as ended:
             died = ended.end.status == "crash"
             self._end_template()
@@ -201,10 +201,10 @@ class Isolated:
 
 
 def _replayed(end: End) -> Replayed:
-    """Return what came of a case in which the worker ended."""
+    """Return the result of a case in which the worker ended."""
     return Replayed(status=end.status, message=end.words, details=end.where)
 
 
 def _is_defined(case: AnyCase) -> bool:
-    """Tell whether the answer to each token of a case is defined, whoever is asked."""
+    """Return whether the answer to each token of a case is defined, whatever is claimed."""
     return all_defined(case, facts_of(case, Capabilities()))

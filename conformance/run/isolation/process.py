@@ -1,4 +1,4 @@
-"""A worker as the run sees it: started, asked, watched, and told how it ended."""
+"""A worker process: started, sent requests, watched, and, once it ended, the reason why."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from moe_routing.conformance.run.isolation.watch import Memory, Watch
 from moe_routing.conformance.run.seat import CannotRun
 
 _POLL = 0.1
-_GRACE = 2.0  # seconds in which an adapter may give back what it holds
+_GRACE = 2.0  # seconds in which an adapter may release what it holds
 _FRAME = re.compile(r'^  File "(.+)", line (\d+),? in (\S+)$', re.MULTILINE)
 _FRAMES = 4
 _FAULT = "(most recent call first):"
@@ -46,8 +46,8 @@ class Ended(Exception):
 class End:
     """How a worker ended: a status, ``how`` and in which ``place``, with the last call's case.
 
-    ``where`` are the innermost lines of source, where they are known; ``begun`` tells whether
-    the worker had begun with what was asked, or had ended, or hung, before.
+    ``where`` are the innermost lines of source, where they are known; ``begun`` says whether
+    the worker had begun with the request, rather than died or hung before it.
     """
 
     status: Status
@@ -93,15 +93,15 @@ class Process:
         assert self._popen.stdout is not None
         self._requests, self._replies = self._popen.stdin, self._popen.stdout
         self._memory = Memory(self._popen.pid)
-        self._idle, self._asked_at = True, b""
+        self._idle, self._mark_before = True, b""
         self._answers: SimpleQueue[tuple[str, Any]] = SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
 
-    def ask(self, name: str, *arguments: Any) -> Any:
+    def request(self, name: str, *arguments: Any) -> Any:
         """Make a request and return its answer."""
         if self._stopped():
             raise Stopped
-        self._idle, self._asked_at = False, self._mark()
+        self._idle, self._mark_before = False, self._mark()
         try:
             frames.send(self._requests, (name, *arguments))
         except (OSError, ValueError):  # it has ended, or was closed
@@ -118,17 +118,17 @@ class Process:
 
     def close(self) -> None:
         """End the worker, whatever it is doing, and what it has started."""
-        with self._folder:  # which goes, whatever becomes of the worker
+        with self._folder:  # removed even if ending the worker fails
             try:
                 if self._idle:
-                    self._give_back()
+                    self._release()
             finally:
                 self._kill()
                 with suppress(OSError):  # what was not sent when it ended
                     self._requests.close()
 
-    def _give_back(self) -> None:
-        """Have the adapter give back what it holds, if its worker still can."""
+    def _release(self) -> None:
+        """Let the adapter release what it holds, if its worker still can."""
         with suppress(Empty, OSError, ValueError):
             frames.send(self._requests, ("close",))
             self._answers.get(timeout=_GRACE)
@@ -137,7 +137,7 @@ class Process:
         while True:
             try:
                 self._answers.put(frames.receive(self._replies))
-            except Exception:  # the end, or what no worker sends: either way it is over
+            except Exception:  # its end, or bytes that no worker sends: the worker is lost
                 self._answers.put(("ended", None))
                 return
 
@@ -183,7 +183,7 @@ class Process:
         self._popen.wait()
 
     def _ended(self) -> End:
-        """Say how the worker ended by itself."""
+        """Return how the worker ended by itself."""
         if self._popen.returncode is None and hasattr(os, "waitid"):  # its number is still its own
             os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOWAIT)
             with suppress(ProcessLookupError):
@@ -193,7 +193,7 @@ class Process:
         return self._end("crash", how, _where(self._log.read_bytes()[-_TAIL:]))
 
     def _end(self, status: Status, how: str, where: tuple[str, ...] = ()) -> End:
-        begun = self._mark() != self._asked_at  # else the journal is of an earlier request
+        begun = self._mark() != self._mark_before  # else the journal is of an earlier request
         entry = read_entry(self.journal) if begun and self.journal.exists() else None
         places = {"c": "in a call", "r": "after a call"}
         return End(
@@ -225,13 +225,13 @@ def _where(log: bytes) -> tuple[str, ...]:
 
 
 def _last_words(said: str) -> tuple[str, ...]:
-    """Return what the worker last wrote before its fault: an allocator's or an assert's words."""
+    """Return the worker's last words before its fault: a message of an allocator or an assert."""
     lines = said.rpartition("Fatal Python error: ")[0].split("\n")
     last = [line.strip() for line in lines if line.strip()][-1:]
     return tuple(f"it last wrote {line[:200]!r}" for line in last)
 
 
 def _outside(frames_: list[tuple[str, str, str]]) -> tuple[str, ...]:
-    """Word the innermost frames, down to the first of the suite's own."""
+    """Format the innermost frames, down to the first of the suite's own."""
     backend = takewhile(lambda frame: not frame[0].startswith(_SUITE), frames_)
     return tuple(f"{path}:{line} in {name}" for path, line, name in islice(backend, _FRAMES))

@@ -142,7 +142,7 @@ class _Server:
         return width(self.adapter, CLAUSES[clause], self._plan, known)
 
     def _alone(self, clause: str, case: Any) -> bool | None:
-        """Make one call in a fork of this process, and return whether that died.
+        """Make one call in a fork of this process, and return whether the fork died.
 
         Without a fork the call is made here, and None returned: where a device may be in use,
         or where the adapter holds what two processes cannot share.

@@ -129,14 +129,17 @@ def _soonest(kills: Sequence[Kill]) -> tuple[int, int]:
 
 
 def take(
-    plan: CensusPlan, *, jobs: int = 1, told: Callable[[Task, list[Found]], None] = lambda *_: None
+    plan: CensusPlan,
+    *,
+    jobs: int = 1,
+    on_task: Callable[[Task, list[Found]], None] = lambda *_: None,
 ) -> Census:
-    """Run ``plan`` in ``jobs`` processes; ``told`` is called with every task as it ends."""
+    """Run ``plan`` in ``jobs`` processes; ``on_task`` is called with every task as it ends."""
     began = time.perf_counter()
     found: list[Found] = []
     with _Mapper(jobs) as mapped:
         for task, part in zip(plan.tasks(), mapped(Task.run, plan.tasks()), strict=True):
-            told(task, part)
+            on_task(task, part)
             found += part
         kills = tuple(each for each in found if isinstance(each, Kill))
         small = {each.mutant: each for each in mapped(smallest, _representatives(kills))}

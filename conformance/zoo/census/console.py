@@ -22,7 +22,7 @@ class Watcher:
     def __init__(self, plan: CensusPlan, console: Console | None = None) -> None:
         self.plan, self.console = plan, console or plain_console()
 
-    def told(self, task: Task, found: list[Found]) -> None:
+    def show(self, task: Task, found: list[Found]) -> None:
         """Show one clause."""
         kills = [each for each in found if isinstance(each, Kill)]
         alarms = [each for each in found if isinstance(each, Alarm)]
