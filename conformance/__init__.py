@@ -1,6 +1,6 @@
 """The conformance suite: clauses, generators, the judge, and the runs that use them.
 
-Names are imported when first asked for, so that the command line starts at once.
+Names are imported on first use, so that the command line starts at once.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _HOME = {
     "select_clauses": "clauses",
     "shared_expert_cases": "generators.strategies",
 }
-"""The module of each public name; type checkers are told the same above."""
+"""The module of each public name; type checkers see the same above."""
 
 __all__ = [
     "CLAUSES",

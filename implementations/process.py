@@ -21,7 +21,7 @@ _PATIENCE = 5.0  # seconds in which a process that closed its output has to end
 
 
 class ProcessAdapter:
-    """The backend that ``command`` starts, which speaks the protocol of ``docs/protocol.md``.
+    """The backend that ``command`` starts, over the protocol of ``docs/protocol.md``.
 
     It receives every call, claimed or not, and itself refuses what it does not claim. A
     process that has ended is restarted for the next call. Errors: ``BackendMissing`` where
@@ -78,7 +78,7 @@ class ProcessAdapter:
 
     def _heard(self, running: _Running, request: dict[str, Any]) -> dict[str, Any]:
         try:
-            return running.ask(request)
+            return running.reply_to(request)
         except wire.ProtocolError as error:
             raise self._lost(running, f"{self.command[0]} {error}") from error
         except EOFError as error:
@@ -97,7 +97,7 @@ class _Running:
 
     def __init__(self, command: Sequence[str]) -> None:
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
-        self._asked = 0
+        self._sent = 0
         try:
             self._popen = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors
@@ -108,18 +108,18 @@ class _Running:
         self._stdin, self._stdout = _pipes(self._popen)
         self.close = weakref.finalize(self, _close, self._popen)
 
-    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+    def reply_to(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the reply. Errors: ``EOFError`` where none came, ``wire.ProtocolError``."""
-        self._asked += 1
+        self._sent += 1
         try:
-            self._stdin.write(wire.written({"id": self._asked, **request}))
+            self._stdin.write(wire.written({"id": self._sent, **request}))
             self._stdin.flush()
         except OSError as error:
             raise EOFError from error
         line = self._stdout.readline()
         if not line.endswith(b"\n"):
             raise EOFError
-        return wire.read(line, self._asked)
+        return wire.read(line, self._sent)
 
     def end(self) -> str:
         """Return how a process that has closed its output ended."""

@@ -25,7 +25,7 @@ from moe_routing.reference import Renormalize, RouterConfig, RouterInputs, Routi
 from moe_routing.reference.jsonform import config_to_json, from_json, to_json
 
 VERSION = 1
-"""The version of the protocol that this suite speaks."""
+"""The version of the protocol that this suite uses."""
 
 LAYOUTS: dict[str, type[Routing | FlatRouting | RoutingMap]] = {
     "routing": Routing,

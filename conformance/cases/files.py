@@ -164,13 +164,13 @@ def _from_values(name: str, data: dict[str, Any], dtype: type[np.generic]) -> np
 
 def _laid_out(name: str, array: npt.NDArray[Any], steps: Any) -> npt.NDArray[Any]:
     """Lay ``array`` out with the steps of a file, which may be anyone's. Errors: ``ValueError``."""
-    told = f"{name} has the steps {shown(steps)}, but should"
+    wrong = f"{name} has the steps {shown(steps)}, but should"
     listed = isinstance(steps, list) and all(type(step) is int and step >= 0 for step in steps)
     if not listed or len(steps) != array.ndim:
-        raise ValueError(f"{told} be {array.ndim} integers of 0 or more, one an axis")
+        raise ValueError(f"{wrong} be {array.ndim} integers of 0 or more, one an axis")
     if max([span(array.shape, steps), *steps]) > SPAN:
-        raise ValueError(f"{told} lie within {SPAN} numbers")
+        raise ValueError(f"{wrong} lie within {SPAN} numbers")
     view = strided(array, steps)
     if view.tobytes() != array.tobytes():  # one value was written over another
-        raise ValueError(f"{told} have a place for each value")
+        raise ValueError(f"{wrong} have a place for each value")
     return view

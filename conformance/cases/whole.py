@@ -1,4 +1,4 @@
-"""Files that are whole: nobody reads half of one, and a full disk leaves no half behind."""
+"""Whole files: no reader sees half of one, and a full disk leaves no half behind."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write ``text`` as UTF-8, in a folder that is made; until then what stood there stays.
+    """Write ``text`` as UTF-8, and make its folder; the old file stays until the new one is whole.
 
-    A link stays a link; what is no file, such as a pipe, is written to as it is. Errors:
+    A link stays a link; a pipe or device is written to directly. Errors:
     ``OSError``, which names ``path``.
     """
     try:

@@ -1,4 +1,4 @@
-"""The story of a claim in words: what was asked, which claim is at stake, and the mend."""
+"""The story of a claim in words: the call, the claim at stake, and the fix."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from moe_routing.implementations import Unsupported
 
 
 def claimed(trial: Trial) -> tuple[str, ...]:
-    """Tell of a call that is claimed and was not answered."""
+    """Return the lines on a call that is claimed and was not answered."""
     case, capabilities = trial.case, trial.capabilities
     claim = capabilities.require(case.config, case.inputs)
     return (

@@ -51,7 +51,7 @@ class Clause:
     claimed. ``events`` are what a pass must have witnessed, and ``bulk`` those whose calls cost
     seconds, in a run that makes them (``Plan.bulk``). ``method`` is
     the adapter's method it calls, ``layout`` the result layout it is about, and
-    ``needs`` tells from the capabilities whether it applies at all. ``bugs`` names
+    ``needs`` returns, for given capabilities, whether it applies at all. ``bugs`` names
     families of real bugs that it would have caught.
     """
 

@@ -10,7 +10,7 @@ from moe_routing.conformance.explain.token_view import ExpertView, GroupView, To
 
 
 def cut_words(view: TokenView) -> list[str]:
-    """Tell whether the experts chosen may be chosen, and by how much they missed it if not."""
+    """Return whether the experts chosen may be chosen, and if not, by how much they missed it."""
     if wrong := [*_unknown(view), *_repeated(view)]:
         return [_and_left_out(view, wrong)]
     if not view.judged:
@@ -77,7 +77,7 @@ def _and_left_out(view: TokenView, wrong: Sequence[str]) -> str:
 
 
 def _margin(view: TokenView, short: float) -> str:
-    """Word how far the experts chosen are from being right, where a value falls ``short``."""
+    """Describe how far the experts chosen are from being right, where a value falls ``short``."""
     if view.explained:
         return "a near tie"
     return f"missed by {show(short, 3)}" if short > 0 else "no groups let them win together"
@@ -99,7 +99,7 @@ def groups_at_odds(view: TokenView) -> list[GroupView]:
 
 
 def _excluded(view: TokenView) -> list[str]:
-    """Word how far the groups of the chosen experts are from being kept."""
+    """Describe how far the groups of the chosen experts are from being kept."""
     worst, least = groups_at_odds(view)
     ids = listed([each.id for each in _strangers(view)])
     return [

@@ -13,7 +13,7 @@ from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.cases.kinds import kind_of
 from moe_routing.conformance.explain import numbers, story
 from moe_routing.conformance.explain.numbers import listed, show
-from moe_routing.conformance.explain.onset import Onset, told
+from moe_routing.conformance.explain.onset import Onset, onset_lines
 from moe_routing.conformance.explain.token_view import SHOWN, TokenView, token_view
 from moe_routing.conformance.judge import Interval, Verdict
 
@@ -26,8 +26,8 @@ class Failure:
     """One broken clause on one case: the stage, the first differing token, the story.
 
     ``summary`` is one line, ``details`` the stage-by-stage lines beneath it, ``view`` the
-    same token as values, for those who draw it. ``case`` is the call that went wrong, where
-    that is not the one that the clause was given but one that breaks the clause by itself.
+    same token as values, for drawing it. ``case`` is the call that went wrong, if
+    not the one that the clause was given: one that breaks the clause by itself.
     It is ``steady`` unless the same call, repeated, passed.
     """
 
@@ -43,11 +43,11 @@ class Failure:
 def lines_of(
     failure: Failure | None, case: AnyCase | None, onsets: Sequence[Onset] = ()
 ) -> tuple[str, ...]:
-    """Tell a failure line by line: of one token, or else of the call as a whole."""
+    """Return a failure line by line: of one token, or else of the call as a whole."""
     details = failure.details if failure else ()
     if case is not None and kind_of(case).routes and not (failure and failure.view):
-        details = (story.asked(case.config, case.inputs), *details)
-    return (*details[:1], *told(onsets), *details[1:])
+        details = (story.call_line(case.config, case.inputs), *details)
+    return (*details[:1], *onset_lines(onsets), *details[1:])
 
 
 def first_failure(verdict: Verdict, *stages: str) -> Failure | None:
@@ -101,13 +101,13 @@ def _selection(verdict: Verdict) -> Failure | None:
 
 
 def _chosen(token: int, answered: list[int], due: list[int], wrong: str) -> str:
-    """Say which experts were chosen and which are due; of many, those that differ."""
+    """Return which experts were chosen and which are due; of many, those that differ."""
     name = at("expert_ids", token)
     if len(due) <= SHOWN:
         return f"{name}={answered}, but {wrong}; the reference selects {due}"
     others, left_out = Counter(answered) - Counter(due), Counter(due) - Counter(answered)
-    told = f"{name} has {listed([*others.elements()])}"
-    return f"{told}, but {wrong}; the reference selects {listed([*left_out])} instead"
+    chosen = f"{name} has {listed([*others.elements()])}"
+    return f"{chosen}, but {wrong}; the reference selects {listed([*left_out])} instead"
 
 
 def _weights(verdict: Verdict) -> Failure | None:

@@ -1,4 +1,4 @@
-"""Numbers in words: as many digits as tell them apart, what is permitted, short lists."""
+"""Numbers in words: enough digits to tell them apart, what is permitted, short lists."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def span(permitted: Span) -> str:
 
 
 def listed(values: Sequence[object], size: int | None = None) -> str:
-    """Return a list of what is shown of ``size`` values, and how many more there are."""
+    """Return a list of the values shown, and how many more of ``size`` there are."""
     shown = [str(value) for value in values[:SHOWN]]
     more = (len(values) if size is None else size) - len(shown)
     return f"[{', '.join(shown)}{f', ... {more} more' if more else ''}]"
 
 
 def missed(value: float, permitted: Span) -> str:
-    """Say by how much a value lies outside what is permitted; nothing where it lies inside."""
+    """Return by how much a value lies outside what is permitted; empty if it lies inside."""
     low, high = permitted
     if low <= value <= high or np.isnan([low, high]).any():
         return ""

@@ -1,4 +1,4 @@
-"""The onset of a failure: the size at which it begins, and the one at which all is well."""
+"""The onset of a failure: the size at which it begins, and the one that still passes."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Onset:
-    """A failure that begins at ``fails`` of a size: with any one fewer of them it is gone."""
+    """A failure that begins at ``fails`` of a size: with any one fewer, the case passes."""
 
     size: str
     fails: int
 
     @property
     def passes(self) -> int:
-        """The most of them with which all is well."""
+        """The largest size that still passes."""
         return self.fails - 1
 
     @property
@@ -24,6 +24,6 @@ class Onset:
         return f"fails at {self.size}={self.fails:,}, passes at {self.size}={self.passes:,}"
 
 
-def told(onsets: Sequence[Onset]) -> tuple[str, ...]:
-    """Return the line that tells where a failure begins, if that is known."""
+def onset_lines(onsets: Sequence[Onset]) -> tuple[str, ...]:
+    """Return the line on where a failure begins, if that is known."""
     return (f"begins    {'; '.join(each.words for each in onsets)}",) if onsets else ()

@@ -1,6 +1,6 @@
-"""The rows that are shown of one token: those that matter most, and how many lie between them.
+"""The rows shown for one token: those that matter most, and how many lie between them.
 
-Every writer draws these: the story, the page and the picture.
+The story, the page and the picture all show these.
 """
 
 from __future__ import annotations
@@ -42,23 +42,24 @@ def expert_rows(view: TokenView, *, others: bool = True) -> list[ExpertView | Ga
     Without ``others`` only those that the answer, the reference or the words of the failure
     name.
     """
-    told = {each.id for each in at_odds(view) or ()}
-    told |= {each.expert for each in [slot for slot in view.slots if not slot.right][:1]}
-    told |= {each.id for each in [each for each in view.experts if not each.logit_right][:1]}
+    named = {each.id for each in at_odds(view) or ()}
+    named |= {each.expert for each in [slot for slot in view.slots if not slot.right][:1]}
+    named |= {each.id for each in [each for each in view.experts if not each.logit_right][:1]}
     bad = {slot.expert for slot in view.slots if not slot.right}
     cut = len(set(view.due))
 
-    def named(each: ExpertView) -> bool:
+    def matters(each: ExpertView) -> bool:
         return each.answered or each.due or not each.logit_right
 
     def order(each: ExpertView) -> tuple[Any, ...]:
-        wrong, beside = each.answered != each.due or not each.logit_right, _beside(each.rank, cut)
-        less = each.id not in bad, not named(each), beside, each.rank
-        return each.id not in told, beside > 0, not wrong, *less
+        wrong = each.answered != each.due or not each.logit_right
+        distance = _distance(each.rank, cut)
+        less = each.id not in bad, not matters(each), distance, each.rank
+        return each.id not in named, distance > 0, not wrong, *less
 
-    asked = [each for each in view.experts if others or named(each) or each.id in told]
+    candidates = [each for each in view.experts if others or matters(each) or each.id in named]
     return _with_gaps(
-        {each.rank for each in sorted(asked, key=order)[:SHOWN]},
+        {each.rank for each in sorted(candidates, key=order)[:SHOWN]},
         {each.rank: each for each in view.experts},
         len(view.experts) + view.hidden,
         {each.rank for each in view.experts if each.answered},
@@ -68,13 +69,13 @@ def expert_rows(view: TokenView, *, others: bool = True) -> list[ExpertView | Ga
 def group_rows(view: TokenView) -> list[GroupView | Gap]:
     """Return the groups to show, best first: at the cut, of wrong experts, and some others."""
     best = sorted(view.groups, key=lambda each: (not each.kept, -each.score, each.id))
-    told = {each.id for each in groups_at_odds(view)}
+    named = {each.id for each in groups_at_odds(view)}
     wrong = {each.group for each in view.experts if each.answered != each.due}
     cut = sum(each.kept for each in best)
 
     def order(rank: int) -> tuple[Any, ...]:
-        each, beside = best[rank], _beside(rank, cut)
-        return each.id not in told, beside > 0, each.id not in wrong, beside, rank
+        each, distance = best[rank], _distance(rank, cut)
+        return each.id not in named, distance > 0, each.id not in wrong, distance, rank
 
     shown = sorted(range(len(best)), key=order)[:SHOWN]
     return _with_gaps({*shown}, dict(enumerate(best)), len(best))
@@ -82,26 +83,26 @@ def group_rows(view: TokenView) -> list[GroupView | Gap]:
 
 def slot_rows(view: TokenView) -> list[SlotView | Gap]:
     """Return the slots to show, in their order: wrong weights and wrong experts first."""
-    told = {each.id for each in at_odds(view) or ()}
+    named = {each.id for each in at_odds(view) or ()}
     unfit = {*misplaced(view)}
 
     def order(k: int) -> tuple[Any, ...]:
         slot = view.slots[k]
-        return k not in unfit and slot.right, slot.expert not in told, slot.expert in view.due, k
+        return k not in unfit and slot.right, slot.expert not in named, slot.expert in view.due, k
 
     shown = sorted(range(len(view.slots)), key=order)[:SHOWN]
     return _with_gaps({*shown}, dict(enumerate(view.slots)), len(view.slots))
 
 
-def _beside(rank: int, cut: int) -> int:
-    """Return how many stand between a place and the cut."""
+def _distance(rank: int, cut: int) -> int:
+    """Return how many places lie between a rank and the cut."""
     return rank - cut if rank >= cut else cut - 1 - rank
 
 
 def _with_gaps(
     shown: Set[int], items: Mapping[int, Item], size: int, chosen: Set[int] = frozenset()
 ) -> list[Item | Gap]:
-    """Return what is shown by its places, with what is left out; a gap of one is not worth it."""
+    """Return the rows shown with gaps for the others; a gap of one is shown instead."""
     rows: list[Item | Gap] = []
     for here, places in groupby(range(size), key=lambda place: place in shown):
         run = list(places)

@@ -21,7 +21,7 @@ _OF_THE_CALL = ("hidden", "gate_weight", "logits", "token_ids", "hidden_scale")
 
 
 def story(verdict: Verdict, token: int) -> tuple[str, ...]:
-    """Tell what happened to one token, stage by stage, for the experts that matter."""
+    """Return what happened to one token, stage by stage, for the experts that matter."""
     view = token_view(verdict, token)
     first = (*_first_lines(verdict, token), *_input(view))
     if not view.judged:
@@ -41,19 +41,19 @@ def _first_lines(verdict: Verdict, token: int) -> tuple[str, ...]:
 
 
 def call(config: RouterConfig, inputs: RouterInputs) -> str:
-    """Return the sizes, the dtype and the configuration of a call, and what else it is given."""
+    """Return the sizes, the dtype, the configuration and the optional inputs of a call."""
     arrays = [name for name in inputs.arrays() if name not in _OF_THE_CALL]
     if inputs.selection_bias is not None:
         arrays[arrays.index("selection_bias")] += f" on the {inputs.selection_bias_on}"
-    beside = f", with {', '.join(arrays)}" if arrays else ""
+    extra = f", with {', '.join(arrays)}" if arrays else ""
     return (
         f"T={inputs.num_tokens} (H={inputs.hidden_size} E={config.num_experts} "
-        f"K={config.top_k}, {inputs.dtype}): {describe(config)}{beside}"
+        f"K={config.top_k}, {inputs.dtype}): {describe(config)}{extra}"
     )
 
 
-def asked(config: RouterConfig, inputs: RouterInputs) -> str:
-    """Return the line that tells a call without its answer."""
+def call_line(config: RouterConfig, inputs: RouterInputs) -> str:
+    """Return the line on a call, without its answer."""
     return f"call    {call(config, inputs)}"
 
 

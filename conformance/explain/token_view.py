@@ -1,6 +1,6 @@
-"""One token of a verdict as plain values: what every expert got, was allowed, and came to.
+"""One token of a verdict as plain values: every expert's inputs, bounds and results.
 
-Made for those who draw or explain a failure: no arrays, nothing of the judge, so that a
+For drawing and explaining a failure: no arrays, nothing of the judge, so that a
 view can be kept, sent to another process and compared.
 """
 
@@ -30,7 +30,7 @@ class ExpertView:
     ``logit`` and ``score`` are the reference's, ``own_logit`` the answer's, if it gave any;
     ``bias`` is the selection bias, if there is one.
     ``competing`` is what it competes with: the scores with the selection bias, or, where
-    the judge needs no softmax denominator, the numerators. ``kept`` tells whether the
+    the judge needs no softmax denominator, the numerators. ``kept`` says whether the
     reference keeps its group, ``answered`` and ``due`` whether the answer and the
     reference chose it.
     """
@@ -95,7 +95,7 @@ class TokenView:
 
     ``cut`` is what an expert must be able to reach to be selected: the K-th highest of
     what the experts of the kept groups reach at least. None where nothing competes, and
-    where the token's scores are undefined (``judged`` is False). ``explained`` tells whether
+    where the token's scores are undefined (``judged`` is False). ``explained`` says whether
     rounding can explain the experts chosen, all of them distinct and in range. ``hidden`` experts
     are left out, none of them chosen or due. ``input`` is there where the input is normalised.
     """

@@ -39,7 +39,7 @@ class Arrays(TypedDict, total=False):
 
 
 class _Unreachable(Exception):
-    """The claim offers nothing that is wanted."""
+    """The claim has no value that is wanted."""
 
 
 def table_cases(
@@ -55,9 +55,9 @@ def table_cases(
     """Yield a case with these ``logits [T, E]``, through an identity gate, for each claim.
 
     Every axis takes its plainest claimed value unless ``wants`` says otherwise;
-    ``groups=(count, kept)`` asks for groups, ``layout`` names the matrix to lie transposed,
+    ``groups=(count, kept)`` sets the groups, ``layout`` names the matrix to lie transposed,
     with everything else spaced out, and ``arrays`` gives optional inputs.
-    Claims that cannot have all of it are passed over; limits cut tokens and experts off,
+    Claims that do not cover all of it are skipped; limits cut tokens and experts off,
     and the caller has to check that the rest still shows what it needs. Errors: ``ValueError``
     where ``wants`` names a choice that is never made.
     """

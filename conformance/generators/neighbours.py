@@ -1,6 +1,6 @@
-"""Neighbours: the valid calls one step away, to ask whether a backend refuses what it lacks.
+"""Neighbours: the valid calls one step away, to check that a backend refuses what it lacks.
 
-A backend that checks by itself what it can do forgets one axis, and a call that is outside
+A backend with checks of its own may forget one axis, and a call that is outside
 its claims in two axes is refused for the other one. So each neighbour differs in one.
 """
 
@@ -96,7 +96,7 @@ def _other_arrays(case: Case) -> Iterator[Case]:
 
 
 def _arrays(case: Case) -> dict[str, npt.NDArray[np.float32]]:
-    """Return the optional arrays, each such that whoever leaves it out is wrong."""
+    """Return the optional arrays, each such that ignoring it gives a wrong answer."""
     rising = np.arange(case.config.num_experts, dtype=np.float32)
     small = rising % 128  # what every dtype holds
     return {
@@ -125,7 +125,7 @@ def _other_dtypes(case: Case) -> Iterator[Case]:
 def _beyond(case: Case, limits: Limits) -> Iterator[Case]:
     """Yield the call just beyond each of the limits, within the others where that can be.
 
-    A limit may be as large as an index: what is beyond the numbers of any case is not asked.
+    A limit may be as large as an index: what is too large for any case is skipped.
     """
     tokens, step = case.inputs.num_tokens, limits.experts_multiple_of
     most = GATE_BUDGET // max(case.config.num_experts, case.inputs.hidden_size)

@@ -15,7 +15,7 @@ from moe_routing.reference import RouterInputs
 Values = npt.NDArray[np.float32]
 
 _VALUES = ("hidden", "gate_weight", "selection_bias", "gate_bias", "gate_delta", "per_expert_scale")
-_BESIDE_LOGITS = ("logits", "selection_bias", "per_expert_scale")
+_WITH_LOGITS = ("logits", "selection_bias", "per_expert_scale")
 """Where logits are given, hidden states and gate only carry them."""
 
 _NEAR = (16.0, 1024.0, 32768.0)
@@ -23,7 +23,7 @@ _NEAR = (16.0, 1024.0, 32768.0)
 
 
 def nearer(case: Case) -> Iterator[Case]:
-    """Bring what is infinite or huge near 0, and make 0 of NaN: one array at a time."""
+    """Replace infinite and huge values by ones near 0, and NaN by 0: one array at a time."""
     for name, array in _values(case).items():
         for bound in _NEAR:
             near = np.clip(np.where(np.isnan(array), np.float32(0.0), array), -bound, bound)
@@ -47,7 +47,7 @@ def plainer(case: Case) -> Iterator[Case]:
 def _values(case: Case) -> dict[str, Values]:
     """Return the arrays whose numbers can be chosen, by name."""
     arrays = case.inputs.arrays()
-    names = _VALUES if case.inputs.logits is None else _BESIDE_LOGITS
+    names = _VALUES if case.inputs.logits is None else _WITH_LOGITS
     return {name: arrays[name] for name in names if name in arrays}
 
 

@@ -1,4 +1,4 @@
-"""Sizes: what a failure may begin at, and how a case is cut down to fewer of it."""
+"""Sizes: where a failure may begin, and how a case is cut down to a smaller one."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from moe_routing.reference.formats import Ids
 class Size:
     """One size of a case, by the letter or the name that messages have for it.
 
-    ``count`` returns it; ``usual`` is what a failure that has nothing to do with it may be left
-    with. ``keep`` returns the case with these of it alone. Errors: ``ValueError`` where none is.
+    ``count`` returns it; up to ``usual`` it says nothing about a failure. ``keep`` returns the
+    case with only these of it. Errors: ``ValueError`` where there is no such case.
     """
 
     name: str
@@ -92,7 +92,7 @@ ROUTING_SIZES = (
     Size(name="K", count=lambda case: case.config.top_k, usual=4, keep=_slots),
     Size(name="H", count=_height, usual=64, keep=_hidden),
 )
-"""The sizes of a routing case. A rounding may need many terms, so H is told of long rows alone."""
+"""The sizes of a routing case. A rounding may need many terms, so H counts for long rows only."""
 
 SHARED_SIZES = (
     Size(

@@ -1,4 +1,4 @@
-"""Known divergences: what a backend is known to do otherwise, why, and where exactly.
+"""Known divergences: where a backend is known to differ from the specification, and why.
 
 A TOML file lists them; each names its clause, a reason, a link, the region of cases it
 covers (``when``), witnesses, cases that must still break the clause, and the other
@@ -42,7 +42,7 @@ class Divergence:
     ``events`` to events of the case. Without ``when`` the region is every case. ``place``
     is where it is written, as ``file:line``; ``shipped`` says that it came with the suite, and
     is about shipped adapters alone. Several ``witnesses``, read from ``witness_files``, serve
-    adapters that claim different things: each adapter is held to those that it claims.
+    adapters that claim different things: each adapter is checked on those that it claims.
     """
 
     id: str
@@ -58,19 +58,19 @@ class Divergence:
     shipped: bool = False
 
     def touches(self, adapter: str, clause: str) -> bool:
-        """Tell whether its region is left out of the search of ``clause`` on ``adapter``."""
+        """Return whether its region is left out of the search of ``clause`` on ``adapter``."""
         globs = (self.clause, *self.affects)
         return adapter in self.adapters and any(fnmatch.fnmatch(clause, glob) for glob in globs)
 
     def covers(self, facts: Any, case: AnyCase) -> bool:
-        """Tell whether ``case`` lies in the region; ``facts`` as in ``holds``."""
+        """Return whether ``case`` lies in the region; ``facts`` as in ``holds``."""
         return case.kind == self.witnesses[0].kind and holds(self.when, facts, case)
 
 
 def covered(trial: AnyTrial, divergences: Iterable[Divergence]) -> bool:
     """Whether any divergence covers the case; none covers an invalid configuration."""
     try:
-        replace(trial.case.config)  # which checks one that was made around its checks
+        replace(trial.case.config)  # checks a configuration that was made without checks
     except ValueError:
         return False
     return any(divergence.covers(trial.facts, trial.case) for divergence in divergences)
@@ -100,8 +100,8 @@ def load_known(path: Path) -> list[Divergence]:
     if not isinstance(entries, list):
         raise KnownError(f"{path} has a [divergence] table, but entries are [[divergence]]")
     if others := [each for each in entries if not isinstance(each, dict)]:
-        told = f"{path} has the divergence {others[0]!r}"
-        raise KnownError(f"{told}, but entries are [[divergence]] tables")
+        wrong = f"{path} has the divergence {others[0]!r}"
+        raise KnownError(f"{wrong}, but entries are [[divergence]] tables")
     lines = heading_lines(text)
     places = [f"{path}:{line}" for line in lines]
     if len(lines) != len(entries):  # written in another way, as inline tables
@@ -116,8 +116,8 @@ def check_ids(entries: Iterable[Divergence]) -> None:
     places: dict[str, str] = {}
     for each in entries:
         if each.id in places:
-            told = f"{each.place} has the id {each.id!r}, which is taken by {places[each.id]}"
-            raise KnownError(f"{told}: use another")
+            taken = f"{each.place} has the id {each.id!r}, which is taken by {places[each.id]}"
+            raise KnownError(f"{taken}: use another")
         places[each.id] = each.place
 
 

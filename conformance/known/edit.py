@@ -1,4 +1,4 @@
-"""The file of known divergences, edited as a person would: entries added, entries taken out.
+"""The file of known divergences, edited as a person would: entries added, entries removed.
 
 Comments and the form of the other entries stay as they are.
 """
@@ -29,10 +29,10 @@ _SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
 def add_entry(path: Path, entry: dict[str, Any], witness: AnyCase) -> Divergence:
-    """Append an entry and write its witness beside the file; return it as read again.
+    """Append an entry and write its witness next to the file; return it as read back.
 
     Errors: ``KnownError`` for an id that is no slug or is taken, and for whatever
-    ``load_known`` finds wrong; whatever goes wrong, the file is then as it was.
+    ``load_known`` finds wrong; after an error, the file is as before.
     """
     known = load_known(path) if path.exists() else []
     _check_id(path, entry["id"], known)
@@ -52,7 +52,7 @@ def add_entry(path: Path, entry: dict[str, Any], witness: AnyCase) -> Divergence
 
 
 def _put_back(path: Path, before: bytes | None) -> None:
-    """Give a file the bytes that it had, or, had there been none, take it away."""
+    """Restore a file's bytes, or remove it if there had been none."""
     if before is None:
         path.unlink(missing_ok=True)
     else:
@@ -83,7 +83,7 @@ def _check_witness(added: Divergence) -> None:
 
 
 def _entry_text(entry: dict[str, Any]) -> str:
-    """Word an entry in TOML, ``when`` on one line."""
+    """Format an entry as TOML, ``when`` on one line."""
     when = entry.get("when", {})
     lines = [f"{key} = {_value(value)}" for key, value in entry.items() if key != "when"]
     if when:
@@ -111,7 +111,7 @@ def parse_value(text: str) -> Any:
 
 
 def remove_entries(path: Path, ids: Sequence[str]) -> None:
-    """Take entries out, with the witnesses that no other entry names."""
+    """Remove entries, with the witnesses that no other entry names."""
     if not ids:
         return
     text = path.read_text(encoding="utf-8")

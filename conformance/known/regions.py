@@ -17,7 +17,7 @@ from moe_routing.reference.jsonform import PARTS
 from moe_routing.reference.shared_experts import SHARED_KINDS
 
 Region = Mapping[str, tuple[Any, ...]]
-"""Values by what they are compared with; every key must hold, by one of its values."""
+"""The permitted values of each key; every key must have one of its values."""
 
 _LEAST = re.compile(r">-?\d+(\.\d+)?")
 
@@ -37,7 +37,7 @@ _WORDS: dict[str, tuple[Any, ...]] = {
 
 
 def holds(region: Region, facts: Any, case: AnyCase) -> bool:
-    """Tell whether ``case`` lies in the region.
+    """Return whether ``case`` lies in the region.
 
     ``facts`` is what events are read off (see ``facts_of``); without them no event holds.
     """
@@ -87,7 +87,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_least(value: Any) -> bool:
-    """Tell whether a value is what others are to be above, such as ``">256"``."""
+    """Return whether a value is a lower limit, such as ``">256"``."""
     return isinstance(value, str) and _LEAST.fullmatch(value) is not None
 
 

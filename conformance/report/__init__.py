@@ -1,1 +1,1 @@
-"""Writers: they turn what the engine tells into what a person or a tool reads."""
+"""Writers: they turn the engine's events and results into what a person or a tool reads."""

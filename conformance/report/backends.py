@@ -99,7 +99,7 @@ _HEAD = (
 
 
 def _made_by(reports: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Say what the reports were run with."""
+    """Return the versions and settings that the reports were run with."""
     lines = []
     for each in reports:
         torch = each["environment"]["packages"].get("torch")
@@ -128,14 +128,14 @@ def _conformance(adapter: Mapping[str, Any], *, links: bool) -> str:
 
 
 def capabilities_in_words(capabilities: Capabilities) -> str:
-    """Return what is claimed as a phrase, one a claim; what they share is not repeated."""
+    """Return the claims as phrases; what they share is not repeated."""
     if Claim() in capabilities.claims:
         return "the whole specification"
     return "; or ".join(dict.fromkeys(map(claim_in_words, capabilities.claims)))
 
 
 def takes_in_words(capabilities: Capabilities) -> str:
-    """Return what a backend is given, as a phrase: where it begins, dtypes, layouts, numerics."""
+    """Return a backend's inputs as a phrase: where it begins, dtypes, layouts, numerics."""
     begins = "hidden states" if capabilities.takes == "hidden" else "logits"
     layouts = [] if set(capabilities.layouts) == set(LAYOUTS) else list(capabilities.layouts)
     dtypes = f"{begins} in {_either(capabilities.dtypes) or 'no dtype'}"
@@ -143,7 +143,7 @@ def takes_in_words(capabilities: Capabilities) -> str:
 
 
 def limits_in_words(limits: Limits) -> str:
-    """Return the sizes that a backend stops at, as a phrase."""
+    """Return a backend's size limits, as a phrase."""
     most = (("E", limits.max_experts), ("K", limits.max_top_k), ("T", limits.max_tokens))
     words = [f"{size} at most {limit:,}" for size, limit in most if limit is not None]
     step = limits.experts_multiple_of

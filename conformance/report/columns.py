@@ -1,4 +1,4 @@
-"""Tables of the terminal: at any width whole where it matters, and short of the rest."""
+"""Tables of the terminal: they fit any width, by dropping or cutting what matters least."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from functools import cached_property
 from rich.text import Text
 
 LEAST = 40
-"""The columns of a note that is cut; where there are fewer, it stands on a line of its own."""
+"""The fewest columns of a cut note; with less room it takes a line of its own."""
 
 _INDENT = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column: its cells are whole, or it leaves; those of a lower ``leaves`` leave before.
+    """A column: shown whole or dropped, those of a lower ``leaves`` first.
 
-    One with ``leaves`` 0 never leaves.
+    One with ``leaves`` 0 is never dropped.
     """
 
     head: str
@@ -40,10 +40,10 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Notes:
-    """The last column: a note a row, which gives way before any other column leaves.
+    """The last column: a note a row, which is cut or moved before any other column is dropped.
 
-    With ``most`` notes are cut, to that and to what room there is; else they are whole. A note
-    that has no room in its row stands below it.
+    With ``most`` notes are cut to that and to the room there is; else they are whole. A note
+    without room in its row is printed below it.
     """
 
     head: str
@@ -73,7 +73,7 @@ def table(columns: Sequence[Column], notes: Notes | None, width: int) -> Iterato
 
 
 def fit(columns: Sequence[Column], width: int) -> bool:
-    """Tell whether columns fit beside each other, all of them."""
+    """Return whether all columns fit next to each other."""
     return _width(columns, 1) <= width
 
 
@@ -88,7 +88,7 @@ def _fitting(columns: Sequence[Column], width: int) -> tuple[list[Column], int]:
 
 
 def folded(parts: Sequence[str], width: int) -> str:
-    """Return parts in one line, or, where they have no room there, in as many as they need."""
+    """Return parts in one line if they fit, else in as many as they need."""
     lines = [parts[0]]
     for part in parts[1:]:
         if len(lines[-1]) + 2 + len(part) <= width:
@@ -103,7 +103,7 @@ def _width(columns: Sequence[Column], gap: int) -> int:
 
 
 def _room(notes: Notes, left: int) -> int | None:
-    """Return the columns of a note in its row, or None where it stands below it."""
+    """Return the columns of a note in its row, or None if it is printed below."""
     longest = max((cell.cell_len for cell in notes.cells), default=0)
     if notes.most is None:
         return longest if longest <= left else None

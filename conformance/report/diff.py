@@ -1,4 +1,4 @@
-"""The difference of two reports: what got worse, better, vanished, or was asked less."""
+"""The difference of two reports: what got worse, better, vanished, or ran fewer cases."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Difference:
         return self.partial or any(change.kind in RED for change in self.changes)
 
     def lines(self) -> list[str]:
-        """Word the changes, red ones first, and count them last."""
+        """Format the changes, red ones first, with the counts last."""
         order = [*RED, "better", "new"]
         changes = sorted(self.changes, key=lambda change: order.index(change.kind))
         counts = Counter(change.kind for change in changes)
@@ -83,7 +83,7 @@ def compare(
 
 
 def check_alike(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    """Raise ``ReportError`` where ``old`` is no report to compare a run like ``new`` with.
+    """Raise ``ReportError`` where ``old`` cannot be compared with a run like ``new``.
 
     It is of another profile or number of examples, or of an interrupted run.
     """

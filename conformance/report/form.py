@@ -1,4 +1,4 @@
-"""The form of a report that is read: what its readers go by, checked in one place."""
+"""The schema that readers of a report rely on, validated in one place."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def check_report(report: Any) -> None:
 
 
 def _check(at: str, value: Any, form: Any) -> None:
-    """Hold ``value`` to a table of forms, a list of one form, a choice of words, or a kind."""
+    """Check ``value`` against a table of forms, a list of one form, some words, or a kind."""
     if isinstance(form, dict):
         _check_table(at, value, form)
     elif isinstance(form, list):

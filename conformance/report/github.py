@@ -13,12 +13,12 @@ MOST = 10
 
 
 def on_github() -> bool:
-    """Tell whether this runs in a GitHub workflow."""
+    """Return whether this runs in a GitHub workflow."""
     return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
 def summary_path() -> str:
-    """Return where the job summary is; nothing where there is none."""
+    """Return the path of the job summary; empty if there is none."""
     return os.environ.get("GITHUB_STEP_SUMMARY", "")
 
 
@@ -30,7 +30,7 @@ def write_summary(run: RunResult) -> None:
 
 
 def annotations(run: RunResult, *, level: str = "error") -> list[str]:
-    """Return a workflow command for all that is wrong, the last one counting those left out.
+    """Return a workflow command for each thing that is wrong; the last one counts those left out.
 
     ``level`` is ``error`` or ``warning``.
     """

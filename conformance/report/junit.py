@@ -1,7 +1,7 @@
 """The JUnit writer: a testsuite an adapter, a testcase a clause.
 
 There is no standard. What is written here is valid under both schemas in common use, that
-of Ant's tasks and that of the Jenkins xUnit plugin: so every attribute that either wants
+of Ant's tasks and that of the Jenkins xUnit plugin: so every attribute that either requires
 is there, and nothing that either refuses.
 """
 
@@ -84,7 +84,7 @@ def _case(adapter: AdapterResult, clause: ClauseResult) -> ET.Element:
 
 
 def _complaint(words: str) -> ET.Element:
-    """A case for what is wrong with the run itself: who reads no exit code sees it, too."""
+    """A case for what is wrong with the run itself, for readers who do not see the exit code."""
     case = ET.Element("testcase", name="the run itself", classname="moe-routing", time="0.000")
     ET.SubElement(case, "error", type="run", message=words).text = words
     return case

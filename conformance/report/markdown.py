@@ -59,7 +59,7 @@ def fenced(lines: list[str]) -> list[str]:
 
 
 def _matrix(run: RunResult) -> list[str]:
-    """The clauses that differ, or are worth a look; the others are counted."""
+    """The clauses that differ or are not green; the others are counted."""
     rows, alike = by_clause(run), Counter[str]()
     lines = []
     for id_, row in rows.items():

@@ -1,7 +1,7 @@
 """Progress of a run: a bar on a terminal that is watched, and lines everywhere else.
 
 Lines are for logs: one as the run begins, one for each clause that is not green as soon as it
-has run, and one now and then where nothing else was to be said.
+has run, and one now and then where there was no other line.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from moe_routing.conformance.checking.status import STATUSES
 from moe_routing.conformance.report.text import printable
 
 EVERY = 10.0
-"""The seconds after which a line tells where a run is, if none was written meanwhile."""
+"""The seconds after which a line shows the progress, if none was written since."""
 
 _BAR = 12  # columns of the terminal
 
@@ -48,7 +48,7 @@ class Shown(Protocol):
         """The adapter has so many red clauses, now that some were checked again."""
 
     def pause(self) -> None:
-        """Make room for what was found."""
+        """Make room for results."""
 
     def resume(self) -> None:
         """Show the progress again."""
@@ -64,7 +64,7 @@ def shown_on(console: Console, *, several: bool) -> Shown:
 
 
 def watched(stream: TextIO | None) -> bool:
-    """Tell whether a stream is a terminal; ``FORCE_COLOR`` makes none of a log."""
+    """Return whether a stream is a terminal; ``FORCE_COLOR`` does not turn a log into one."""
     return stream is not None and stream.isatty()
 
 
@@ -120,22 +120,22 @@ class Lines:
         self._last = self._tally.began
 
     def open(self, references: Sequence[str], clauses: int) -> None:
-        """Say what is checked."""
+        """Print what is checked."""
         what = printable(references[0]) if len(references) == 1 else f"{len(references)} adapters"
-        self._say(f"checking {what}: {_counted(clauses, 'clause')}{' each' * self._several}")
+        self._print(f"checking {what}: {_counted(clauses, 'clause')}{' each' * self._several}")
 
     def begin(self, adapter: str, clauses: int) -> None:
         """Name the adapter, if there are several."""
         self._tally.begin(adapter, clauses)
         if self._several:
-            self._say(f"{self._tally.time}  {self._tally.adapter}")
+            self._print(f"{self._tally.time}  {self._tally.adapter}")
 
     def started(self, clause: str) -> None:
-        """Say where the run is, where nothing was said for a while."""
+        """Print the progress, if no line was printed for a while."""
         tally = self._tally
         if tally.clock() - self._last >= EVERY:
             done = f"{tally.done} of {_counted(tally.clauses, 'clause')}, {tally.red} red"
-            self._say(f"{tally.time}  {done}, now {clause}")
+            self._print(f"{tally.time}  {done}, now {clause}")
 
     def finished(self, result: ClauseResult) -> None:
         """Name a clause that is not green."""
@@ -143,19 +143,19 @@ class Lines:
         if not result.green:
             of = f"{self._tally.adapter} " if self._several else ""
             words = f": {printable(result.message)}" if result.message else ""
-            self._say(f"{self._tally.time}  {result.status}  {of}{result.id}{words}")
+            self._print(f"{self._tally.time}  {result.status}  {of}{result.id}{words}")
 
     def settle(self, red: int) -> None:
         """Correct the count."""
         self._tally.settle(red)
 
     def pause(self) -> None:
-        """Leave the lines."""
+        """Leave the printed lines as they are."""
 
     def resume(self) -> None:
-        """Say nothing until there is something to say."""
+        """Print nothing until there is progress."""
 
-    def _say(self, words: str) -> None:
+    def _print(self, words: str) -> None:
         self._console.print(escape(words))
         self._last = self._tally.clock()
 
@@ -201,7 +201,7 @@ class Bar:
         self._tally.settle(red)
 
     def pause(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._progress.stop()
 
     def resume(self) -> None:
@@ -210,7 +210,7 @@ class Bar:
 
 
 class _Where(ProgressColumn):
-    """Where a run is: what matters least comes last, and is cut first."""
+    """The progress in words: what matters least comes last, and is cut first."""
 
     def __init__(self, tally: Tally) -> None:
         super().__init__(table_column=Column(no_wrap=True, overflow="ellipsis"))

@@ -84,7 +84,7 @@ def _token(failure: Failure | None) -> dict[str, Any] | None:
 
 
 def _plain(value: Any) -> Any:
-    """Return ``value`` as JSON has it: no tuples, and ``nan``, ``inf`` and ``-inf`` as words."""
+    """Return ``value`` as JSON: no tuples, and ``nan``, ``inf`` and ``-inf`` as words."""
     if isinstance(value, dict):
         return {name: _plain(each) for name, each in value.items()}
     if isinstance(value, tuple):

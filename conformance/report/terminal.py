@@ -22,21 +22,21 @@ from moe_routing.conformance.report.text import (
     likenesses,
     notes,
     printable,
+    ran,
     story_lines,
-    unasked,
 )
 from moe_routing.conformance.run.engine import ClauseFinished, ClauseStarted
 
 LOG = 160
-"""The columns of what nobody watches: logs, pipes, CI."""
+"""The columns of output that is not a terminal: logs, pipes, CI."""
 
 _NOTE = 70
 
 
 def plain_console() -> Console:
-    """Return a console that neither wraps nor cuts where nobody watches: logs, pipes, CI.
+    """Return a console that neither wraps nor cuts lines of logs, pipes and CI.
 
-    That is so, too, where the environment wants the colours of a terminal there.
+    Not even where the environment asks for colours there.
     """
     make = partial(Console, highlight=False, emoji=False, soft_wrap=True)
     return make() if watched(sys.stdout) else make(width=LOG)
@@ -52,7 +52,7 @@ class Terminal:
         self._checked: list[AdapterResult] = []
 
     def open(self, references: Sequence[str], clauses: int) -> None:
-        """Say what is about to be checked, by so many clauses each."""
+        """Print what is about to be checked, and by how many clauses each."""
         self.progress.open(references, clauses)
 
     def begin(self, adapter: str, clauses: int) -> None:
@@ -78,7 +78,7 @@ class Terminal:
         self.progress.resume()
 
     def stop(self) -> None:
-        """Take the progress away, however the run ended."""
+        """Remove the progress, however the run ended."""
         self.progress.pause()
 
     def close(self, result: RunResult) -> None:
@@ -102,7 +102,7 @@ class Terminal:
 
     def _stories(self, result: AdapterResult) -> None:
         for each in broken(result):
-            if not unasked(result, each):  # the last line says why
+            if ran(result, each):  # the last line gives the reason
                 self._story(result, each)
         self._known(result)
 
@@ -134,7 +134,7 @@ def literal(text: str) -> str:
 
 
 def _table(result: AdapterResult, width: int) -> Iterator[Text]:
-    """Yield the lines of the table: its note gives way first, then the least of its figures."""
+    """Yield the lines of the table: its note is cut first, then figures are dropped."""
     clauses = result.clauses
     columns = [
         Column(head="status", cells=[_status(each) for each in clauses]),
@@ -155,7 +155,7 @@ def _status(clause: ClauseResult) -> Text:
 
 
 def _used(clause: ClauseResult) -> str:
-    """Return the allowance used; more than all of it where a clause passed beside a wrong one."""
+    """Return the allowance used; over 100 % if answers were wrong in what other clauses check."""
     if not STATUSES[clause.status].held:
         return ""
     return f"{clause.allowance_used:.0%}" if clause.allowance_used <= 1.0 else ">100%"

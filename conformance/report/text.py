@@ -1,4 +1,4 @@
-"""The words that all writers share: clean text, a broken clause told, how to repeat it."""
+"""The words that all writers share: clean text, the story of a broken clause, how to repeat it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\uff
 
 
 def printable(text: str) -> str:
-    r"""Return ``text`` with what no terminal, XML or HTML should be given as ``\x1b``."""
+    r"""Return ``text`` with what no terminal, XML or HTML should get as ``\x1b``."""
     return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
@@ -25,9 +25,9 @@ def broken(adapter: AdapterResult) -> list[ClauseResult]:
     return [each for each in adapter.clauses if not each.green]
 
 
-def unasked(adapter: AdapterResult, clause: ClauseResult) -> bool:
-    """Tell whether a clause was not asked, since its adapter could not run."""
-    return bool(adapter.unloaded) and clause.message == adapter.unloaded
+def ran(adapter: AdapterResult, clause: ClauseResult) -> bool:
+    """Return whether a clause was run, rather than given the error of its adapter."""
+    return not adapter.unloaded or clause.message != adapter.unloaded
 
 
 def by_clause(run: RunResult) -> dict[str, list[ClauseResult | None]]:
@@ -40,34 +40,34 @@ def by_clause(run: RunResult) -> dict[str, list[ClauseResult | None]]:
 
 
 def counts(adapter: AdapterResult) -> str:
-    """Return the counts of an adapter in one line, which says so where nothing was checked."""
-    summary, asked = adapter.summary(), len(adapter.clauses)
-    if adapter.unloaded and all(unasked(adapter, each) for each in adapter.clauses):
+    """Return the counts of an adapter in one line, or that nothing was checked."""
+    summary, run = adapter.summary(), len(adapter.clauses)
+    if adapter.unloaded and not any(ran(adapter, each) for each in adapter.clauses):
         return f"could not run: {adapter.unloaded}"
-    if not asked:
+    if not run:
         return "nothing was checked"
     if not summary["applicable"]:
         (most, _), *_ = Counter(each.message for each in adapter.clauses).most_common(1)
-        return f"nothing was checked: all {asked} clauses are unsupported; most often, {most}"
+        return f"nothing was checked: all {run} clauses are unsupported; most often, {most}"
     found = Counter(each.status for each in adapter.clauses)
     words = ", ".join(f"{found[s]} {row.counted}" for s, row in STATUSES.items() if found[s])
     score = f"score {summary['passed']}/{summary['in_spec']}"
-    tally = f"{words}; {summary['applicable']} of {asked} clauses apply, {score}"
+    tally = f"{words}; {summary['applicable']} of {run} clauses apply, {score}"
     return f"{tally}; could not go on: {adapter.unloaded}" if adapter.unloaded else tally
 
 
 def prose(text: str) -> list[str]:
-    """Split prose of ours: what stood between backticks, code, comes at the odd places."""
+    """Split our prose at backticks: the code between them has the odd places."""
     return re.split(r"`([^`]+)`", text)
 
 
 def likenesses(run: RunResult) -> list[tuple[str, str]]:
-    """Return the adapters that behave like a known bug, by name, with what is said in prose."""
+    """Return the adapters that behave like a known bug, by name, with the hint in prose."""
     return [(printable(each.name), printable(h)) for each in run.adapters for h in each.hints]
 
 
 def notes(run: RunResult) -> list[str]:
-    """Return what else is to be said of the run as a whole, a line each."""
+    """Return notes on the run as a whole, a line each."""
     again = f"seed {run.seed}: repeat this run with --profile nightly --seed {run.seed}"
     past = [f"{printable(each.name)}: {line}" for each in run.adapters for line in past_edges(each)]
     words = [words for _, words in _too_few(run) + _whole(run)]
@@ -80,14 +80,14 @@ def past_edges(adapter: AdapterResult) -> list[str]:
 
 
 Complaint = tuple[AdapterResult | None, str]
-"""What is wrong beside broken clauses, in a line, and with which adapter, if with one."""
+"""What is wrong besides broken clauses, in a line, and with which adapter, if with one."""
 
 
 def complaints(run: RunResult) -> list[Complaint]:
-    """Return what turns the run red beside its broken clauses."""
+    """Return what turns the run red besides its broken clauses."""
     idle = [each for each in run.adapters if each.unloaded or (each.ok and not each.checked)]
-    told: list[Complaint] = [(each, printable(f"{each.name}: {counts(each)}")) for each in idle]
-    return told + [each for each in _too_few(run) if each[0] not in idle] + _whole(run)
+    found: list[Complaint] = [(each, printable(f"{each.name}: {counts(each)}")) for each in idle]
+    return found + [each for each in _too_few(run) if each[0] not in idle] + _whole(run)
 
 
 def _too_few(run: RunResult) -> list[Complaint]:
@@ -122,11 +122,11 @@ def reproduce(adapter: AdapterResult, clause: ClauseResult) -> str:
 
 
 def story_lines(adapter: AdapterResult, clause: ClauseResult) -> list[str]:
-    """Tell a broken clause line by line: the story, the rules at stake, and how to repeat it."""
+    """Return a broken clause line by line: the story, the rules at stake, how to repeat it."""
     lines = [clause.message]
     if clause.failure is not None:
         lines.append(f"went wrong at: {clause.failure.stage}")
-    rules = [] if unasked(adapter, clause) else rule_lines(rules_of(clause.id))
+    rules = rule_lines(rules_of(clause.id)) if ran(adapter, clause) else []
     lines += [f"  {line}" for line in (*clause.story, *rules)]
     lines = [printable(line) for line in (*lines, *clause.unwritten)]
     return [*lines, f"Reproduce with: {reproduce(adapter, clause)}"]

@@ -1,7 +1,7 @@
-"""The scaffold: the files that a repository needs to hold a router of its own to the suite.
+"""The scaffold: the files that a repository needs to check a router of its own.
 
-The templates are a working adapter named ``my-router``, beside this file. To write one for
-another name is to write that name in its place.
+The templates, next to this file, are a working adapter named ``my-router``; another name
+replaces that one.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _RULE = "a name is lower-case letters and digits with - or _ between, such as my
 
 
 class ScaffoldError(Exception):
-    """The files cannot be written; the message names what is in the way, and the mend."""
+    """The files cannot be written; the message names what is in the way, and the fix."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Names:
-    """What a new adapter is called: in reports, as a module, and as a class."""
+    """The names of a new adapter: in reports, as a module, and as a class."""
 
     name: str
     module: str
@@ -90,7 +90,7 @@ def write_adapter(names: Names, folder: Path) -> list[Path]:
         folder / names.written(place): names.written((templates / name).read_text("utf-8"))
         for place, name in FILES.items()
     }
-    package = folder / names.module  # Python would import it in place of the module beside it
+    package = folder / names.module  # Python would import it in place of the module next to it
     for path in (*texts, package):
         if os.path.lexists(path):
             raise ScaffoldError(

@@ -1,8 +1,8 @@
 """The nearest mutants: which known bug a failing backend behaves like, as a hint to the cause.
 
-A mutant is named for what it answers, not for where it fails: it has to give the backend's own
-wrong answers, and to be right where the backend is. That is what tells bugs apart: put to each
-mutant without its family, the stage alone names a wrong family for 131 of 173.
+A mutant is named for its answers, not for where it fails: it has to give the backend's own wrong
+answers, and to be right where the backend is. That separates bugs: run on each mutant with its own
+family left out, the stage alone names a wrong family for 131 of 173.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ _SHOWN = 3
 """The most mutants that a report names: more is no hint."""
 
 _FEWEST = 2
-"""The fewest failing cases that tell bugs apart: one wrong answer alone, most bugs give."""
+"""The fewest failing cases for a hint: most bugs share any one wrong answer."""
 
 _LUCKY = 20
-"""One in so many of the cases that the backend passes a mutant may fail: a tie that it breaks
-otherwise, say. Put to each mutant without its family, one in twenty names a wrong family for 13 of
-177, one in two for 20."""
+"""A mutant may fail one in so many of the cases that the backend passes, such as a tie that it
+breaks otherwise. Run on each mutant with its own family left out, one in twenty names a wrong
+family for 13 of 177, one in two for 20."""
 
 _WEIGHED = 8
-"""The most mutants of the same wrong answers that are told apart by what the backend passes."""
+"""The most mutants with the same wrong answers that are compared on the cases that pass."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,15 +69,15 @@ class Likeness:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Question:
+class _Probe:
     """A clause with a case of it, with a memo that its trials of all mutants share."""
 
     clause: Clause
     case: AnyCase
     memo: CaseMemo = field(default_factory=CaseMemo)
 
-    def put(self, mutant: StagedRouter) -> Failure | None:
-        """Return how ``mutant`` fails, or None where it does not, or cannot be asked."""
+    def failure_of(self, mutant: StagedRouter) -> Failure | None:
+        """Return how ``mutant`` fails, or None if it passes or the clause does not apply."""
         if adapter_scope(mutant, self.clause, mutant.capabilities()) is not None:
             return None
         trial = trial_of(mutant, self.case, self.clause.method, memo=self.memo)
@@ -87,7 +87,7 @@ class _Question:
 def nearest(results: Sequence[ClauseResult], capabilities: Capabilities) -> tuple[Likeness, ...]:
     """Return the mutants that give the wrong answers in ``results``, and are right elsewhere.
 
-    The backend itself is not called. None are returned where there is too little to go by: where
+    The backend itself is not called. None are returned where the evidence is thin: where
     errors outnumber failures, where only the layout is broken, where fewer than two cases fail,
     or where too many mutants are as near.
     """
@@ -115,31 +115,31 @@ def nearest(results: Sequence[ClauseResult], capabilities: Capabilities) -> tupl
     )
 
 
-def _failing(results: Sequence[ClauseResult]) -> list[tuple[_Question, Failure]]:
+def _failing(results: Sequence[ClauseResult]) -> list[tuple[_Probe, Failure]]:
     """Return the failing cases, none where errors outnumber them."""
     failing = [
-        (_Question(clause=CLAUSES[each.id], case=each.case), each.failure)
+        (_Probe(clause=CLAUSES[each.id], case=each.case), each.failure)
         for each in results
         if each.status == "fail" and each.case is not None and each.failure is not None
-        if each.failure.steady  # what comes and goes behaves like no mutant
+        if each.failure.steady  # every mutant is deterministic
     ]
     errors = sum(each.status in ("error", "crash", "timeout") for each in results)
     return failing if errors <= len(failing) else []
 
 
-def _alike(mutant: StagedRouter, failing: Sequence[tuple[_Question, Failure]]) -> int:
+def _alike(mutant: StagedRouter, failing: Sequence[tuple[_Probe, Failure]]) -> int:
     """Count the cases in which ``mutant`` gives the same wrong answer."""
-    return sum(_same(asked.put(mutant), expected) for asked, expected in failing)
+    return sum(_same(probe.failure_of(mutant), expected) for probe, expected in failing)
 
 
-def _failures(mutant: StagedRouter, passed: Sequence[_Question]) -> int:
-    return sum(asked.put(mutant) is not None for asked in passed)
+def _failures(mutant: StagedRouter, passed: Sequence[_Probe]) -> int:
+    return sum(probe.failure_of(mutant) is not None for probe in passed)
 
 
 def _same(failure: Failure | None, expected: Failure) -> bool:
-    """Tell whether two failures are of the same wrong answer, at the same stage and token.
+    """Return whether two failures show the same wrong answer, at the same stage and token.
 
-    Where there is no token to compare, the words have to be the same.
+    Without a token to compare, the summaries have to be the same.
     """
     if failure is None or failure.stage != expected.stage or failure.token != expected.token:
         return False
@@ -149,7 +149,7 @@ def _same(failure: Failure | None, expected: Failure) -> bool:
 
 
 def _same_slots(one: Sequence[SlotView], other: Sequence[SlotView]) -> bool:
-    """Tell whether the same experts were chosen, in whatever order, with the same weights."""
+    """Return whether the same experts were chosen, in any order, with the same weights."""
     if Counter(each.expert for each in one) != Counter(each.expert for each in other):
         return False
     pairs = zip(sorted(one, key=_by_expert), sorted(other, key=_by_expert), strict=True)
@@ -161,7 +161,7 @@ def _by_expert(slot: SlotView) -> tuple[int, float]:
 
 
 def _same_weight(one: SlotView, other: SlotView) -> bool:
-    """Tell whether rounding explains the difference: as large a share as it may be of the right."""
+    """Return whether rounding, in proportion to what is permitted, explains the difference."""
     if one.weight == other.weight or one.permitted is None:
         return True
     low, high = one.permitted
@@ -172,11 +172,11 @@ def _same_weight(one: SlotView, other: SlotView) -> bool:
     return share <= (high - low) * max(abs(one.weight), abs(other.weight))
 
 
-def _passed(results: Sequence[ClauseResult], capabilities: Capabilities) -> list[_Question]:
+def _passed(results: Sequence[ClauseResult], capabilities: Capabilities) -> list[_Probe]:
     """Return the constructed cases that the backend passed, by the claims as they are."""
     plain = replace(capabilities, numerics=Numerics())
     return [
-        _Question(clause=CLAUSES[each.id], case=case)
+        _Probe(clause=CLAUSES[each.id], case=case)
         for each in results
         if each.status in ("pass", "fail") and not each.past  # past an edge, more is granted
         for case in _passed_cases(each, plain)

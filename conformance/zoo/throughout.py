@@ -1,4 +1,4 @@
-"""What is wrong with every call of a backend, where nothing else can be said of it."""
+"""What is wrong with every call of a backend, if all fail alike."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _MALFORMED = "malformed answer: "
 
 
 def throughout(results: Sequence[ClauseResult], capabilities: Capabilities) -> str | None:
-    """Say what every call comes to: one kind of exception, or an answer of a wrong form.
+    """Return how every call ends: in one kind of exception, or an answer of a wrong form.
 
-    None where some call was answered, or where calls came to different things.
+    None if some call was answered, or if calls ended in different ways.
     """
     errors = [each.message for each in results if each.status == "error"]
     failures = [each.failure for each in results if each.status == "fail"]

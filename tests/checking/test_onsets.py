@@ -1,4 +1,4 @@
-"""The onset of a failure: at which size it begins, found to the unit and told."""
+"""The onset of a failure: at which size it begins, found to the unit and reported."""
 
 from __future__ import annotations
 
@@ -77,11 +77,11 @@ BEGINNINGS = [
 
 
 @pytest.mark.parametrize(("sizes", "fails", "words"), BEGINNINGS, ids=lambda x: str(x)[:24])
-def test_the_size_at_which_a_failure_begins_is_told(
+def test_the_size_at_which_a_failure_begins_is_reported(
     sizes: dict[str, int], fails: Fails, words: str
 ) -> None:
-    _, told, calls = cut(large(**sizes), fails)
-    assert words in told
+    _, onsets, calls = cut(large(**sizes), fails)
+    assert words in onsets
     assert calls <= BUDGET
 
 
@@ -98,9 +98,9 @@ def test_a_row_that_has_to_lie_far_behind_is_found_as_well() -> None:
         config=case.config,
         inputs=RouterInputs(hidden=hidden, gate_weight=case.inputs.gate_weight),
     )
-    smallest, told, _ = cut(planted, fails)
+    smallest, onsets, _ = cut(planted, fails)
     assert smallest.inputs.num_tokens == 1025
-    assert told == ["fails at T=1,025, passes at T=1,024"]
+    assert onsets == ["fails at T=1,025, passes at T=1,024"]
 
 
 def test_what_hangs_on_one_row_is_no_beginning() -> None:
@@ -110,14 +110,14 @@ def test_what_hangs_on_one_row_is_no_beginning() -> None:
     def fails(smaller: Case) -> bool:
         return {*marked} <= {tuple(row) for row in smaller.inputs.hidden}
 
-    smallest, told, _ = cut(case, fails)
-    assert told == [], "another row fewer would not have mattered"
+    smallest, onsets, _ = cut(case, fails)
+    assert onsets == [], "another row fewer would not have mattered"
     assert smallest.inputs.num_tokens <= 284
 
 
 def test_a_small_case_is_left_alone() -> None:
-    smallest, told, calls = cut(large(tokens=4, experts=8, top_k=4), lambda case: True)
-    assert (size_of(smallest), told, calls) == ((4, 8, 4), [], 0)
+    smallest, onsets, calls = cut(large(tokens=4, experts=8, top_k=4), lambda case: True)
+    assert (size_of(smallest), onsets, calls) == ((4, 8, 4), [], 0)
 
 
 def test_what_comes_to_something_else_is_not_said_to_pass() -> None:
@@ -144,10 +144,10 @@ def test_the_slots_are_cut_without_a_slot_or_with_its_expert() -> None:
 
 def test_is_bounded_and_the_same_each_time() -> None:
     case = large(tokens=2000, experts=700, top_k=90, hidden=2000)
-    first, told, calls = cut(case, lambda c: c.config.num_experts % 2 == 0 or c.config.top_k > 3)
-    again, told_again, _ = cut(case, lambda c: c.config.num_experts % 2 == 0 or c.config.top_k > 3)
+    first, onsets, calls = cut(case, lambda c: c.config.num_experts % 2 == 0 or c.config.top_k > 3)
+    again, then, _ = cut(case, lambda c: c.config.num_experts % 2 == 0 or c.config.top_k > 3)
     assert calls <= BUDGET
-    assert (size_of(first), told) == (size_of(again), told_again)
+    assert (size_of(first), onsets) == (size_of(again), then)
 
 
 def test_a_shared_expert_call_is_cut_by_its_tokens() -> None:

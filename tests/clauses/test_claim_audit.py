@@ -173,7 +173,7 @@ class TestTold:
         assert f"fix     {fix}" in out
         replay = ["replay", found["case"], f"{DATA}/forgetful_adapters.py:ForgetsScale"]
         assert main(replay) == 1
-        assert "scale=2.5" in capsys.readouterr().out, "the case alone should tell the same"
+        assert "scale=2.5" in capsys.readouterr().out, "the case alone should give the same"
 
     def test_of_an_adapter_that_claims_too_much(self, capsys: pytest.CaptureFixture[str]) -> None:
         code, found = self.check("wrong_adapters.py:ClaimsTooMuch", "robustness.answers")

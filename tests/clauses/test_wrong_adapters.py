@@ -88,7 +88,7 @@ def test_a_wrong_adapter_fails_the_clause_that_names_its_bug(
     assert size[1] <= experts, f"{case.size} is not the smallest"
 
     assert run("replay", found["case"], f"{DATA}/wrong_adapters.py:{name}") == 1
-    assert found["message"] in capsys.readouterr().out, "the case alone should tell the same"
+    assert found["message"] in capsys.readouterr().out, "the case alone should give the same"
     assert run("replay", found["case"]) == 0, "the reference should pass on the case"
 
 
@@ -107,7 +107,7 @@ def test_the_story_shows_what_was_answered_and_what_was_permitted(
     story, out = clauses[clause]["details"], capsys.readouterr().out
     for part in ("answered  experts [", "reference experts [", "permitted logit", "competes in"):
         assert any(part in line for line in story), f"{part!r} is not in {story}"
-    assert all(line.strip() in out for line in story), "the terminal should tell all of it"
+    assert all(line.strip() in out for line in story), "the terminal should print all of it"
 
 
 @pytest.mark.parametrize("folder", ["cases", "cases of mine"])

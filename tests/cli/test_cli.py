@@ -150,7 +150,7 @@ def test_what_cannot_run_exits_2_with_its_fix_in_one_line(
     said = capsys.readouterr()
     assert said.err.startswith("moe-routing: "), said.err
     assert words in said.err
-    assert said.err.count("\n") == 1, f"the mend should be one line, not {said.err!r}"
+    assert said.err.count("\n") == 1, f"the message should be one line, not {said.err!r}"
     assert "Traceback" not in said.err + said.out
 
 

@@ -1,4 +1,4 @@
-"""What is printed goes as far as it can: readers leave, encodings lack signs, disks are full."""
+"""Output when readers leave, encodings lack signs, or disks are full: nothing else is lost."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ class TestAnEncodingThatLacksSigns:
         assert written(encoding, text) == shown
 
     def test_with_a_way_of_its_own_is_given_the_text(self) -> None:
-        """Who asks for ``PYTHONIOENCODING=ascii:replace`` gets that."""
+        """``PYTHONIOENCODING=ascii:replace`` is respected."""
         assert written("ascii", "é", errors="replace") == "?"
 
 
@@ -164,7 +164,7 @@ class TestAFullDisk:
         assert (run.returncode, run.stderr) == (2, words)
         assert json.loads(Path("report.json").read_text())["exit_code"] == 1
 
-    def test_is_told_once_where_it_lies_under_stderr(self) -> None:
+    def test_is_reported_once_where_it_lies_under_stderr(self) -> None:
         with open("/dev/full", "w") as full:
             argv, environment = command(*EVERY["check"], *FILES), surroundings()
             run = subprocess.run(argv, stdout=full, stderr=full, env=environment)

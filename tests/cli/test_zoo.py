@@ -43,7 +43,7 @@ def test_a_survivor_exits_1_and_is_named(capsys):
     assert "without" not in out.partition("survives")[2]
 
 
-def test_a_survivor_is_told_which_clause_caught_it_without_naming_its_family(capsys):
+def test_a_survivor_is_shown_with_the_clause_that_caught_it_without_naming_its_family(capsys):
     quick = ("--max-examples", "10", "--jobs", "1", "--clause", "weights.tiny-norm")
     assert main(["zoo", "scale-twice", *quick]) == 1
     out = capsys.readouterr().out

@@ -196,7 +196,7 @@ ANSWERS: dict[str, Callable[[Routing, RouterConfig], Any]] = {
     "Exits": _raising(SystemExit(0)),
     "Stops": _raising(Stop("enough")),
 }
-"""What is made of the right answer, by the attribute that the adapter goes by."""
+"""What is made of the right answer, by the attribute that names the adapter."""
 
 SELECTING = Claim(expert_table=(False,))
 CLAIMS = {"Dense": (SELECTING,)}

@@ -43,7 +43,7 @@ def left_out(lines: list[str]) -> int:
 
 
 @pytest.mark.parametrize("name", ["logits", "selection"])
-def test_of_many_experts_those_at_the_cut_and_the_wrong_ones_are_told(name: str) -> None:
+def test_of_many_experts_those_at_the_cut_and_the_wrong_ones_are_shown(name: str) -> None:
     found = wrong([*BEST[:-3], 3, 4, 5])
     lines = table(found, name)
     assert {3, 4, 5, 226, 225, 224, 227} <= {*ids_in(lines)}
@@ -58,20 +58,20 @@ def test_the_two_experts_that_the_cut_names_are_among_them() -> None:
     assert {best, weakest} <= {*ids_in(table(found, "selection"))}
 
 
-def test_of_many_weights_the_wrong_ones_are_told() -> None:
+def test_of_many_weights_the_wrong_ones_are_shown() -> None:
     found = story_of(RAMP, top_k=K, weights=lambda right: right + 0.5 * (np.arange(K) == 29))
     lines = table(found, "weights")
     assert BEST[29] in ids_in(lines)
     assert left_out(lines) == K - len(ids_in(lines)) == K - SHOWN
 
 
-def test_of_many_logits_the_wrong_one_is_told_though_nobody_chose_it() -> None:
+def test_of_many_logits_the_wrong_one_is_shown_though_it_was_not_chosen() -> None:
     own = RAMP + (np.arange(256) == 7)
     found = story_of(RAMP, own=own, top_k=2)
     assert 7 in ids_in(table(found, "logits"))
 
 
-def test_of_many_groups_those_at_the_cut_are_told() -> None:
+def test_of_many_groups_those_at_the_cut_are_shown() -> None:
     groups = Groups(count=64, kept=30)
     found = story_of(RAMP, ids=[[0, 255]], weights=[[0.5, 0.5]], top_k=2, groups=groups, **PLAIN)
     (line,) = [line for line in found.details if line.startswith("groups")]
@@ -86,7 +86,7 @@ def test_a_gap_of_one_row_is_not_worth_a_line() -> None:
     assert ids_in(table(found, "logits")) == [0, 1, 2]
 
 
-def test_many_ids_are_told_by_those_that_differ() -> None:
+def test_of_many_ids_those_that_differ_are_shown() -> None:
     found = wrong([*BEST[:-3], 3, 4, 5])
     assert found.summary.startswith("expert_ids[0] has [3, 4, 5], but ")
     assert found.summary.endswith("; the reference selects [226, 225, 224] instead")
@@ -102,8 +102,8 @@ def test_the_page_draws_the_rows_of_the_story() -> None:
     page = str(drawn(found.view, "selection"))
     rows = expert_rows(found.view)
     shown = [each.id for each in rows if isinstance(each, ExpertView)]
-    told = re.findall(r'class="id">(\d+)<', page)
-    assert [int(n) for n in told] == shown
+    drawn_ids = re.findall(r'class="id">(\d+)<', page)
+    assert [int(n) for n in drawn_ids] == shown
     assert all(gap.words in page for gap in rows if isinstance(gap, Gap))
     assert cut_words(found.view)[1] in page, "by how much the cut was missed"
 

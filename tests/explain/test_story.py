@@ -110,7 +110,7 @@ def test_ids_that_are_repeated_or_no_experts_are_no_near_tie(
     assert cut(ids, ROWS) == words
 
 
-def test_ids_that_are_repeated_and_no_experts_are_told_so() -> None:
+def test_ids_that_are_repeated_and_no_experts_are_named() -> None:
     assert cut([[0, 0, 9]], ROWS) == (
         "9 is no expert; expert 0 was chosen 2 times; experts [2, 1] were left out"
     )

@@ -50,7 +50,7 @@ def test_keeps_the_chosen_and_the_best_of_many_experts() -> None:
     assert view.hidden == 52
 
 
-def test_keeps_the_best_that_was_not_due_beside_many_that_were() -> None:
+def test_keeps_the_best_that_was_not_due_next_to_many_that_were() -> None:
     verdict = verdict_on(RouterConfig(num_experts=64, top_k=20), np.arange(64.0)[None])
     assert [e.id for e in token_view(verdict, 0).experts] == [*range(63, 42, -1)]
 

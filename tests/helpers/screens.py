@@ -49,7 +49,7 @@ def on_screen(argv: Sequence[str], width: int, **environment: str) -> tuple[int,
 
 
 def written(argv: Sequence[str], **environment: str) -> tuple[int, str]:
-    """Run ``moe-routing`` where nobody watches; return its exit code and its output."""
+    """Run ``moe-routing`` without a terminal; return its exit code and its output."""
     run = subprocess.run(
         command(*argv),
         stdout=subprocess.PIPE,

@@ -97,7 +97,7 @@ def _shrunk(mutant: Mutant, clause: Clause, claims: Capabilities) -> Shrunk | No
     )
 
 
-def _told(name: str, claims: Capabilities, count: int, step: int) -> None:
+def _print(name: str, claims: Capabilities, count: int, step: int) -> None:
     found = list(islice(shrunk_mutants(claims, step=step), count))
     outside = sum(not each.inside for each in found)
     strided = sum(len(each.strided) for each in found)
@@ -107,6 +107,6 @@ def _told(name: str, claims: Capabilities, count: int, step: int) -> None:
 
 if __name__ == "__main__":
     wanted = int(sys.argv[1]) if len(sys.argv) > 1 else 500
-    _told("layouts=('contiguous',)", ROWS_ONLY, wanted, 1)
+    _print("layouts=('contiguous',)", ROWS_ONLY, wanted, 1)
     for name, claims in NARROW.items():
-        _told(name, claims, max(1, wanted // 25), 16)
+        _print(name, claims, max(1, wanted // 25), 16)

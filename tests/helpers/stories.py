@@ -49,7 +49,7 @@ def story_of(
     arrays: dict[str, Any] | None = None,
     **fields: Any,
 ) -> Failure:
-    """The failure of an answer to a call with these ``logits``, and ``arrays`` beside them."""
+    """The failure of an answer to a call with these ``logits``, and these optional ``arrays``."""
     given = {name: x if isinstance(x, str) else np.array(x) for name, x in (arrays or {}).items()}
     inputs = RouterInputs.from_logits(np.array(logits, dtype=np.float32), **given)
     config = RouterConfig(num_experts=inputs.num_experts, **fields)

@@ -150,7 +150,7 @@ def test_circles_are_found_where_they_are(tmp_path: Path) -> None:
 
 
 OLD = {
-    "conformance.engine": "from moe_routing.conformance.writers.text import said, told",
+    "conformance.engine": "from moe_routing.conformance.writers.text import printable, counts",
     "conformance.writers.text": "from moe_routing.conformance import zoo",
     "conformance.writers.html": "def late():\n    from moe_routing.conformance import zoo",
     "conformance.zoo.census": "from moe_routing.conformance.engine import run",

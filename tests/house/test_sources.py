@@ -163,7 +163,7 @@ class TestWheel:
     def test_holds_nothing_else(self, wheel: set[str]) -> None:
         others = {name for name in wheel if not name.startswith(f"{OURS}/")}
         strange = [name for name in others if ".dist-info/" not in name]
-        assert not strange, f"the wheel puts {strange} beside {OURS} into site-packages"
+        assert not strange, f"the wheel installs {strange} next to {OURS}"
         assert not [name for name in wheel if "tests/" in name or "__pycache__" in name]
         unknown = [
             name for name in wheel - others if not (ROOT / name.removeprefix(f"{OURS}/")).is_file()

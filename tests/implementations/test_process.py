@@ -272,7 +272,7 @@ class TestNothingIsLeftBehind:
         run.wait()
         assert was_called, "the backend should have been called"
         process = int(pid.read_text())
-        assert comes(lambda: not alive(process)), "nobody else is left to end the backend"
+        assert comes(lambda: not alive(process)), "nothing else is left to end the backend"
 
     def test_a_process_that_was_lost_is_started_anew(self) -> None:
         adapter = ProcessAdapter([sys.executable, str(DATA / "speaker.py"), "dies-once"])

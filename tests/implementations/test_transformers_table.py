@@ -33,7 +33,7 @@ transformers = pytest.importorskip("transformers", minversion="5.23")
 
 NO_ROUTERS = {
     "dbrx.DbrxFFN": "the block of DbrxRouter, which selects on its behalf",
-    "granite_docling.GraniteDoclingDensityRouter": "tells dense tiles of a page from others",
+    "granite_docling.GraniteDoclingDensityRouter": "separates dense tiles of a page from others",
     "qwen3_omni_moe.Qwen3OmniMoeTextTopKRouter": "never instantiated",
     "switch_transformers.SwitchTransformersForConditionalGeneration": "the auxiliary loss",
 }
@@ -119,7 +119,7 @@ class TestNothingIsMissing:
         state, inside = state_of(block), {id(tensor) for tensor in state_of(router).values()}
         unfilled = {k for k, v in state.items() if id(v) in inside} - set(ROWS[name].arrays)
         assert inside, "a router without a weight"
-        assert not unfilled, "tensors that nobody fills"
+        assert not unfilled, "tensors that are never filled"
 
 
 class TestAdapters:

@@ -83,7 +83,7 @@ def test_torch_is_right_wherever_it_adds_the_epsilon(
         wrong = ~verdict.weights.all(axis=1)
         if "quotient" not in name and dtype == "float16":
             wrong &= reciprocal < 0.9 * form.largest  # infinite weights are no rounding
-        assert not wrong.any(), f"{name}: {weights[wrong][:1]} is refused beside {exact[wrong][:1]}"
+        assert not wrong.any(), f"{name}: {weights[wrong][:1]} is refused of {exact[wrong][:1]}"
 
 
 MUTANTS: dict[str, Callable[[Array, Array, float], Array]] = {

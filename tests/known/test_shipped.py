@@ -50,7 +50,7 @@ NEEDS = {
 """The packages that they run."""
 
 MANY = 6
-"""The adapters of an entry that are all asked for the width of its region."""
+"""The most adapters of an entry on which the width of its region is measured."""
 
 every_entry = pytest.mark.parametrize(
     ("stem", "known"),
@@ -103,7 +103,7 @@ class TestShippedLists:
 
     @every_entry
     def test_an_entry_is_about_its_own_witnesses(self, stem: str, known: Divergence) -> None:
-        assert set(known.adapters) <= set(BACKENDS[stem]), "adapters that nobody ships"
+        assert set(known.adapters) <= set(BACKENDS[stem]), "adapters that are not shipped"
         assert known.link.startswith("https://")
         assert all(select_clauses([glob]) for glob in known.affects)
         for name in known.adapters:

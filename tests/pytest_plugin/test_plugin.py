@@ -69,7 +69,7 @@ class Here(Doubling):
 
 thrice = Scaling(3.0)
 ONE = {"profile": "smoke", "clauses": ["weights.match"]}
-test_class_beside = conformance_tests(Doubling(), **ONE)
+test_local_class = conformance_tests(Doubling(), **ONE)
 test_class_here = conformance_tests(Here(), **ONE)
 test_variable = conformance_tests(thrice, **ONE)
 test_nameless = conformance_tests(Scaling(4.0), **ONE)
@@ -161,7 +161,7 @@ class TestOptions:
         assert "smoke" in out
 
     def test_cases_go_where_the_option_says(self, folder: Path, tmp_path: Path) -> None:
-        run(folder, "pytest", "-q", "-k", "class_beside", f"--moe-routing-cases={tmp_path}")
+        run(folder, "pytest", "-q", "-k", "local_class", f"--moe-routing-cases={tmp_path}")
         assert (tmp_path / "doubling" / "weights.match.json").is_file()
 
 

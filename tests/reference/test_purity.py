@@ -54,6 +54,6 @@ def imported(node: ast.AST) -> list[str]:
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     if isinstance(node, ast.ImportFrom):
-        assert node.level == 0, f"line {node.lineno}: imports go by the installed name"
+        assert node.level == 0, f"line {node.lineno}: imports use the installed name"
         return [node.module or ""]
     return []

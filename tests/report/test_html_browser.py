@@ -252,7 +252,7 @@ class TestTheme:
     @pytest.mark.parametrize("scheme", ["light", "dark"])
     def test_words_stand_out_from_their_ground(self, page: Page, scheme: str) -> None:
         page.prefer(scheme)
-        assert page.run(CONTRASTS.read_text()) == [], "WCAG AA asks for 4.5"
+        assert page.run(CONTRASTS.read_text()) == [], "WCAG AA requires 4.5"
 
 
 class TestWidth:

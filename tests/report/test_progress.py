@@ -89,7 +89,7 @@ class TestLines:
         lines.started("weights.sum")
         assert log.getvalue().splitlines()[-1] == "0:10  2 of 2 clauses, 1 red, now weights.sum"
 
-    def test_tell_now_and_then_where_the_run_is(self, now: list[float]) -> None:
+    def test_show_now_and_then_where_the_run_is(self, now: list[float]) -> None:
         lines, log = self.lines(now)
         lines.open(["mine"], 9)
         lines.begin("mine", 9)

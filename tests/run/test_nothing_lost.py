@@ -174,7 +174,7 @@ class TestAnAdapterThatCannotGoOn:
         said = capsys.readouterr()
         assert Path("moe-routing-cases/no-groups/scores.match.json").is_file()
         assert said.err == "moe-routing: groupedlib is not installed\n"
-        assert said.out.count("Reproduce with: ") == 1, "what was not asked has no story"
+        assert said.out.count("Reproduce with: ") == 1, "what was not run has no story"
         tally = "no-groups: 1 failed, 1 errored; 2 of 2 clauses apply, score 0/55"
         assert f"{tally}; could not go on: groupedlib is not installed" in said.out
 

@@ -1,4 +1,4 @@
-"""What cannot be written is told, and costs neither the verdict nor what can be written."""
+"""What cannot be written is reported, and costs neither the verdict nor what can be written."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class TestACaseThatCannotBeWritten:
         Path("moe-routing-cases/biased-weights").touch()
         return "File exists"
 
-    def test_costs_no_verdict_and_is_told_in_its_story(
+    def test_costs_no_verdict_and_is_reported_in_its_story(
         self, reason: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert main([*CHECK, *(f"--{kind}=report.{kind}" for kind in FORMATS)]) == 1

@@ -108,19 +108,19 @@ def test_the_stage_alone_is_no_likeness(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["RaisesValueError", "Exits"])
-def test_a_backend_that_raises_on_every_call_is_told_so_once(name):
-    (words,) = told(f"wrong_answers.py:{name}")
+def test_a_backend_that_raises_on_every_call_gets_one_hint(name):
+    (words,) = hints_for(f"wrong_answers.py:{name}")
     assert words.startswith("raises on every call: ")
 
 
-def test_a_backend_of_malformed_answers_is_told_so_once():
-    assert told("wrong_answers.py:ReturnsTuple") == (
+def test_a_backend_of_malformed_answers_gets_one_hint():
+    assert hints_for("wrong_answers.py:ReturnsTuple") == (
         "answers every call in a wrong form: route returned a tuple, but should return Routing, "
         "FlatRouting or RoutingMap",
     )
 
 
-def told(adapter: str) -> tuple[str, ...]:
+def hints_for(adapter: str) -> tuple[str, ...]:
     loaded = load_adapter(f"{DATA}/{adapter}")
     plan = Plan(clauses=select_clauses([]), max_examples=1)
     results = [check_clause(loaded, clause, plan) for clause in plan.clauses]

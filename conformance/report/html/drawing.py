@@ -39,7 +39,7 @@ def _input(view: TokenView) -> Markup:
 
 
 def _experts(view: TokenView) -> Markup:
-    """Every expert with its score as a bar, and its band beside the cut."""
+    """Every expert with its score as a bar, and its band next to the cut."""
     bars = Scale.from_zero(expert.score for expert in view.experts)
     bands = Scale.around(_at_the_cut(view))
     rows = [

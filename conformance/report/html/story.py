@@ -25,9 +25,9 @@ def status(clause: ClauseResult) -> Markup:
 
 
 def story(number: int, adapter: AdapterResult, clause: ClauseResult) -> Markup:
-    """Tell one broken clause: what it asks, what went wrong, the rules, how to repeat it."""
+    """Format one broken clause: its statement, what went wrong, the rules, how to repeat it."""
     name = anchor(number, clause)
-    asked = CLAUSES.get(clause.id)
+    known = CLAUSES.get(clause.id)
     return tag(
         "article",
         tag(
@@ -39,14 +39,14 @@ def story(number: int, adapter: AdapterResult, clause: ClauseResult) -> Markup:
             tag("span", f"{adapter.name} · {clause.level}", class_="dim"),
             id=f"{name}-title",
         ),
-        tag("p", in_code(asked.statement), class_="statement") if asked else "",
+        tag("p", in_code(known.statement), class_="statement") if known else "",
         tag("p", clause.message, class_="message"),
         _numbers(clause),
         _rules(clause),
         *(tag("p", words, class_="note") for words in clause.unwritten),
         tag("p", tag("b", "Reproduce with:"), class_="reproduce"),
         tag("pre", reproduce(adapter, clause), class_="command", tabindex="0"),
-        tag("p", tag("b", "Why it matters: "), in_code(asked.why), class_="why") if asked else "",
+        tag("p", tag("b", "Why it matters: "), in_code(known.why), class_="why") if known else "",
         tag("p", tag("a", "Back to the matrix", href="#matrix"), class_="back"),
         id=name,
         tabindex="-1",
@@ -64,7 +64,7 @@ def _rules(clause: ClauseResult) -> Markup:
 
 def _numbers(clause: ClauseResult) -> Markup:
     failure = clause.failure
-    text = tag("pre", "\n".join(clause.story), class_="told", tabindex="0")
+    text = tag("pre", "\n".join(clause.story), class_="story", tabindex="0")
     if failure is None:
         return text if clause.story else Markup("")
     where = "" if failure.token is None else f", token {failure.token}"
