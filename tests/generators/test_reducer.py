@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
+from planted import (
+    fills_with_zero,
+    ignores_bias,
+    last_expert_wins,
+    reduced,
+    two_tokens_choose_alike,
+)
 
 from moe_routing.conformance import Case
 from moe_routing.conformance.cases.files import case_to_json
 from moe_routing.conformance.cases.kinds import kind_of
 from moe_routing.conformance.generators.construct import take_tokens
-from moe_routing.conformance.generators.plainer import nearer
 from moe_routing.conformance.generators.reducer import BUDGET, reduce_case
 from moe_routing.conformance.generators.shared import make_shared_case
 from moe_routing.reference import (
@@ -27,11 +32,6 @@ from moe_routing.reference import (
 )
 
 # A large case, and bugs planted in it: what each needs is all that should be left.
-
-
-def reduced(case: Any, still_fails: Callable[[Any], bool]) -> Any:
-    """Make a case of any kind smaller."""
-    return reduce_case(case, kind_of(case).reductions, still_fails)
 
 
 def large(*, experts: int = 64, tokens: int = 63, top_k: int = 6, groups: int = 0) -> Case:
@@ -56,36 +56,11 @@ def large(*, experts: int = 64, tokens: int = 63, top_k: int = 6, groups: int = 
     return Case(config=config, inputs=inputs, recipe="large")
 
 
-def _ignores_bias(case: Case) -> bool:
-    plain = replace(case, inputs=replace(case.inputs, selection_bias=None))
-    ids = [np.sort(stages(c.config, c.inputs).expert_ids) for c in (case, plain)]
-    return bool((ids[0] != ids[1]).any())
-
-
-def _fills_with_zero(case: Case) -> bool:
-    groups = case.config.groups
-    if groups is None or groups.fill == 0.0:
-        return False
-    filled = replace(case, config=replace(case.config, groups=replace(groups, fill=0.0)))
-    ids = [np.sort(stages(c.config, c.inputs).expert_ids) for c in (case, filled)]
-    return bool((ids[0] != ids[1]).any())
-
-
-def _last_expert_wins(case: Case) -> bool:
-    ids = stages(case.config, case.inputs).expert_ids
-    return case.config.num_experts > 1 and bool((ids == case.config.num_experts - 1).any())
-
-
-def _two_tokens_choose_alike(case: Case) -> bool:
-    ids = np.sort(stages(case.config, case.inputs).expert_ids)
-    return len(np.unique(ids, axis=0)) < len(ids)
-
-
 PLANTED = [
-    (_ignores_bias, 0, 1, 2),
-    (_fills_with_zero, 8, 1, 4),
-    (_last_expert_wins, 0, 1, 2),
-    (_two_tokens_choose_alike, 0, 2, 8),
+    (ignores_bias, 0, 1, 2),
+    (fills_with_zero, 8, 1, 4),
+    (last_expert_wins, 0, 1, 2),
+    (two_tokens_choose_alike, 0, 2, 8),
     (lambda case: case.config.top_k >= 3 and case.inputs.num_tokens >= 4, 4, 4, 8),
 ]
 
@@ -134,7 +109,7 @@ class TestReducer:
         rng = np.random.default_rng(0)
         inputs = RouterInputs.from_logits(rng.integers(-9, 9, (20, 32)) / 4.0)
         case = Case(config=RouterConfig(num_experts=32, top_k=4), inputs=inputs)
-        small = reduced(case, _last_expert_wins)
+        small = reduced(case, last_expert_wins)
         assert small.config.num_experts <= 3, small.size
         np.testing.assert_array_equal(small.inputs.logits, small.inputs.hidden)
 
@@ -203,74 +178,10 @@ class TestPreferred:
         np.testing.assert_array_equal(small.inputs.hidden, marked[None])
 
     def test_where_none_fails_the_others_are_made_as_small_as_ever(self) -> None:
-        plain, calls = self.small(large(), _ignores_bias, lambda each: True)
-        small, more = self.small(large(), _ignores_bias, lambda each: False)
+        plain, calls = self.small(large(), ignores_bias, lambda each: True)
+        small, more = self.small(large(), ignores_bias, lambda each: False)
         assert case_to_json(small) == case_to_json(plain)
         assert calls == more, "what is not preferred costs no call before its turn"
-
-
-WILD = np.array([0.25, -np.inf, 1e10, -4096.0, np.inf, 0.5, np.nan, 3e38], np.float32)
-
-
-class TestNumbers:
-    """Numbers that hide what is going on: infinities, NaN, ten thousand millions."""
-
-    @pytest.mark.parametrize("given", [False, True], ids=["hidden states", "given logits"])
-    def test_a_bias_that_fails_with_small_numbers_as_well_is_shown_with_these(
-        self, given: bool
-    ) -> None:
-        rows = np.arange(64.0).reshape(8, 8) % 7 / 4.0
-        bias = {"selection_bias": np.where(np.isfinite(WILD), WILD, -np.inf)}
-        case = Case(
-            config=RouterConfig(num_experts=8, top_k=3),
-            inputs=RouterInputs.from_logits(rows, **bias)
-            if given
-            else RouterInputs(hidden=rows, gate_weight=np.eye(8), **bias),
-        )
-        small = reduced(case, _ignores_bias)
-        assert small.config.num_experts == 2
-        assert np.abs(small.inputs.selection_bias).max() <= 1.0, small.inputs.selection_bias
-
-    def test_what_needs_an_infinity_keeps_it(self) -> None:
-        inputs = RouterInputs(
-            hidden=np.ones((3, 4)), gate_weight=np.ones((4, 4)), selection_bias=[0, 1, -np.inf, 1e9]
-        )
-        case = Case(config=RouterConfig(num_experts=4, top_k=1), inputs=inputs)
-
-        def masks(each: Case) -> bool:
-            bias = each.inputs.selection_bias
-            return bias is not None and bool(np.isneginf(bias).any())
-
-        small = reduced(case, masks)
-        assert small.inputs.selection_bias.tolist() == [-np.inf], "nothing else is large"
-
-    def test_lost_experts_of_given_logits_become_finite_with_what_carries_them(self) -> None:
-        logits = np.where(np.arange(8) % 3 == 1, -np.inf, np.arange(24.0).reshape(3, 8) / 4.0)
-        case = Case(
-            config=RouterConfig(num_experts=8, top_k=2), inputs=RouterInputs.from_logits(logits)
-        )
-        small = reduced(case, _last_expert_wins)
-        assert small.inputs.gate_bias is None
-        assert np.isfinite(small.inputs.logits).all()
-        np.testing.assert_array_equal(small.inputs.logits, small.inputs.hidden)
-
-    def test_every_dtype_holds_what_is_near(self) -> None:
-        for dtype in ("float16", "bfloat16", "float32"):
-            inputs = RouterInputs(
-                hidden=np.where(np.isfinite(WILD), np.clip(WILD, -32768.0, 32768.0), WILD)[None],
-                gate_weight=np.ones((1, 8)),
-                dtype=dtype,
-            )
-            case = Case(config=RouterConfig(num_experts=1, top_k=1), inputs=inputs)
-            near = [each.inputs.hidden for each in nearer(case)]
-            assert [np.abs(hidden).max() for hidden in near] == [16.0, 1024.0, 32768.0]
-
-    def test_no_number_becomes_infinite(self) -> None:
-        inputs = RouterInputs(hidden=np.full((1, 2), 3e38, np.float32), gate_weight=np.eye(2))
-        case = Case(config=RouterConfig(num_experts=2, top_k=1), inputs=inputs)
-        for reduction in kind_of(case).reductions:
-            for smaller in reduction(case):
-                assert np.isfinite(smaller.inputs.hidden).all()
 
 
 def test_a_shared_expert_call_shrinks_to_what_fails() -> None:

@@ -7,52 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import tomli_w
+from divergences import ENTRY, divergence, written
 
-from moe_routing.conformance import Case, Divergence, Plan, load_known, save_case
-from moe_routing.conformance.calls.case import AnyCase
+from moe_routing.conformance import Divergence, Plan, load_known
 from moe_routing.conformance.checking.clause_run import check_clause
 from moe_routing.conformance.checking.results import ClauseResult
 from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.cli import main
-from moe_routing.conformance.generators.shared import make_shared_case
-from moe_routing.conformance.judge import Bounds
 from moe_routing.conformance.known.divergence import KnownError
 from moe_routing.implementations import Capabilities
-from moe_routing.reference import Groups, Renormalize, RouterConfig, RouterInputs, Routing, route
-
-
-def case(
-    *, bias: str | None = None, tokens: int = 2, dtype: str = "float32", **fields: Any
-) -> Case:
-    hidden = np.resize(np.float32([[1.0, 0.25, -0.5, 2.0], [0.0, 1.5, 0.5, -1.0]]), (tokens, 4))
-    biased = {"selection_bias": np.zeros(4), "selection_bias_on": bias} if bias else {}
-    inputs = RouterInputs(hidden=hidden, gate_weight=np.eye(4), dtype=dtype, **biased)
-    return Case(config=RouterConfig(**{"num_experts": 4, "top_k": 2, **fields}), inputs=inputs)
-
-
-ENTRY: dict[str, Any] = {
-    "id": "sigmoid-off-by-one",
-    "adapters": ["made-up"],
-    "clause": "weights.match",
-    "reason": "the sigmoid path adds one",
-    "link": "https://example.org/issues/1",
-    "witness": "witness.json",
-}
-
-
-def written(folder: Path, *entries: dict[str, Any], witness: AnyCase | None = None) -> Path:
-    save_case(witness or case(score="sigmoid"), folder / "witness.json")
-    path = folder / "known.toml"
-    path.write_text(tomli_w.dumps({"divergence": list(entries)}))
-    return path
-
-
-def divergence(folder: Path, *, witness: AnyCase | None = None, **parts: Any) -> Divergence:
-    (entry,) = load_known(written(folder, {**ENTRY, **parts}, witness=witness))
-    return entry
+from moe_routing.reference import RouterConfig, RouterInputs, Routing, route
 
 
 class TestFile:
@@ -132,66 +97,6 @@ class TestFile:
             load_known(path)
         assert "\n" not in str(error.value)
         return str(error.value)
-
-
-SIGMOID = {"score": "sigmoid"}
-GROUPED = {"groups": Groups(count=2, kept=1)}
-REGIONS: list[Any] = [
-    ({}, {}, True),
-    ({"score": "sigmoid"}, SIGMOID, True),
-    ({"score": "sigmoid"}, {}, False),
-    ({"score": ["sigmoid", "softmax"]}, {}, True),
-    ({"score": "sigmoid", "tokens": 2}, {**SIGMOID, "tokens": 1}, False),
-    ({"tokens": [0, 1]}, {"tokens": 1}, True),
-    ({"tokens": 0}, {"tokens": 0}, True),
-    ({"tokens": ">1"}, {"tokens": 2}, True),
-    ({"tokens": ">2"}, {"tokens": 2}, False),
-    ({"tokens": [0, ">1"]}, {"tokens": 1}, False),
-    ({"scale": ">0.5"}, {}, True),
-    ({"groups.count": ">1"}, GROUPED, True),
-    ({"groups.count": ">2"}, GROUPED, False),
-    ({"groups.count": ">1"}, {}, False),
-    ({"dtype": "bfloat16"}, {"dtype": "bfloat16"}, True),
-    ({"dtype": "bfloat16"}, {}, False),
-    ({"selection_bias": "none"}, {}, True),
-    ({"selection_bias": "gate"}, {"bias": "gate"}, True),
-    ({"selection_bias": ["block", "statics"]}, {"bias": "gate"}, False),
-    ({"gate_delta": True}, {}, False),
-    ({"groups": "absent"}, {}, True),
-    ({"groups": "present"}, {}, False),
-    ({"groups": "present"}, GROUPED, True),
-    ({"groups.fill": "-inf"}, GROUPED, True),
-    ({"groups.fill": 0.0}, GROUPED, False),
-    ({"groups.fill": "-inf"}, {}, False),
-    ({"renormalize.eps": 0.0}, {"renormalize": Renormalize()}, True),
-    ({"renormalize.eps": 0}, {"renormalize": Renormalize(eps=1e-6)}, False),
-    ({"events": ["one-token"]}, {"tokens": 1}, True),
-    ({"events": ["one-token", "renormalized"]}, {"tokens": 1}, False),
-    ({"events": "one-token"}, {"tokens": 1}, True),
-    ({"logit_softcap": 30}, {"logit_softcap": 30.0}, True),
-    ({"logit_softcap": "absent"}, {}, True),
-    ({"logit_softcap": "present"}, {"logit_softcap": 30.0}, True),
-    ({"logit_softcap": "absent"}, {"logit_softcap": 30.0}, False),
-]
-
-
-@pytest.mark.parametrize(("when", "parts", "covered"), REGIONS)
-def test_a_region_covers_where_everything_in_when_holds(
-    when: dict[str, Any], parts: dict[str, Any], covered: bool, tmp_path: Path
-) -> None:
-    known, other = divergence(tmp_path, when=when), case(**parts)
-    bounds = Bounds(other.config, other.inputs, Capabilities().numerics)
-    assert known.covers(bounds, other) == covered
-
-
-def test_a_region_of_routing_calls_covers_no_shared_expert_call(tmp_path: Path) -> None:
-    sizes = {"tokens": 2, "hidden": 4, "width": 2, "seed": 0}
-    shared = make_shared_case(kind="plural", gated=False, dtype="float32", **sizes)
-    assert not divergence(tmp_path).covers(None, shared)
-    about = {"clause": "shared-experts.plural", "when": {"kind": "plural"}}
-    known = divergence(tmp_path, witness=shared, **about)
-    assert known.covers(None, shared)
-    assert not known.covers(None, case())
 
 
 class MadeUp:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from refusals import HUGE, assert_refused, shown
 
 from moe_routing.reference import (
     PRESETS,
@@ -22,31 +21,7 @@ from moe_routing.reference import (
 )
 
 ROUTER = {"num_experts": 8, "top_k": 2}
-HUGE = 10**400
 UNPRINTABLE = 10**5000
-
-
-def shown(value: Any) -> str | None:
-    """A short test id: expected fragments by the first, an array by its dtype and shape."""
-    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
-        return value[0]
-    if isinstance(value, np.ndarray):
-        return f"{value.dtype}{list(value.shape)}"
-    if isinstance(value, int) and abs(value) >= HUGE:
-        return f"an int of {value.bit_length()} bits"
-    name = getattr(value, "__name__", None) or (value if isinstance(value, str) else repr(value))
-    return re.sub(r"\s+", " ", name)[:40]
-
-
-def assert_refused(call: Callable[[], object], *fragments: str) -> None:
-    """Assert that ``call`` raises a one-line ``ValueError`` whose message holds ``fragments``."""
-    with pytest.raises(ValueError) as caught:  # noqa: PT011  the fragments are the match
-        call()
-    message = str(caught.value)
-    assert "\n" not in message, f"one line, not: {message}"
-    assert len(message) < 300, f"a message that can be read, not: {message}"
-    missing = [fragment for fragment in fragments if fragment not in message]
-    assert not missing, f"{missing} should be in: {message}"
 
 
 def made(**fields: Any) -> RouterConfig:
@@ -231,38 +206,3 @@ def test_a_shared_expert_that_makes_no_sense_is_refused(
 def test_a_preset_far_from_every_name_is_refused_with_a_few(name: Any) -> None:
     few = f"{', '.join(sorted(PRESETS)[:3])} ... are among {len(PRESETS)} presets"
     assert_refused(lambda: preset(name), repr(name), few, "moe_routing.reference.PRESETS")
-
-
-# --- unchecked ----------------------------------------------------------------------------
-
-
-def test_unchecked_takes_any_value_and_fills_in_the_defaults() -> None:
-    nonsense = {"num_experts": -1, "top_k": "six", "score": None, "groups": {"count": 0}}
-    config = RouterConfig.unchecked(**nonsense)
-    assert {name: getattr(config, name) for name in nonsense} == nonsense
-    assert (config.scale, config.weights_from, config.renormalize) == (1.0, "scores", None)
-    assert isinstance(config, RouterConfig)
-
-
-def test_unchecked_makes_what_the_constructor_makes() -> None:
-    assert RouterConfig.unchecked(num_experts=8, top_k=2, scale=2.5) == made(scale=2.5)
-
-
-@pytest.mark.parametrize(
-    ("fields", "name"),
-    [
-        ({**ROUTER, "topk": 2}, "topk"),
-        ({"num_experts": 8}, "top_k"),
-        ({"top_k": 2}, "num_experts"),
-        ({}, "num_experts"),
-    ],
-    ids=shown,
-)
-def test_unchecked_refuses_unknown_and_missing_fields(fields: dict[str, Any], name: str) -> None:
-    with pytest.raises(TypeError, match=rf"'{name}'"):
-        RouterConfig.unchecked(**fields)
-
-
-def test_a_checked_copy_of_an_unchecked_configuration_is_checked() -> None:
-    config = RouterConfig.unchecked(num_experts=8, top_k=9)
-    assert_refused(lambda: replace(config, scale=2.0), "top_k=9 > num_experts=8")

@@ -6,8 +6,6 @@ Needs selenium, chromium and chromedriver. Without them the tests are skipped, u
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -15,37 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import FLAGS, Page, chromium, missing
 
 from moe_routing.conformance.checking.results import RunResult
 from moe_routing.conformance.report.html import html_page
 from moe_routing.conformance.report.text import broken, printable
 
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1200,900",
-)
 CONTRASTS = Path(__file__).parents[1] / "data" / "contrasts.js"
-SENT = "Network.requestWillBeSent"
 PHONE = {"width": 375, "height": 720, "deviceScaleFactor": 2, "mobile": True}
-
-
-def missing() -> list[str]:
-    """What the tests need and do not have."""
-    programs = {"chromium": chromium(), "chromedriver": shutil.which("chromedriver")}
-    absent = [name for name, found in programs.items() if not found]
-    return absent + ["selenium"] * (importlib.util.find_spec("selenium") is None)
-
-
-def chromium() -> str | None:
-    names = ("chromium", "chromium-browser", "google-chrome")
-    return next((path for name in names if (path := shutil.which(name))), None)
 
 
 @pytest.fixture(scope="module")
@@ -67,47 +42,6 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
     yield driver
     driver.quit()
-
-
-class Page:
-    """An opened page, and the few things that the tests do with it."""
-
-    def __init__(self, browser: Any, path: Path) -> None:
-        self.browser = browser
-        self.url = path.as_uri()
-        self.open()
-
-    def open(self) -> None:
-        self.browser.get_log("browser"), self.browser.get_log("performance")
-        self.browser.get(self.url)
-
-    def run(self, script: str, *arguments: object) -> Any:
-        return self.browser.execute_script(script, *arguments)
-
-    def press(self, *keys: str) -> None:
-        from selenium.webdriver import ActionChains
-
-        ActionChains(self.browser).send_keys(*keys).perform()
-
-    def shown(self, css: str) -> list[Any]:
-        return self.run(
-            "return [...document.querySelectorAll(arguments[0])]"
-            ".filter(each => each.getClientRects().length)",
-            css,
-        )
-
-    def emulate(self, command: str, **values: object) -> None:
-        self.browser.execute_cdp_cmd(f"Emulation.{command}", values)
-
-    def prefer(self, scheme: str) -> None:
-        feature = {"name": "prefers-color-scheme", "value": scheme}
-        self.emulate("setEmulatedMedia", features=[feature])
-
-    def requests(self) -> list[str]:
-        entries = self.browser.get_log("performance")
-        messages = [json.loads(entry["message"])["message"] for entry in entries]
-        sent = [each["params"] for each in messages if each["method"] == SENT]
-        return [each["request"]["url"] for each in sent if each["documentURL"] == self.url]
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import io
 import json
 import re
 import shlex
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +14,6 @@ from rich.console import Console
 from moe_routing.conformance.checking.results import RunResult
 from moe_routing.conformance.cli import main, outputs
 from moe_routing.conformance.report.files import FORMATS
-from moe_routing.conformance.report.github import MOST, annotations, write_summary
-from moe_routing.conformance.report.markdown import LARGEST, fenced, markdown
 from moe_routing.conformance.report.terminal import Terminal, plain_console
 from moe_routing.conformance.report.text import (
     broken,
@@ -59,103 +56,6 @@ class TestText:
         assert printable("a\x1b[0m\x00\u0085\ud800b\tc\nd é 你") == (
             "a\\x1b[0m\\x00\\x85\\ud800b\tc\nd é 你"
         )
-
-
-class TestMarkdown:
-    def test_has_a_row_for_each_clause_that_differs(self, wrong_run: RunResult) -> None:
-        text = markdown(wrong_run)
-        shown = set(re.findall(r"^\| `([\w.-]+)` \|", text, re.M))
-        differing = {
-            each.id for a in wrong_run.adapters for each in a.clauses if each.status != "pass"
-        }
-        everywhere = {
-            each.id
-            for each in wrong_run.adapters[0].clauses
-            if all(
-                e.status == "unsupported"
-                for a in wrong_run.adapters
-                for e in a.clauses
-                if e.id == each.id
-            )
-        }
-        assert shown == differing - everywhere
-        assert "clauses: pass everywhere." in text
-
-    def test_has_a_story_for_each_broken_clause(self, wrong_run: RunResult) -> None:
-        text = markdown(wrong_run)
-        red = sum(len(broken(adapter)) for adapter in wrong_run.adapters)
-        assert text.count("<details><summary>") == red
-        assert text.count("Reproduce with: ") == red
-
-    def test_escapes_what_is_not_ours(self, every_status: RunResult, hostile: str) -> None:
-        text = markdown(every_status)
-        outside = re.sub(r"^(`{3,})\n.*?^\1$", "", text, flags=re.M | re.S)
-        assert "<script>" not in outside.replace("\\<script", "")
-        assert "\x1b" not in text
-        rows = [line for line in text.splitlines() if line.startswith("|")]
-        widths = {len(re.findall(r"(?<!\\)\|", row)) for row in rows}
-        assert widths == {3}, "a bar in a name should not end its cell"
-
-    def test_escapes_why_an_adapter_could_not_be_loaded(
-        self, every_status: RunResult, hostile: str
-    ) -> None:
-        (adapter,) = every_status.adapters
-        unloaded = replace(adapter, unloaded=f"{hostile}\ud800", clauses=())
-        text = markdown(replace(every_status, adapters=(unloaded,)))
-        assert "could not run: " in text
-        assert "<script>" not in text.replace("\\<script", "")
-        assert not {"\x1b", "\ud800"} & {*text}, "it should be fit to be written"
-
-    def test_a_fence_is_longer_than_what_it_holds(self) -> None:
-        assert fenced(["a ``` b", "`````"]) == ["``````", "a ``` b", "`````", "``````"]
-
-    def test_leaves_stories_out_before_github_leaves_all_of_it_out(
-        self, wrong_run: RunResult
-    ) -> None:
-        from dataclasses import replace
-
-        many = replace(wrong_run, adapters=wrong_run.adapters * 200)
-        text = markdown(many)
-        assert "more stories are left out." in text
-        assert len(text.encode()) < LARGEST
-
-
-class TestGithub:
-    def test_an_annotation_is_one_command_in_one_line(
-        self, every_status: RunResult, hostile: str
-    ) -> None:
-        lines = annotations(every_status)
-        red = [each for each in every_status.adapters[0].clauses if not each.green]
-        assert len(lines) == len(red)
-        for line in lines:
-            found = re.fullmatch(r"::error file=([^,:\n]*),title=([^,:\n]*)::([^\n\r]*)", line)
-            assert found, f"{line!r} is not one command"
-            assert "Reproduce with" in found[3]
-            assert "%25" in found[1], "a percent sign should be escaped, and first"
-
-    def test_names_a_file_only_where_the_adapter_has_one(self, wrong_run: RunResult) -> None:
-        lines = annotations(wrong_run)
-        assert all(f"file={WRONG.rpartition(':')[0]}," in line for line in lines[:-1])
-
-    def test_reports_how_many_github_would_drop(self, wrong_run: RunResult) -> None:
-        red = sum(len(broken(adapter)) for adapter in wrong_run.adapters)
-        assert red > MOST, "this test needs more failures than GitHub shows"
-        lines = annotations(wrong_run)
-        assert len(lines) == MOST
-        assert lines[-1] == (
-            f"::error title=moe-routing::{red - MOST + 1} more broken clauses; see the job summary"
-        )
-
-    def test_the_summary_is_appended_where_the_environment_says_when_it_is_written(
-        self, wrong_run: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        summary = tmp_path / "summary.md"
-        summary.write_text("before\n")
-        monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
-        write_summary(wrong_run)
-        monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
-        write_summary(wrong_run)
-        assert summary.read_text() == "before\n" + markdown(wrong_run)
 
 
 class TestTerminal:
