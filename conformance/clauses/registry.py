@@ -87,11 +87,11 @@ class Clause:
 
     def cases(self, capabilities: Capabilities) -> SearchStrategy[AnyCase]:
         """Return the strategy that searches for a case that breaks the clause."""
-        from moe_routing.conformance.generators.strategies import focused_cases
+        from moe_routing.conformance.generators.strategies import seeded_cases
 
         if self.strategy is not None:
             return self.strategy(capabilities)
-        return focused_cases(capabilities, self.focus)
+        return seeded_cases(capabilities, self.focus)
 
     def witnesses(self, *, bulk: bool = False) -> list[Event]:
         """Return the events that a pass must have witnessed, with those in ``bulk`` on request."""

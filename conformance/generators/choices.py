@@ -1,12 +1,13 @@
 """Choices: whole cases, each of whose parts is one of a series of choices.
 
-The chooser decides what is drawn: Hypothesis in ``strategies``, a seeded generator in
-``shares``. The numbers are left to seeded NumPy: choosing every element is slow, and a bare
-seed does not shrink. Choices are ordered plainest first, since that is where shrinking ends.
+The chooser decides what is drawn: Hypothesis, choice by choice, or a seed (``seeded``). The
+numbers are left to seeded NumPy: choosing every element is slow, and a bare seed does not
+shrink. Choices are ordered plainest first, since that is where shrinking ends.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,6 +55,12 @@ class Focus:
 
     def __post_init__(self) -> None:
         axes.require_choices("Focus.offers", self.offers)
+
+
+def seeded(seed: int) -> axes.Choose:
+    """Return a chooser whose choices follow from ``seed``."""
+    stream = random.Random(seed)
+    return lambda name, offered: offered[int(stream.random() * len(offered))]
 
 
 def choose_case(choose: axes.Choose, capabilities: Capabilities, focus: Focus) -> Case:

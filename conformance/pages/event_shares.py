@@ -7,7 +7,6 @@ same shares on every run, whatever the version of Hypothesis.
 from __future__ import annotations
 
 import argparse
-import random
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -20,8 +19,12 @@ import numpy as np
 from moe_routing.conformance.cases.kinds import facts_of
 from moe_routing.conformance.clauses import CLAUSES, Clause
 from moe_routing.conformance.events import EVENTS, FAMILIES, members
-from moe_routing.conformance.generators.axes import Choose
-from moe_routing.conformance.generators.choices import Focus, choose_case, choose_shared_case
+from moe_routing.conformance.generators.choices import (
+    Focus,
+    choose_case,
+    choose_shared_case,
+    seeded,
+)
 from moe_routing.implementations import Capabilities
 
 CASES = 4000
@@ -71,7 +74,7 @@ def shares(cases: int = CASES, cases_a_clause: int = CASES_A_CLAUSE) -> dict[str
     """Return the share of every event among seeded cases of the whole specification."""
     whole, shared = Capabilities(), [s for s, e in EVENTS.items() if s.startswith("shared-")]
     routing = [slug for slug in EVENTS if slug not in shared and slug not in ONLY_CONSTRUCTED]
-    choose = _seeded(0)
+    choose = seeded(0)
     found: Counter[str] = Counter()
     with np.errstate(all="ignore"):
         for _ in range(cases):
@@ -99,14 +102,9 @@ def _in_clauses(cases: int) -> dict[str, float]:
 
 
 def _facts(clause: Clause, cases: int, *, seed: int) -> Iterator[object]:
-    choose, narrowed = _seeded(seed), clause.narrowed(Capabilities())
+    choose, narrowed = seeded(seed), clause.narrowed(Capabilities())
     for _ in range(cases):
         yield facts_of(choose_case(choose, narrowed, clause.focus), narrowed)
-
-
-def _seeded(seed: int) -> Choose:
-    rng = random.Random(seed)
-    return lambda name, offered: offered[rng.randrange(len(offered))]
 
 
 def conditions_table() -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import hypothesis
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moe_routing.conformance import (
@@ -26,9 +26,9 @@ from moe_routing.conformance import (
     shared_expert_cases,
 )
 from moe_routing.conformance.calls.shared_experts import SharedCase
-from moe_routing.conformance.checking.search import steady_draws
 from moe_routing.conformance.generators.published import published_widths
 from moe_routing.conformance.generators.recipes import RECIPES
+from moe_routing.conformance.generators.strategies import steady_examples
 from moe_routing.implementations import Capabilities, Claim, GroupRule, Limits, load_adapter
 from moe_routing.reference import RouterConfig, check_inputs, stages
 
@@ -83,20 +83,8 @@ def drawn(
 ) -> None:
     """Check drawn values; Hypothesis objects where many draws are thrown away."""
 
-    @hypothesis.seed(seed)
-    @settings(
-        max_examples=examples,
-        deadline=None,
-        database=None,
-        phases=(Phase.generate,),
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-    )
-    @given(strategy)
-    def search(value: Any) -> None:
+    for value in steady_examples(strategy, f"{seed}", examples):
         check(value)
-
-    with steady_draws():
-        search()
 
 
 @pytest.mark.parametrize("capabilities", CLAIMED)
