@@ -258,9 +258,9 @@ def test_two_runs_of_ci_differ_in_their_times_alone_however_many_jobs_there_are(
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # which several jobs would share out otherwise
     clauses = ("--clause=weights.*", "--clause=groups.*", "--clause=layout.*")
     texts = []
-    for jobs in (1, 1, 2):
+    for jobs in (1, 2):
         assert check("reference", "torch", *clauses, "--json=report.json", f"--jobs={jobs}") == 0
         texts.append(re.sub(r'"seconds": [0-9.]+', '"seconds": 0', Path("report.json").read_text()))
-    assert texts[0] == texts[1] == texts[2]
+    assert texts[0] == texts[1]
     assert read()["adapters"][1]["threads"] >= 1, "what torch computes with"
     assert {"numpy", "torch", "hypothesis"} <= set(read()["environment"]["packages"])

@@ -18,7 +18,7 @@ from moe_routing.implementations import Numerics
 from moe_routing.reference import Groups, Renormalize, RouterConfig, RouterInputs
 from moe_routing.reference import route as reference
 
-DRAWS = 250
+DRAWS = 150
 """The cases drawn for a clause and a variant; ``tox -e nightly`` draws 2000, from five seeds."""
 
 ENOUGH = 200_000
