@@ -108,8 +108,8 @@ class Capabilities:
     the last index running fastest. ``takes`` says what the backend is given:
     hidden states, or logits (then only cases with ``inputs.logits`` are drawn).
     ``logits`` says what ``Routing.logits`` are: ``routed`` (the very numbers that were
-    routed), ``copy`` (a rounded copy, for an auxiliary loss) or ``none``. Errors:
-    ``ValueError`` naming the field.
+    routed), ``copy`` (a rounded copy, for an auxiliary loss) or ``none``. ``threads`` says
+    that several threads may call it at the same time. Errors: ``ValueError`` naming the field.
     """
 
     claims: tuple[Claim, ...] = (Claim(),)
@@ -119,10 +119,13 @@ class Capabilities:
     logits: Logits = "none"
     numerics: Numerics = field(default_factory=Numerics)
     limits: Limits = field(default_factory=Limits)
+    threads: bool = False
 
     def __post_init__(self) -> None:
         require_choice("takes", self.takes, get_args(Takes))
         require_choice("logits", self.logits, get_args(Logits))
+        if not isinstance(self.threads, bool):
+            raise ValueError(f"Expected threads to be True or False but got {self.threads!r}")
         if not isinstance(self.claims, tuple) or not all(
             isinstance(each, Claim) for each in self.claims
         ):

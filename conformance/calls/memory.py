@@ -92,6 +92,23 @@ def with_fresh_arrays(inputs: Inputs) -> Inputs:
     return _with_arrays(inputs, {name: _fresh(each) for name, each in inputs.arrays().items()})
 
 
+class Reused:
+    """Arrays for one call after another: each is written over, and is the same object to a backend.
+
+    A backend gets read-only views, as ever.
+    """
+
+    def __init__(self, inputs: HasArrays) -> None:
+        self._memory = {name: _copied(each) for name, each in inputs.arrays().items()}
+        self._views = {name: _read_only(each.view()) for name, each in self._memory.items()}
+
+    def holding(self, inputs: Inputs) -> Inputs:
+        """Return ``inputs``, arrays of the same shapes and types, in these arrays."""
+        for name, values in inputs.arrays().items():
+            self._memory[name][...] = values
+        return _with_arrays(inputs, self._views)
+
+
 def packed(inputs: HasArrays) -> tuple[HasArrays, dict[str, Packed]]:
     """Return inputs in the form in which they are pickled: an array alone loses its strides."""
     arrays = inputs.arrays()
@@ -112,8 +129,12 @@ def _restored(dtype: str, shape: tuple[int, ...], data: bytes, steps: list[int] 
 
 
 def _fresh(array: Array) -> Array:
+    return _read_only(_copied(array))
+
+
+def _copied(array: Array) -> Array:
     steps = steps_of(array)
-    return _read_only(array.copy() if steps is None else strided(array, steps))
+    return array.copy() if steps is None else strided(array, steps)
 
 
 def _read_only(array: Array) -> Array:

@@ -17,7 +17,7 @@ def draw_cases(
     max_examples: int,
     enough: Callable[[AnyCase], bool],
 ) -> None:
-    """Give ``enough`` up to ``max_examples`` cases of ``clause``, until it returns True.
+    """Give ``enough`` up to ``max_examples`` cases of ``clause`` until it returns True.
 
     ``narrowed`` are the capabilities that the clause is about (``Clause.narrowed``). Each case
     follows from the seed, the clause, its number and the capabilities alone: one adapter or a
@@ -26,6 +26,6 @@ def draw_cases(
     from moe_routing.conformance.generators.strategies import steady_examples
 
     name = f"{suite_seed}/{clause.id}"
-    for case in steady_examples(clause.cases(narrowed), name, max_examples):
+    for case in steady_examples(clause.cases(narrowed), name, clause.draws(max_examples)):
         if enough(case):
             return

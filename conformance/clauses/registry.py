@@ -27,6 +27,7 @@ CHAPTERS = (
     "weights",
     "layout",
     "invariance",
+    "repetition",
     "robustness",
     "dispatch",
     "shared-experts",
@@ -51,7 +52,8 @@ class Clause:
     claimed. ``events`` are what a pass must have witnessed, and ``bulk`` those whose calls cost
     seconds, in a run that makes them (``Plan.bulk``). ``method`` is
     the adapter's method it calls, ``layout`` the result layout it is about, and
-    ``needs`` returns, for given capabilities, whether it applies at all. ``bugs`` names
+    ``needs`` returns, for given capabilities, whether it applies at all. ``most`` is the greatest
+    number of cases that are drawn for it, where each costs many calls. ``bugs`` names
     families of real bugs that it would have caught.
     """
 
@@ -71,6 +73,7 @@ class Clause:
     method: str = "route"
     layout: str | None = None
     needs: Callable[[Capabilities], bool] = lambda capabilities: True
+    most: int | None = None
 
     @property
     def chapter(self) -> str:
@@ -92,6 +95,10 @@ class Clause:
         if self.strategy is not None:
             return self.strategy(capabilities)
         return seeded_cases(capabilities, self.focus)
+
+    def draws(self, max_examples: int) -> int:
+        """Return how many cases are drawn, where a run draws ``max_examples`` a clause."""
+        return max_examples if self.most is None else min(max_examples, self.most)
 
     def witnesses(self, *, bulk: bool = False) -> list[Event]:
         """Return the events that a pass must have witnessed, with those in ``bulk`` on request."""

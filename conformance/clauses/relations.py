@@ -96,7 +96,7 @@ def same_bits(first: Received, other: Received, words: str) -> Failure | None:
             if one != two:
                 summary = f"{name} has {what} {one}, and {two} {words}"
                 return Failure(stage="layout", summary=summary)
-        if array.tobytes() != now.tobytes() and (differ := _differing(array, now)).any():
+        if array.tobytes() != now.tobytes() and (differ := differing_bits(array, now)).any():
             where = tuple(int(i) for i in np.argwhere(differ)[0])
             return Failure(
                 stage="selection" if "ind" in name or "ids" in name else "weights",
@@ -105,7 +105,7 @@ def same_bits(first: Received, other: Received, words: str) -> Failure | None:
     return None
 
 
-def _differing(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> Bools:
+def differing_bits(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> Bools:
     """Return where two arrays of one dtype differ in bits; any NaN equals any other."""
     if one.dtype.kind != "f":
         return np.asarray(one != other)

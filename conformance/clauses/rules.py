@@ -14,6 +14,7 @@ PAGES = {
     "WGT": "docs/spec/weights.md",
     "LAY": "docs/spec/layout.md",
     "INV": "docs/spec/invariance.md",
+    "REP": "docs/spec/repetition.md",
     "ROB": "docs/spec/robustness.md",
     "DIS": "docs/spec/dispatch.md",
     "SHA": "docs/spec/shared-experts.md",

@@ -18,6 +18,9 @@ Made = TypeVar("Made")
 CaseT = TypeVar("CaseT", bound=AnyCase)
 TrialT = TypeVar("TrialT", bound="BaseTrial[Any]")
 
+REPEATS = 256
+"""How often a call is made again, unless a run says otherwise."""
+
 
 class Excused(Exception):
     """The clause derived a case that a known divergence covers; skip it."""
@@ -30,7 +33,8 @@ class BaseTrial(Generic[CaseT]):
     ``is_known`` returns whether a known divergence covers a trial. What follows from a case
     alone is cached in ``memo``, which the trials that a clause derives share, and which may
     be passed to the trials of other adapters on the same case. ``lenience`` is what the judge
-    grants beyond the claims.
+    grants beyond the claims. ``repeats`` is how often a call is made again, where a clause
+    repeats it (``repetition.every-time``).
     """
 
     adapter: Adapter
@@ -39,6 +43,7 @@ class BaseTrial(Generic[CaseT]):
     is_known: Callable[[BaseTrial[Any]], bool] = lambda trial: False
     memo: CaseMemo = field(default_factory=CaseMemo)
     lenience: Lenience = STRICT
+    repeats: int = REPEATS
 
     @cached_property
     def capabilities(self) -> Capabilities:
@@ -93,7 +98,10 @@ class BaseTrial(Generic[CaseT]):
 
     def another(self, case: CaseT) -> BaseTrial[CaseT]:
         """Return the trial of another case, whether a known divergence covers it or not."""
-        return type(self)(self.adapter, case, self.method, self.is_known, self.memo, self.lenience)
+        return type(self)(
+            *(self.adapter, case, self.method, self.is_known, self.memo, self.lenience),
+            repeats=self.repeats,
+        )
 
     def unless_known(self, other: TrialT) -> TrialT:
         """Return another trial. Errors: ``Excused`` where a known divergence covers it."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Any
 
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.judge import Bounds, Verdict
 from moe_routing.conformance.judge.allowance import allowance_used
 from moe_routing.conformance.trial.base import BaseTrial
 from moe_routing.conformance.trial.boundary import Received, receive
+from moe_routing.conformance.trial.call import Call
+from moe_routing.conformance.trial.several import calls_at_once, calls_in_place
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,4 +68,48 @@ class Trial(BaseTrial[Case]):
 
     def another(self, case: Case) -> Trial:
         """Return the trial of another case, whether a known divergence covers it or not."""
-        return Trial(self.adapter, case, self.method, self.is_known, self.memo, self.lenience)
+        return Trial(
+            *(self.adapter, case, self.method, self.is_known, self.memo, self.lenience),
+            repeats=self.repeats,
+        )
+
+    def repeated(self) -> Iterator[Trial]:
+        """Yield trials of the same call, made again ``repeats`` times."""
+        return (self.another(self.case) for _ in range(self.repeats))
+
+    def updated(self, case: Case) -> Trial:
+        """Return the trial of a case that is written into the arrays of this one's call.
+
+        The arrays of both have the same shapes, types and strides. Errors: as ``of``.
+        """
+        later = self.of(case)
+        calls = calls_in_place(self.adapter, self.method, self.case, case)
+        return Made(**{**_fields(later), "made": calls[-1]})
+
+    def beside(self, case: Case) -> Sequence[Trial]:
+        """Return trials of this case and another, called again and again at the same time.
+
+        Errors: as ``of``.
+        """
+        later = self.of(case)
+        calls = calls_at_once(self.adapter, self.method, (self.case, case))
+        return [
+            Made(**{**_fields(trial), "made": call})
+            for trial, made in zip((self, later), calls, strict=True)
+            for call in made
+        ]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Made(Trial):
+    """The trial of a call that has been made already, together with others."""
+
+    made: Call
+
+    @property
+    def _call(self) -> Call:
+        return self.made
+
+
+def _fields(trial: Trial) -> dict[str, Any]:
+    return {each.name: getattr(trial, each.name) for each in fields(Trial)}

@@ -6,7 +6,7 @@ FAMILIES = {
     "M01": "weights gathered from the biased scores",
     "M03": "bias added before and after the score function",
     "M04": "a bias, or another term of the logits, ignored",
-    "M05": "bias captured when the router was built",
+    "M05": "bias or gate captured when it was first seen",
     "M06": "bias rounded to bfloat16 or to the dtype of the logits",
     "M07": "bias read as another dtype",
     "M09": "an absent bias not handled",

@@ -97,7 +97,7 @@ class Encounter:
 
     def _is_due(self, name: str) -> bool:
         """Return whether a resident is to get more cases."""
-        return name not in self._done and self._drawn[name] < self.max_examples
+        return name not in self._done and self._drawn[name] < self.clause.draws(self.max_examples)
 
     def _run_case(self, case: AnyCase, herd: Residents, *, event: str = "") -> None:
         """Run a case on those of ``herd`` that are not done."""

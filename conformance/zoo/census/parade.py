@@ -160,6 +160,10 @@ class _InParade(Trial):
         self.parade.judge(self, bounds)
         return super().judged_as(bounds)
 
+    def another(self, case: Case) -> Trial:
+        self.parade.leave(self.adapter.name)
+        return super().another(case)
+
     def of(self, case: Case) -> Trial:
         if self.memo.has_made(case):
             return self.parade.derived(self.adapter.name, case)

@@ -7,6 +7,7 @@ reference's (``moe_routing.reference.Stages``), and before them those of the inp
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -62,8 +63,8 @@ class StagedRouter:
         return answer
 
 
-class _PlainWorks:
-    """The plain router's work on the latest calls, done once for all routers."""
+class _PlainWorks(threading.local):
+    """The plain router's work on the latest calls of a thread, done once for all routers."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, Hashable], PlainWork] = {}
