@@ -24,7 +24,7 @@ class ReferenceAdapter:
 
     def capabilities(self) -> Capabilities:
         """Claim the whole spec; the logits returned are those routed."""
-        return Capabilities(logits="routed")
+        return Capabilities(logits="routed", threads=True)
 
     def route(self, config: RouterConfig, inputs: RouterInputs) -> Routing:
         """Return the reference answer. Errors: ``ValueError`` for a bad configuration."""

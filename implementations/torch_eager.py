@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-_CAPABILITIES = Capabilities(logits="routed")
+_CAPABILITIES = Capabilities(logits="routed", threads=True)
 
 
 class TorchAdapter:

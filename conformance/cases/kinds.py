@@ -20,6 +20,7 @@ from moe_routing.conformance.judge import Bounds
 from moe_routing.conformance.trial.base import AnyTrial
 from moe_routing.conformance.trial.lenience import STRICT, Lenience
 from moe_routing.conformance.trial.memo import CaseMemo
+from moe_routing.conformance.trial.repeats import REPEATS
 from moe_routing.conformance.trial.shared_experts import SharedTrial
 from moe_routing.conformance.trial.trial import Trial
 from moe_routing.implementations import Adapter, Capabilities, Numerics
@@ -131,6 +132,8 @@ def trial_of(
     is_known: Callable[[AnyTrial], bool] = lambda trial: False,
     memo: CaseMemo | None = None,
     lenience: Lenience = STRICT,
+    repeats: int = REPEATS,
 ) -> AnyTrial:
     """Return the trial that fits the kind of ``case``; without a ``memo``, with one of its own."""
-    return kind_of(case).trial(adapter, case, method, is_known, memo or CaseMemo(), lenience)
+    made = kind_of(case).trial
+    return made(adapter, case, method, is_known, memo or CaseMemo(), lenience, repeats)

@@ -33,7 +33,9 @@ def check_clause(adapter: Adapter, clause: Clause, plan: Plan) -> ClauseResult:
     Errors: ``BackendMissing``.
     """
     listed = plan.listed(adapter.name, clause)
-    breaks = still_breaking(listed, lambda case: replay_case(adapter, clause, case))
+    breaks = still_breaking(
+        listed, lambda case: replay_case(adapter, clause, case, repeats=plan.repeats)
+    )
     result = search_clause(adapter, clause, plan, breaks)
     if result.status != "known":
         return result

@@ -9,6 +9,7 @@ from moe_routing.conformance.cases.kept import Examples
 from moe_routing.conformance.checking.profiles import DEFAULT, PROFILES
 from moe_routing.conformance.clauses import Clause
 from moe_routing.conformance.known.divergence import Divergence
+from moe_routing.conformance.trial.repeats import REPEATS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +20,8 @@ class Plan:
     what drawing may take for each clause, or None. ``bulk`` adds the calls that cost
     seconds each. ``past`` names edges (``checking.edges``) that are left out, or granted.
     Unless it ``shrinks``, failing cases are not made smaller. ``dtype`` narrows every
-    clause to inputs of one dtype.
+    clause to inputs of one dtype. ``repeats`` is how often a call is made again where a clause
+    repeats it.
     """
 
     clauses: Sequence[Clause]
@@ -32,6 +34,7 @@ class Plan:
     past: tuple[str, ...] = ()
     shrinks: bool = True
     dtype: str | None = None
+    repeats: int = REPEATS
 
     def unshipped(self) -> Plan:
         """Return the plan for an adapter that is not shipped, without the shipped divergences."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from moe_routing.conformance.trial.repeats import REPEATS
+
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
@@ -12,10 +14,14 @@ class Profile:
 
     ``explores`` marks the profile that is run to find something new rather than to gate: it
     takes another seed every time, may be held to a budget of seconds, makes the calls that
-    cost seconds each, and keeps failing cases for later runs in ``examples``.
+    cost seconds each, and keeps failing cases for later runs in ``examples``. ``repeats`` is how
+    often a call is made again where a clause repeats it; ``clauses`` are the clauses of a run
+    that names none, or all.
     """
 
     max_examples: int
+    repeats: int = REPEATS
+    clauses: tuple[str, ...] = ()
     explores: bool = False
     examples: Path | None = None
 
@@ -24,6 +30,7 @@ PROFILES = {
     "smoke": Profile(max_examples=10),
     "ci": Profile(max_examples=100),
     "nightly": Profile(max_examples=2000, explores=True, examples=Path("moe-routing-examples")),
+    "soak": Profile(max_examples=3, repeats=20_000, clauses=("repetition.every-time",)),
 }
 """Every profile by its name."""
 

@@ -13,6 +13,7 @@ from moe_routing.conformance.checking.status import STATUSES, Status
 from moe_routing.conformance.clauses import Clause
 from moe_routing.conformance.explain.failure import lines_of
 from moe_routing.conformance.known.divergence import Divergence
+from moe_routing.conformance.trial.repeats import REPEATS
 from moe_routing.implementations import Adapter, BackendMissing
 
 
@@ -49,20 +50,25 @@ def _all_broken(replays: Sequence[Replayed]) -> bool:
     return bool(claimed) and all(each.broken for each in claimed)
 
 
-def replay_case(adapter: Adapter, clause: Clause, case: AnyCase) -> Replayed:
-    """Check the clause on one case of one adapter. Errors: ``BackendMissing``."""
+def replay_case(
+    adapter: Adapter, clause: Clause, case: AnyCase, *, repeats: int = REPEATS
+) -> Replayed:
+    """Check the clause on one case of one adapter; ``repeats`` as in ``Plan``.
+
+    Errors: ``BackendMissing``.
+    """
     try:
-        return _replayed(adapter, clause, case)
+        return _replayed(adapter, clause, case, repeats)
     except BackendMissing:
         raise
     except Exception as error:  # calls are made in `evaluate`: the rest is the suite's
         return Replayed(status="error", message=own_fault(error), suite_fault=True)
 
 
-def _replayed(adapter: Adapter, clause: Clause, case: AnyCase) -> Replayed:
+def _replayed(adapter: Adapter, clause: Clause, case: AnyCase, repeats: int) -> Replayed:
     if (reason := case_scope(adapter, clause, case)) is not None:
         return Replayed(status="unsupported", message=reason)
-    trial = trial_of(adapter, case, clause.method)
+    trial = trial_of(adapter, case, clause.method, repeats=repeats)
     if clause.layout is not None and layout_of(trial) != clause.layout:
         message = f"the adapter does not return {clause.layout}"
         return Replayed(status="unsupported", message=message)

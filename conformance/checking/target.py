@@ -69,7 +69,11 @@ class Target:
     def trial(self, case: AnyCase) -> AnyTrial:
         """Return a trial of ``case``; cases that the clause derives are excused like this one."""
         method = self.clause.method
-        return trial_of(self.adapter, case, method, self.is_known, lenience=self.lenience)
+        return trial_of(
+            *(self.adapter, case, method, self.is_known),
+            lenience=self.lenience,
+            repeats=self.plan.repeats,
+        )
 
     def is_known(self, trial: AnyTrial) -> bool:
         """Whether the case is left out: a known divergence covers it, or an edge that is past."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from moe_routing.conformance.checking.profiles import DEFAULT, PROFILES
 from moe_routing.conformance.cli.options import UsageError, complain, positive
 from moe_routing.conformance.cli.seats import amount
+from moe_routing.conformance.trial.repeats import REPEATS
 
 if TYPE_CHECKING:
     from moe_routing.conformance.checking.plan import Plan
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 DTYPES = ("float32", "bfloat16", "float16")
 """The dtypes of inputs, as the reference has them."""
+
+REPEAT_HELP = f"calls made again where a clause repeats a call; default: {REPEATS}"
 
 _SEEDS = 2**32
 
@@ -26,6 +29,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", choices=PROFILES, default=DEFAULT)
     parser.add_argument("--dtype", choices=DTYPES, help="inputs of this dtype alone")
     parser.add_argument("--max-examples", type=positive, metavar="N", help="cases drawn per clause")
+    parser.add_argument("--repeat", type=positive, metavar="N", help=REPEAT_HELP)
     parser.add_argument(
         "--seed", type=int, metavar="N", help="default: 0; for nightly, a new one every run"
     )
@@ -71,7 +75,7 @@ def plan(arguments: argparse.Namespace) -> Plan:
     from moe_routing.conformance.clauses import select_clauses
     from moe_routing.conformance.known.divergence import known_divergences
 
-    clauses = select_clauses(arguments.clause)
+    clauses = select_clauses(arguments.clause or PROFILES[arguments.profile].clauses)
     folder = examples(arguments)
     return Plan(
         clauses=clauses,
@@ -81,6 +85,7 @@ def plan(arguments: argparse.Namespace) -> Plan:
         kept=load_examples(folder) if folder else {},
         seconds=_seconds(arguments, len(clauses)),
         dtype=arguments.dtype,
+        repeats=arguments.repeat or PROFILES[arguments.profile].repeats,
         bulk=arguments.device != "cpu" or PROFILES[arguments.profile].explores,
     )
 
@@ -92,7 +97,8 @@ def again(arguments: argparse.Namespace, plan: Plan) -> list[str]:
     seed = [f"--seed={plan.seed}"] if plan.seed else []
     drawn = [f"--max-examples={arguments.max_examples}"] if arguments.max_examples else []
     dtype = [f"--dtype={arguments.dtype}"] if arguments.dtype else []
-    return [*known, *profile, *seed, *drawn, *dtype]
+    repeats = [f"--repeat={plan.repeats}"] if plan.repeats != REPEATS else []
+    return [*known, *profile, *seed, *drawn, *dtype, *repeats]
 
 
 def examples(arguments: argparse.Namespace) -> Path | None:
@@ -106,7 +112,8 @@ def min_cases(arguments: argparse.Namespace, plan: Plan) -> int:
     given: int | None = arguments.min_cases
     if given is not None:
         return given
-    return 0 if arguments.clause else plan.max_examples
+    named = arguments.clause or PROFILES[arguments.profile].clauses
+    return 0 if named else plan.max_examples
 
 
 def _seed(arguments: argparse.Namespace) -> int:

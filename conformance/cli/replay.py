@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moe_routing.conformance.cli.exit_codes import epilog
-from moe_routing.conformance.cli.options import Commands
+from moe_routing.conformance.cli.gating import REPEAT_HELP
+from moe_routing.conformance.cli.options import Commands, positive
 from moe_routing.conformance.cli.seats import add_options, seats
+from moe_routing.conformance.trial.repeats import REPEATS
 
 if TYPE_CHECKING:
     from moe_routing.conformance.calls.case import AnyCase
@@ -29,6 +31,7 @@ def add(commands: Commands) -> None:
     replay.add_argument("case", type=Path, metavar="CASE")
     replay.add_argument("adapter", nargs="*", metavar="ADAPTER", help="default: reference")
     replay.add_argument("--clause", help="default: the clause that the case file names")
+    replay.add_argument("--repeat", type=positive, metavar="N", default=REPEATS, help=REPEAT_HELP)
     add_options(replay)
     replay.set_defaults(run=run)
 
@@ -42,7 +45,11 @@ def run(arguments: argparse.Namespace) -> int:
     case, named = load_case(arguments.case)
     clauses = select_clauses([arguments.clause or named or "selection.valid-top-k"])
     check_kind(arguments.case, case, clauses)
-    opened = seats(arguments.adapter or ["reference"], Plan(clauses=clauses), arguments)
+    opened = seats(
+        arguments.adapter or ["reference"],
+        Plan(clauses=clauses, repeats=arguments.repeat),
+        arguments,
+    )
     broken = [_replay(open_seat(), clauses, case) for open_seat in opened.values()]
     return 1 if any(broken) else 0
 

@@ -47,9 +47,11 @@ def conformance_tests(
 
     @pytest.mark.parametrize("clause", selected, ids=[each.id for each in selected])
     def test_routing(clause: Clause, request: pytest.FixtureRequest) -> None:
+        drawn = PROFILES[_option(request, "profile") or profile or DEFAULT]
         plan = Plan(
             clauses=selected,
-            max_examples=PROFILES[_option(request, "profile") or profile or DEFAULT].max_examples,
+            max_examples=drawn.max_examples,
+            repeats=drawn.repeats,
             seed=_seed(request, seed),
             known=listed,
         )

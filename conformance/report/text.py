@@ -115,7 +115,8 @@ def reproduce(adapter: AdapterResult, clause: ClauseResult) -> str:
     """Return the command that repeats a broken clause: its case alone, if it has one."""
     device = [] if adapter.device == "cpu" else [f"--device={adapter.device}"]
     if clause.case_file is not None:
-        words = ["replay", clause.case_file, adapter.reference, *device]
+        repeated = [option for option in adapter.options if option.startswith("--repeat=")]
+        words = ["replay", clause.case_file, adapter.reference, *device, *repeated]
     else:
         words = ["check", adapter.reference, f"--clause={clause.id}", *device, *adapter.options]
     return printable(shlex.join(["moe-routing", *words]))

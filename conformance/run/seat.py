@@ -98,7 +98,7 @@ class InProcess:
     def replay(self, clause: Clause, case: AnyCase) -> Replayed:
         """Run one case on the adapter."""
         try:
-            return replay_case(self.adapter, clause, case)
+            return replay_case(self.adapter, clause, case, repeats=self._plan.repeats)
         except BackendMissing as error:
             raise CannotRun(str(error)) from error
 

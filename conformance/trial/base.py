@@ -12,14 +12,12 @@ from moe_routing.conformance.calls.memory import with_fresh_arrays
 from moe_routing.conformance.trial.call import Call, called
 from moe_routing.conformance.trial.lenience import STRICT, Lenience
 from moe_routing.conformance.trial.memo import CaseMemo
+from moe_routing.conformance.trial.repeats import REPEATS
 from moe_routing.implementations import Adapter, Capabilities
 
 Made = TypeVar("Made")
 CaseT = TypeVar("CaseT", bound=AnyCase)
 TrialT = TypeVar("TrialT", bound="BaseTrial[Any]")
-
-REPEATS = 256
-"""How often a call is made again, unless a run says otherwise."""
 
 
 class Excused(Exception):

@@ -22,12 +22,19 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._file = path.open("wb", buffering=0)
         self._calls = 0
+        self._text = b""
+        self._case: AnyCase | None = None
         self._write("-", b"")
 
     def calling(self, case: AnyCase) -> None:
-        """Write the case of the call that is about to be made."""
+        """Write the case of the call that is about to be made, unless it is the latest again."""
         self._calls += 1
+        if case is self._case:
+            self._file.seek(0)
+            self._file.write(self._header("c", self._text))
+            return
         self._write("c", json.dumps(case_to_json(case, compact=True)).encode())
+        self._case = case
 
     def returned(self) -> None:
         """Record that the call has returned."""
@@ -40,8 +47,12 @@ class Journal:
         self._write("-", b"")
 
     def _write(self, state: str, text: bytes) -> None:
+        self._case, self._text = None, text
         self._file.seek(0)
-        self._file.write(f"{state} {self._calls:>14} {len(text):>14}\n".encode() + text)
+        self._file.write(self._header(state, text) + text)
+
+    def _header(self, state: str, text: bytes) -> bytes:
+        return f"{state} {self._calls:>14} {len(text):>14}\n".encode()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -134,7 +134,7 @@ class _Server:
 
     def _replay(self, clause: str, case: Any) -> Any:
         self._journal.cleared()
-        return replay_case(self.adapter, CLAUSES[clause], case)
+        return replay_case(self.adapter, CLAUSES[clause], case, repeats=self._plan.repeats)
 
     def _width(self, clause: str, id: str) -> Width:
         self._journal.cleared()
