@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from moe_routing.conformance import (
@@ -27,7 +28,7 @@ from moe_routing.conformance.checking.results import AdapterResult
 from moe_routing.conformance.cli import clauses, main
 from moe_routing.conformance.run.engine import ClauseFinished, ClauseStarted
 from moe_routing.conformance.run.isolation import Isolated
-from moe_routing.conformance.run.isolation.journal import Journal, read_mark
+from moe_routing.conformance.run.isolation.journal import Journal, read_entry, read_mark
 from moe_routing.conformance.run.session import in_process
 from moe_routing.conformance.zoo import nearest
 from moe_routing.implementations import load_adapter
@@ -154,6 +155,19 @@ class TestAWorkerThatEndsBetweenRequests:
         before = read_mark(Path("journal"))
         journal.cleared()
         assert read_mark(Path("journal")) != before, "a request was begun"
+
+    def test_is_read_from_the_journal_of_the_same_case_called_again(self) -> None:
+        journal = Journal(Path("journal"))
+        inputs = RouterInputs(hidden=np.ones((1, 1)), gate_weight=np.ones((2, 1)))
+        case = Case(config=RouterConfig(num_experts=2, top_k=1), inputs=inputs)
+        for _ in range(3):
+            journal.calling(case)
+            before = read_mark(Path("journal"))
+            journal.returned()
+        journal.calling(case)
+        assert read_mark(Path("journal")) != before, "another call was begun"
+        entry = read_entry(Path("journal"))
+        assert (entry.state, entry.case.size) == ("c", case.size)
 
 
 class TestAnAdapterThatCannotGoOn:
