@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from dataclasses import fields
@@ -12,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from moe_routing.conformance.calls.case import AnyCase
-from moe_routing.conformance.calls.memory import SPAN, span, steps_of, strided
-from moe_routing.conformance.cases.kinds import KINDS
+from moe_routing.conformance.calls.memory import steps_of
+from moe_routing.conformance.cases.arrays import read_array
+from moe_routing.conformance.cases.kinds import KINDS, Kind
 from moe_routing.conformance.cases.whole import write_whole
 from moe_routing.reference import SPEC_VERSION
 from moe_routing.reference.checks import shown
@@ -21,6 +23,17 @@ from moe_routing.reference.jsonform import PARTS, config_to_json, from_json, to_
 
 SCHEMA = 1
 """The version of the case file's form; readers refuse what is newer."""
+
+_COUNT = (int, np.integer), "an integer"
+_NUMBER = (int, float, np.integer, np.floating), 'a number, "nan", "inf" or "-inf"'
+_WORD = (str,), "a string"
+_FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
+    **dict.fromkeys(("num_experts", "top_k", "count", "kept", "top"), _COUNT),
+    **dict.fromkeys(("scale", "logit_softcap", "logit_multiplier"), _NUMBER),
+    **dict.fromkeys(("fill", "eps", "floor", "order"), _NUMBER),
+    **dict.fromkeys(("weights_from", "logits_dtype", "scores_dtype", "weights_dtype"), _WORD),
+}
+"""What is read before the reference sees it: the kind of value of a field, and its words."""
 
 _LISTS = re.compile(r"\[[^\[\]{}]*\]")
 
@@ -48,10 +61,13 @@ def load_case(path: Path) -> tuple[AnyCase, str | None]:
     try:
         return case_from_json(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
-        message = (
-            f"missing {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
-        )
-        raise CaseError(f"Cannot read the case file {path}: {message}") from error
+        raise CaseError(f"Cannot read the case file {path}: {_why(error)}") from error
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return f"missing {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
 
 
 def case_to_json(
@@ -79,14 +95,17 @@ def case_to_json(
 def case_from_json(data: dict[str, Any]) -> tuple[AnyCase, str | None]:
     """Rebuild what ``case_to_json`` wrote. Errors: ``ValueError``, ``KeyError``, ``TypeError``."""
     _require_tables(data, "inputs", "config")
-    if data["kind"] not in KINDS:
+    if not isinstance(data["kind"], str) or data["kind"] not in KINDS:
         raise ValueError(f"its kind is {data['kind']!r}, but should be {' or '.join(KINDS)}")
+    if type(data["schema"]) is not int:
+        raise ValueError(f"its schema is {shown(data['schema'])}, but should be an integer")
     if data["schema"] > SCHEMA:
         raise ValueError(f"its schema {data['schema']} is newer than {SCHEMA}: update the suite")
     _check_kinds(data)
     kind = KINDS[data["kind"]]
+    _check_inputs(kind, data["inputs"])
     inputs = {
-        name: _array(name, value, np.int64 if name in kind.integers else np.float32)
+        name: read_array(name, value, np.int64 if name in kind.integers else np.float32)
         if isinstance(value, dict)
         else value
         for name, value in data["inputs"].items()
@@ -123,10 +142,30 @@ def _check_kinds(data: dict[str, Any]) -> None:
         raise ValueError(f"its recipe is {shown(data['recipe'])}, but should be a string")
     if not isinstance(data["clause"], str | None):
         raise ValueError(f"its clause is {shown(data['clause'])}, but should be a string or null")
-    for name in ("num_experts", "top_k"):
-        value = data["config"].get(name, 0)
-        if not isinstance(value, int | np.integer):
-            raise ValueError(f"its {name} is {shown(value)}, but should be an integer")
+    _check_numbers(data["config"])
+
+
+def _check_numbers(table: dict[str, Any], of: str = "") -> None:
+    """Raise ``ValueError`` for a number or a word of a configuration that is something else.
+
+    A value out of its bounds is taken: whether a backend rejects it is what is checked.
+    """
+    for name, value in table.items():
+        if name in PARTS and isinstance(value, dict):
+            _check_numbers(value, of=f"{name}.")
+        elif name in _FIELDS and not (name == "logit_softcap" and value is None):
+            kind, words = _FIELDS[name]
+            if not isinstance(from_json(value), kind) or isinstance(value, bool):
+                raise ValueError(f"its {of}{name} is {shown(value)}, but should be {words}")
+
+
+def _check_inputs(kind: Kind, inputs: dict[str, Any]) -> None:
+    """Raise ``ValueError`` for an input that the kind of case has not."""
+    known = [each.name for each in fields(kind.inputs)]
+    if unknown := sorted(set(inputs) - set(known)):
+        near = difflib.get_close_matches(unknown[0], known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else f"; expected only {', '.join(known)}"
+        raise ValueError(f"its inputs have the unknown key {unknown[0]!r}{hint}")
 
 
 def _to_json(array: npt.NDArray[Any], compact: bool) -> dict[str, Any]:
@@ -141,36 +180,3 @@ def _to_json(array: npt.NDArray[Any], compact: bool) -> dict[str, Any]:
 def _listed(array: npt.NDArray[Any]) -> list[Any]:
     numbers: list[Any] = array.ravel().tolist()
     return numbers
-
-
-def _array(name: str, data: dict[str, Any], dtype: type[np.generic]) -> npt.NDArray[Any]:
-    array = _from_hex(data, dtype) if "hex" in data else _from_values(name, data, dtype)
-    return _laid_out(name, array, data["steps"]) if "steps" in data else array
-
-
-def _from_hex(data: dict[str, Any], dtype: type[np.generic]) -> npt.NDArray[Any]:
-    return np.frombuffer(bytes.fromhex(data["hex"]), dtype=dtype).reshape(data["shape"])
-
-
-def _from_values(name: str, data: dict[str, Any], dtype: type[np.generic]) -> npt.NDArray[Any]:
-    values = [from_json(value) for value in data["values"]]
-    if None in values:
-        raise ValueError(f"{name} has a null among its values")
-    try:
-        return np.array(values, dtype=dtype).reshape(data["shape"])
-    except OverflowError as error:
-        raise ValueError(f"{name} has a value beyond {dtype.__name__}") from error
-
-
-def _laid_out(name: str, array: npt.NDArray[Any], steps: Any) -> npt.NDArray[Any]:
-    """Lay ``array`` out with the steps of a file, which may be anyone's. Errors: ``ValueError``."""
-    wrong = f"{name} has the steps {shown(steps)}, but should"
-    listed = isinstance(steps, list) and all(type(step) is int and step >= 0 for step in steps)
-    if not listed or len(steps) != array.ndim:
-        raise ValueError(f"{wrong} be {array.ndim} integers of 0 or more, one an axis")
-    if max([span(array.shape, steps), *steps]) > SPAN:
-        raise ValueError(f"{wrong} lie within {SPAN} numbers")
-    view = strided(array, steps)
-    if view.tobytes() != array.tobytes():  # one value was written over another
-        raise ValueError(f"{wrong} have a place for each value")
-    return view

@@ -42,15 +42,15 @@ class Kind:
     ``methods`` are the adapter's methods that are called with it, in a ``trial``.
     ``facts`` returns what events are read off. ``reductions`` propose smaller cases; of these,
     the ones come first whose answers the specification defines, which ``defined`` reads off facts.
-    ``sizes`` are what a failure may begin at. ``claimed`` says whether capabilities claim a case.
-    A region of a known divergence may name the ``axes`` of its inputs; a region that is too
-    wide is described by ``compared``. ``routes`` says that its tokens choose experts, so that a
-    token can be drawn.
+    ``sizes`` are what a failure may begin at. ``claimed`` says whether capabilities claim a case,
+    and ``refusals`` what they lack for it, in phrases. A region of a known divergence may name the
+    ``axes`` of its inputs; a region that is too wide is described by ``compared``. ``routes`` says
+    that its tokens choose experts, so that a token can be drawn.
     """
 
     case: type[AnyCase]
     config: Callable[..., Any]
-    inputs: Callable[..., Any]
+    inputs: type[Any]
     words: tuple[str, ...] = ("dtype",)
     integers: tuple[str, ...] = ()
     methods: tuple[str, ...]
@@ -60,6 +60,7 @@ class Kind:
     sizes: tuple[Size, ...] = ()
     defined: Callable[[Any], bool] = lambda facts: True
     claimed: Callable[[Any, Capabilities], bool] = lambda case, capabilities: True
+    refusals: Callable[[Any, Capabilities], list[str]] = lambda case, capabilities: []
     axes: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
     compared: tuple[str, ...] = ("dtype", "tokens")
     routes: bool = False
@@ -83,6 +84,7 @@ ROUTING = Kind(
     sizes=ROUTING_SIZES,
     defined=lambda bounds: bounds.all_defined,
     claimed=lambda case, capabilities: capabilities.admits(case.config, case.inputs),
+    refusals=lambda case, capabilities: capabilities.refusals(case.config, case.inputs),
     axes=INPUT_AXES,
     compared=(
         *("score", "weights_from", "groups", "renormalize"),

@@ -207,6 +207,14 @@ def with_part(part: str, **changes: Any) -> dict[str, Any]:
     return {**GOOD, part: {**GOOD[part], **changes}}
 
 
+def hidden(**changes: Any) -> dict[str, Any]:
+    return {"shape": [2, 4], "values": [1.0] * 8, **changes}
+
+
+def with_hidden(**changes: Any) -> dict[str, Any]:
+    return with_part("inputs", hidden=hidden(**changes))
+
+
 BROKEN: list[Any] = [
     ({**GOOD, "schema": SCHEMA + 1}, f"schema {SCHEMA + 1} is newer than {SCHEMA}: update"),
     *(
@@ -216,11 +224,17 @@ BROKEN: list[Any] = [
     ([GOOD], "expected a JSON object, got a list"),
     (None, "expected a JSON object, got a NoneType"),
     (with_part("config", gruops=None), "Unknown RouterConfig fields ['gruops']"),
-    (with_part("inputs", hiden=LIST), "unexpected keyword argument 'hiden'"),
+    (with_part("inputs", hiden=LIST), "unknown key 'hiden'; did you mean hidden?"),
     (with_part("inputs", dtype="float8"), "Expected dtype to be one of"),
     (with_part("inputs", hidden=None), "Expected hidden to be an array"),
-    (with_part("inputs", hidden={"shape": [2, 4], "values": [1]}), "cannot reshape array"),
-    (with_part("inputs", hidden={"shape": [2, 1], "values": ["a", 1]}), "could not convert"),
+    (
+        with_part("inputs", hidden={"shape": [2, 4], "values": [1]}),
+        "has 1 value, but its shape [2, 4] needs 8",
+    ),
+    (
+        with_part("inputs", hidden={"shape": [2, 1], "values": ["a", 1]}),
+        "hidden has 'a' among its values, but should",
+    ),
     (with_part("inputs", hidden={"shape": [2, 4]}), "missing 'values'"),
     (with_part("inputs", token_ids=LIST), "expert_table and token_ids together"),
     ({**GOOD, "inputs": []}, "inputs"),
@@ -234,6 +248,40 @@ BROKEN: list[Any] = [
     *(({**GOOD, "recipe": x}, f"its recipe is {x!r}, but should be") for x in (1, None, {})),
     (with_part("config", num_experts="x"), "its num_experts is 'x', but should be an integer"),
     (with_part("config", top_k=None), "its top_k is None, but should be an integer"),
+    (with_part("config", top_k=True), "its top_k is True, but should be an integer"),
+    (with_part("config", scale="x"), "its scale is 'x', but should be a number, "),
+    (with_part("config", scale=None), "its scale is None, but should be a number, "),
+    (with_part("config", logit_softcap=[1]), "its logit_softcap is [1], but should be a number, "),
+    (with_part("config", weights_from=3), "its weights_from is 3, but should be a string"),
+    (
+        with_part("config", renormalize={"eps": "0", "floor": 0, "order": 1}),
+        "its renormalize.eps is '0', but should be a number, ",
+    ),
+    *(
+        ({**GOOD, "schema": x}, f"its schema is {x!r}, but should be an integer")
+        for x in ("1", None)
+    ),
+    ({**GOOD, "kind": ["routing"]}, "its kind is ['routing'], but should be routing or"),
+    *(
+        (with_hidden(shape=x), f"hidden has the shape {x!r}, but should have integers of 0 or more")
+        for x in ([-1, 2], [-1, 4], [2.0, 4], [True, 8], 8, None)
+    ),
+    (with_hidden(values=[0.1] * 8), "hidden has 0.1, which is no float32; 0.10000000149011612 is"),
+    (with_hidden(values=[1e39] * 8), "hidden has 1e+39, which is no float32"),
+    (with_hidden(values=[16777217] * 8), "hidden has 16777217, which is no float32; 16777216.0"),
+    (with_hidden(values=[True] * 8), "hidden has True among its values, but should have a number"),
+    (with_hidden(values="inf"), "hidden has the values 'inf', but should have a list"),
+    (with_hidden(colour=1), "hidden has the key 'colour', but should have shape, values, hex"),
+    (with_hidden(hex="00" * 31), "hidden has 31 bytes, but its shape [2, 4] needs 32"),
+    (with_hidden(hex="zz"), "hidden has a hex that is no pairs of hexadecimal digits"),
+    (
+        with_part("inputs", dtype="bfloat16", hidden=hidden(values=[1.00390625] * 8)),
+        "Cannot have hidden[0, 0]=1.00390625 in dtype='bfloat16'",
+    ),
+    (
+        with_part("inputs", token_ids={"shape": [2], "values": [0.5, 1]}),
+        "token_ids has 0.5 among its values, but should have an integer",
+    ),
 ]
 
 
