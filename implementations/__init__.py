@@ -6,8 +6,10 @@ from moe_routing.implementations.capabilities import (
     Numerics,
     Unsupported,
 )
-from moe_routing.implementations.claims import ANY, Claim, GroupRule
+from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.layouts import FlatRouting, RoutingMap
+from moe_routing.implementations.loading import AdapterError, adapter_of
+from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.process import ProcessAdapter
 from moe_routing.implementations.protocol import (
     Adapter,
@@ -19,7 +21,6 @@ from moe_routing.implementations.protocol import (
     SharesExperts,
 )
 from moe_routing.implementations.registry import (
-    AdapterError,
     expand,
     find_adapter,
     is_shipped,
@@ -55,6 +56,7 @@ __all__ = [
     "SharesExperts",
     "TorchInputs",
     "Unsupported",
+    "adapter_of",
     "expand",
     "find_adapter",
     "is_shipped",

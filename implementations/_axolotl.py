@@ -11,7 +11,8 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from moe_routing.implementations.claims import ANY, Claim, GroupRule
+from moe_routing.implementations.claims import Claim, GroupRule
+from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.protocol import BackendMissing
 from moe_routing.implementations.tensors import TorchInputs, torch_shared_inputs
 from moe_routing.implementations.torch_eager import swiglu

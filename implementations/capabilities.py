@@ -6,8 +6,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from moe_routing.implementations.claims import Claim
+from moe_routing.implementations.permitted import Closed, check_values, one_of
 from moe_routing.reference import RouterConfig, RouterInputs, SharedExpertInputs
-from moe_routing.reference.checks import require_choice, require_count, require_flag
+from moe_routing.reference.checks import (
+    require_choice,
+    require_count,
+    require_flag,
+    require_part,
+    shown,
+)
 from moe_routing.reference.formats import INPUT_FORMATS
 
 Multiply = Literal["exact", "tf32"]
@@ -23,7 +30,7 @@ class Unsupported(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Numerics:
+class Numerics(Closed):
     """Legitimately coarser algorithms, declared; each widens the judge by a formula.
 
     ``multiply="tf32"``: float32 products with 11-bit operands. ``sigmoid="absolute"`` and
@@ -58,7 +65,7 @@ class Numerics:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class Limits(Closed):
     """The sizes that a backend stops at: E, K and T at most, and what must divide E.
 
     Errors: ``ValueError`` naming the field.
@@ -100,7 +107,7 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Capabilities:
+class Capabilities(Closed):
     """Everything that a backend claims; without arguments it claims the whole spec.
 
     ``claims``: a configuration is claimed where some ``Claim`` holds. ``dtypes`` of the
@@ -126,16 +133,12 @@ class Capabilities:
         require_choice("logits", self.logits, get_args(Logits))
         if not isinstance(self.threads, bool):
             raise ValueError(f"Expected threads to be True or False but got {self.threads!r}")
-        if not isinstance(self.claims, tuple) or not all(
-            isinstance(each, Claim) for each in self.claims
-        ):
-            raise ValueError(f"Expected claims to be a tuple of Claim but got {self.claims!r}")
+        require_part("limits", self.limits, Limits)
+        require_part("numerics", self.numerics, Numerics)
+        self._check_claims()
         for name, known in (("dtypes", tuple(INPUT_FORMATS)), ("layouts", LAYOUTS)):
-            unknown = [value for value in getattr(self, name) if value not in known]
-            if unknown:
-                raise ValueError(
-                    f"Expected {name} to list only {', '.join(known)} but got {unknown[0]!r}"
-                )
+            if getattr(self, name) != ():  # of which no case can be drawn
+                check_values(name, getattr(self, name), one_of(name, known), f"some of {known!r}")
         for place, claim in enumerate(self.claims, start=1):
             self.limits.check_room(f"claim {place}", claim.least_top_k)
             if self.takes == "logits" and False not in claim.input_norm:
@@ -144,13 +147,27 @@ class Capabilities:
                     "input_norm=(True,): the norm comes before the logits"
                 )
 
+    def _check_claims(self) -> None:
+        """Raise ``ValueError`` unless the claims are a tuple of claims."""
+        expected = "Expected claims to be a tuple of Claim"
+        if isinstance(self.claims, Claim):
+            raise ValueError(f"{expected} but got a Claim: write (claim,)")
+        if not isinstance(self.claims, tuple):
+            raise ValueError(f"{expected} but got a {type(self.claims).__name__}")
+        if not all(isinstance(each, Claim) for each in self.claims):
+            raise ValueError(f"{expected} but got {shown(self.claims)}")
+
     def require(self, config: RouterConfig, inputs: RouterInputs) -> Claim:
         """Return the first claim that covers the call. Errors: ``Unsupported``, saying why not."""
-        outside = self._outside(config, inputs)
-        nearest, refusals = self.nearest(config, inputs)
-        if nearest is None or outside or refusals:
-            raise Unsupported(f"not claimed: {', '.join(outside or refusals)}")
+        nearest, lacking = self.nearest(config, inputs)
+        refusals = self._outside(config, inputs) or lacking
+        if nearest is None or refusals:
+            raise Unsupported(f"not claimed: {', '.join(refusals)}")
         return nearest
+
+    def refusals(self, config: RouterConfig, inputs: RouterInputs) -> list[str]:
+        """Return what is not claimed of the call, a phrase each: sizes and dtype, or else axes."""
+        return self._outside(config, inputs) or self.nearest(config, inputs)[1]
 
     def nearest(self, config: RouterConfig, inputs: RouterInputs) -> tuple[Claim | None, list[str]]:
         """Return the claim that lacks least for the call, and what it lacks; sizes do not count."""

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Final, TypeVar
+from typing import Any
 
 from moe_routing.implementations.contradictions import contradiction
+from moe_routing.implementations.permitted import (
+    ANY,
+    AnyValue,
+    Closed,
+    check_values,
+    counts,
+    one_of,
+    parts,
+)
 from moe_routing.reference import Groups, Renormalize, RouterConfig, RouterInputs
-from moe_routing.reference.checks import require_count, require_kind, require_real
+from moe_routing.reference.checks import require_real
 from moe_routing.reference.config import LEAST_PRECISE, SCORES, WEIGHTS_FROM
 from moe_routing.reference.inputs import BIAS_ON
 
@@ -25,63 +35,33 @@ _KNOWN = {
 }
 
 
-class _Any:
-    """Every value that the specification permits."""
-
-    def __contains__(self, value: object) -> bool:
-        return True
-
-    def __repr__(self) -> str:
-        return "ANY"
-
-    def __reduce__(self) -> str:
-        return "ANY"  # claims are pickled between processes, and ANY stays a singleton
+_OPEN = (tuple, AnyValue)
 
 
-ANY: Final = _Any()
-"""Claims every value of an axis."""
-
-_Listed = TypeVar("_Listed")
-
-
-def listed(permitted: _Listed | _Any) -> _Listed | None:
-    """Return the values that an axis lists, or None where it permits every one."""
-    return None if isinstance(permitted, _Any) else permitted
+def _fills(values: Any) -> None:
+    for each in values:
+        Groups(count=1, kept=1, fill=each)
 
 
-_OPEN = (tuple, _Any)
-
-
-def _permitted(name: str, permitted: Any, kinds: Any = tuple) -> Any:
-    """Return the values that an axis lists; none where it is open. Errors: ``ValueError``."""
-    if isinstance(permitted, _Any) and kinds is not tuple:
-        return ()
-    if not isinstance(permitted, kinds):
-        raise ValueError(
-            f"Expected {name} to be a tuple of permitted values but got "
-            f"{permitted!r}: write ({permitted!r},)"
-        )
-    if not permitted:
-        raise ValueError(f"Expected {name} to permit something but got {permitted!r}")
-    return permitted
+def _scales(values: Any) -> None:
+    for each in values:
+        require_real("each value of Claim.scale", each)
 
 
 @dataclass(frozen=True, kw_only=True)
-class GroupRule:
+class GroupRule(Closed):
     """The group settings that a claim covers: any count and any number kept, this rule.
 
     ``top`` lists the supported ``Groups.top`` values (``ANY``: all), ``fill`` the fills.
     Errors: ``ValueError`` naming the field.
     """
 
-    top: tuple[int, ...] | _Any = ANY
+    top: tuple[int, ...] | AnyValue = ANY
     fill: tuple[float, ...] = (-math.inf, 0.0)
 
     def __post_init__(self) -> None:
-        for each in _permitted("GroupRule.top", self.top, _OPEN):
-            require_count("each value of GroupRule.top", each, at_least=1)
-        for each in _permitted("GroupRule.fill", self.fill):
-            Groups(count=1, kept=1, fill=each)
+        check_values("GroupRule.top", self.top, counts("GroupRule.top"), "(2,), for example", _OPEN)
+        check_values("GroupRule.fill", self.fill, _fills, "(-math.inf,), for example")
 
     def covers(self, groups: Groups) -> bool:
         """Return whether ``groups`` follow this rule."""
@@ -89,7 +69,7 @@ class GroupRule:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claim:
+class Claim(Closed):
     """A product of axis values: a configuration is claimed where every axis holds.
 
     Each axis lists its permitted values; the defaults permit all, those of ``Claim.plain``
@@ -101,12 +81,12 @@ class Claim:
     """
 
     name: str = ""
-    top_k: tuple[int, ...] | range | _Any = ANY
+    top_k: tuple[int, ...] | range | AnyValue = ANY
     score: tuple[str, ...] = SCORES
     weights_from: tuple[str, ...] = WEIGHTS_FROM
     groups: tuple[GroupRule | None, ...] = (None, GroupRule())
-    renormalize: tuple[Renormalize | None, ...] | _Any = ANY
-    scale: tuple[float, ...] | _Any = ANY
+    renormalize: tuple[Renormalize | None, ...] | AnyValue = ANY
+    scale: tuple[float, ...] | AnyValue = ANY
     logit_softcap: tuple[bool, ...] = _EITHER
     logit_multiplier: tuple[bool, ...] = _EITHER
     logits_dtype: tuple[str, ...] = LEAST_PRECISE
@@ -120,28 +100,13 @@ class Claim:
     expert_table: tuple[bool, ...] = _EITHER
 
     def __post_init__(self) -> None:
-        self._check_numbers()
+        for axis, (check, example, kinds) in _CHECKS.items():
+            check_values(f"Claim.{axis}", getattr(self, axis), check, example, kinds)
         for axis, known in _KNOWN.items():
-            permitted = _permitted(f"Claim.{axis}", getattr(self, axis))
-            if unknown := [value for value in permitted if value not in known]:
-                raise ValueError(
-                    f"Expected Claim.{axis} to list only {', '.join(map(repr, known))} "
-                    f"but got {unknown[0]!r}"
-                )
+            check = one_of(f"Claim.{axis}", known)
+            check_values(f"Claim.{axis}", getattr(self, axis), check, f"some of {known!r}")
         if words := contradiction(vars(self)):
             raise ValueError(f"Cannot have {words}")
-
-    def _check_numbers(self) -> None:
-        """Raise ``ValueError`` for bad values of the axes that are not lists of words."""
-        counts = _permitted("Claim.top_k", self.top_k, (*_OPEN, range))
-        for each in counts if isinstance(counts, tuple) else (counts.start, counts.step):
-            require_count("each value of Claim.top_k", each, at_least=1)
-        for each in _permitted("Claim.scale", self.scale, _OPEN):
-            require_real("each value of Claim.scale", each)
-        for each in _permitted("Claim.renormalize", self.renormalize, _OPEN):
-            require_kind("each value of Claim.renormalize", each, Renormalize)
-        for each in _permitted("Claim.groups", self.groups):
-            require_kind("each value of Claim.groups", each, GroupRule)
 
     @classmethod
     def plain(cls, **axes: Any) -> Claim:
@@ -159,6 +124,10 @@ class Claim:
             "scale": (1.0,),
             "selection_bias": ("none",),
         }
+        if unknown := sorted(set(axes) - set(vars(cls()))):
+            near = difflib.get_close_matches(unknown[0], vars(cls()), n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise TypeError(f"A claim has no axis {unknown[0]!r}{hint}")
         return cls(**{**parts, **plain, **axes})
 
     def refusals(
@@ -201,7 +170,7 @@ class Claim:
         """The least K that the claim covers."""
         if isinstance(self.top_k, range):
             return self.top_k.start  # min would walk through all of it
-        return 1 if isinstance(self.top_k, _Any) else min(self.top_k)
+        return 1 if isinstance(self.top_k, AnyValue) else min(self.top_k)
 
     def covers(self, config: RouterConfig) -> bool:
         """Return whether the claim holds for ``config`` with some inputs."""
@@ -210,6 +179,18 @@ class Claim:
             return False  # a table selects without groups
         return all(_holds(getattr(self, axis), read(config)) for axis, read in CONFIG_AXES.items())
 
+
+_CHECKS: dict[str, tuple[Callable[[Any], None], str, tuple[type, ...]]] = {
+    "top_k": (counts("Claim.top_k"), "(1, 2), for example", (*_OPEN, range)),
+    "scale": (_scales, "(2.5,), for example", _OPEN),
+    "renormalize": (
+        parts("Claim.renormalize", Renormalize),
+        "(Renormalize(),), for example",
+        _OPEN,
+    ),
+    "groups": (parts("Claim.groups", GroupRule), "(GroupRule(),), for example", (tuple,)),
+}
+"""How each axis that is no list of words is checked, what to write, and as what."""
 
 CONFIG_AXES: dict[str, Callable[[RouterConfig], Any]] = {
     "top_k": lambda c: c.top_k,
@@ -240,8 +221,8 @@ GATE_AXES = ("gate_bias", "gate_delta")
 """The axes about what makes the logits."""
 
 
-def _holds(permitted: Iterable[Any] | _Any, value: object) -> bool:
+def _holds(permitted: Iterable[Any] | AnyValue, value: object) -> bool:
     if isinstance(value, Groups):
-        rules = (GroupRule(),) if isinstance(permitted, _Any) else permitted
+        rules = (GroupRule(),) if isinstance(permitted, AnyValue) else permitted
         return any(isinstance(rule, GroupRule) and rule.covers(value) for rule in rules)
     return value in permitted

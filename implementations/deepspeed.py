@@ -13,7 +13,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from moe_routing.implementations.capabilities import Capabilities
-from moe_routing.implementations.claims import ANY, Claim, GroupRule
+from moe_routing.implementations.claims import Claim, GroupRule
+from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.protocol import missing
 from moe_routing.implementations.tensors import torch_inputs
 from moe_routing.reference import Renormalize, RouterConfig, RouterInputs, Routing

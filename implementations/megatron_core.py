@@ -12,8 +12,9 @@ from types import ModuleType
 from typing import Any
 
 from moe_routing.implementations.capabilities import Capabilities
-from moe_routing.implementations.claims import ANY, Claim, GroupRule
+from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.layouts import RoutingMap
+from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.protocol import missing
 from moe_routing.implementations.tensors import torch_inputs
 from moe_routing.reference import Renormalize, RouterConfig, RouterInputs

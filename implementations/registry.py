@@ -8,20 +8,16 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import importlib
-import importlib.util
-import inspect
 import shlex
 import shutil
-import sys
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
-from moe_routing.implementations.capabilities import Capabilities
+from moe_routing.implementations.loading import AdapterError, adapter_of, attribute_of
+from moe_routing.implementations.nearest_file import adapters_like, files_like
 from moe_routing.implementations.process import ProcessAdapter
-from moe_routing.implementations.protocol import Adapter, BackendLost, BackendMissing
+from moe_routing.implementations.protocol import Adapter
 
 ENTRY_POINT_GROUP = "moe_routing.adapters"
 
@@ -55,10 +51,6 @@ UNSERVED = {
     "torch 2.9 or older",
 }
 """Why there is no adapter for some packages, by the name that it would have."""
-
-
-class AdapterError(Exception):
-    """An adapter could not be found, imported or built; the message says how to fix it."""
 
 
 def registered() -> dict[str, str]:
@@ -114,14 +106,9 @@ def load_adapter(reference: str, *, device: str = "cpu") -> Adapter:
     """
     location, attribute = find_adapter(reference)
     if location == PROCESS:
-        return _built(reference, partial(ProcessAdapter, shlex.split(attribute)), device)
-    module = _load_file(location) if location.endswith(".py") else _load_module(location)
-    if not hasattr(module, attribute):
-        public = [name for name in vars(module) if not name.startswith("_")]
-        near = difflib.get_close_matches(attribute, public, n=3)
-        hint = f"; did you mean {', '.join(near)}?" if near else ""
-        raise AdapterError(f"{location} has no attribute {attribute!r}{hint}")
-    return _built(reference, getattr(module, attribute), device)
+        made = partial(ProcessAdapter, shlex.split(attribute))
+        return adapter_of(made, reference, device=device)
+    return adapter_of(attribute_of(location, attribute), reference, device=device)
 
 
 def find_adapter(reference: str) -> tuple[str, str]:
@@ -137,12 +124,22 @@ def find_adapter(reference: str) -> tuple[str, str]:
     known = registered()
     if family in FAMILIES and reference not in known:
         raise AdapterError(_no_member(family, member))
-    location, colon, attribute = known.get(reference, reference).rpartition(":")
-    if not colon or not location or not attribute:
+    location, _, attribute = known.get(reference, reference).rpartition(":")
+    is_file = location.endswith(".py")
+    found = is_file or reference in known or _may_be_module(location)
+    if not attribute or not location or not found:
         raise AdapterError(_unknown(reference))
-    if location.endswith(".py") and not Path(location).is_file():
-        raise AdapterError(f"Cannot find the adapter file {location}; looked from {Path.cwd()}")
+    if is_file and not Path(location).is_file():
+        near = files_like(location)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise AdapterError(
+            f"Cannot find the adapter file {location}; looked from {Path.cwd()}{hint}"
+        )
     return location, attribute
+
+
+def _may_be_module(location: str) -> bool:
+    return not location.startswith(".") and not set("/\\:") & set(location)
 
 
 def _command(command: str) -> str:
@@ -172,6 +169,8 @@ def _no_member(family: str, name: str) -> str:
 
 
 def _unknown(reference: str) -> str:
+    if near := adapters_like(reference):
+        return f"Unknown adapter {reference!r}: did you mean {' or '.join(near)}?"
     known = sorted({name.partition(":")[0] for name in registered()})
     near = difflib.get_close_matches(reference, known, n=1)
     hint = f": did you mean {near[0]}?" if near else "."
@@ -179,76 +178,3 @@ def _unknown(reference: str) -> str:
         f"Unknown adapter {reference!r}{hint} Registered are {', '.join(known)}; "
         "or give package.module:attribute, path/to/file.py:attribute or process:command"
     )
-
-
-def _load_module(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except (Exception, SystemExit) as error:
-        raise AdapterError(f"Cannot import {name}: {_in_one_line(error)}") from error
-
-
-def _load_file(path: str) -> ModuleType:
-    file = Path(path)
-    name = f"moe_routing_adapter_{file.stem}_{abs(hash(file.resolve())):x}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise AdapterError(f"Cannot import {path}: not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    folder = str(file.resolve().parent)
-    if folder not in sys.path:
-        sys.path.append(folder)  # so that it can import from its folder, also later, in functions
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        del sys.modules[name]
-        raise AdapterError(f"Cannot import {path}: {_in_one_line(error)}") from error
-    return module
-
-
-def _built(reference: str, value: Any, device: str) -> Adapter:
-    if isinstance(value, type) or (callable(value) and not hasattr(value, "route")):
-        try:
-            takes_device = "device" in inspect.signature(value).parameters
-            value = value(device=device) if takes_device else value()
-        except (Exception, SystemExit) as error:
-            raise AdapterError(f"Cannot build {reference}: {_in_one_line(error)}") from error
-    if device != "cpu" and getattr(value, "device", "cpu") != device:
-        raise AdapterError(f"{reference} cannot run on {device}: it has no device argument")
-    _inspect(reference, value)
-    adapter: Adapter = value
-    return adapter
-
-
-def _inspect(reference: str, value: Any) -> None:
-    """Raise ``AdapterError`` unless ``value`` has what every adapter has."""
-    lacking = [name for name in ("name", "capabilities", "route") if not hasattr(value, name)]
-    if lacking:
-        raise AdapterError(
-            f"{reference} is not an adapter: it has no {', '.join(lacking)} "
-            f"(type={type(value).__name__}); see moe_routing.implementations.Adapter"
-        )
-    if not (isinstance(value.name, str) and value.name and value.name.isprintable()):
-        raise AdapterError(
-            f"Expected {reference} to have a name (a printable str) but got {value.name!r}"
-        )
-    try:
-        capabilities = value.capabilities()
-    except BackendMissing:
-        raise
-    except (Exception, SystemExit) as error:
-        raise AdapterError(
-            f"Cannot read the capabilities of {reference}: {_in_one_line(error)}"
-        ) from error
-    if not isinstance(capabilities, Capabilities):
-        raise AdapterError(
-            f"Expected {reference}.capabilities() to return Capabilities but got "
-            f"{' '.join(repr(capabilities).split())[:80]}"
-        )
-
-
-def _in_one_line(error: BaseException) -> str:
-    if isinstance(error, (BackendLost, BackendMissing)):  # their messages need no type
-        return " ".join(str(error).split())
-    return f"{type(error).__name__}: {' '.join(str(error).split()) or 'no message'}"

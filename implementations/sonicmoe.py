@@ -18,8 +18,9 @@ from moe_routing.implementations._axolotl import (
     with_lora,
 )
 from moe_routing.implementations.capabilities import Capabilities
-from moe_routing.implementations.claims import ANY, GroupRule
+from moe_routing.implementations.claims import GroupRule
 from moe_routing.implementations.layouts import FlatRouting
+from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.tensors import TorchInputs, torch_inputs
 from moe_routing.reference import (
     Renormalize,

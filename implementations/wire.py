@@ -13,15 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from moe_routing.implementations.capabilities import (
-    Capabilities,
-    Limits,
-    Numerics,
-    Unsupported,
-)
-from moe_routing.implementations.claims import ANY, Claim, GroupRule
+from moe_routing.implementations.capabilities import Capabilities, Unsupported
 from moe_routing.implementations.layouts import FlatRouting, RoutingMap
-from moe_routing.reference import Renormalize, RouterConfig, RouterInputs, Routing
+from moe_routing.implementations.wire_claims import capabilities_from_json
+from moe_routing.reference import RouterConfig, RouterInputs, Routing
+from moe_routing.reference.checks import counted
 from moe_routing.reference.jsonform import config_to_json, from_json, to_json
 
 VERSION = 1
@@ -93,20 +89,28 @@ def read_hello(reply: dict[str, Any]) -> Hello:
         raise BackendError(str(reply["error"]))
     if "hello" not in reply:
         raise ProtocolError(f"replied to hello with keys {sorted(reply)}; expected hello")
-    hello = _table("hello", reply["hello"], "protocol", "name", "capabilities")
-    if hello["protocol"] != VERSION:
-        raise ProtocolError(
-            f"speaks version {hello['protocol']!r} of the protocol, but this suite speaks "
-            f"{VERSION}: update the older of the two"
-        )
+    _check_version(_table("hello", reply["hello"], "protocol")["protocol"])
+    hello = _table("hello", reply["hello"], "name", "capabilities")
     name = hello["name"]
     if not (isinstance(name, str) and name and name.isprintable()):
         raise ProtocolError(f"has name={name!r}; expected a non-empty printable string")
     try:
-        capabilities = _capabilities(hello["capabilities"])
-    except (TypeError, ValueError) as error:
+        capabilities = capabilities_from_json(hello["capabilities"])
+    except ValueError as error:
         raise ProtocolError(f"has capabilities that cannot be read: {error}") from error
     return Hello(name=name, capabilities=capabilities)
+
+
+def _check_version(version: Any) -> None:
+    """Raise ``ProtocolError`` for another version, of which nothing else can be read."""
+    if type(version) is not int:
+        raise ProtocolError(f"has protocol={version!r:.60}; expected the number {VERSION}")
+    if version != VERSION:
+        older = "this suite" if version > VERSION else "the backend"
+        raise ProtocolError(
+            f"speaks version {version} of the protocol, but this suite speaks {VERSION}: "
+            f"update {older}"
+        )
 
 
 def read_answer(reply: dict[str, Any]) -> Routing | FlatRouting | RoutingMap:
@@ -162,7 +166,7 @@ def _part(name: str, value: Any) -> Any:
     if len(shape) > _MOST_AXES or math.prod(max(n, 1) for n in shape) > _MOST_VALUES:
         raise ProtocolError(f"sent {name} of shape {shape!r:.60}; no array can be so large")
     if not isinstance(values, list) or len(values) != math.prod(shape):
-        held = f"{len(values)} values" if isinstance(values, list) else "no list of values"
+        held = counted(len(values), "value") if isinstance(values, list) else "no list of values"
         raise ProtocolError(f"sent {name} of shape {shape} with {held}")
     return _array(name, table["dtype"], [from_json(each) for each in values]).reshape(shape)
 
@@ -181,47 +185,3 @@ def _array(name: str, dtype: str, values: list[Any]) -> Any:
             return torch.tensor(values, dtype=torch.float64).to(torch.bfloat16)
     except OverflowError as error:
         raise ProtocolError(f"sent a value in {name} that {dtype} cannot hold") from error
-
-
-def _capabilities(data: Any) -> Capabilities:
-    given = {name: _listed(value) for name, value in _object("capabilities", data).items()}
-    for name, part in (("limits", Limits), ("numerics", Numerics)):
-        if name in given:
-            given[name] = part(**_object(name, given[name]))
-    if "claims" in given:
-        given["claims"] = tuple(_claim(each) for each in given["claims"])
-    return Capabilities(**{**given, "layouts": ("contiguous",)})
-
-
-def _claim(data: Any) -> Claim:
-    axes = {name: _axis(value) for name, value in _object("a claim", data).items()}
-    for name, part in (("groups", _rule), ("renormalize", _renormalize)):
-        if isinstance(axes.get(name), tuple):
-            axes[name] = tuple(None if each is None else part(each) for each in axes[name])
-    if isinstance(axes.get("scale"), tuple):
-        axes["scale"] = tuple(float(each) for each in axes["scale"])
-    return Claim.plain(**axes)
-
-
-def _rule(data: Any) -> GroupRule:
-    rule = {name: _axis(value) for name, value in _object("a rule for groups", data).items()}
-    return GroupRule(**rule)
-
-
-def _renormalize(data: Any) -> Renormalize:
-    rule = _object("a rule for renormalize", data)
-    return Renormalize(**{name: float(value) for name, value in rule.items()})
-
-
-def _axis(value: Any) -> Any:
-    return ANY if value == "any" else _listed(value)
-
-
-def _listed(value: Any) -> Any:
-    return tuple(from_json(each) for each in value) if isinstance(value, list) else value
-
-
-def _object(name: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise TypeError(f"expected {name} to be a JSON object but got {value!r:.60}")
-    return value

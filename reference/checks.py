@@ -17,6 +17,11 @@ def shown(value: object) -> str:
     return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 3]}..."
 
 
+def counted(number: int, noun: str) -> str:
+    """Return ``1 case`` or ``2 cases``, of a noun whose plural takes an s."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def is_number(value: object) -> TypeGuard[int | float]:
     """Return whether ``value`` is an int or a float; a bool is neither."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -61,6 +66,12 @@ def require_kind(name: str, value: object, kind: type) -> None:
     """Raise ``ValueError`` unless ``value`` is None or a ``kind``."""
     if value is not None and not isinstance(value, kind):
         raise ValueError(f"Expected {name} to be None or a {kind.__name__} but got {_typed(value)}")
+
+
+def require_part(name: str, value: object, kind: type) -> None:
+    """Raise ``ValueError`` unless ``value`` is a ``kind``."""
+    if not isinstance(value, kind):
+        raise ValueError(f"Expected {name} to be a {kind.__name__} but got {_typed(value)}")
 
 
 def _typed(value: object) -> str:

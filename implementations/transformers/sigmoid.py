@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from moe_routing.implementations.claims import ANY
+from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.transformers.rows import Row
 from moe_routing.reference import Renormalize
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from moe_routing.implementations.capabilities import Limits
-from moe_routing.implementations.claims import ANY
+from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.transformers.rows import Row
 from moe_routing.reference import Renormalize
 

@@ -28,6 +28,22 @@ def hello(request: dict[str, Any]) -> dict[str, Any]:
             sys.exit("no room")
         case "version-9":
             said["protocol"] = 9
+        case "version-0":
+            said["protocol"] = 0
+        case "version-2-of-its-own":
+            said = {"protocol": 2, "who": "speaker"}
+        case "version-in-words":
+            said["protocol"] = "1"
+        case "nearly-an-axis":
+            said["capabilities"] = {"claims": [{"scor": ["softmax"]}]}
+        case "unknown-limit":
+            said["capabilities"] = {"limits": {"max_expert": 8}}
+        case "worded-scale":
+            said["capabilities"] = {"claims": [{"scale": ["two"]}]}
+        case "one-claim":
+            said["capabilities"] = {"claims": {"score": ["softmax"]}}
+        case "no-rule":
+            said["capabilities"] = {"claims": [{"renormalize": [True]}]}
         case "nameless":
             said["name"] = ""
         case "unprintable":

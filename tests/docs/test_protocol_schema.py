@@ -74,13 +74,16 @@ def test_claims_that_keep_to_it_can_be_read(claim: dict[str, Any]) -> None:
     ("claim", "words"),
     [
         ({"score": ["softmx"]}, "Expected Claim.score to list only 'softmax', 'sigmoid', "),
-        ({"score": "softmax"}, "Expected Claim.score to be a tuple"),
+        ({"score": "softmax"}, 'score is "softmax", but should be a list: write ["softmax"]'),
         ({"score": "any"}, "Expected Claim.score to be a tuple of permitted values but got ANY"),
-        ({"colour": ["red"]}, "unexpected keyword argument 'colour'"),
-        ({"groups": [{"best": [2]}]}, "unexpected keyword argument 'best'"),
+        ({"colour": ["red"]}, 'a claim has the unknown key "colour"; expected only name'),
+        (
+            {"groups": [{"best": [2]}]},
+            'groups has the unknown key "best"; expected only top',
+        ),
         ({"gate_bias": [3]}, "Expected Claim.gate_bias to list only False, True but got 3"),
-        ({"scale": ["much"]}, "could not convert string to float: 'much'"),
-        ([], "expected a claim to be a JSON object but got []"),
+        ({"scale": ["much"]}, 'scale has "much", but should have a number'),
+        ([], "a claim is [], but should be a JSON object"),
     ],
 )
 def test_claims_that_do_not_are_refused_by_both(claim: Any, words: str) -> None:

@@ -71,8 +71,46 @@ class TestPlain:
         assert opened == {"name", "top_k", "logits_dtype", "scores_dtype", "weights_dtype"}
 
     def test_refuses_an_axis_that_is_not_there(self) -> None:
-        with pytest.raises(TypeError, match="softcap"):
+        with pytest.raises(TypeError, match=r"no axis 'softcap'; did you mean logit_softcap\?$"):
             Claim.plain(softcap=(True,))
+
+
+# A value that is given alone: what is advised is what is then taken.
+ALONE = [
+    (Claim, "score", "softmax", "('softmax',)"),
+    (Claim, "score", ["softmax"], "('softmax',)"),
+    (Claim, "score", True, "some of ('softmax', 'sigmoid', 'sqrtsoftplus', 'identity')"),
+    (Claim, "score", ANY, "some of ('softmax', 'sigmoid', 'sqrtsoftplus', 'identity')"),
+    (Claim, "gate_bias", True, "(True,)"),
+    (Claim, "gate_bias", "yes", "some of (False, True)"),
+    (Claim, "top_k", 8, "(8,)"),
+    (Claim, "top_k", "8", "(1, 2), for example"),
+    (Claim, "scale", 2.5, "(2.5,)"),
+    (Claim, "scale", None, "(2.5,), for example"),
+    (Claim, "renormalize", True, "(Renormalize(),), for example"),
+    (Claim, "renormalize", None, "(None,)"),
+    (Claim, "groups", True, "(GroupRule(),), for example"),
+    (Claim, "groups", Groups(count=2, kept=1), "(GroupRule(),), for example"),
+    (GroupRule, "top", 2, "(2,)"),
+    (GroupRule, "top", "max", "(2,), for example"),
+    (GroupRule, "fill", 0.0, "(0.0,)"),
+    (GroupRule, "fill", None, "(-math.inf,), for example"),
+    (Capabilities, "dtypes", "float32", "('float32',)"),
+    (Capabilities, "dtypes", "float8", "some of ('float32', 'bfloat16', 'float16')"),
+    (Capabilities, "layouts", "contiguous", "('contiguous',)"),
+]
+
+
+@pytest.mark.parametrize(("kind", "axis", "value", "advice"), ALONE)
+def test_a_value_alone_is_refused_with_what_is_then_taken(
+    kind: type, axis: str, value: object, advice: str
+) -> None:
+    with pytest.raises(ValueError, match=r"a tuple of permitted values but got ") as refused:
+        kind(**{axis: value})
+    assert str(refused.value).endswith(f": write {advice}")
+    written = advice.removesuffix(", for example").removeprefix("some of ")
+    names = {"Renormalize": Renormalize, "GroupRule": GroupRule, "math": math}
+    kind(**{axis: eval(written, names)})
 
 
 NONSENSE = [
@@ -120,6 +158,11 @@ NONSENSE = [
     (Capabilities, {"takes": "hiddn"}, "Expected takes to be one of hidden, logits"),
     (Capabilities, {"logits": "Routed"}, "Expected logits to be one of routed, copy, none"),
     (Capabilities, {"claims": ("all",)}, "Expected claims to be a tuple of Claim but got ('all',)"),
+    (Capabilities, {"claims": Claim()}, "to be a tuple of Claim but got a Claim: write (claim,)"),
+    (Capabilities, {"claims": [Claim()]}, "to be a tuple of Claim but got a list"),
+    (Capabilities, {"limits": 8}, "Expected limits to be a Limits but got 8 (type=int)"),
+    (Capabilities, {"numerics": "tf32"}, "Expected numerics to be a Numerics but got 'tf32'"),
+    (Capabilities, {"dtypes": ("float8",)}, "Expected dtypes to list only 'float32', "),
 ]
 
 

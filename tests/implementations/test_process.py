@@ -166,15 +166,30 @@ def test_a_reply_too_many_is_not_taken_for_the_next_one() -> None:
 
 HELLOS = [
     ("dumb", "exited with code 1; it last wrote 'no room'"),
-    ("version-9", "speaks version 9 of the protocol, but this suite speaks 1: update the older"),
+    ("version-9", "speaks version 9 of the protocol, but this suite speaks 1: update this suite"),
+    ("version-0", "speaks version 0 of the protocol, but this suite speaks 1: update the backend"),
+    ("version-2-of-its-own", "speaks version 2 of the protocol, but this suite speaks 1: "),
+    ("version-in-words", "has protocol='1'; expected the number 1"),
     ("nameless", "has name=''; expected a non-empty printable string"),
     ("unprintable", r"has name='two\nlines'; expected a non-empty printable string"),
     ("refuses-hello", "no such device"),
     ("no-capabilities", "sent hello without capabilities"),
-    ("unknown-axis", "has capabilities that cannot be read: ", "unexpected keyword argument"),
+    (
+        "unknown-axis",
+        "has capabilities that cannot be read: a claim has the unknown key",
+        '"colour"',
+    ),
+    ("nearly-an-axis", 'a claim has the unknown key "scor"; did you mean score?'),
+    ("unknown-limit", 'limits has the unknown key "max_expert"; did you mean max_experts?'),
+    ("worded-scale", 'scale has "two", but should have a number'),
+    ("one-claim", 'claims is {"score": ["softmax"]}, but should be a list: write [{"score": '),
+    ("no-rule", "a rule for renormalize is true, but should be a JSON object"),
     ("unknown-score", "Expected Claim.score to list only 'softmax', 'sigmoid', "),
-    ("bare-score", "Expected Claim.score to be a tuple of permitted values but got 'softmax'"),
-    ("unknown-dtype", "Expected dtypes to list only float32, bfloat16, float16 but got 'float8'"),
+    ("bare-score", 'score is "softmax", but should be a list: write ["softmax"]'),
+    (
+        "unknown-dtype",
+        "Expected dtypes to list only 'float32', 'bfloat16', 'float16' but got 'floa",
+    ),
     ("no-hello", "replied to hello with keys ['id']; expected hello"),
 ]
 

@@ -1,0 +1,91 @@
+"""What a backend in another process claims, read from JSON."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable
+from dataclasses import fields
+from typing import Any
+
+from moe_routing.implementations.capabilities import Capabilities, Limits, Numerics
+from moe_routing.implementations.claims import Claim, GroupRule
+from moe_routing.implementations.permitted import ANY
+from moe_routing.reference import Renormalize
+from moe_routing.reference.checks import is_number
+from moe_routing.reference.jsonform import from_json
+
+_LISTS = ("claims", "dtypes", "layouts")
+
+
+def capabilities_from_json(data: Any) -> Capabilities:
+    """Return the capabilities that a hello holds. Errors: ``ValueError``, in one line."""
+    given = dict(_object("capabilities", data, Capabilities))
+    for name in _LISTS:
+        if name in given:
+            given[name] = _listed(name, given[name])
+    for name, part in (("limits", Limits), ("numerics", Numerics)):
+        if name in given:
+            given[name] = part(**_object(name, given[name], part))
+    if "claims" in given:
+        given["claims"] = tuple(_claim(each) for each in given["claims"])
+    return Capabilities(**{**given, "layouts": ("contiguous",)})
+
+
+def _claim(data: Any) -> Claim:
+    given = _object("a claim", data, Claim)
+    axes = {name: value if name == "name" else _axis(name, value) for name, value in given.items()}
+    for name, part in (("groups", _rule), ("renormalize", _renormalize)):
+        if isinstance(axes.get(name), tuple):
+            axes[name] = tuple(None if each is None else part(each) for each in axes[name])
+    if isinstance(axes.get("scale"), tuple):
+        axes["scale"] = tuple(_number("scale", each) for each in axes["scale"])
+    return Claim.plain(**axes)
+
+
+def _rule(data: Any) -> GroupRule:
+    given = _object("a rule for groups", data, GroupRule)
+    return GroupRule(**{name: _axis(name, value) for name, value in given.items()})
+
+
+def _renormalize(data: Any) -> Renormalize:
+    given = _object("a rule for renormalize", data, Renormalize)
+    return Renormalize(**{name: _number(name, value) for name, value in given.items()})
+
+
+def _axis(name: str, value: Any) -> Any:
+    return ANY if value == "any" else _listed(name, value)
+
+
+def _listed(name: str, value: Any) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        shown = _shown(value)
+        raise ValueError(f"{name} is {shown}, but should be a list: write [{shown}]")
+    return tuple(from_json(each) for each in value)
+
+
+def _number(name: str, value: Any) -> float:
+    number = from_json(value)
+    if not is_number(number):
+        raise ValueError(f"{name} has {_shown(value)}, but should have a number")
+    return float(number)
+
+
+def _object(name: str, value: Any, kind: type) -> dict[str, Any]:
+    """Return a JSON object that has no keys but the fields of ``kind``."""
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} is {_shown(value)}, but should be a JSON object")
+    known = [each.name for each in fields(kind)]
+    for key in value:
+        if key not in known:
+            raise ValueError(f"{name} has the unknown key {_shown(key)}{_hint(key, known)}")
+    return value
+
+
+def _hint(key: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(key, known, n=1)
+    return f"; did you mean {near[0]}?" if near else f"; expected only {', '.join(known)}"
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value)[:60]
