@@ -52,7 +52,12 @@ def _fewer_alone(case: Case) -> Iterator[Fewer]:
 
 
 def _fewer_in_groups(config: RouterConfig, groups: Groups) -> Iterator[Fewer]:
-    """Yield whole groups to keep, of which as many or one fewer are kept, then smaller groups."""
+    """Yield whole groups to keep, of which as many or one fewer are kept, then smaller groups.
+
+    Unequal groups, which a backend has to reject, have none to drop.
+    """
+    if config.num_experts % groups.count:
+        return
     grid = np.arange(config.num_experts).reshape(groups.count, -1)
     for kept in subsets(groups.count):
         most = min(groups.kept, len(kept))

@@ -17,10 +17,12 @@ from planted import (
 
 from moe_routing.conformance import Case
 from moe_routing.conformance.cases.files import case_to_json
-from moe_routing.conformance.cases.kinds import kind_of
-from moe_routing.conformance.generators.construct import take_tokens
+from moe_routing.conformance.cases.kinds import all_defined, facts_of, kind_of
+from moe_routing.conformance.generators.construct import take_tokens, with_config
+from moe_routing.conformance.generators.nonsense import bad_configs
 from moe_routing.conformance.generators.reducer import BUDGET, reduce_case
 from moe_routing.conformance.generators.shared import make_shared_case
+from moe_routing.implementations import Capabilities
 from moe_routing.reference import (
     Groups,
     Renormalize,
@@ -193,3 +195,27 @@ def test_a_shared_expert_call_shrinks_to_what_fails() -> None:
     small = reduced(case, lambda smaller: bool((smaller.inputs.hidden == marked).any()))
     assert small.size.startswith("T=1 "), "one token has the value that fails"
     assert small.config == case.config
+
+
+def _nonsense() -> list[Case]:
+    """Calls that a backend has to reject, and in which it may die."""
+    grouped = RouterConfig(num_experts=8, top_k=2, groups=Groups(count=4, kept=2))
+    inputs = RouterInputs(hidden=np.ones((3, 8)), gate_weight=np.eye(8))
+    case = Case(config=grouped, inputs=inputs)
+    ragged = [with_config(case, groups=Groups(count=count, kept=1)) for count in (3, 5)]
+    return [*bad_configs(case).values(), *ragged]
+
+
+@pytest.mark.parametrize("still_fails", [lambda case: True, lambda case: False])
+@pytest.mark.parametrize("case", _nonsense(), ids=lambda case: str(case.config.groups))
+def test_a_call_that_a_backend_has_to_reject_can_be_made_smaller(
+    case: Case, still_fails: Callable[[Case], bool]
+) -> None:
+    kind = kind_of(case)
+    reduce_case(
+        case,
+        kind.reductions,
+        still_fails,
+        preferred=lambda smaller: all_defined(smaller, facts_of(smaller, Capabilities())),
+        budget=60,
+    )

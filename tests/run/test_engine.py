@@ -98,7 +98,7 @@ class TestWhatRuns:
         assert len(cases) == 3 + 5
 
     def test_bulk_is_checked_where_the_plan_says_so(self) -> None:
-        wanted = clause(bulk=("empty-batch",))
+        wanted = clause(bulk=("empty-batch",), without_tokens=True)
         assert [*checked(REFERENCE, wanted).events] == ["any-case"]
         result = check_clause(REFERENCE, wanted, Plan(clauses=[wanted], max_examples=1, bulk=True))
         assert result.events == {"any-case": "witnessed", "empty-batch": "witnessed"}
@@ -172,7 +172,7 @@ NARROW = Capabilities(claims=(Claim(score=("softmax",), groups=(None,)),))
         ({"method": "dispatch"}, "the adapter has no method dispatch"),
         ({"narrow": {"groups": (True,)}}, "nothing claimed has groups=True"),
         ({"narrow": {"score": ("sigmoid", "identity")}}, "claimed has score=sigmoid/identity"),
-        ({"needs": lambda capabilities: False}, "the capabilities exclude the clause"),
+        ({"needs": lambda capabilities: "no logits"}, "no logits"),
         ({"layout": "FlatRouting"}, "the adapter does not return FlatRouting"),
         ({"events": ("one-group", "saturated")}, "none of its events is reachable"),
     ],
@@ -222,7 +222,7 @@ class TestFoundCases:
         assert result.case.config.num_experts == 2, result.case.size
 
     @pytest.mark.parametrize("wrong", [{1}, {2}, {3}, {*range(5)}], ids=str)
-    @pytest.mark.parametrize("words", ["wrong weights", "raised RuntimeError: a lost race"])
+    @pytest.mark.parametrize("words", ["wrong weights", "raised RuntimeError: a lost race ("])
     def test_an_adapter_that_is_wrong_at_times_fails_as_not_repeatable(
         self, wrong: set[int], words: str
     ) -> None:
@@ -238,7 +238,7 @@ class TestFoundCases:
         result = checked(Router(at_times), clause(_weights_fail), examples=10)
         assert (result.status, result.failure.steady) == ("fail", False)
         before = "not repeatable: passed when the same call was repeated, after: "
-        assert result.message == f"{before}{words}"
+        assert result.message.startswith(f"{before}{words}")
         assert result.case is not None
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from moe_routing.conformance.checking.results import ClauseResult
+from moe_routing.conformance.trial.call import in_words
 
 _LENGTH = struct.Struct("<Q")
 
@@ -28,10 +29,22 @@ def send(pipe: IO[bytes], value: Any) -> None:
     pipe.flush()
 
 
+class Unreadable(Exception):
+    """A value came that this process cannot make; the message says why."""
+
+
 def receive(pipe: IO[bytes]) -> Any:
-    """Return the next value. Errors: ``EOFError`` where the other side has ended."""
+    """Return the next value.
+
+    Errors: ``EOFError`` where the other side has ended, ``Unreadable`` for a value of a class
+    that only the other side has.
+    """
     length = _read(pipe, _LENGTH.size)
-    return pickle.loads(_read(pipe, _LENGTH.unpack(length)[0]))
+    text = _read(pipe, _LENGTH.unpack(length)[0])
+    try:
+        return pickle.loads(text)
+    except Exception as error:  # whatever a class raises as it is looked up and made
+        raise Unreadable(in_words(error)) from error
 
 
 def _read(pipe: IO[bytes], count: int) -> bytes:

@@ -13,7 +13,7 @@ from moe_routing.conformance.cases.kinds import all_defined, facts_of, kind_of
 from moe_routing.conformance.checking.clause_run import with_widths
 from moe_routing.conformance.checking.plan import Plan
 from moe_routing.conformance.checking.region_width import Width
-from moe_routing.conformance.checking.replay import Replayed, still_breaking
+from moe_routing.conformance.checking.replay import Replayed, standings
 from moe_routing.conformance.checking.results import ClauseResult
 from moe_routing.conformance.clauses import Clause
 from moe_routing.conformance.explain.failure import Failure
@@ -50,7 +50,7 @@ class Isolated:
         self._watch, self._tries = watch or Watch(), tries
         self._closed = False
         self._process: Process | None = None
-        self._template: Process | None = None
+        self._has_ended = False
         self._about: About | None = None
 
     def about(self) -> About:
@@ -66,8 +66,8 @@ class Isolated:
         """Check one clause; a worker that ends in it is the verdict ``crash`` or ``timeout``."""
         listed = self._plan.listed(self.about().name, clause)
         try:
-            breaks = still_breaking(listed, lambda case: self._witnessed(clause, case))
-            checked: Checked = self._request("check", clause.id, breaks, past, shrinks)
+            known = standings(listed, lambda case: self._witnessed(clause, case))
+            checked: Checked = self._request("check", clause.id, known, past, shrinks)
         except Ended as ended:
             died = self._died(clause, ended.end, shrinks=shrinks)
             return replace(died, past=past)
@@ -113,29 +113,31 @@ class Isolated:
         """End the worker, and start no other one."""
         self._closed = True
         self._end_worker()
-        self._end_template()
 
     def _end_worker(self) -> None:
         process, self._process = self._process, None
         if process is not None:
             process.close()
 
-    def _end_template(self) -> None:
-        template, self._template = self._template, None
-        if template is not None:
-            template.close()
-
     def _request(self, name: str, *arguments: Any) -> Any:
+        process = self._started()
         try:
-            return self._started().request(name, *arguments)
+            return process.request(name, *arguments)
         except Ended:
-            self._end_worker()
+            self._has_ended = True
+            if not process.idle:
+                self._end_worker()
             raise
 
     def _started(self) -> Process:
-        """Return the worker, with the adapter loaded. Errors: ``CannotRun``."""
+        """Return the worker, with the adapter loaded. Errors: ``CannotRun``.
+
+        One that takes the place of one that has ended answers in forks, where that is safe.
+        """
         if self._process is None:
             self._process = self._loaded()
+            if self._has_ended:
+                self._process.request("fork")
         return self._process
 
     def _loaded(self) -> Process:
@@ -153,7 +155,7 @@ class Isolated:
         except Ended as ended:
             process.close()
             words = f"{self._reference}: {ended.end.how} while it was loaded"
-            raise CannotRun(words, ended.end.status) from None
+            raise CannotRun(_with_place(words, ended.end), ended.end.status) from None
         except BaseException:
             process.close()
             raise
@@ -186,18 +188,21 @@ class Isolated:
     def _dies_alone(self, clause: Clause, case: AnyCase) -> bool:
         """Return whether a process that has made no call before dies in this one.
 
-        The template has the adapter loaded, and forks for each call: imports are paid for once.
+        That is a fork of the worker, or the worker itself, which has been started anew.
         """
-        if self._template is None:
-            self._template = self._loaded()
         try:
-            died: bool | None = self._template.request("alone", clause.id, case)
+            died: bool | None = self._started().request("alone", clause.id, case)
         except Ended as ended:
             died = ended.end.status == "crash"
-            self._end_template()
+            self._end_worker()
         if died is None:  # it could not fork, and has made a call now
-            self._end_template()
+            self._end_worker()
         return bool(died)
+
+
+def _with_place(words: str, end: End) -> str:
+    """Add to ``words`` what a worker said last, and the innermost line of source, if known."""
+    return ": ".join([words, "; ".join(end.where[:2])]) if end.where else words
 
 
 def _replayed(end: End) -> Replayed:

@@ -7,6 +7,7 @@ the process reads from it which case it was, and whether the call had returned.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +15,14 @@ from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.cases.files import case_from_json, case_to_json
 
 _HEADER = 32
+_FAR = 10**7  # more than the calls of any clause
 
 
 class Journal:
-    """The writing end: one file, in which the latest call replaces the one before."""
+    """The writing end: one file, in which the latest call replaces the one before.
+
+    A case for which there is no space left is not written: that is no fault of the backend's.
+    """
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("wb", buffering=0)
@@ -30,29 +35,45 @@ class Journal:
         """Write the case of the call that is about to be made, unless it is the latest again."""
         self._calls += 1
         if case is self._case:
-            self._file.seek(0)
-            self._file.write(self._header("c", self._text))
+            with suppress(OSError):
+                self._file.seek(0)
+                self._file.write(self._header("c"))
             return
         self._write("c", json.dumps(case_to_json(case, compact=True)).encode())
-        self._case = case
+        self._case = case if self._text else None
 
     def returned(self) -> None:
         """Record that the call has returned."""
-        self._file.seek(0)
-        self._file.write(b"r")
+        with suppress(OSError):
+            self._file.seek(0)
+            self._file.write(b"r")
 
     def cleared(self) -> None:
         """Clear the call, since what follows is not about it; the first line changes."""
         self._calls += 1
         self._write("-", b"")
 
+    def skip(self) -> None:
+        """Count on from far above: what a fork counts is not counted here."""
+        self._calls += _FAR
+
     def _write(self, state: str, text: bytes) -> None:
         self._case, self._text = None, text
-        self._file.seek(0)
-        self._file.write(self._header(state, text) + text)
+        if not self._written(state):
+            self._text = b""
+            self._written(state)
 
-    def _header(self, state: str, text: bytes) -> bytes:
-        return f"{state} {self._calls:>14} {len(text):>14}\n".encode()
+    def _written(self, state: str) -> bool:
+        """Write a state with the case, and return whether there was space for it."""
+        whole = self._header(state) + self._text
+        try:
+            self._file.seek(0)
+            return self._file.write(whole) == len(whole)
+        except OSError:
+            return False
+
+    def _header(self, state: str) -> bytes:
+        return f"{state} {self._calls:>14} {len(self._text):>14}\n".encode()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +93,7 @@ def read_mark(path: Path) -> bytes:
 def read_entry(path: Path) -> Entry:
     """Return the contents of the journal of a process that has ended."""
     text = path.read_bytes()
-    state, length = text[:1].decode(), int(text[16:_HEADER] or b"0")
+    state, length = text[:1].decode() or "-", int(text[16:_HEADER] or b"0")
     case = None
     if state in ("c", "r") and length:
         case, _ = case_from_json(json.loads(text[_HEADER : _HEADER + length]))

@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import islice, takewhile
 from pathlib import Path
@@ -24,6 +24,8 @@ from moe_routing.conformance.run.isolation import frames
 from moe_routing.conformance.run.isolation.journal import read_entry, read_mark
 from moe_routing.conformance.run.isolation.watch import Memory, Watch
 from moe_routing.conformance.run.seat import CannotRun
+from moe_routing.implementations.loading import own_name
+from moe_routing.implementations.traces import shown
 
 _POLL = 0.1
 _GRACE = 2.0  # seconds in which an adapter may release what it holds
@@ -31,6 +33,7 @@ _FRAME = re.compile(r'^  File "(.+)", line (\d+),? in (\S+)$', re.MULTILINE)
 _FRAMES = 4
 _FAULT = "(most recent call first):"
 _TAIL = 2**16
+_SPACE = 2**16  # bytes that a worker needs for a start: a case, and a traceback
 _SUITE = str(Path(__file__).parents[2])
 
 
@@ -72,12 +75,27 @@ def _environment(threads: int | None) -> dict[str, str] | None:
     return None if threads is None else {**os.environ, "OMP_NUM_THREADS": str(threads)}
 
 
+def _new_folder() -> tempfile.TemporaryDirectory[str]:
+    """Return a folder with space for the journal and the log of a worker. Errors: ``CannotRun``."""
+    with ExitStack() as undone:
+        try:
+            folder = tempfile.TemporaryDirectory(prefix="moe-routing-")
+            undone.callback(folder.cleanup)
+            (Path(folder.name) / "log").write_bytes(bytes(_SPACE))
+        except OSError as error:
+            where = f"the temporary folder {tempfile.gettempdir()}"
+            fix = "make space there, or name another one in TMPDIR"
+            raise CannotRun(f"Cannot write to {where}: {error.strerror}; {fix}") from error
+        undone.pop_all()
+    return folder
+
+
 class Process:
     """One worker process. Errors of every request: ``Ended``, ``CannotRun``."""
 
     def __init__(self, watch: Watch, stopped: Callable[[], bool] = lambda: False) -> None:
         self._watch, self._stopped = watch, stopped
-        self._folder = tempfile.TemporaryDirectory(prefix="moe-routing-")
+        self._folder = _new_folder()
         self.journal = Path(self._folder.name) / "journal"
         self._log = Path(self._folder.name) / "log"
         with self._log.open("wb") as log:
@@ -102,6 +120,7 @@ class Process:
         if self._stopped():
             raise Stopped
         self._idle, self._mark_before = False, self._mark()
+        said = self._log.stat().st_size
         try:
             frames.send(self._requests, (name, *arguments))
         except (OSError, ValueError):  # it has ended, or was closed
@@ -109,12 +128,21 @@ class Process:
         kind, value = self._wait()
         if self._stopped():
             raise Stopped
-        if kind not in ("answer", "refused"):
+        if kind == "unreadable":
+            raise Ended(self._killed("error", f"sent an answer that cannot be read ({value})"))
+        if kind not in ("answer", "refused", "died"):
             raise Ended(self._ended())
         self._idle = True
+        if kind == "died":
+            raise Ended(self._died(value, said))
         if kind == "refused":
             raise CannotRun(value)
         return value
+
+    @property
+    def idle(self) -> bool:
+        """Whether it waits for a request, also after one in which a fork of it has ended."""
+        return self._idle
 
     def close(self) -> None:
         """End the worker, whatever it is doing, and what it has started."""
@@ -137,7 +165,10 @@ class Process:
         while True:
             try:
                 self._answers.put(frames.receive(self._replies))
-            except Exception:  # its end, or bytes that no worker sends: the worker is lost
+            except frames.Unreadable as error:
+                self._answers.put(("unreadable", own_name(str(error))))
+                return
+            except Exception:  # the end: either way it is over
                 self._answers.put(("ended", None))
                 return
 
@@ -188,9 +219,12 @@ class Process:
             os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOWAIT)
             with suppress(ProcessLookupError):
                 os.killpg(self._popen.pid, signal.SIGKILL)  # what it had started
-        code = self._popen.wait()
+        return self._died(self._popen.wait(), 0)
+
+    def _died(self, code: int, said: int) -> End:
+        """Say how a process ended, by its code and by what the log has from ``said`` on."""
         how = f"killed by {_signal(-code)}" if code < 0 else f"exited with code {code}"
-        return self._end("crash", how, _where(self._log.read_bytes()[-_TAIL:]))
+        return self._end("crash", how, _where(self._log.read_bytes()[said:][-_TAIL:]))
 
     def _end(self, status: Status, how: str, where: tuple[str, ...] = ()) -> End:
         begun = self._mark() != self._mark_before  # else the journal is of an earlier request
@@ -220,7 +254,7 @@ def _where(log: bytes) -> tuple[str, ...]:
         said, _, trace = text.rpartition(_FAULT)
         return (*_last_words(said), *_outside(_FRAME.findall(trace)))
     _, raised, trace = text.rpartition("Traceback (most recent call last):\n")
-    last = trace.strip().splitlines()[-1:] if raised else []
+    last = [own_name(line) for line in trace.strip().splitlines()[-1:]] if raised else []
     return (*last, *_outside(_FRAME.findall(trace)[::-1]))
 
 
@@ -234,4 +268,4 @@ def _last_words(said: str) -> tuple[str, ...]:
 def _outside(frames_: list[tuple[str, str, str]]) -> tuple[str, ...]:
     """Format the innermost frames, down to the first of the suite's own."""
     backend = takewhile(lambda frame: not frame[0].startswith(_SUITE), frames_)
-    return tuple(f"{path}:{line} in {name}" for path, line, name in islice(backend, _FRAMES))
+    return tuple(f"{shown(path)}:{line} in {name}" for path, line, name in islice(backend, _FRAMES))

@@ -21,10 +21,11 @@ from typing import Any, BinaryIO
 
 from moe_routing.conformance.checking.clause_run import search_clause
 from moe_routing.conformance.checking.region_width import Width, width
-from moe_routing.conformance.checking.replay import replay_case
+from moe_routing.conformance.checking.replay import Standing, replay_case
 from moe_routing.conformance.checking.target import Target
 from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.run.isolation import state
+from moe_routing.conformance.run.isolation.forks import in_a_fork, threads_running
 from moe_routing.conformance.run.isolation.frames import Checked, receive, send
 from moe_routing.conformance.run.isolation.heap import keep_freed_memory
 from moe_routing.conformance.run.isolation.journal import Journal
@@ -82,10 +83,16 @@ def _end() -> None:
     os._exit(0)
 
 
+_FORKED = ("check", "replay", "width")
+"""The requests in which the adapter is called."""
+
+
 class _Server:
     """The adapter of this process, and the requests about it."""
 
     _adapter: Adapter | None = None
+    _can_fork = False
+    _forks = False
 
     def __init__(self, answers: BinaryIO) -> None:
         self._answers = answers
@@ -96,13 +103,23 @@ class _Server:
     def serve(self, name: str, *arguments: Any) -> None:
         """Answer one request: ``("answer", value)`` or ``("refused", why)``.
 
-        Any other exception ends the process, which is a verdict.
+        Any other exception ends the process, which is a verdict; where that is a fork of the
+        worker, which stays as it is, the answer is ``("died", code)``.
         """
+        if self._forks and name in _FORKED:
+            self._journal.skip()
+            send_it = partial(send, self._answers)
+            code = in_a_fork(partial(self._answer, name, *arguments), send_it)
+            if code is not None:
+                send(self._answers, ("died", code))
+        else:
+            send(self._answers, self._answer(name, *arguments))
+
+    def _answer(self, name: str, *arguments: Any) -> tuple[str, Any]:
         try:
-            answer = "answer", getattr(self, f"_{name}")(*arguments)
+            return "answer", getattr(self, f"_{name}")(*arguments)
         except (AdapterError, BackendMissing) as error:
-            answer = "refused", " ".join(str(error).split())
-        send(self._answers, answer)
+            return "refused", " ".join(str(error).split())
 
     @property
     def adapter(self) -> Adapter:
@@ -115,18 +132,25 @@ class _Server:
         self._journal = Journal(Path(journal))
         noted.record_in(self._journal)
         self._plan, self._device = plan, device
+        threads = threads_running()
         self._adapter = load_adapter(reference, device=device)
+        shared = isinstance(self._adapter, Closes) or device != "cpu"
+        self._can_fork = not shared and threads is not None and threads == threads_running()
         return about(self._adapter)
+
+    def _fork(self) -> None:
+        """From now on, answer each request about the adapter in a fork, if that is safe."""
+        self._forks = self._can_fork
 
     def _close(self) -> None:
         close(self._adapter)
 
     def _check(
-        self, clause: str, breaks: dict[str, bool], past: tuple[str, ...], shrinks: bool
+        self, clause: str, known: dict[str, Standing], past: tuple[str, ...], shrinks: bool
     ) -> Checked:
         self._journal.cleared()
         plan = replace(self._plan, past=past, shrinks=shrinks)
-        result = search_clause(self.adapter, CLAUSES[clause], plan, breaks)
+        result = search_clause(self.adapter, CLAUSES[clause], plan, known)
         replaced = state.restore(self._before)
         if replaced:
             result = replace(result, status="error", message=_spoiled(replaced), failure=None)
@@ -144,31 +168,23 @@ class _Server:
     def _alone(self, clause: str, case: Any) -> bool | None:
         """Make one call in a fork of this process, and return whether the fork died.
 
-        Without a fork the call is made here, and None returned: where a device may be in use,
-        or where the adapter holds what two processes cannot share.
+        Without a fork the call is made here, and None returned: where a device may be in use, or
+        where the adapter holds what two processes cannot share.
         """
         self._journal.cleared()
         target = Target(self.adapter, CLAUSES[clause], self._plan)
-        if self._device != "cpu" or isinstance(self.adapter, Closes) or not hasattr(os, "fork"):
-            target.evaluate_if_due(target.trial(case))
-            return None
-        return _dies_in_a_fork(partial(target.evaluate_if_due, target.trial(case)))
-
-
-def _dies_in_a_fork(call: Callable[[], object]) -> bool:
-    """Make a call in a fork; an exit is a death as well, whatever its code."""
-    ours, theirs = os.pipe()
-    child = os.fork()
-    if child == 0:
-        with suppress(BaseException):  # whatever it raises, the process has outlived the call
+        call = partial(_outlived, partial(target.evaluate_if_due, target.trial(case)))
+        if not self._can_fork:
             call()
-        os.write(theirs, b"alive")
-        os._exit(0)
-    os.close(theirs)
-    with os.fdopen(ours, "rb") as pipe:
-        alive = pipe.read() == b"alive"
-    os.waitpid(child, 0)
-    return not alive
+            return None
+        self._journal.skip()
+        return in_a_fork(call) is not None
+
+
+def _outlived(call: Callable[[], object]) -> None:
+    """Make a call: whatever it raises, the process has outlived it."""
+    with suppress(BaseException):
+        call()
 
 
 def _spoiled(replaced: list[str]) -> str:
