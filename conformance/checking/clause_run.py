@@ -12,7 +12,7 @@ from moe_routing.conformance.checking.outcome import Outcome, evaluate, own_faul
 from moe_routing.conformance.checking.plan import Plan
 from moe_routing.conformance.checking.progress import Progress
 from moe_routing.conformance.checking.region_width import Width, width
-from moe_routing.conformance.checking.replay import replay_case, still_breaking
+from moe_routing.conformance.checking.replay import Standing, replay_case, standings
 from moe_routing.conformance.checking.results import ClauseResult
 from moe_routing.conformance.checking.scope import adapter_scope
 from moe_routing.conformance.checking.search import draw_cases
@@ -20,6 +20,7 @@ from moe_routing.conformance.checking.smallest import smallest_failure
 from moe_routing.conformance.checking.status import Status
 from moe_routing.conformance.checking.target import Target
 from moe_routing.conformance.clauses import Clause
+from moe_routing.conformance.events import Event
 from moe_routing.conformance.explain.failure import Failure
 from moe_routing.conformance.explain.onset import Onset
 from moe_routing.conformance.known.divergence import Divergence
@@ -33,24 +34,22 @@ def check_clause(adapter: Adapter, clause: Clause, plan: Plan) -> ClauseResult:
     Errors: ``BackendMissing``.
     """
     listed = plan.listed(adapter.name, clause)
-    breaks = still_breaking(
-        listed, lambda case: replay_case(adapter, clause, case, repeats=plan.repeats)
-    )
-    result = search_clause(adapter, clause, plan, breaks)
+    found = standings(listed, lambda case: replay_case(adapter, clause, case, repeats=plan.repeats))
+    result = search_clause(adapter, clause, plan, found)
     if result.status != "known":
         return result
     return with_widths(result, listed, lambda known: width(adapter, clause, plan, known))
 
 
 def search_clause(
-    adapter: Adapter, clause: Clause, plan: Plan, breaks: Mapping[str, bool]
+    adapter: Adapter, clause: Clause, plan: Plan, known: Mapping[str, Standing]
 ) -> ClauseResult:
     """Check one clause outside the regions of what is known.
 
-    ``breaks`` says, by the ids of the clause's known divergences, whether their witnesses
-    still break it. Errors: ``BackendMissing``.
+    ``known`` says, by the ids of the clause's known divergences, whether they are still there.
+    Errors: ``BackendMissing``.
     """
-    return _ClauseRun(Target(adapter, clause, plan), breaks).result()
+    return _ClauseRun(Target(adapter, clause, plan), known).result()
 
 
 def with_widths(
@@ -82,11 +81,12 @@ class _ClauseRun:
     """One clause on one adapter, phase by phase: the first phase that decides ends it."""
 
     target: Target
-    breaks: Mapping[str, bool]
+    known: Mapping[str, Standing]
     progress: Progress = field(default_factory=Progress)
     found: tuple[AnyCase, Outcome] | None = None
     until: float = math.inf
     late: bool = False
+    idle: str = ""
 
     def result(self) -> ClauseResult:
         began, clause, progress = time.perf_counter(), self.target.clause, self.progress
@@ -133,17 +133,22 @@ class _ClauseRun:
     def _scope(self) -> _Ending | None:
         """End where the clause does not apply to the adapter."""
         target, dtype = self.target, self.target.plan.dtype
-        reason = adapter_scope(target.adapter, target.clause, target.capabilities)
-        if dtype is not None and dtype not in target.capabilities.dtypes:
+        claims = target.capabilities
+        reason = adapter_scope(target.adapter, target.clause, claims, target.is_known)
+        if dtype is not None and dtype not in claims.dtypes:
             reason = f"the adapter claims no {dtype} inputs"
         return None if reason is None else _Ending(status="unsupported", message=reason)
 
     def _gone(self) -> _Ending | None:
-        """End where a known divergence is gone."""
-        gone = [each for each in self.target.listed if not self.breaks[each.id]]
-        if not gone:
-            return None
-        return _Ending(status="fixed", message=_fixed(gone), divergences=self._reasons())
+        """End where a known divergence is gone, or cannot be shown to be there."""
+        listed, reasons = self.target.listed, self._reasons()
+        gone = [each for each in listed if self.known[each.id] == "gone"]
+        if gone:
+            return _Ending(status="fixed", message=_fixed(gone), divergences=reasons)
+        outside = [each for each in listed if self.known[each.id] == "unclaimed"]
+        if outside:
+            return _Ending(status="inconclusive", message=_unclaimed(outside), divergences=reasons)
+        return None
 
     def _constructed(self) -> _Ending | None:
         """Check the constructed case of every event."""
@@ -154,16 +159,20 @@ class _ClauseRun:
             elif self.target.is_known(trial := self.target.trial(case)):
                 self.progress.note(event, "known")
             else:
-                self.progress.note(event, "missing")
                 self.progress.constructed += 1
-                self._check(trial)
+                self._note(event, self._check(trial))
             if self.found is not None:
                 return self._broken()
         return None
 
+    def _note(self, event: Event, outcome: Outcome) -> None:
+        """Note what became of an event whose case was checked, or left nothing to check."""
+        self.progress.note(event, outcome.seen)
+        self.idle = outcome.unchecked or self.idle
+
     def _reachable(self) -> _Ending | None:
         """End where no event of the clause is reachable."""
-        if self.target.listed or self.progress.reachable:
+        if self.target.listed or self.progress.reachable or self.idle:
             return None
         message = "none of its events is reachable under the claims"
         return _Ending(status="unsupported", message=message)
@@ -194,7 +203,12 @@ class _ClauseRun:
         return None if self.found is None else self._broken()
 
     def _unseen(self) -> _Ending | None:
-        """End where a reachable event was not seen; past an edge, that is expected."""
+        """End where a reachable event was not seen, or where nothing was checked.
+
+        Past an edge, a missing event is expected.
+        """
+        if self.idle and not self.target.listed and not self.progress.reachable:
+            return _Ending(status="unsupported", message=f"nothing to check: {self.idle}")
         missing = self.progress.missing
         if not missing or self.target.edges:
             return None
@@ -217,7 +231,7 @@ class _ClauseRun:
         return _Ending(
             status=outcome.status,
             message=outcome.words,
-            failure=outcome.failure,
+            failure=outcome.reported,
             case=case,
             onsets=outcome.onsets,
         )
@@ -233,21 +247,35 @@ class _ClauseRun:
             self._check(trial)
         return self.found is not None
 
-    def _check(self, trial: AnyTrial) -> None:
+    def _check(self, trial: AnyTrial) -> Outcome:
         clause = self.target.clause
         self.progress.begin(trial)
         outcome = evaluate(clause, trial)
         if outcome.broken:
             own = outcome.failure.case if outcome.failure else None
             self.found = own or trial.case, outcome
-        self.progress.end(trial, clause.witnesses(bulk=self.target.plan.bulk))
+        if not outcome.unchecked:
+            self.progress.end(trial, clause.witnesses(bulk=self.target.plan.bulk))
+        return outcome
 
     def _reasons(self) -> dict[str, str]:
         return {each.id: each.reason for each in self.target.excluded}
 
 
-def _fixed(gone: list[Divergence]) -> str:
-    names = ", ".join(each.id for each in gone)
-    places = ", ".join(each.place for each in gone if each.place)
-    line = f" ({places})" if places else ""
-    return f"the known divergence {names} is gone: remove its entry{line}"
+def _fixed(gone: Sequence[Divergence]) -> str:
+    return f"the known divergence {_names(gone)} is gone: remove its entry{_places(gone)}"
+
+
+def _unclaimed(outside: Sequence[Divergence]) -> str:
+    fix = "add one that is, or take the adapter out of its entry"
+    names = _names(outside)
+    return f"no witness of the known divergence {names} is claimed: {fix}{_places(outside)}"
+
+
+def _names(listed: Sequence[Divergence]) -> str:
+    return ", ".join(each.id for each in listed)
+
+
+def _places(listed: Sequence[Divergence]) -> str:
+    places = ", ".join(each.place for each in listed if each.place)
+    return f" ({places})" if places else ""

@@ -9,10 +9,12 @@ from typing import Literal
 
 import numpy as np
 
+from moe_routing.conformance.calls.case import AnyCase
+from moe_routing.conformance.checking.progress import Seen
 from moe_routing.conformance.clauses import Clause
 from moe_routing.conformance.explain.failure import Failure
 from moe_routing.conformance.explain.onset import Onset
-from moe_routing.conformance.trial.base import AnyTrial, Excused
+from moe_routing.conformance.trial.base import AnyTrial, Excused, Unchecked
 from moe_routing.conformance.trial.boundary import Malformed
 from moe_routing.conformance.trial.call import Raised, in_words
 from moe_routing.implementations import BackendLost, BackendMissing
@@ -25,7 +27,9 @@ class Outcome:
     """The outcome of one clause on one case: nothing, a failure, or an error.
 
     ``error_status`` is the status if the call could not be judged. ``suite_fault`` is set when
-    the suite itself failed. ``onsets`` are the sizes at which it begins, where they are known.
+    the suite itself failed; ``story`` is what there is to tell of an error of the backend's.
+    ``unchecked`` says why nothing was checked, where nothing was; ``excused`` is set where a
+    known divergence is the reason. ``onsets`` are the sizes at which it begins, where known.
     """
 
     failure: Failure | None = None
@@ -33,6 +37,9 @@ class Outcome:
     error_status: Literal["crash", "error"] = "error"
     suite_fault: bool = False
     onsets: tuple[Onset, ...] = ()
+    story: Failure | None = None
+    unchecked: str = ""
+    excused: bool = False
 
     @property
     def status(self) -> Literal["pass", "fail", "crash", "error"]:
@@ -40,6 +47,18 @@ class Outcome:
         if self.failure is not None:
             return "fail"
         return "pass" if self.error is None else self.error_status
+
+    @property
+    def seen(self) -> Seen:
+        """What became of the event that the case was constructed for, unless it was witnessed."""
+        if self.excused:
+            return "known"
+        return "unreachable" if self.unchecked else "missing"
+
+    @property
+    def reported(self) -> Failure | None:
+        """What there is to tell of a failure, or of an error of the backend's."""
+        return self.failure or self.story
 
     @property
     def kind(self) -> tuple[str, str | None, bool]:
@@ -57,7 +76,7 @@ class Outcome:
         """Return the outcome of a call that broke like this, and passed when it was repeated."""
         if self.suite_fault:  # no verdict on the backend, flaky or not
             return self
-        failure = self.failure or Failure(stage="call", summary=self.words)
+        failure = self.reported or Failure(stage="call", summary=self.words)
         words = f"not repeatable: passed when the same call was repeated, after: {self.words}"
         return Outcome(failure=replace(failure, summary=words, steady=False))
 
@@ -71,19 +90,35 @@ def evaluate(clause: Clause, trial: AnyTrial) -> Outcome:
     """Check the clause on one trial. Errors: ``BackendMissing``."""
     try:
         with np.errstate(all="ignore"):
-            return Outcome(failure=clause.check(trial))
-    except Excused:
-        return Outcome()
+            return _checked(clause, trial)
+    except Unchecked as reason:
+        return Outcome(unchecked=str(reason), excused=isinstance(reason, Excused))
     except BackendMissing:
         raise
     except BackendLost as error:
         return Outcome(error=str(error), error_status=error.status)
     except Raised as error:
-        return Outcome(error=str(error))
+        return _error(str(error), error.case, error.where)
     except Malformed as error:
-        return Outcome(error=f"malformed answer: {error}")
+        return _error(f"malformed answer: {error}", error.case)
     except Exception as error:
         return Outcome(error=own_fault(error), suite_fault=True)
+
+
+def _error(words: str, case: AnyCase | None, where: tuple[str, ...] = ()) -> Outcome:
+    story = Failure(stage="call", summary=words, details=where, made=case)
+    return Outcome(error=words, story=story)
+
+
+def _checked(clause: Clause, trial: AnyTrial) -> Outcome:
+    """Check what the case and the layout of its answer let the clause check. Errors: any."""
+    if clause.layout is not None and trial.layout != clause.layout:
+        raise Unchecked(f"the answer is no {clause.layout}, but a {trial.layout}")
+    failure = clause.check(trial)
+    empty = not clause.without_tokens and len(trial.case.inputs.hidden) == 0
+    if failure is None and empty:
+        raise Unchecked("the case has no tokens")
+    return Outcome(failure=failure)
 
 
 def own_fault(error: Exception) -> str:

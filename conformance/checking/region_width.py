@@ -58,7 +58,9 @@ def width(adapter: Adapter, clause: Clause, plan: Plan, divergence: Divergence) 
             adapter, case, clause.method, lambda t: bool(others) and covered(t, others)
         )
         if covered(trial, [divergence]) and not covered(trial, others):
-            (wrong if evaluate(clause, trial).broken else right).append(case)
+            outcome = evaluate(clause, trial)
+            if not outcome.unchecked:
+                (wrong if outcome.broken else right).append(case)
         return len(right) + len(wrong) >= SAMPLE
 
     draw_cases(

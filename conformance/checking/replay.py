@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.cases.kinds import trial_of
@@ -35,19 +36,26 @@ class Replayed:
         return STATUSES[self.status].broken
 
 
-def still_breaking(
+Standing = Literal["there", "gone", "unclaimed"]
+"""What replays show of a known divergence; nothing where no witness of it is claimed."""
+
+
+def standings(
     listed: Iterable[Divergence], replay: Callable[[AnyCase], Replayed]
-) -> dict[str, bool]:
-    """Return, by their ids, which divergences are still there, from replays of their witnesses.
+) -> dict[str, Standing]:
+    """Return, by their ids, whether divergences are there, from replays of their witnesses.
 
-    Only witnesses within an adapter's claims count, and there must be one.
+    An adapter is held to the witnesses that it claims, and in which there is something to
+    check.
     """
-    return {each.id: _all_broken([replay(case) for case in each.witnesses]) for each in listed}
+    return {each.id: _standing([replay(case) for case in each.witnesses]) for each in listed}
 
 
-def _all_broken(replays: Sequence[Replayed]) -> bool:
-    claimed = [each for each in replays if each.status != "unsupported"]
-    return bool(claimed) and all(each.broken for each in claimed)
+def _standing(replays: Sequence[Replayed]) -> Standing:
+    claimed = [each for each in replays if each.status not in ("unsupported", "inconclusive")]
+    if not claimed:
+        return "unclaimed"
+    return "there" if all(each.broken for each in claimed) else "gone"
 
 
 def replay_case(
@@ -73,9 +81,12 @@ def _replayed(adapter: Adapter, clause: Clause, case: AnyCase, repeats: int) -> 
         message = f"the adapter does not return {clause.layout}"
         return Replayed(status="unsupported", message=message)
     outcome = evaluate(clause, trial)
+    if outcome.unchecked:
+        message = f"the clause has nothing to check in this case: {outcome.unchecked}"
+        return Replayed(status="inconclusive", message=message)
     return Replayed(
         status=outcome.status,
         message=outcome.words,
-        details=lines_of(outcome.failure, case) if outcome.broken else (),
+        details=lines_of(outcome.reported, case) if outcome.broken else (),
         suite_fault=outcome.suite_fault,
     )

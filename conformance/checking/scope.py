@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+
 from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.cases.kinds import kind_of, trial_of
 from moe_routing.conformance.checking.outcome import layout_of
+from moe_routing.conformance.checking.search import draw_cases
 from moe_routing.conformance.clauses import Clause
+from moe_routing.conformance.trial.base import AnyTrial
 from moe_routing.implementations import Adapter, Capabilities
 
+PROBES = 32
+"""The drawn calls, at most, that a backend is given to see whether it answers in a layout."""
 
-def adapter_scope(adapter: Adapter, clause: Clause, capabilities: Capabilities) -> str | None:
-    """Return why the clause does not apply to the adapter, or None if it does."""
+
+def adapter_scope(
+    adapter: Adapter,
+    clause: Clause,
+    capabilities: Capabilities,
+    is_known: Callable[[AnyTrial], bool] = lambda trial: False,
+) -> str | None:
+    """Return why the clause does not apply to the adapter, or None if it does.
+
+    Calls that a known divergence covers, as ``is_known`` says of their trials, are not made.
+    """
     if not hasattr(adapter, clause.method):
         return f"the adapter has no method {clause.method}"
     if not capabilities.claims:
         return "the adapter claims nothing"
-    if not clause.narrowed(capabilities).claims:
-        wanted = ", ".join(f"{k}={'/'.join(map(str, v))}" for k, v in clause.narrow.items())
-        return f"nothing claimed has {wanted}"
-    if not clause.needs(capabilities):
-        return "the capabilities exclude the clause"
-    if clause.layout is not None and _layout(adapter, clause, capabilities) != clause.layout:
+    narrowed = clause.narrowed(capabilities)
+    if not narrowed.claims:
+        return f"nothing claimed has {_narrow(clause)}"
+    if (reason := clause.needs(capabilities)) is not None:
+        return reason
+    if clause.layout is not None and not _answers_in_layout(adapter, clause, narrowed, is_known):
         return f"the adapter does not return {clause.layout}"
     return None
 
@@ -30,10 +47,12 @@ def case_scope(adapter: Adapter, clause: Clause, case: AnyCase) -> str | None:
     if not hasattr(adapter, clause.method):
         return f"the adapter has no method {clause.method}"
     capabilities = adapter.capabilities()
-    if not clause.needs(capabilities):
-        return "the capabilities exclude the clause"
+    if (reason := clause.needs(capabilities)) is not None:
+        return reason
     if not admits(clause, capabilities, case):
-        return "the case is outside the adapter's claims"
+        return f"the case is outside the adapter's claims{_lacking(case, capabilities)}"
+    if not admits(clause, clause.narrowed(capabilities), case):
+        return f"the clause is about {_narrow(clause)}, which the case has not"
     return None
 
 
@@ -47,9 +66,53 @@ def admits(clause: Clause, capabilities: Capabilities, case: AnyCase) -> bool:
     return kind_of(case).claimed(case, capabilities)
 
 
-def _layout(adapter: Adapter, clause: Clause, capabilities: Capabilities) -> str | None:
-    for event in clause.witnesses():
-        case = event.constructed(capabilities)
-        if case is not None:
-            return layout_of(trial_of(adapter, case, clause.method))
-    return None
+def _lacking(case: AnyCase, capabilities: Capabilities) -> str:
+    """Return what of a case is not claimed, where its kind can tell."""
+    lacking = kind_of(case).refusals(case, capabilities)
+    return f": {', '.join(lacking)}" if lacking else ""
+
+
+def _narrow(clause: Clause) -> str:
+    """Return the axes that a clause is about, with their values."""
+    return ", ".join(f"{axis}={'/'.join(map(str, v))}" for axis, v in clause.narrow.items())
+
+
+def _answers_in_layout(
+    adapter: Adapter,
+    clause: Clause,
+    narrowed: Capabilities,
+    is_known: Callable[[AnyTrial], bool],
+) -> bool:
+    """Whether any of several calls is answered in the layout that the clause is about.
+
+    A backend may answer each call in another layout, by its size or by its configuration.
+    """
+    trials = (
+        trial_of(adapter, case, clause.method)
+        for case in _probes(_Key(clause.id, repr(narrowed), clause, narrowed))
+    )
+    return any(layout_of(trial) == clause.layout for trial in trials if not is_known(trial))
+
+
+@dataclass(frozen=True)
+class _Key:
+    """What probes are drawn for; claims that read alike are the same."""
+
+    id: str
+    claims: str
+    clause: Clause = field(compare=False)
+    narrowed: Capabilities = field(compare=False)
+
+
+@lru_cache(maxsize=16)
+def _probes(key: _Key) -> tuple[AnyCase, ...]:
+    """Return the cases constructed for the clause's events, and some drawn ones."""
+    constructed = (event.constructed(key.narrowed) for event in key.clause.witnesses())
+    found = [case for case in constructed if case is not None]
+
+    def collected(case: AnyCase) -> bool:
+        found.append(case)
+        return False
+
+    draw_cases(key.clause, key.narrowed, suite_seed=0, max_examples=PROBES, enough=collected)
+    return tuple(found)

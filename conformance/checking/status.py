@@ -121,7 +121,7 @@ STATUSES: dict[Status, StatusRow] = {
     ),
     "inconclusive": StatusRow(
         meaning="a condition that the clause requires, and your claims allow, never came up: no "
-        "verdict",
+        "verdict; in `replay`, there is nothing in the case for the clause to check",
         rank=3,
         counted="inconclusive",
         style="magenta",

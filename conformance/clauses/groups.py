@@ -16,6 +16,7 @@ from moe_routing.conformance.generators.construct import take_tokens, with_confi
 from moe_routing.conformance.generators.nonsense import ragged_counts
 from moe_routing.conformance.judge import Verdict
 from moe_routing.conformance.judge.selection import certain_groups, possible_groups
+from moe_routing.conformance.trial.base import Unchecked
 from moe_routing.conformance.trial.call import Raised
 from moe_routing.conformance.trial.trial import Trial
 from moe_routing.reference import Groups
@@ -53,15 +54,16 @@ def kept_only(trial: Trial) -> Failure | None:
     whose scores are above the fill.
     """
     verdict, config = trial.verdict, trial.case.config
-    if config.groups is None or not (verdict.in_range & verdict.distinct).all():
-        return None
+    if config.groups is None:
+        raise Unchecked("it has no groups")
     later, size = verdict.later, config.experts_per_group
     possible = possible_groups(later.competing, config.groups, later.group_format)
-    chosen = verdict.answer.expert_ids // size
+    chosen = np.clip(verdict.answer.expert_ids, 0, config.num_experts - 1) // size
     inside = np.take_along_axis(possible, chosen, axis=1).all(axis=1)
     ordered = np.sort(chosen, axis=1)
     visited = 1 + (ordered[:, 1:] != ordered[:, :-1]).sum(axis=1)
-    held = verdict.judged & (_fewest_above_fill(verdict, possible) >= config.top_k)
+    held = verdict.judged & verdict.in_range & verdict.distinct
+    held &= _fewest_above_fill(verdict, possible) >= config.top_k
     wrong = held & ~(inside & (visited <= config.groups.kept))
     if not wrong.any():
         return None
@@ -124,7 +126,7 @@ def all_kept(trial: Trial) -> Failure | None:
 def _as_ungrouped(trial: Trial) -> Failure | None:
     groups = trial.case.config.groups
     if groups is None or groups.kept != groups.count:
-        return None
+        raise Unchecked("it does not keep every group")
     if (failure := first_failure(trial.verdict, "selection")) is not None:
         return failure
     plain = trial.another(trial.once(_without_groups)).bounds
@@ -184,7 +186,10 @@ def smaller_than_top(trial: Trial) -> Failure | None:
 )
 def ragged_rejected(trial: Trial) -> Failure | None:
     """A group count that does not divide E is rejected, whatever T is."""
-    for case in trial.once(_ragged):
+    ragged = trial.once(_ragged)
+    if not ragged:
+        raise Unchecked("it has no tokens, or no number of groups leaves some of its experts over")
+    for case in ragged:
         try:
             answer = trial.of(case).native
         except Raised:
@@ -198,6 +203,7 @@ def ragged_rejected(trial: Trial) -> Failure | None:
                 f"T={case.inputs.num_tokens} ({type(answer).__name__}), but should be rejected: "
                 "groups are of equal size"
             ),
+            made=case,
         )
     return None
 

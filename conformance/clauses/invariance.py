@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.clauses.registry import clause
 from moe_routing.conformance.clauses.relations import (
+    first_of,
     related,
     reverse_experts,
     same_bits,
@@ -19,8 +21,10 @@ from moe_routing.conformance.explain.failure import Failure
 from moe_routing.conformance.generators.choices import Focus
 from moe_routing.conformance.generators.construct import take_tokens, with_inputs
 from moe_routing.conformance.generators.inputs import in_rows, with_strides
+from moe_routing.conformance.trial.base import Unchecked
 from moe_routing.conformance.trial.boundary import receive
 from moe_routing.conformance.trial.trial import Trial
+from moe_routing.implementations import Capabilities
 from moe_routing.reference.formats import INPUT_FORMATS
 
 _TIERS = (9, 17, 257)
@@ -38,6 +42,7 @@ _EXACT = Focus(recipes=("table", "lattice", "one-sided", "near-ties", "bfloat16-
     rules=("INV-1", "SEL-3"),
     bugs=("M33", "M34"),
     events=("tie-at-cut", "any-case"),
+    without_tokens=True,
 )
 def repeatable(trial: Trial) -> Failure | None:
     """The same call, repeated, gives the same bits, and an answer stays as it was when another
@@ -118,7 +123,7 @@ def batch_split(trial: Trial) -> Failure | None:
     """A token is routed alike alone and in any batch, across the sizes where paths change."""
     count = trial.case.inputs.num_tokens
     if count == 0:
-        return None
+        raise Unchecked("the case has no tokens")
     parts: dict[str, tuple[int, ...]] = {
         "the first token alone": (0,),
         "the last token alone": (count - 1,),
@@ -128,12 +133,10 @@ def batch_split(trial: Trial) -> Failure | None:
     ]
     for tier in larger[count % max(1, len(larger)) :][:1]:  # the next one or one far above
         parts[f"the tokens repeated to T={tier}"] = tuple(t % count for t in range(tier))
-    for words, tokens in parts.items():
-        case = trial.once(take_tokens, tokens)
-        failure = related(trial, case, words, tokens=np.array(tokens))
-        if failure is not None:
-            return failure
-    return None
+    return first_of(
+        partial(related, trial, trial.once(take_tokens, tokens), words, tokens=np.array(tokens))
+        for words, tokens in parts.items()
+    )
 
 
 @clause(
@@ -156,7 +159,7 @@ def logit_shift(trial: Trial) -> Failure | None:
     """A constant added to all logits of a token changes nothing under a softmax."""
     shifted = trial.once(_shifted)
     if shifted is None:
-        return None
+        raise Unchecked(f"{trial.case.inputs.dtype} does not hold its logits, raised")
     return related(trial, shifted, f"all logits raised by {_SHIFT:g}")
 
 
@@ -193,13 +196,20 @@ def _shifted(case: Case) -> Case | None:
         "spaced-gate",
         "spaced-bias",
     ),
-    needs=lambda capabilities: "strided" in capabilities.layouts,
+    needs=lambda capabilities: _no_strides(capabilities),
     focus=_EXACT,
 )
 def strided_input(trial: Trial) -> Failure | None:
     """Inputs are routed by their values, however they lie in memory."""
-    in_rows = related(trial, trial.once(_with_rows), "inputs in rows")
-    return in_rows or related(trial, trial.once(_spaced), "inputs strided")
+    others = {"inputs in rows": _with_rows, "inputs strided": _spaced}
+    return first_of(
+        partial(related, trial, trial.once(change), words) for words, change in others.items()
+    )
+
+
+def _no_strides(capabilities: Capabilities) -> str | None:
+    layouts = capabilities.layouts
+    return None if "strided" in layouts else f"the capabilities have layouts={layouts!r}"
 
 
 def _with_rows(case: Case) -> Case:
@@ -219,6 +229,7 @@ def _spaced(case: Case) -> Case:
     rules=("INV-7",),
     bugs=("M61",),
     events=("any-case", "bfloat16-input"),
+    without_tokens=True,
 )
 def inputs_unchanged(trial: Trial) -> Failure | None:
     """The inputs are the same after the call as before it."""
@@ -233,6 +244,7 @@ def inputs_unchanged(trial: Trial) -> Failure | None:
     rules=("INV-8",),
     bugs=("M61",),
     events=("any-case",),
+    without_tokens=True,
 )
 def float_mode_unchanged(trial: Trial) -> Failure | None:
     """The floating-point mode of the thread is the same after the call as before it."""

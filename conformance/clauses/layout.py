@@ -23,13 +23,14 @@ _INTEGERS = ("int16", "int32", "int64", "uint16", "uint32", "uint64")
     rules=("LAY-1", "LAY-4", "LAY-5", "LAY-9", "ROB-1", "ROB-2", "WGT-2"),
     bugs=("M38", "M52", "M53", "M55"),
     events=("any-case", "empty-batch", "one-token"),
+    without_tokens=True,
 )
 def well_formed(trial: Trial) -> Failure | None:
     """The answer is one of the three layouts, with the shapes and kinds of number it promises."""
     try:
         received = trial.received
     except Malformed as error:
-        return Failure(stage="layout", summary=str(error))
+        return Failure(stage="layout", summary=str(error), made=error.case)
     weights, judged = received.answer.weights, trial.verdict.judged & trial.verdict.decided
     bad = np.isnan(weights) & judged[:, None]
     if bad.any():
@@ -49,10 +50,11 @@ def well_formed(trial: Trial) -> Failure | None:
     rules=("LAY-9", "LAY-4", "LAY-6", "LOG-5", "PIPE-4"),
     bugs=("M13", "M44"),
     events=("any-case", "winner-above-255"),
+    without_tokens=True,
 )
 def dtypes(trial: Trial) -> Failure | None:
     """Ids are integers of 16 bits or more (int32 in the flat layout); logits, where returned,
-    are stored in a type that holds all of the permitted one.
+    are stored in a type that holds all of the permitted one, or of the one that was given.
     """
     received = trial.received
     flat = received.layout == "FlatRouting"
@@ -63,7 +65,9 @@ def dtypes(trial: Trial) -> Failure | None:
                 stage="layout",
                 summary=f"{name} are {record.dtype}, but should be {' or '.join(allowed)}",
             )
-    least = format_of(trial.case.config.logits_dtype, trial.case.inputs)
+    given = trial.capabilities.takes == "logits"  # then nothing was computed that could be rounded
+    field = "input" if given else trial.case.config.logits_dtype
+    least = format_of(field, trial.case.inputs)
     record, form = received.records.get("logits"), FORMATS.get(received.answer.logits_dtype)
     if record is None or trial.capabilities.logits == "copy":
         return None
@@ -83,6 +87,7 @@ def dtypes(trial: Trial) -> Failure | None:
     rules=("LAY-8",),
     bugs=("M40",),
     events=("any-case", "strided-input", "several-selected", "one-token"),
+    without_tokens=True,
 )
 def contiguous(trial: Trial) -> Failure | None:
     """The arrays of the answer are contiguous in memory."""

@@ -52,9 +52,10 @@ class Clause:
     claimed. ``events`` are what a pass must have witnessed, and ``bulk`` those whose calls cost
     seconds, in a run that makes them (``Plan.bulk``). ``method`` is
     the adapter's method it calls, ``layout`` the result layout it is about, and
-    ``needs`` returns, for given capabilities, whether it applies at all. ``most`` is the greatest
-    number of cases that are drawn for it, where each costs many calls. ``bugs`` names
-    families of real bugs that it would have caught.
+    ``needs`` returns why it does not apply to capabilities, naming their field or axis, or
+    None. ``most`` is the greatest number of cases that are drawn for it, where each costs many
+    calls. ``without_tokens`` says that it checks something of calls without tokens, too.
+    ``bugs`` names families of real bugs that it would have caught.
     """
 
     id: str
@@ -72,7 +73,8 @@ class Clause:
     beyond_claims: bool = False
     method: str = "route"
     layout: str | None = None
-    needs: Callable[[Capabilities], bool] = lambda capabilities: True
+    without_tokens: bool = False
+    needs: Callable[[Capabilities], str | None] = lambda capabilities: None
     most: int | None = None
 
     @property

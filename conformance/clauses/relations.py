@@ -7,7 +7,7 @@ permits one set only have that set on both sides.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,8 @@ import numpy.typing as npt
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.explain.failure import Failure, first_failure, token_failure
 from moe_routing.conformance.generators.construct import with_inputs
-from moe_routing.conformance.trial.base import AnyTrial
+from moe_routing.conformance.judge import Verdict
+from moe_routing.conformance.trial.base import AnyTrial, Unchecked
 from moe_routing.conformance.trial.boundary import Received
 from moe_routing.conformance.trial.call import Raised
 from moe_routing.conformance.trial.trial import Trial
@@ -41,17 +42,35 @@ def related(
     """Judge ``case``, which means the same as the trial's, and compare its answer with the trial's.
 
     ``words`` names the change for the message; row i of ``case`` is row ``tokens[i]`` of
-    the trial's; ``back`` maps its ids to the trial's. A case that the backend does not
-    claim, because it is too large, for example, is skipped.
+    the trial's; ``back`` maps its ids to the trial's. Errors: ``Unchecked`` for a case that
+    the backend does not claim, because it is too large, for example.
     """
     if not trial.claims(case):
-        return None
+        raise Unchecked(f"with {words} it would not be claimed")
     other = trial.of(case)
     if (failure := first_failure(trial.verdict, *_STAGES)) is not None:
         return failure
     if (failure := first_failure(other.verdict, *_STAGES)) is not None:
         return replace(failure, summary=f"{words}: {failure.summary}")
     return agree(trial, other, words, tokens=tokens, back=back)
+
+
+def first_of(checks: Iterable[Callable[[], Failure | None]]) -> Failure | None:
+    """Return the first failure of several checks. Errors: ``Unchecked`` where none can be made."""
+    reasons: list[Unchecked] = []
+    made = 0
+    for check in checks:
+        try:
+            failure = check()
+        except Unchecked as reason:
+            reasons.append(reason)
+            continue
+        made += 1
+        if failure is not None:
+            return failure
+    if reasons and not made:
+        raise reasons[0]
+    return None
 
 
 def agree(
@@ -134,8 +153,18 @@ def raised(trial: Trial) -> Failure | None:
     try:
         _ = trial.native
     except Raised as error:
-        return Failure(stage="layout", summary=str(error))
+        return Failure(stage="layout", summary=str(error), details=error.where, made=error.case)
     return None
+
+
+def wrong_weights(verdict: Verdict) -> Failure | None:
+    """Return the first wrong weight, or None.
+
+    Errors: ``Unchecked`` where no token has scores by which to judge it.
+    """
+    if len(verdict.judged) and not verdict.judged.any():
+        raise Unchecked("it has no token whose scores are defined")
+    return first_failure(verdict, "weights")
 
 
 def wrote_to_inputs(trial: AnyTrial) -> Failure | None:

@@ -19,6 +19,7 @@ from moe_routing.conformance.generators.choices import Focus
 from moe_routing.conformance.generators.construct import take_tokens
 from moe_routing.conformance.trial.boundary import receive
 from moe_routing.conformance.trial.trial import Trial
+from moe_routing.implementations import Capabilities
 
 Rows = npt.NDArray[np.intp]
 
@@ -81,7 +82,7 @@ def inputs_read_anew(trial: Trial) -> Failure | None:
     rules=("REP-3",),
     bugs=("M34",),
     events=("clear-winners",),
-    needs=lambda capabilities: capabilities.threads,
+    needs=lambda capabilities: _no_threads(capabilities),
     focus=_SMALL,
     most=20,
 )
@@ -91,6 +92,10 @@ def two_threads(trial: Trial) -> Failure | None:
         if (failure := first_failure(mine.verdict, *_STAGES)) is not None:
             return replace(failure, summary=f"with two threads calling: {failure.summary}")
     return None
+
+
+def _no_threads(capabilities: Capabilities) -> str | None:
+    return None if capabilities.threads else "the capabilities have threads=False"
 
 
 @clause(

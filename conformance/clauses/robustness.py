@@ -26,6 +26,7 @@ from moe_routing.conformance.generators.neighbours import neighbours
 from moe_routing.conformance.generators.nonsense import bad_configs
 from moe_routing.conformance.judge import Verdict
 from moe_routing.conformance.judge.logits import format_of
+from moe_routing.conformance.trial.base import Unchecked
 from moe_routing.conformance.trial.call import Raised
 from moe_routing.conformance.trial.trial import Trial
 from moe_routing.implementations import Capabilities, Limits
@@ -43,11 +44,12 @@ if TYPE_CHECKING:
     rules=("ROB-14", "ROB-3"),
     bugs=("M09", "M14", "M24", "M38", "M53"),
     events=("any-case", "all-experts-selected", "no-bias", "zero-bias", "one-group"),
+    without_tokens=True,
 )
 def answers(trial: Trial) -> Failure | None:
     """A claimed call is answered: no exception."""
     failure = raised(trial)
-    return failure and replace(failure, details=claim_story.claimed(trial))
+    return failure and replace(failure, details=(*claim_story.claimed(trial), *failure.details))
 
 
 @clause(
@@ -57,6 +59,7 @@ def answers(trial: Trial) -> Failure | None:
     rules=("ROB-1", "LAY-1"),
     bugs=("M53",),
     events=("empty-batch",),
+    without_tokens=True,
     focus=Focus(offers={"num_tokens": lambda offered: [0]}),
 )
 def empty_batch(trial: Trial) -> Failure | None:
@@ -164,7 +167,7 @@ def nan_row(trial: Trial) -> Failure | None:
 def nan_row_apart(trial: Trial) -> Failure | None:
     """Rows beside a row of NaN get the bits of a call of the same shape without it."""
     if trial.case.inputs.num_tokens == 0:
-        return None
+        raise Unchecked("the case has no tokens")
     zeroed, with_nan = poisoned(trial, zero), poisoned(trial, nan)
     good = np.ones(trial.case.inputs.num_tokens, dtype=bool)
     good[poisoned_row(trial.case)] = False
@@ -234,7 +237,7 @@ def infinite_logit(trial: Trial) -> Failure | None:
 def rejects_bad_config(trial: Trial) -> Failure | None:
     """A configuration without a right answer is rejected with an exception."""
     if trial.case.inputs.num_tokens == 0:
-        return None
+        raise Unchecked("the case has no tokens")
     for words, case in trial.once(bad_configs).items():
         try:
             answer = trial.of(case).native
@@ -243,6 +246,7 @@ def rejects_bad_config(trial: Trial) -> Failure | None:
         return Failure(
             stage="selection",
             summary=f"{words} was answered ({type(answer).__name__}), but should be rejected",
+            made=case,
         )
     return None
 
@@ -261,6 +265,7 @@ def _claimed_or_not(capabilities: Capabilities) -> SearchStrategy[Case]:
     rules=("ROB-13", "ROB-3"),
     bugs=("M14",),
     events=("outside-claims",),
+    without_tokens=True,
     strategy=_claimed_or_not,
     beyond_claims=True,
 )
@@ -268,9 +273,11 @@ def rejects_unclaimed(trial: Trial) -> Failure | None:
     """A call that the backend does not claim raises Unsupported."""
     if not trial.claims(trial.case):
         return claim_story.not_refused(trial)
-    for case in trial.once(_one_axis_away, trial.capabilities.limits):
-        if trial.claims(case) or trial.excuses(case):
-            continue
+    near = trial.once(_one_axis_away, trial.capabilities.limits)
+    outside = [case for case in near if not (trial.claims(case) or trial.excuses(case))]
+    if not outside:
+        raise Unchecked("the case and all that is one axis away from it are claimed, or known")
+    for case in outside:
         if (failure := claim_story.not_refused(trial.of(case))) is not None:
             return replace(failure, case=case)
     return None

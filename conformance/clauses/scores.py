@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from moe_routing.conformance.clauses.registry import clause
-from moe_routing.conformance.explain.failure import Failure, first_failure
+from moe_routing.conformance.clauses.relations import wrong_weights
+from moe_routing.conformance.explain.failure import Failure
 from moe_routing.conformance.trial.trial import Trial
 
 
@@ -19,4 +20,4 @@ from moe_routing.conformance.trial.trial import Trial
 )
 def match(trial: Trial) -> Failure | None:
     """Where nothing is renormalised, a weight is its expert's score, times the scale."""
-    return first_failure(trial.verdict, "weights")
+    return wrong_weights(trial.verdict)

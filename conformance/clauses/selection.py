@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.clauses.registry import clause
-from moe_routing.conformance.clauses.relations import agree
+from moe_routing.conformance.clauses.relations import agree, first_of
 from moe_routing.conformance.events import members
 from moe_routing.conformance.explain.failure import Failure, first_failure
 from moe_routing.conformance.generators.choices import Focus
 from moe_routing.conformance.generators.construct import with_inputs
+from moe_routing.conformance.trial.base import Unchecked
 from moe_routing.conformance.trial.trial import Trial
 
 _BIASED = ("gate", "block", "statics")
@@ -81,9 +83,7 @@ def valid_top_k(trial: Trial) -> Failure | None:
 )
 def distinct(trial: Trial) -> Failure | None:
     """The K ids of a token are distinct."""
-    if trial.verdict.distinct.all():
-        return None
-    return first_failure(trial.verdict, "selection")
+    return None if trial.verdict.distinct.all() else first_failure(trial.verdict, "selection")
 
 
 @clause(
@@ -96,9 +96,7 @@ def distinct(trial: Trial) -> Failure | None:
 )
 def in_range(trial: Trial) -> Failure | None:
     """Every id is in [0, E); -1 and ids from E on are reserved."""
-    if trial.verdict.in_range.all():
-        return None
-    return first_failure(trial.verdict, "selection")
+    return None if trial.verdict.in_range.all() else first_failure(trial.verdict, "selection")
 
 
 @clause(
@@ -144,12 +142,11 @@ def zero_bias_is_no_bias(trial: Trial) -> Failure | None:
     """A selection bias of zeros selects what no selection bias selects."""
     bias = trial.case.inputs.selection_bias
     if bias is None or bias.any():
-        return None
-    plain = trial.once(_without_bias)
+        raise Unchecked("it has no selection bias of zeros")
     if (failure := first_failure(trial.verdict, "selection")) is not None:
         return failure
-    without = trial.another(plain).bounds
-    return first_failure(trial.judged_as(without), "selection")
+    plain = trial.another(trial.once(_without_bias)).bounds
+    return first_failure(trial.judged_as(plain), "selection")
 
 
 def _without_bias(case: Case) -> Case:
@@ -175,16 +172,17 @@ def _without_bias(case: Case) -> Case:
 )
 def bias_placement(trial: Trial) -> Failure | None:
     """The selection bias steers alike from every place that is claimed for it."""
-    for place in _BIASED:
-        moved = trial.once(_with_bias_on, place)
-        if moved.inputs.selection_bias is None or not trial.claims(moved):
-            continue
-        other = trial.of(moved)
-        if (failure := first_failure(other.verdict, "selection", "weights")) is not None:
-            return replace(failure, summary=f"with the bias on the {place}: {failure.summary}")
-        if (failure := agree(trial, other, f"the bias on the {place}")) is not None:
-            return failure
-    return None
+    return first_of(partial(_placed, trial, place) for place in _BIASED)
+
+
+def _placed(trial: Trial, place: str) -> Failure | None:
+    moved = trial.once(_with_bias_on, place)
+    if moved.inputs.selection_bias is None or not trial.claims(moved):
+        raise Unchecked(f"with a bias on the {place} it would not be claimed")
+    other = trial.of(moved)
+    if (failure := first_failure(other.verdict, "selection", "weights")) is not None:
+        return replace(failure, summary=f"with the bias on the {place}: {failure.summary}")
+    return agree(trial, other, f"the bias on the {place}")
 
 
 def _with_bias_on(case: Case, place: str) -> Case:

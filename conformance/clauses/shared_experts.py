@@ -41,6 +41,7 @@ def _shared(
         bugs=bugs,
         method="shared_experts",
         events=events,
+        without_tokens=True,
         strategy=lambda capabilities: _calls(capabilities, kind, gated),
     )
 

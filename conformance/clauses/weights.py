@@ -7,12 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from moe_routing.conformance.clauses.registry import clause
+from moe_routing.conformance.clauses.relations import wrong_weights
 from moe_routing.conformance.events import members
-from moe_routing.conformance.explain.failure import Failure, first_failure, token_failure
+from moe_routing.conformance.explain.failure import Failure, token_failure
 from moe_routing.conformance.explain.numbers import show
 from moe_routing.conformance.generators.choices import Focus
 from moe_routing.conformance.judge.logits import format_of
 from moe_routing.conformance.judge.weights import sum_bounds
+from moe_routing.conformance.trial.base import Unchecked
 from moe_routing.conformance.trial.trial import Trial
 from moe_routing.implementations import Capabilities
 from moe_routing.reference import Renormalize, RouterConfig
@@ -65,7 +67,7 @@ from moe_routing.reference.formats import FORMATS
 )
 def match(trial: Trial) -> Failure | None:
     """A slot's weight is its expert's weight, up to rounding at the permitted precision."""
-    return first_failure(trial.verdict, "weights")
+    return wrong_weights(trial.verdict)
 
 
 @clause(
@@ -81,7 +83,7 @@ def match(trial: Trial) -> Failure | None:
 )
 def unbiased(trial: Trial) -> Failure | None:
     """Weights come from the scores without the selection bias."""
-    return first_failure(trial.verdict, "weights")
+    return wrong_weights(trial.verdict)
 
 
 @clause(
@@ -91,13 +93,15 @@ def unbiased(trial: Trial) -> Failure | None:
     rules=("WGT-11", "WGT-5", "WGT-9"),
     bugs=("M13", "M16", "M20"),
     events=("renormalized",),
-    needs=lambda capabilities: _renormalizes(capabilities),
+    needs=lambda capabilities: _not_renormalizing(capabilities),
 )
 def total(trial: Trial) -> Failure | None:
     """Renormalised weights of a token sum to the routed scaling factor."""
     verdict, config = trial.verdict, trial.case.config
-    if not sums_to_scale(config) or trial.case.inputs.per_expert_scale is not None:
-        return None
+    if not sums_to_scale(config):
+        raise Unchecked("its weights are not renormalised to a sum")
+    if trial.case.inputs.per_expert_scale is not None:
+        raise Unchecked("per_expert_scale changes the sums")
     ids = np.clip(verdict.answer.expert_ids, 0, config.num_experts - 1)
     bounds = sum_bounds(trial.bounds, verdict.later, ids)
     sums, permitted = verdict.answer.weights.sum(axis=1), bounds.permitted
@@ -116,9 +120,11 @@ def total(trial: Trial) -> Failure | None:
     )
 
 
-def _renormalizes(capabilities: Capabilities) -> bool:
+def _not_renormalizing(capabilities: Capabilities) -> str | None:
     rules = (claim.renormalize for claim in capabilities.claims)
-    return any(not isinstance(each, tuple) or any(each) for each in rules)
+    if any(not isinstance(each, tuple) or any(each) for each in rules):
+        return None
+    return "nothing claimed has renormalize other than None"
 
 
 def sums_to_scale(config: RouterConfig) -> bool:
@@ -143,7 +149,7 @@ def _with_more_additions(offered: Sequence[Renormalize | None]) -> list[Renormal
     rules=("WGT-5",),
     bugs=("M20",),
     events=("tiny-norm", "norm-below-floor", "norm-beside-epsilon", "floor-beside-epsilon"),
-    needs=lambda capabilities: _renormalizes(capabilities),
+    needs=lambda capabilities: _not_renormalizing(capabilities),
     focus=Focus(
         recipes=("underflowing", "wide", "one-sided"),
         offers={"renormalize": lambda offered: _with_more_additions(offered)},
@@ -151,7 +157,7 @@ def _with_more_additions(offered: Sequence[Renormalize | None]) -> list[Renormal
 )
 def tiny_norm(trial: Trial) -> Failure | None:
     """Weights are renormalised by exactly the configured epsilon and floor."""
-    return first_failure(trial.verdict, "weights")
+    return wrong_weights(trial.verdict)
 
 
 @clause(
@@ -166,7 +172,7 @@ def tiny_norm(trial: Trial) -> Failure | None:
 )
 def scale(trial: Trial) -> Failure | None:
     """The routed scaling factor multiplies every weight, once, after renormalisation."""
-    return first_failure(trial.verdict, "weights")
+    return wrong_weights(trial.verdict)
 
 
 @clause(
@@ -177,6 +183,7 @@ def scale(trial: Trial) -> Failure | None:
     rules=("WGT-10", "LAY-6", "PIPE-4"),
     bugs=("M13",),
     events=("any-case", "bfloat16-input", "float16-input"),
+    without_tokens=True,
 )
 def dtype(trial: Trial) -> Failure | None:
     """Weights are stored in a floating-point type that holds all of the permitted one."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.calls.routing import Case
+from moe_routing.conformance.cases.files import case_to_json
 from moe_routing.conformance.cases.kinds import kind_of
 from moe_routing.conformance.explain import numbers, story
 from moe_routing.conformance.explain.numbers import listed, show
@@ -27,7 +28,8 @@ class Failure:
 
     ``summary`` is one line, ``details`` the stage-by-stage lines beneath it, ``view`` the
     same token as values, for drawing it. ``case`` is the call that went wrong, if
-    not the one that the clause was given: one that breaks the clause by itself.
+    not the one that the clause was given: one that breaks the clause by itself;
+    ``made`` is that call where the clause made it of its case, which stays the failing one.
     It is ``steady`` unless the same call, repeated, passed.
     """
 
@@ -37,6 +39,7 @@ class Failure:
     details: tuple[str, ...] = ()
     view: TokenView | None = None
     case: Case | None = None
+    made: AnyCase | None = None
     steady: bool = True
 
 
@@ -45,9 +48,24 @@ def lines_of(
 ) -> tuple[str, ...]:
     """Return a failure line by line: of one token, or else of the call as a whole."""
     details = failure.details if failure else ()
+    calls, rest = details[:1], details[1:]
     if case is not None and kind_of(case).routes and not (failure and failure.view):
-        details = (story.call_line(case.config, case.inputs), *details)
-    return (*details[:1], *onset_lines(onsets), *details[1:])
+        calls, rest = _calls(failure, case), details
+    return (*calls, *onset_lines(onsets), *rest)
+
+
+def _calls(failure: Failure | None, case: AnyCase) -> tuple[str, ...]:
+    """Return the call that went wrong, and the case where that is another one."""
+    made = failure.made if failure else None
+    if made is None or _form(made) == _form(case):
+        return (story.call_line(case.config, case.inputs),)
+    kept = f"case    {story.call(case.config, case.inputs)}, from which the call was made"
+    return (story.call_line(made.config, made.inputs), kept)
+
+
+def _form(case: AnyCase) -> tuple[object, object]:
+    form = case_to_json(case, compact=True)
+    return form["config"], form["inputs"]
 
 
 def first_failure(verdict: Verdict, *stages: str) -> Failure | None:

@@ -20,8 +20,15 @@ CaseT = TypeVar("CaseT", bound=AnyCase)
 TrialT = TypeVar("TrialT", bound="BaseTrial[Any]")
 
 
-class Excused(Exception):
+class Unchecked(Exception):
+    """The clause has nothing to check in its case; the message says why."""
+
+
+class Excused(Unchecked):
     """The clause derived a case that a known divergence covers; skip it."""
+
+    def __init__(self) -> None:
+        super().__init__("a known divergence covers what the clause makes of the case")
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,15 +11,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.judge import Answer
 from moe_routing.implementations import FlatRouting, RoutingMap
 from moe_routing.reference import RouterConfig, Routing
+from moe_routing.reference.checks import counted
 
 _LAYOUT_NAMES = {Routing: "Routing", FlatRouting: "FlatRouting", RoutingMap: "RoutingMap"}
 
 
 class Malformed(Exception):
-    """The answer does not have the form of its layout; the message says what differs."""
+    """The answer does not have the form of its layout; the message says what differs.
+
+    ``case`` is that of the call, where it is known.
+    """
+
+    case: AnyCase | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,9 +161,8 @@ def _flat(
     routes = np.bincount(tokens[(tokens >= 0) & (tokens < num_tokens)], minlength=num_tokens)
     if (routes != config.top_k).any():
         t = int(np.argmax(routes != config.top_k))
-        raise Malformed(
-            f"token {t} has {routes[t]} routes in token_indices, but should have K={config.top_k}"
-        )
+        held = counted(int(routes[t]), "route")
+        raise Malformed(f"token {t} has {held} in token_indices, but should have K={config.top_k}")
     order = np.argsort(tokens, kind="stable")
     rows = (num_tokens, config.top_k)
     weights = arrays["scores"][order].reshape(rows)
@@ -173,9 +179,8 @@ def _map(
     counts = arrays["routing_map"].sum(axis=1)
     if (counts != config.top_k).any():
         t = int(np.argmax(counts != config.top_k))
-        raise Malformed(
-            f"routing_map[{t}] has {counts[t]} experts, but should have K={config.top_k}"
-        )
+        held = counted(int(counts[t]), "expert")
+        raise Malformed(f"routing_map[{t}] has {held}, but should have K={config.top_k}")
     ids = np.nonzero(arrays["routing_map"])[1].reshape(num_tokens, config.top_k)
     return np.take_along_axis(arrays["probs"], ids, axis=1), ids, "probs"
 

@@ -13,12 +13,22 @@ from moe_routing.conformance.calls.memory import HasArrays
 from moe_routing.conformance.trial import floatmode
 from moe_routing.conformance.trial.boundary import to_numpy
 from moe_routing.conformance.trial.noted import noted
-from moe_routing.implementations import Adapter, BackendLost, BackendMissing, Unsupported
+from moe_routing.implementations import Adapter, BackendLost, BackendMissing, Unsupported, traces
 from moe_routing.implementations.tensors import Watched, watching_tensors
+
+_MOST = 290  # the letters of a message that fits on four lines of a terminal
 
 
 class Raised(Exception):
-    """The backend raised on a call that it claims; ``__cause__`` is what it raised."""
+    """The backend raised on a call that it claims; ``__cause__`` is what it raised.
+
+    ``case`` is that of the call, ``where`` the lines of the backend that the exception passed.
+    """
+
+    def __init__(self, words: str, error: BaseException, case: AnyCase) -> None:
+        place = traces.place(error)
+        super().__init__(f"{words[: _MOST - len(place)]}{place}")
+        self.case, self.where = case, traces.where(error)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,9 +57,10 @@ def called(
     except (BackendLost, BackendMissing, KeyboardInterrupt):
         raise
     except Unsupported as refusal:
-        raise Raised(f"raised Unsupported on a call that it claims: {refusal}") from refusal
+        words = f"raised Unsupported on a call that it claims: {refusal}"
+        raise Raised(words, refusal, case) from refusal
     except BaseException as error:  # an exit, too, is a result that a clause has to report
-        raise Raised(f"raised {in_words(error)}") from error
+        raise Raised(f"raised {in_words(error)}", error, case) from error
     finally:
         modes = floatmode.restore(mode)
     return Call(native=native, changed=_changed(watched, inputs.arrays(), case), modes=modes)
@@ -61,7 +72,7 @@ def in_words(error: BaseException) -> str:
         words = " ".join(str(error).split())
     except Exception as worse:
         words = f"its message cannot be read ({type(worse).__name__})"
-    return f"{type(error).__name__}: {words}"[:280]
+    return f"{type(error).__name__}: {words or 'no message'}"[:280]
 
 
 def _changed(

@@ -11,7 +11,7 @@ from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.judge import Bounds, Verdict
 from moe_routing.conformance.judge.allowance import allowance_used
 from moe_routing.conformance.trial.base import BaseTrial
-from moe_routing.conformance.trial.boundary import Received, receive
+from moe_routing.conformance.trial.boundary import Malformed, Received, receive
 from moe_routing.conformance.trial.call import Call
 from moe_routing.conformance.trial.several import calls_at_once, calls_in_place
 
@@ -37,7 +37,11 @@ class Trial(BaseTrial[Case]):
     @cached_property
     def received(self) -> Received:
         """The answer, described and converted. Errors: ``Raised``, ``Malformed``."""
-        return receive(self.native, self.case.config, self.case.inputs.num_tokens)
+        try:
+            return receive(self.native, self.case.config, self.case.inputs.num_tokens)
+        except Malformed as error:
+            error.case = self.case
+            raise
 
     @property
     def layout(self) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tomli_w
 
 from moe_routing.conformance import Case, Divergence, Plan, save_case
 from moe_routing.conformance.cases.kinds import kind_of
@@ -111,7 +112,8 @@ def test_a_strided_case_is_not_replayed(clause: str) -> None:
     assert replay_case(Off(), CLAUSES["weights.match"], IN_ROWS).status == "fail"
     found = replay_case(Off(), CLAUSES[clause], STRIDED)
     assert found.status == "unsupported"
-    assert found.message == "the case is outside the adapter's claims"
+    words = "hidden strided by (1, 3) (layouts=('contiguous',))"
+    assert found.message == f"the case is outside the adapter's claims: {words}"
 
 
 def test_a_strided_case_of_an_earlier_run_is_not_shown() -> None:
@@ -132,7 +134,10 @@ def test_a_strided_case_is_no_witness_of_a_known_divergence() -> None:
         witnesses=(STRIDED,),
     )
     plan = Plan(clauses=[clause], known=[listed])
-    assert check_clause(Off(), clause, plan).status == "fixed"
+    found = check_clause(Off(), clause, plan)
+    assert found.status == "inconclusive"
+    fix = "add one that is, or take the adapter out of its entry"
+    assert found.message == f"no witness of the known divergence off is claimed: {fix}"
     plan = replace(plan, known=[replace(listed, witnesses=(IN_ROWS,))])
     assert check_clause(Off(), clause, plan).status == "known"
 
@@ -147,6 +152,19 @@ def test_the_list_of_known_divergences_takes_no_strided_case(
     refusal = "strided.json is unsupported on in-rows; only failing cases can be listed"
     assert refusal in capsys.readouterr().err
     assert not Path("known.toml").exists()
+
+
+def test_an_entry_whose_witness_is_not_claimed_is_not_pruned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_case(STRIDED, Path("strided.json"), clause="weights.match")
+    entry = {"id": "off", "adapters": ["in-rows"], "clause": "weights.match", "reason": "it"}
+    listed = {"divergence": [{**entry, "link": "where", "witness": "strided.json"}]}
+    Path("known.toml").write_text(tomli_w.dumps(listed))
+    assert main(["known", "prune", f"{__file__}:Off", "--known=known.toml", "--no-isolate"]) == 0
+    said = capsys.readouterr().out
+    assert said == ("known.toml:1: no witness of off is claimed by in-rows\n0 removed, 1 kept\n")
 
 
 def test_a_case_that_is_constructed_lies_in_rows_whatever_its_table_does() -> None:

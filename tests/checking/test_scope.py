@@ -1,0 +1,79 @@
+"""Why a clause or a case does not apply to an adapter: the field or the axis is named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from moe_routing.conformance import Case
+from moe_routing.conformance.checking.scope import adapter_scope, case_scope
+from moe_routing.conformance.clauses import CLAUSES
+from moe_routing.implementations import Capabilities, Claim, Limits
+from moe_routing.reference import Renormalize, RouterConfig, RouterInputs, Routing, route
+
+
+class Narrow:
+    """Right, and claims what it is made to claim."""
+
+    name = "narrow"
+
+    def __init__(self, **claims: Any) -> None:
+        self.claims = Capabilities(**claims)
+
+    def capabilities(self) -> Capabilities:
+        return self.claims
+
+    def route(self, config: RouterConfig, inputs: RouterInputs) -> Routing:
+        self.claims.require(config, inputs)
+        return route(RouterConfig(**vars(config)), inputs)
+
+
+PLAIN = {"claims": (Claim.plain(), Claim.plain(score=("sigmoid",)))}
+EXCLUDED = [
+    ("weights.sum", PLAIN, "nothing claimed has renormalize other than None"),
+    ("weights.tiny-norm", PLAIN, "nothing claimed has renormalize other than None"),
+    ("logits.match", PLAIN, "the capabilities have logits='none'"),
+    (
+        "invariance.strided-input",
+        {"layouts": ("contiguous",)},
+        "the capabilities have layouts=('contiguous',)",
+    ),
+    ("groups.kept-only", PLAIN, "nothing claimed has groups=True, expert_table=False"),
+]
+
+
+@pytest.mark.parametrize(("clause", "claims", "words"), EXCLUDED)
+def test_a_clause_that_does_not_apply_names_what_excludes_it(
+    clause: str, claims: dict[str, Any], words: str
+) -> None:
+    adapter = Narrow(**claims)
+    assert adapter_scope(adapter, CLAUSES[clause], adapter.capabilities()) == words
+
+
+RENORMALIZED = {"claims": (Claim.plain(renormalize=(Renormalize(),)),)}
+
+
+@pytest.mark.parametrize("clause", ["weights.sum", "weights.tiny-norm"])
+@pytest.mark.parametrize("claims", [RENORMALIZED, {}])
+def test_a_clause_that_applies_says_nothing(clause: str, claims: dict[str, Any]) -> None:
+    adapter = Narrow(**claims)
+    assert adapter_scope(adapter, CLAUSES[clause], adapter.capabilities()) is None
+
+
+@pytest.mark.parametrize(
+    ("claims", "config", "words"),
+    [
+        (PLAIN, {"scale": 2.5}, ": scale=2.5"),
+        ({"limits": Limits(max_experts=2)}, {}, ": num_experts=3 > 2"),
+        ({"dtypes": ("float16",)}, {}, ": dtype='float32'"),
+        ({"takes": "logits"}, {}, ": hidden states (takes logits)"),
+    ],
+)
+def test_a_case_that_is_not_claimed_names_what_is_not(
+    claims: dict[str, Any], config: dict[str, Any], words: str
+) -> None:
+    inputs = RouterInputs(hidden=[[1.0]], gate_weight=[[1.0], [2.0], [3.0]])
+    case = Case(config=RouterConfig(num_experts=3, top_k=1, **config), inputs=inputs)
+    told = case_scope(Narrow(**claims), CLAUSES["weights.match"], case)
+    assert told == f"the case is outside the adapter's claims{words}"
