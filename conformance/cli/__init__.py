@@ -21,7 +21,7 @@ from moe_routing.conformance.cli import (
     replay,
     zoo,
 )
-from moe_routing.conformance.cli.options import UsageError, complain
+from moe_routing.conformance.cli.options import Parser, UsageError, complain
 from moe_routing.conformance.cli.streams import lossless
 
 COMMANDS = (check, replay, explain, diff, known, clauses, adapters, new_adapter, zoo)
@@ -72,7 +72,7 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="moe-routing",
         description="Check Mixture-of-Experts routers against the reference specification.",
         epilog="Exit codes: 0 nothing is red, 1 something is red, 2 it could not run; "

@@ -13,8 +13,9 @@ EXIT_CODES = {
         "or a report, or the output, could not be written",
     },
     "replay": {
-        0: "the case is pass or unsupported on every adapter",
-        1: "the case is fail, error, crash or timeout on one of them",
+        0: "the case is pass somewhere, and fail, error, crash or timeout nowhere",
+        1: "it is one of these somewhere, or pass nowhere: it is unsupported, or inconclusive "
+        "(there is nothing in it for the clause to check)",
         2: "it could not run",
     },
     "diff": {

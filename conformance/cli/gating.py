@@ -160,7 +160,8 @@ def exit_code(result: RunResult, before: dict[str, Any] | None, clauses: set[str
 
     for each in result.adapters:
         if each.unloaded:
-            complain(each.unloaded)
+            named = len(result.adapters) == 1 or each.name in each.unloaded
+            complain(each.unloaded if named else f"{each.name}: {each.unloaded}")
     if before is None or result.exit_code == 2:
         return result.exit_code
     difference = compare(before, report(result), clauses=clauses)

@@ -143,16 +143,18 @@ def run_prune(arguments: argparse.Namespace) -> int:
 
 def _fixed(entry: Divergence, seats_: dict[str, Seat]) -> bool:
     """Return whether an entry is fixed on all of its adapters; print those where only some are."""
-    from moe_routing.conformance.checking.replay import still_breaking
+    from moe_routing.conformance.checking.replay import standings
     from moe_routing.conformance.clauses import CLAUSES
 
     present = [name for name in entry.adapters if name in seats_]
     clause = CLAUSES[entry.clause]
-    right = [
-        name
-        for name in present
-        if not still_breaking([entry], partial(seats_[name].replay, clause))[entry.id]
-    ]
+    found = {
+        name: standings([entry], partial(seats_[name].replay, clause))[entry.id] for name in present
+    }
+    right = [name for name in present if found[name] == "gone"]
+    outside = [name for name in present if found[name] == "unclaimed"]
+    if outside:
+        print(f"{entry.place}: no witness of {entry.id} is claimed by {', '.join(outside)}")
     if right and len(right) < len(entry.adapters):
         some = f"{entry.id} is fixed on some of its adapters"
         print(f"{entry.place}: {some}; remove {', '.join(right)} from `adapters`")

@@ -5,13 +5,22 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """What a command's ``add`` is given."""
 
 CASES = Path("moe-routing-cases")
 """Where failing cases are written unless ``--cases`` says otherwise."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that says in one line what is wrong; ``--help`` says what would be right."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the command with exit code 2."""
+        complain(f"{message}; {self.prog} --help lists what there is")
+        sys.exit(2)
 
 
 class UsageError(Exception):

@@ -18,32 +18,32 @@ from moe_routing.conformance.known.divergence import load_known
 from moe_routing.conformance.pytest_plugin import ADAPTER
 from moe_routing.conformance.pytest_plugin.replay import replay_command
 from moe_routing.conformance.run.written import with_case_file
-from moe_routing.implementations import Adapter, load_adapter
+from moe_routing.implementations import Adapter, adapter_of, load_adapter
 
 
 def conformance_tests(
-    adapter: Adapter | str,
+    adapter: Adapter | type[Adapter] | Callable[[], Adapter] | str,
     *,
     profile: str | None = None,
     seed: int | None = None,
-    clauses: Sequence[str] = (),
+    clauses: Sequence[str] | str = (),
     known: str | Path | None = None,
     cases: str | Path | None = None,
 ) -> Callable[..., None]:
     """Return a test function with one item a clause; assign it to a name pytest collects.
 
-    ``adapter`` is one, or names one as the command line does. ``profile`` is ``ci`` and
-    ``seed`` 0 unless given here or on pytest's command line, which wins. ``clauses`` are
-    globs of clause ids, ``known`` a known-divergences file; failing cases are written
-    under ``cases``. An unsupported clause skips, a known one is an expected failure, every
-    other status but pass fails. Errors: ``ValueError`` for an unknown profile,
-    ``NoSuchClause``, ``KnownError``, ``AdapterError``.
+    ``adapter`` is one, a class or function that makes one, or names one as the command line
+    does. ``profile`` is ``ci`` and ``seed`` 0 unless given here or on pytest's command line,
+    which wins. ``clauses`` is a glob of clause ids or several, ``known`` a known-divergences
+    file; failing cases are written under ``cases``. An unsupported clause skips, a known one is
+    an expected failure, every other status but pass fails. Errors: ``ValueError`` for an
+    unknown profile, ``NoSuchClause``, ``KnownError``, ``AdapterError``.
     """
     if profile is not None and profile not in PROFILES:
         raise ValueError(f"Expected profile to be one of {', '.join(PROFILES)} but got {profile!r}")
-    selected = select_clauses(clauses)
+    selected = select_clauses([clauses] if isinstance(clauses, str) else clauses)
     listed = load_known(Path(known)) if known else ()
-    checked = load_adapter(adapter) if isinstance(adapter, str) else adapter
+    checked = load_adapter(adapter) if isinstance(adapter, str) else adapter_of(adapter)
 
     @pytest.mark.parametrize("clause", selected, ids=[each.id for each in selected])
     def test_routing(clause: Clause, request: pytest.FixtureRequest) -> None:
@@ -64,7 +64,7 @@ def conformance_tests(
             folder = Path(_option(request, "cases") or cases or "moe-routing-cases")
             result = with_case_file(result, folder / case_folder(checked.name))
             file = Path(result.case_file) if result.case_file else None
-            command = replay_command(adapter, request.node, file)
+            command = replay_command(adapter, checked, request.node, file)
             lines = [f"{result.status}: {clause.statement}", result.message, *result.story]
             lines += (*rule_lines(clause.rules), *result.unwritten)
             pytest.fail("\n".join([*lines, f"Reproduce with: {command}"]), pytrace=False)

@@ -12,26 +12,31 @@ from typing import Any
 
 import pytest
 
+from moe_routing.implementations import Adapter
 
-def replay_command(adapter: Any, item: pytest.Function, case: Path | None) -> str:
-    """Return the command that repeats ``item``: its ``case``, or, failing that, the item."""
-    reference = reference_of(adapter, item)
+
+def replay_command(given: Any, adapter: Adapter, item: pytest.Function, case: Path | None) -> str:
+    """Return the command that repeats ``item``: its ``case``, or, failing that, the item.
+
+    ``given`` is the adapter as the test named it, ``adapter`` the one that was checked.
+    """
+    reference = reference_of(given, item)
     if case is None or reference is None:
         return shlex.join(["python", "-m", "pytest", *_again(item)])
     device = getattr(adapter, "device", "cpu")
-    more = [] if device == "cpu" or isinstance(adapter, str) else ["--device", str(device)]
+    more = [] if device == "cpu" or isinstance(given, str) else ["--device", str(device)]
     return shlex.join(["moe-routing", "replay", str(case), reference, *more])
 
 
 def reference_of(adapter: Any, item: pytest.Function) -> str | None:
     """Return the name of ``adapter`` on the command line, or None if it has none.
 
-    It has one if the test names it, if its class takes no arguments (except ``device``), or
-    if the test's module has it as an attribute.
+    It has one if the adapter was given by name, if its class takes no arguments (except
+    ``device``), or if the test's module has it, or what makes it, as an attribute.
     """
     if isinstance(adapter, str):
         return adapter
-    kind = type(adapter)
+    kind = adapter if isinstance(adapter, type) else type(adapter)
     home = sys.modules.get(kind.__module__)
     if home and getattr(home, kind.__qualname__, None) is kind and _takes_nothing(kind):
         return f"{location(home)}:{kind.__qualname__}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from moe_routing.implementations import Capabilities, Claim, GroupRule, Limits
 from moe_routing.implementations.capabilities import LAYOUTS
-from moe_routing.implementations.claims import listed
+from moe_routing.implementations.permitted import listed
 from moe_routing.reference import Renormalize
 
 _STATUSES = ("pass", "known", "unsupported")

@@ -91,7 +91,8 @@ class Terminal:
             self.console.print()
             self._lines(matrix(result, self.console.width))
         for each in result.adapters:
-            self.console.print(f"{literal(each.name)}: {literal(counts(each))}")
+            words = counts(each, reason=False)  # which goes to stderr
+            self.console.print(f"{literal(each.name)}: {literal(words)}")
         alike = (f"{name} {words}" for name, words in likenesses(result))
         for line in (*alike, *notes(result)):
             self.console.print(literal(line))

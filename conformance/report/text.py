@@ -11,6 +11,7 @@ from moe_routing.conformance.checking.results import AdapterResult, ClauseResult
 from moe_routing.conformance.checking.status import STATUSES
 from moe_routing.conformance.clauses import rules_of
 from moe_routing.conformance.clauses.rules import rule_lines
+from moe_routing.reference.checks import counted
 
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\r]")
 
@@ -39,21 +40,28 @@ def by_clause(run: RunResult) -> dict[str, list[ClauseResult | None]]:
     return rows
 
 
-def counts(adapter: AdapterResult) -> str:
-    """Return the counts of an adapter in one line, or that nothing was checked."""
+def counts(adapter: AdapterResult, *, reason: bool = True) -> str:
+    """Return the counts of an adapter in one line, or that nothing was checked.
+
+    ``reason``: with why it could not run, which the terminal prints on stderr instead.
+    """
     summary, run = adapter.summary(), len(adapter.clauses)
+    why = f": {adapter.unloaded}" if reason else ""
     if adapter.unloaded and not any(ran(adapter, each) for each in adapter.clauses):
-        return f"could not run: {adapter.unloaded}"
+        return f"could not run{why}"
     if not run:
         return "nothing was checked"
     if not summary["applicable"]:
         (most, _), *_ = Counter(each.message for each in adapter.clauses).most_common(1)
+        if run == 1:
+            return f"nothing was checked: the one clause is unsupported: {most}"
         return f"nothing was checked: all {run} clauses are unsupported; most often, {most}"
     found = Counter(each.status for each in adapter.clauses)
     words = ", ".join(f"{found[s]} {row.counted}" for s, row in STATUSES.items() if found[s])
     score = f"score {summary['passed']}/{summary['in_spec']}"
-    tally = f"{words}; {summary['applicable']} of {run} clauses apply, {score}"
-    return f"{tally}; could not go on: {adapter.unloaded}" if adapter.unloaded else tally
+    apply = "clause applies" if run == 1 else "clauses apply"
+    tally = f"{words}; {summary['applicable']} of {run} {apply}, {score}"
+    return f"{tally}; could not go on{why}" if adapter.unloaded else tally
 
 
 def prose(text: str) -> list[str]:
@@ -91,10 +99,11 @@ def complaints(run: RunResult) -> list[Complaint]:
 
 
 def _too_few(run: RunResult) -> list[Complaint]:
-    words = "{} cases were run, fewer than the floor of {}"
+    words = f"fewer than the floor of {run.min_cases}"
     return [
-        (each, printable(f"{each.name}: {words.format(each.cases, run.min_cases)}"))
+        (each, printable(f"{each.name}: {counted(each.cases, 'case')} run, {words}"))
         for each in run.too_few
+        if not each.unloaded  # which is told as that
     ]
 
 
@@ -138,10 +147,10 @@ def verdict(run: RunResult) -> str:
     if run.partial:
         return "interrupted: a partial run has no verdict"
     if unloaded := sum(bool(adapter.unloaded) for adapter in run.adapters):
-        return f"{unloaded} of {len(run.adapters)} adapters could not run"
+        return f"{unloaded} of {counted(len(run.adapters), 'adapter')} could not run"
     red = sum(len(broken(adapter)) for adapter in run.adapters)
     if red:
         return f"{red} broken clause{'s' if red > 1 else ''}"
     if run.too_few:
-        return f"fewer than {run.min_cases} cases were run"
+        return f"fewer than {counted(run.min_cases, 'case')} run"
     return "nothing was checked" if run.exit_code else "every clause that applies holds"

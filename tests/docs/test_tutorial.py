@@ -35,6 +35,13 @@ class TestDocumented:
 
     PAGE = "    $ printf 'a 1.5\\nb\\nc\\n'\n{output}\ntext\n"
 
+    def test_a_command_without_output_may_say_nothing(self, tmp_path: Path) -> None:
+        page = tmp_path / "page.md"
+        page.write_text("    $ echo wrong >&2\n\ntext\n")
+        (step,) = steps(page)
+        with pytest.raises(AssertionError, match="wrong"):
+            carry_out(step, tmp_path)
+
     @pytest.mark.parametrize(
         ("output", "right"),
         [

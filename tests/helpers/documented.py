@@ -84,4 +84,4 @@ def _pattern(output: str) -> re.Pattern[str]:
     lines = _plain(output).splitlines()
     parts = [r"(?:.*\n)*?" if line == "..." else re.escape(line) + r"\n" for line in lines]
     whole = "".join(parts)
-    return re.compile(whole.removesuffix(r"\n") if lines and lines[-1] != "..." else whole + ".*")
+    return re.compile(whole + ".*" if lines[-1:] == ["..."] else whole.removesuffix(r"\n"))

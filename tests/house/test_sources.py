@@ -55,9 +55,12 @@ PROTOCOL = (
     "claims",
     "contradictions",
     "layouts",
+    "loading",
+    "permitted",
     "protocol",
     "registry",
     "tensors",
+    "traces",
 )
 FRAMEWORKS = ("torch", "triton", "hypothesis", "pytest")
 

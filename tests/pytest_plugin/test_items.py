@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tomli_w
@@ -19,7 +20,8 @@ from moe_routing.conformance import (
 )
 from moe_routing.conformance.clauses import NoSuchClause
 from moe_routing.conformance.known.divergence import KnownError
-from moe_routing.implementations import load_adapter
+from moe_routing.implementations import AdapterError, load_adapter
+from moe_routing.implementations.reference import ReferenceAdapter
 from moe_routing.reference import RouterConfig, RouterInputs
 
 SUITE = '''
@@ -152,6 +154,16 @@ def test_a_failure_shows_its_story_and_saves_its_case(folder: Path, plain: tuple
 class TestArguments:
     ADAPTER = load_adapter("reference")
 
+    class Half:
+        name = "half"
+
+    class Raising(ReferenceAdapter):
+        def __init__(self) -> None:
+            raise RuntimeError("no gate")
+
+    class Unnamed(ReferenceAdapter):
+        name = 7  # type: ignore[assignment]
+
     def test_an_unknown_profile_names_the_known_ones(self) -> None:
         with pytest.raises(ValueError, match=r"one of smoke, ci, nightly but got 'weekly'"):
             conformance_tests(self.ADAPTER, profile="weekly")
@@ -163,6 +175,33 @@ class TestArguments:
     def test_a_list_that_cannot_be_read_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(KnownError, match=r"Cannot read .*absent\.toml"):
             conformance_tests(self.ADAPTER, known=tmp_path / "absent.toml")
+
+    @pytest.mark.parametrize("made_by", [ReferenceAdapter, lambda: ReferenceAdapter()])
+    def test_a_class_or_a_function_makes_the_adapter(self, made_by: Any) -> None:
+        one = conformance_tests(made_by, clauses=["weights.match"])
+        (mark,) = one.pytestmark
+        assert mark.kwargs["ids"] == ["weights.match"]
+
+    def test_a_glob_may_be_given_alone(self) -> None:
+        (mark,) = conformance_tests(self.ADAPTER, clauses="selection.k-equals-e").pytestmark
+        assert mark.kwargs["ids"] == ["selection.k-equals-e"]
+
+    @pytest.mark.parametrize(
+        ("value", "words"),
+        [
+            (3, "int is not an adapter: it has no name, capabilities, route (type=int)"),
+            (Half, "TestArguments.Half is not an adapter: it has no capabilities, route"),
+            (Half(), "TestArguments.Half is not an adapter: it has no capabilities, route"),
+            (Raising, "Cannot build TestArguments.Raising: RuntimeError: no gate (test_items"),
+            (Unnamed(), "TestArguments.Unnamed to have a name (a printable str) but got 7"),
+        ],
+    )
+    def test_what_is_no_adapter_is_refused_in_one_line(self, value: Any, words: str) -> None:
+        with pytest.raises(AdapterError) as refused:
+            conformance_tests(value)
+        told = str(refused.value).replace(f"{Path(__file__).parent}/", "")
+        assert words in re.sub(r"\((\S+/)?test_items", "(test_items", told)
+        assert "\n" not in told
 
     def test_without_globs_every_clause_has_an_item(self) -> None:
         (mark,) = conformance_tests(self.ADAPTER).pytestmark

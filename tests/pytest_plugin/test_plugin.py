@@ -73,6 +73,11 @@ test_local_class = conformance_tests(Doubling(), **ONE)
 test_class_here = conformance_tests(Here(), **ONE)
 test_variable = conformance_tests(thrice, **ONE)
 test_nameless = conformance_tests(Scaling(4.0), **ONE)
+def made():
+    return Scaling(6.0)
+
+test_made = conformance_tests(made, **ONE)
+test_class_itself = conformance_tests(Here, **ONE)
 test_named = conformance_tests("tests/router_of_mine.py:Doubling", **ONE)
 
 class TestInside:
@@ -173,7 +178,7 @@ def test_xdist_makes_the_same_calls_and_ends_in_the_same_words(folder: Path, pla
     calls, out = noted(folder, "-n2")
     assert calls == plain[0]
     ends = [sorted(re.findall(r"^(?:FAILED|PASSED) \S+", each, re.M)) for each in (out, plain[1])]
-    assert len(ends[0]) == 8
+    assert len(ends[0]) == 10
     assert ends[0] == ends[1]
 
 
@@ -200,10 +205,12 @@ class TestReplayLine:
             "tests/test_replays.py:Here",
             "tests/test_replays.py:thrice",
             "tests/test_replays.py::test_nameless[weights.match]",
+            "tests/test_replays.py:made",
+            "tests/test_replays.py:Here",
             "tests/router_of_mine.py:Doubling",
             "tests/test_replays.py::TestInside::test_nameless[weights.match]",
         ]
-        for command in commands[:4]:
+        for command in commands[:6]:
             again(folder, command)
 
     def test_is_the_same_in_the_other_import_mode(self, folder: Path, plain: Any) -> None:

@@ -31,9 +31,9 @@ LOST = replace(GOOD, name="lost", clauses=(), unloaded="lost is not installed")
 RUNS = {
     "green": (GREEN, None),
     "partial": (replace(GREEN, partial=True), "interrupted: this run is partial"),
-    "too few": (replace(GREEN, min_cases=9), "good: 3 cases were run, fewer than the floor of 9"),
+    "too few": (replace(GREEN, min_cases=9), "good: 3 cases run, fewer than the floor of 9"),
     "unloaded": (replace(GREEN, adapters=(GOOD, LOST)), "lost: could not run: lost is not"),
-    "idle": (replace(GREEN, adapters=(GOOD, IDLE)), "idle: nothing was checked: all 1 clauses"),
+    "idle": (replace(GREEN, adapters=(GOOD, IDLE)), "idle: nothing was checked: the one clause"),
     "empty": (replace(GREEN, adapters=()), "nothing was checked"),
 }
 
