@@ -145,7 +145,7 @@ def _without_groups(case: Case) -> Case:
     rules=("GRP-4", "GRP-6", "WGT-3"),
     bugs=("M26", "M28"),
     narrow=_GROUPED,
-    events=("kept-score-below-fill",),
+    events=("kept-score-below-fill", "excluded-expert-chosen"),
     focus=Focus(
         biases=("negative", "deep", "steering", "one-finite"),
         recipes=("table", "one-sided", "underflowing", "normal"),

@@ -156,3 +156,26 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
             capabilities, rows, top_k=top_k, groups=(4, 1), selection_bias=[-1.5] * 8
         )
         yield from table_cases(capabilities, [[0.0] + [-200.0] * 7], top_k=top_k, groups=(4, 1))
+
+
+def _excluded_is_chosen(bounds: Bounds) -> bool:
+    """Return whether a fill of 0.0 wins where ``masked_scores`` hides a score that is not 0."""
+    config, later = bounds.config, bounds.reference
+    if config.groups is None or config.weights_from != "masked_scores" or config.groups.fill != 0:
+        return False
+    ahead = (later.kept & (later.biased >= 0.0)).sum(axis=1)
+    hidden = (later.kept | (later.scores != 0.0)).all(axis=1) & ~later.kept.all(axis=1)
+    return bool(((ahead < config.top_k) & hidden & bounds.judged).any())
+
+
+@event(
+    "excluded-expert-chosen",
+    "an excluded expert is chosen for its fill, and its masked score is 0 where its score is not",
+    _excluded_is_chosen,
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    rows = [[2.0, 1.75, 1.0, 0.5, 0.0, -0.5, -1.0, -1.5]]
+    wants = {"score and weights": lambda pair: pair[1] == "masked_scores", "groups.fill": 0.0}
+    yield from table_cases(
+        *(capabilities, rows), top_k=2, groups=(4, 1), wants=wants, selection_bias=[-1.5] * 8
+    )

@@ -148,6 +148,9 @@ NEAR: dict[str, AnyCase] = {
     "share-keeps-others": grouped([[2.5, -6.0, 2.25, 1.75, 0.0, 0.0, 0.0, 0.0]], 4, 1),
     "max-and-sum-disagree": grouped([[2.5, 2.0, 1.0, 0.5, 0.0, 0.0, 0.0, 0.0]], 4, 1),
     "kept-score-below-fill": grouped(ladder(1, 8), 4, 1, arrays={"selection_bias": [0.5] * 8}),
+    "excluded-expert-chosen": grouped(
+        *(ladder(1, 8), 4, 1), weights_from="masked_scores", arrays={"selection_bias": [0.5] * 8}
+    ),
     "group-smaller-than-top": grouped(ROWS, 2, 1, top=2),
     "one-group": grouped(ROWS, 2, 2),
     "all-groups-kept": grouped(ROWS, 1, 1),
