@@ -189,7 +189,7 @@ class TestAnAdapterThatCannotGoOn:
         assert Path("moe-routing-cases/no-groups/scores.match.json").is_file()
         assert said.err == "moe-routing: groupedlib is not installed\n"
         assert said.out.count("Reproduce with: ") == 1, "what was not run has no story"
-        tally = "no-groups: 1 failed, 1 errored; 2 of 2 clauses apply, score 0/55"
+        tally = "no-groups: 1 failed, 1 errored; 2 of 2 clauses apply, score 0/59"
         assert f"{tally}; could not go on\n" in said.out
 
     def test_is_ended_where_it_was_begun(self) -> None:
