@@ -66,7 +66,7 @@ class TestACaseThatCannotBeWritten:
         said = capsys.readouterr()
         assert said.err == ""
         red = [each for each in clauses() if each["status"] == "fail"]
-        assert len(red) == 4
+        assert len(red) == 5
         for each in red:
             path = f"moe-routing-cases/biased-weights/{each['id']}.json"
             words = f"the case could not be written to {path}: {reason}"
@@ -74,7 +74,7 @@ class TestACaseThatCannotBeWritten:
             assert f"  {words}\n  Reproduce with: moe-routing check " in said.out
             for kind in ("junit", "markdown", "html"):
                 assert words in Path(f"report.{kind}").read_text(), kind
-        assert [each["unwritten"] for each in clauses() if each["status"] == "pass"] == [[], []]
+        assert not any(each["unwritten"] for each in clauses() if each["status"] == "pass")
 
     @pytest.mark.usefixtures("reason")
     def test_leaves_nothing_behind(self) -> None:
@@ -134,7 +134,7 @@ class TestAReportThatCannotBeWritten:
         assert main([*CHECK, *(f"--{each}=report.{each}" for each in FORMATS)]) == 2
         said = capsys.readouterr()
         assert said.err == f"moe-routing: Cannot write --{kind} report.{kind}: {FULL}\n"
-        assert "biased-weights: 2 passed, 4 failed" in said.out
+        assert "biased-weights: 1 passed, 5 failed" in said.out
         assert Path(f"report.{kind}").read_text() == "before"
         for each in set(FORMATS) - {kind}:
             assert "weights.unbiased" in Path(f"report.{each}").read_text(), each
