@@ -54,7 +54,7 @@ def _public(file: Path) -> list[str]:
     """Return what a file may hold an adapter in: its classes, or else all that it defines."""
     try:
         body = ast.parse(file.read_bytes()).body
-    except (OSError, SyntaxError, ValueError):  # whoever imports it is told
+    except (OSError, SyntaxError, ValueError):  # the import reports it
         return []
     classes = [each.name for each in body if isinstance(each, ast.ClassDef)]
     functions = [each.name for each in body if isinstance(each, ast.FunctionDef)]

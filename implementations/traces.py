@@ -41,7 +41,7 @@ def where(error: BaseException) -> tuple[str, ...]:
 
 
 def in_short(innermost_first: Iterable[Line]) -> list[Line]:
-    """Return the lines that tell the most: where it arose, if in a library, then the backend's."""
+    """Return the most useful lines: where it arose, if in a library, then the backend's."""
     lines = [each for each in innermost_first if not each[0].startswith("<")]
     backend = backend_lines(lines)
     first = [each for each in lines[:1] if backend and not _is_in(each[0], _SUITE)]

@@ -27,7 +27,7 @@ class Outcome:
     """The outcome of one clause on one case: nothing, a failure, or an error.
 
     ``error_status`` is the status if the call could not be judged. ``suite_fault`` is set when
-    the suite itself failed; ``story`` is what there is to tell of an error of the backend's.
+    the suite itself failed; ``story`` is the story of an error of the backend.
     ``unchecked`` says why nothing was checked, where nothing was; ``excused`` is set where a
     known divergence is the reason. ``onsets`` are the sizes at which it begins, where known.
     """
@@ -57,7 +57,7 @@ class Outcome:
 
     @property
     def reported(self) -> Failure | None:
-        """What there is to tell of a failure, or of an error of the backend's."""
+        """The story of a failure, or of an error of the backend."""
         return self.failure or self.story
 
     @property

@@ -37,7 +37,7 @@ class Replayed:
 
 
 Standing = Literal["there", "gone", "unclaimed"]
-"""What replays show of a known divergence; nothing where no witness of it is claimed."""
+"""What replays show of a known divergence: nothing if none of its witnesses is claimed."""
 
 
 def standings(
@@ -45,8 +45,7 @@ def standings(
 ) -> dict[str, Standing]:
     """Return, by their ids, whether divergences are there, from replays of their witnesses.
 
-    An adapter is held to the witnesses that it claims, and in which there is something to
-    check.
+    Only witnesses count that an adapter claims, and in which there is something to check.
     """
     return {each.id: _standing([replay(case) for case in each.witnesses]) for each in listed}
 

@@ -67,7 +67,7 @@ def admits(clause: Clause, capabilities: Capabilities, case: AnyCase) -> bool:
 
 
 def _lacking(case: AnyCase, capabilities: Capabilities) -> str:
-    """Return what of a case is not claimed, where its kind can tell."""
+    """Return what of a case is not claimed, if its kind knows."""
     lacking = kind_of(case).refusals(case, capabilities)
     return f": {', '.join(lacking)}" if lacking else ""
 

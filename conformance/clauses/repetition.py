@@ -88,7 +88,7 @@ def inputs_read_anew(trial: Trial) -> Failure | None:
 )
 def two_threads(trial: Trial) -> Failure | None:
     """Two threads that call at the same time get the answers that each gets alone."""
-    for mine in trial.beside(trial.once(_other)):
+    for mine in trial.at_once(trial.once(_other)):
         if (failure := first_failure(mine.verdict, *_STAGES)) is not None:
             return replace(failure, summary=f"with two threads calling: {failure.summary}")
     return None

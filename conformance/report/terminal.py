@@ -36,7 +36,7 @@ _NOTE = 70
 def plain_console() -> Console:
     """Return a console that neither wraps nor cuts lines of logs, pipes and CI.
 
-    Not even where the environment asks for colours there.
+    Not even where the environment sets colours for them.
     """
     make = partial(Console, highlight=False, emoji=False, soft_wrap=True)
     return make() if watched(sys.stdout) else make(width=LOG)

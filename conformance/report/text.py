@@ -103,7 +103,7 @@ def _too_few(run: RunResult) -> list[Complaint]:
     return [
         (each, printable(f"{each.name}: {counted(each.cases, 'case')} run, {words}"))
         for each in run.too_few
-        if not each.unloaded  # which is told as that
+        if not each.unloaded  # which is a complaint of its own
     ]
 
 

@@ -90,7 +90,7 @@ class Trial(BaseTrial[Case]):
         calls = calls_in_place(self.adapter, self.method, self.case, case)
         return Made(**{**_fields(later), "made": calls[-1]})
 
-    def beside(self, case: Case) -> Sequence[Trial]:
+    def at_once(self, case: Case) -> Sequence[Trial]:
         """Return trials of this case and another, called again and again at the same time.
 
         Errors: as ``of``.

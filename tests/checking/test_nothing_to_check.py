@@ -78,7 +78,7 @@ NOTHING: dict[str, tuple[str, Case, str]] = {
     ),
     "no token": ("selection.valid-top-k", case(hidden=EMPTY), "no tokens"),
     "no token to group": ("groups.ragged-rejected", case(ONE_KEPT, EMPTY), "no tokens"),
-    "no token beside a NaN": ("robustness.nan-row-apart", case(hidden=EMPTY), "no tokens"),
+    "no token next to a NaN": ("robustness.nan-row-apart", case(hidden=EMPTY), "no tokens"),
     "no token to refuse": ("robustness.rejects-bad-config", case(hidden=EMPTY), "no tokens"),
     "nothing unclaimed": ("robustness.rejects-unclaimed", case(), "are claimed"),
     "only undefined weights": ("weights.match", case(hidden=NAN), "no token whose scores"),
@@ -92,26 +92,26 @@ OUTSIDE: dict[str, tuple[str, Case, str]] = {
 
 @pytest.mark.parametrize("name", NOTHING)
 def test_a_replay_in_which_nothing_is_checked_is_inconclusive(name: str) -> None:
-    clause, asked, words = NOTHING[name]
-    told = replay_case(REFERENCE, CLAUSES[clause], asked)
-    assert told.status == "inconclusive", told
-    assert told.message.startswith("the clause has nothing to check in this case: ")
-    assert words in told.message
+    clause, tried, words = NOTHING[name]
+    replayed = replay_case(REFERENCE, CLAUSES[clause], tried)
+    assert replayed.status == "inconclusive", replayed
+    assert replayed.message.startswith("the clause has nothing to check in this case: ")
+    assert words in replayed.message
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
 def test_a_replay_of_what_the_clause_is_not_about_is_unsupported(name: str) -> None:
-    clause, asked, words = OUTSIDE[name]
-    told = replay_case(REFERENCE, CLAUSES[clause], asked)
-    assert told.status == "unsupported", told
-    assert words in told.message
+    clause, tried, words = OUTSIDE[name]
+    replayed = replay_case(REFERENCE, CLAUSES[clause], tried)
+    assert replayed.status == "unsupported", replayed
+    assert words in replayed.message
 
 
 @pytest.mark.parametrize("id_", [each.id for each in CLAUSES.values() if each.method == "route"])
 def test_a_case_without_tokens_is_checked_by_clauses_about_whole_calls_alone(id_: str) -> None:
-    told = replay_case(REFERENCE, CLAUSES[id_], case(hidden=EMPTY))
+    replayed = replay_case(REFERENCE, CLAUSES[id_], case(hidden=EMPTY))
     checked = {*WHOLE, *ALSO_WHOLE, *UNTOUCHED}
-    assert (told.status == "pass") == (id_ in checked), told
+    assert (replayed.status == "pass") == (id_ in checked), replayed
 
 
 @pytest.mark.parametrize(
@@ -123,8 +123,8 @@ def test_a_case_without_tokens_is_checked_by_clauses_about_whole_calls_alone(id_
     ],
 )
 def test_a_part_that_can_be_checked_is_a_verdict(clause: str, claims: dict[str, Any]) -> None:
-    asked = case(SIGMOID, ROWS[:1], **BIASED)
-    assert replay_case(Narrow(**claims), CLAUSES[clause], asked).status == "pass"
+    tried = case(SIGMOID, ROWS[:1], **BIASED)
+    assert replay_case(Narrow(**claims), CLAUSES[clause], tried).status == "pass"
 
 
 class TestExitCode:
@@ -148,7 +148,7 @@ class TestExitCode:
         assert main(["replay", path, "reference", "torch", *options]) == 1
         assert capsys.readouterr().out.splitlines()[-1] == "nothing was checked"
 
-    def test_a_clause_that_passes_beside_it_is_one(self, path: str) -> None:
+    def test_a_clause_that_passes_next_to_it_is_one(self, path: str) -> None:
         assert main(["replay", path, "--no-isolate", "--clause=weights.s*"]) == 0
 
 
@@ -199,4 +199,4 @@ def test_a_witness_in_which_nothing_is_checked_shows_nothing() -> None:
         id(witnesses[0]): Replayed(status="inconclusive"),
         id(witnesses[1]): Replayed(status="fail"),
     }
-    assert standings([listed], lambda asked: replays[id(asked)]) == {"sums": "there"}
+    assert standings([listed], lambda tried: replays[id(tried)]) == {"sums": "there"}

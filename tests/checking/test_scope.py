@@ -75,5 +75,5 @@ def test_a_case_that_is_not_claimed_names_what_is_not(
 ) -> None:
     inputs = RouterInputs(hidden=[[1.0]], gate_weight=[[1.0], [2.0], [3.0]])
     case = Case(config=RouterConfig(num_experts=3, top_k=1, **config), inputs=inputs)
-    told = case_scope(Narrow(**claims), CLAUSES["weights.match"], case)
-    assert told == f"the case is outside the adapter's claims{words}"
+    reason = case_scope(Narrow(**claims), CLAUSES["weights.match"], case)
+    assert reason == f"the case is outside the adapter's claims{words}"

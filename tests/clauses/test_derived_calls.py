@@ -1,4 +1,4 @@
-"""A call that a clause makes of its case is told as it was made, beside the case in the file."""
+"""A call that a clause makes of its case is shown as it was made, next to the case in the file."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def checked(adapter: Careless, clause: str) -> ClauseResult:
     return check_clause(adapter, found, Plan(clauses=(found,), max_examples=20))
 
 
-def test_ragged_groups_are_told_as_they_were_given() -> None:
+def test_ragged_groups_are_shown_as_they_were_given() -> None:
     result = checked(AnswersBadGroups(), "groups.ragged-rejected")
     call, case, *_ = result.story
     assert "5 experts in 2 groups were answered" in result.message
@@ -74,7 +74,7 @@ def test_ragged_groups_are_told_as_they_were_given() -> None:
     assert case.endswith(", from which the call was made")
 
 
-def test_a_bad_configuration_is_told_as_it_was_given() -> None:
+def test_a_bad_configuration_is_shown_as_it_was_given() -> None:
     result = checked(AnswersBadGroups(), "robustness.rejects-bad-config")
     assert result.message.startswith("top_k=2 > num_experts=1 was answered")
     assert result.story[0].startswith("call    T=1 (H=1 E=1 K=2, float32): ")
@@ -89,15 +89,15 @@ def test_a_bad_configuration_is_told_as_it_was_given() -> None:
         (RaisesOnNan(), "robustness.nan-row-apart", "error", "call    T=2 (H=4 E=4 K=2"),
     ],
 )
-def test_a_call_that_went_wrong_is_told_before_the_case(
+def test_a_call_that_went_wrong_is_shown_before_the_case(
     adapter: Careless, clause: str, status: str, call: str
 ) -> None:
-    told = replay_case(adapter, CLAUSES[clause], CASE)
-    assert (told.status, told.details[0][: len(call)]) == (status, call)
-    assert told.details[1].startswith("case    T=2 (H=4 E=4 K=2, float32): ")
+    replayed = replay_case(adapter, CLAUSES[clause], CASE)
+    assert (replayed.status, replayed.details[0][: len(call)]) == (status, call)
+    assert replayed.details[1].startswith("case    T=2 (H=4 E=4 K=2, float32): ")
 
 
 @pytest.mark.parametrize("clause", ["layout.well-formed", "robustness.empty-batch"])
-def test_the_call_of_the_case_itself_is_told_once(clause: str) -> None:
-    told = replay_case(ForgetsAnAxis(), CLAUSES[clause], EMPTY)
-    assert told.details == ("call    T=0 (H=4 E=4 K=2, float32): the plain softmax router",)
+def test_the_call_of_the_case_itself_is_shown_once(clause: str) -> None:
+    replayed = replay_case(ForgetsAnAxis(), CLAUSES[clause], EMPTY)
+    assert replayed.details == ("call    T=0 (H=4 E=4 K=2, float32): the plain softmax router",)

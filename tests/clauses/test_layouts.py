@@ -96,7 +96,9 @@ class TestLogitsHandedBack:
         assert result.message == words
 
     @pytest.mark.parametrize("dtype", DTYPES[1:])
-    def test_logits_that_a_backend_made_are_as_precise_as_the_caller_asks(self, dtype: str) -> None:
+    def test_logits_that_a_backend_made_are_as_precise_as_the_caller_requires(
+        self, dtype: str
+    ) -> None:
         result = checked(Computes(dtype, dtype), "layout.dtypes")
         assert result.message == f"logits are stored in {dtype}, but should be in float32 or better"
 

@@ -180,7 +180,7 @@ def test_wrong_usage_exits_2_and_says_what_is_wrong_in_one_line(
 
 
 @pytest.mark.usefixtures("mine")
-def test_a_load_failure_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_load_failure_is_reported_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("check", "mine.py:broken") == 2
     said = capsys.readouterr()
     assert said.out.splitlines()[1:] == ["mine.py:broken: could not run"]
@@ -190,7 +190,7 @@ def test_a_load_failure_is_told_once(capsys: pytest.CaptureFixture[str]) -> None
 
 
 @pytest.mark.usefixtures("mine")
-def test_of_several_adapters_it_is_told_which_could_not_run(
+def test_of_several_adapters_it_is_reported_which_could_not_run(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     absent = f"{DATA}/wrong_adapters.py:Absent"

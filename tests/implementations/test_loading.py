@@ -126,7 +126,7 @@ class TestNearlyNamed:
 
 
 class TestPlaces:
-    """An exception is told with its file and line, and the way there."""
+    """An exception is reported with its file and line, and the way there."""
 
     def raised(self, call: Callable[[], Any]) -> BaseException:
         try:
@@ -152,7 +152,7 @@ class TestPlaces:
         again = replay_case(adapter, clause, result.case)
         assert (again.message, again.details) == (result.message, result.story)
 
-    def test_what_a_library_raises_is_told_with_who_called_it(
+    def test_what_a_library_raises_is_reported_with_its_caller(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.syspath_prepend(folder)
@@ -178,7 +178,7 @@ class TestPlaces:
         with pytest.raises(Raised, match=r"\(\S*(implementations|reference)/\w+\.py:\d+\)$"):
             _ = trial.native
 
-    def test_a_place_elsewhere_is_told_in_full(
+    def test_a_place_elsewhere_is_reported_in_full(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.syspath_prepend(tmp_path)
@@ -199,7 +199,7 @@ class TestPlaces:
             ("assert 0", "AssertionError: no message (it.py:1)"),
         ],
     )
-    def test_of_an_adapter_that_cannot_be_loaded_it_is_told_too(
+    def test_of_an_adapter_that_cannot_be_loaded_it_is_reported_too(
         self, text: str, words: str
     ) -> None:
         Path("it.py").write_text(text)

@@ -199,9 +199,9 @@ class TestArguments:
     def test_what_is_no_adapter_is_refused_in_one_line(self, value: Any, words: str) -> None:
         with pytest.raises(AdapterError) as refused:
             conformance_tests(value)
-        told = str(refused.value).replace(f"{Path(__file__).parent}/", "")
-        assert words in re.sub(r"\((\S+/)?test_items", "(test_items", told)
-        assert "\n" not in told
+        message = str(refused.value).replace(f"{Path(__file__).parent}/", "")
+        assert words in re.sub(r"\((\S+/)?test_items", "(test_items", message)
+        assert "\n" not in message
 
     def test_without_globs_every_clause_has_an_item(self) -> None:
         (mark,) = conformance_tests(self.ADAPTER).pytestmark

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers fork on
 
 
 class TestAFork:
-    def test_that_has_done_its_work_is_nothing_to_tell_of(self, tmp_path: Path) -> None:
+    def test_that_has_done_its_work_is_nothing_to_report(self, tmp_path: Path) -> None:
         assert in_a_fork(lambda: "made", (tmp_path / "made").write_text) is None
         assert (tmp_path / "made").read_text() == "made"
 

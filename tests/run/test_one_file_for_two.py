@@ -163,8 +163,8 @@ class TestOneFileForTwo:
         Path("router").write_text("#!/bin/sh\n")
         Path("router").chmod(0o755)
         words = self.refused(capsys, "check", "process:./router", "--json", "router")
-        told = "--json router would overwrite router, of the adapter process:./router"
-        assert words == f"{told}: name another file"
+        refused = "--json router would overwrite router, of the adapter process:./router"
+        assert words == f"{refused}: name another file"
 
     @pytest.fixture
     def _list(self) -> None:
@@ -184,20 +184,20 @@ class TestOneFileForTwo:
         self, path: str, role: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
         words = self.refused(capsys, *CHECK, "--known=list.toml", "--markdown", path)
-        told = f"--markdown {path} would overwrite {role}, which is read"
-        assert words == f"{told}: name another file"
+        refused = f"--markdown {path} would overwrite {role}, which is read"
+        assert words == f"{refused}: name another file"
 
     @pytest.mark.parametrize("path", ["kept/weights.sum/0123.json", "kept/new/report.json"])
     def test_kept_cases(self, path: str, capsys: pytest.CaptureFixture[str]) -> None:
         words = self.refused(capsys, *CHECK, "--examples=kept", "--json", path)
-        told = f"--json {path} lies where --examples kept has its cases"
-        assert words == f"{told}: name another file"
+        refused = f"--json {path} lies where --examples kept has its cases"
+        assert words == f"{refused}: name another file"
 
     def test_failing_cases(self, capsys: pytest.CaptureFixture[str]) -> None:
         path = "moe-routing-cases/mine/weights.sum.json"
         words = self.refused(capsys, *CHECK, "--json", path)
-        told = f"--json {path} lies where --cases moe-routing-cases has its cases"
-        assert words == f"{told}: name another file"
+        refused = f"--json {path} lies where --cases moe-routing-cases has its cases"
+        assert words == f"{refused}: name another file"
 
     def test_a_baseline(self, capsys: pytest.CaptureFixture[str]) -> None:
         report = {"schema": 1, "suite_version": "1", "environment": {"packages": {}}, "seed": 0}
@@ -212,15 +212,15 @@ class TestOneFileForTwo:
 
     def test_a_report_that_is_read(self, capsys: pytest.CaptureFixture[str]) -> None:
         words = self.refused(capsys, *ADAPTERS, "--report=file", "--markdown=file")
-        told = "--markdown file would overwrite --report file, which is read"
-        assert words == f"{told}: name another file"
+        refused = "--markdown file would overwrite --report file, which is read"
+        assert words == f"{refused}: name another file"
 
     def test_what_the_shell_writes(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with Path("log").open("w") as log:
             argv = command(*CHECK, "--json=log")
             run = subprocess.run(argv, stdout=log, stderr=subprocess.PIPE, text=True)
-        told = "moe-routing: --json log would overwrite the standard output, which goes there"
-        assert (run.returncode, run.stderr) == (2, f"{told}: name another file\n")
+        refused = "moe-routing: --json log would overwrite the standard output, which goes there"
+        assert (run.returncode, run.stderr) == (2, f"{refused}: name another file\n")
 
     @pytest.mark.parametrize(
         "options",
