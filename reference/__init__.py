@@ -4,7 +4,26 @@ from moe_routing.reference.config import Groups, Renormalize, RmsNorm, RouterCon
 from moe_routing.reference.dispatch import dispatch, dispatched_config
 from moe_routing.reference.formats import FORMATS, FloatFormat
 from moe_routing.reference.inputs import RouterInputs, check_inputs
+from moe_routing.reference.layout_readers import permutation_of, read_layout
+from moe_routing.reference.layout_writers import (
+    as_aligned_blocks,
+    as_row_of_route,
+    as_sorted_routes,
+    as_sorted_tokens,
+    weight_of_row,
+)
+from moe_routing.reference.layouts import AlignedBlocks, RowOfRoute, SortedRoutes, SortedTokens
+from moe_routing.reference.permutation import Permutation, PermutationConfig, permute, realign
+from moe_routing.reference.permutation_maps import (
+    Tiles,
+    expert_of_row,
+    offsets,
+    row_of_route,
+    tiles,
+    token_of_row,
+)
 from moe_routing.reference.presets import PRESETS, Preset, preset
+from moe_routing.reference.routes import Routes
 from moe_routing.reference.routing import Routing, Stages, route, stages
 from moe_routing.reference.shared_experts import (
     SharedExpertConfig,
@@ -19,22 +38,44 @@ __all__ = [
     "FORMATS",
     "PRESETS",
     "SPEC_VERSION",
+    "AlignedBlocks",
     "FloatFormat",
     "Groups",
+    "Permutation",
+    "PermutationConfig",
     "Preset",
     "Renormalize",
     "RmsNorm",
     "RouterConfig",
     "RouterInputs",
+    "Routes",
     "Routing",
+    "RowOfRoute",
     "SharedExpertConfig",
     "SharedExpertInputs",
+    "SortedRoutes",
+    "SortedTokens",
     "Stages",
+    "Tiles",
+    "as_aligned_blocks",
+    "as_row_of_route",
+    "as_sorted_routes",
+    "as_sorted_tokens",
     "check_inputs",
     "dispatch",
     "dispatched_config",
+    "expert_of_row",
+    "offsets",
+    "permutation_of",
+    "permute",
     "preset",
+    "read_layout",
+    "realign",
     "route",
+    "row_of_route",
     "shared_contribution",
     "stages",
+    "tiles",
+    "token_of_row",
+    "weight_of_row",
 ]
