@@ -10,6 +10,7 @@ from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.layouts import FlatRouting, RoutingMap
 from moe_routing.implementations.loading import AdapterError, adapter_of
 from moe_routing.implementations.permitted import ANY
+from moe_routing.implementations.permutes import Permutes
 from moe_routing.implementations.process import ProcessAdapter
 from moe_routing.implementations.protocol import (
     Adapter,
@@ -17,7 +18,9 @@ from moe_routing.implementations.protocol import (
     BackendMissing,
     Closes,
     Dispatches,
+    PermutesRoutes,
     Prepares,
+    RoutesTokens,
     SharesExperts,
 )
 from moe_routing.implementations.registry import (
@@ -50,8 +53,11 @@ __all__ = [
     "GroupRule",
     "Limits",
     "Numerics",
+    "Permutes",
+    "PermutesRoutes",
     "Prepares",
     "ProcessAdapter",
+    "RoutesTokens",
     "RoutingMap",
     "SharesExperts",
     "TorchInputs",

@@ -7,6 +7,8 @@ from typing import Any, Literal, get_args
 
 from moe_routing.implementations.claims import Claim
 from moe_routing.implementations.permitted import Closed, check_values, one_of
+from moe_routing.implementations.permutes import Permutes
+from moe_routing.implementations.unsupported import Unsupported as Unsupported
 from moe_routing.reference import RouterConfig, RouterInputs, SharedExpertInputs
 from moe_routing.reference.checks import (
     require_choice,
@@ -23,10 +25,6 @@ Takes = Literal["hidden", "logits"]
 Logits = Literal["routed", "copy", "none"]
 
 LAYOUTS = ("contiguous", "strided")
-
-
-class Unsupported(Exception):
-    """Raised by a backend in place of an answer to a call that it does not claim."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +114,8 @@ class Capabilities(Closed):
     hidden states, or logits (then only cases with ``inputs.logits`` are drawn).
     ``logits`` says what ``Routing.logits`` are: ``routed`` (the very numbers that were
     routed), ``copy`` (a rounded copy, for an auxiliary loss) or ``none``. ``threads`` says
-    that several threads may call it at the same time. Errors: ``ValueError`` naming the field.
+    that several threads may call it at the same time. ``permutes`` is about the method
+    ``permute``, where there is one. Errors: ``ValueError`` naming the field.
     """
 
     claims: tuple[Claim, ...] = (Claim(),)
@@ -127,6 +126,7 @@ class Capabilities(Closed):
     numerics: Numerics = field(default_factory=Numerics)
     limits: Limits = field(default_factory=Limits)
     threads: bool = False
+    permutes: Permutes = field(default_factory=Permutes)
 
     def __post_init__(self) -> None:
         require_choice("takes", self.takes, get_args(Takes))

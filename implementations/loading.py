@@ -14,7 +14,7 @@ from typing import Any
 
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.nearest_file import adapters_like
-from moe_routing.implementations.protocol import Adapter, BackendLost, BackendMissing
+from moe_routing.implementations.protocol import METHODS, Adapter, BackendLost, BackendMissing
 from moe_routing.implementations.traces import place
 
 _PREFIX = "moe_routing_adapter_"
@@ -86,7 +86,7 @@ def adapter_of(value: Any, reference: str = "", *, device: str = "cpu") -> Adapt
     ``AdapterError``, in one line.
     """
     reference = reference or getattr(value, "__qualname__", type(value).__qualname__)
-    if isinstance(value, type) or (callable(value) and not hasattr(value, "route")):
+    if isinstance(value, type) or (callable(value) and not _has_method(value)):
         try:
             takes_device = "device" in inspect.signature(value).parameters
             value = value(device=device) if takes_device else value()
@@ -101,7 +101,8 @@ def adapter_of(value: Any, reference: str = "", *, device: str = "cpu") -> Adapt
 
 def _inspect(reference: str, value: Any) -> None:
     """Raise ``AdapterError`` unless ``value`` has what every adapter has."""
-    lacking = [name for name in ("name", "capabilities", "route") if not hasattr(value, name)]
+    lacking = [name for name in ("name", "capabilities") if not hasattr(value, name)]
+    lacking += [] if _has_method(value) else ["route"]
     if lacking:
         raise AdapterError(
             f"{reference} is not an adapter: it has no {', '.join(lacking)} "
@@ -124,6 +125,10 @@ def _inspect(reference: str, value: Any) -> None:
             f"Expected {reference}.capabilities() to return Capabilities but got "
             f"{' '.join(repr(capabilities).split())[:80]}"
         )
+
+
+def _has_method(value: Any) -> bool:
+    return any(hasattr(value, name) for name in METHODS)
 
 
 def _in_one_line(error: BaseException) -> str:

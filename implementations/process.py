@@ -6,15 +6,19 @@ import signal
 import subprocess
 import tempfile
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from moe_routing.implementations import wire
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.layouts import FlatRouting, RoutingMap
 from moe_routing.implementations.protocol import BackendLost, BackendMissing
-from moe_routing.reference import RouterConfig, RouterInputs, Routing
+from moe_routing.implementations.wire_permutation import permute_request, read_permutation
+from moe_routing.reference import PermutationConfig, RouterConfig, RouterInputs, Routes, Routing
+from moe_routing.reference.layouts import Layout
+
+Answer = TypeVar("Answer")
 
 _TAIL = 2**12
 _PATIENCE = 5.0  # seconds in which a process that closed its output has to end
@@ -54,10 +58,24 @@ class ProcessAdapter:
 
         Errors: ``Unsupported`` and ``wire.BackendError``, in its words; ``BackendLost``.
         """
+        return self._answered(wire.route_request(config, inputs), wire.read_answer)
+
+    def permute(self, config: PermutationConfig, routes: Routes) -> Layout:
+        """Send routes to be permuted, and return the answer. Errors: as ``route``."""
+        return self._answered(permute_request(config, routes), read_permutation)
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods that the backend said it answers."""
+        return self._hello.methods
+
+    def _answered(
+        self, request: dict[str, Any], read: Callable[[dict[str, Any]], Answer]
+    ) -> Answer:
         running = self._running or self._start()
-        reply = self._heard(running, wire.route_request(config, inputs))
+        reply = self._heard(running, request)
         try:
-            return wire.read_answer(reply)
+            return read(reply)
         except wire.ProtocolError as error:
             raise self._lost(running, f"{self.command[0]} {error}") from error
 

@@ -8,12 +8,24 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.layouts import FlatRouting, RoutingMap
 from moe_routing.reference import (
+    PermutationConfig,
     RouterConfig,
     RouterInputs,
+    Routes,
     Routing,
     SharedExpertConfig,
     SharedExpertInputs,
 )
+from moe_routing.reference.layouts import Layout
+
+METHODS = ("route", "dispatch", "shared_experts", "permute")
+"""The methods through which the suite calls a backend; an adapter has at least one."""
+
+
+def offers(adapter: object, method: str) -> bool:
+    """Return whether an adapter has a method; an attribute ``methods`` may name those in use."""
+    named = getattr(adapter, "methods", None)
+    return hasattr(adapter, method) and (named is None or method in named)
 
 
 class BackendMissing(ImportError):
@@ -44,12 +56,13 @@ def missing(package: str, root: str, error: ModuleNotFoundError, install: str) -
 
 @runtime_checkable
 class Adapter(Protocol):
-    """One backend, as the suite sees it.
+    """One backend, as the suite sees it: this, and at least one of ``METHODS``.
 
     ``name`` heads the report. An optional attribute ``wraps`` names the distribution
-    package whose code runs, so that the report can show its version. Errors of ``route``:
-    ``Unsupported`` for a configuration that the capabilities do not claim (``Capabilities.
-    require`` raises it), ``BackendMissing`` where the package is absent.
+    package whose code runs, so that the report can show its version; ``methods`` names those of
+    its methods that are to be called, where that is not all. Errors of every method:
+    ``Unsupported`` for a call that the capabilities do not claim (``Capabilities.require``
+    raises it for ``route``), ``BackendMissing`` where the package is absent.
     """
 
     name: str
@@ -57,6 +70,11 @@ class Adapter(Protocol):
     def capabilities(self) -> Capabilities:
         """Return what the backend claims; called often, so keep it cheap."""
         ...
+
+
+@runtime_checkable
+class RoutesTokens(Protocol):
+    """A backend that chooses experts."""
 
     def route(
         self, config: RouterConfig, inputs: RouterInputs
@@ -105,4 +123,13 @@ class SharesExperts(Protocol):
 
     def shared_experts(self, config: SharedExpertConfig, inputs: SharedExpertInputs) -> Any:
         """Return the contribution ``[T, H]``, or None where there is no shared expert."""
+        ...
+
+
+@runtime_checkable
+class PermutesRoutes(Protocol):
+    """A backend that lays routes out by expert."""
+
+    def permute(self, config: PermutationConfig, routes: Routes) -> Layout:
+        """Return the backend's native arrays in one of the four layouts, unconverted."""
         ...

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.reference import (
+    PermutationConfig,
     RouterConfig,
     RouterInputs,
+    Routes,
     Routing,
     SharedExpertConfig,
     SharedExpertInputs,
+    SortedRoutes,
+    as_sorted_routes,
     dispatch,
+    permute,
     route,
     shared_contribution,
+    tiles,
 )
 from moe_routing.reference.formats import Floats
 
@@ -37,3 +45,10 @@ class ReferenceAdapter:
     def shared_experts(self, config: SharedExpertConfig, inputs: SharedExpertInputs) -> Floats:
         """Return the reference contribution."""
         return shared_contribution(config, inputs)
+
+    def permute(self, config: PermutationConfig, routes: Routes) -> SortedRoutes:
+        """Return the canonical permutation, as sorted routes with all that follows from it."""
+        found = permute(config, routes)
+        layout = as_sorted_routes(found, routes, convention="starts")
+        height = max(config.align, 4)
+        return replace(layout, tile_experts=tiles(found, height).experts, tile=height)

@@ -15,14 +15,18 @@ from moe_routing.implementations._axolotl import (
     softmax_gate,
 )
 from moe_routing.implementations.capabilities import Capabilities
-from moe_routing.implementations.tensors import torch_inputs
+from moe_routing.implementations.permutes import Permutes
+from moe_routing.implementations.tensors import torch_inputs, torch_tensor
 from moe_routing.reference import (
+    PermutationConfig,
     Renormalize,
     RouterConfig,
     RouterInputs,
+    Routes,
     Routing,
     SharedExpertConfig,
     SharedExpertInputs,
+    SortedRoutes,
 )
 
 if TYPE_CHECKING:
@@ -33,7 +37,8 @@ _SOFTMAX = plain_claim(
     renormalize=(None, Renormalize()),
     logits_dtype=("input",),
 )
-_CAPABILITIES = Capabilities(claims=(_SOFTMAX, *sigmoid_claims("sigmoid")))
+_PERMUTES = Permutes(align=(1,), empty_takes=("nothing",), order=("free",), absent=(False,))
+_CAPABILITIES = Capabilities(claims=(_SOFTMAX, *sigmoid_claims("sigmoid")), permutes=_PERMUTES)
 
 
 class ScatterMoeAdapter:
@@ -80,6 +85,17 @@ class ScatterMoeAdapter:
         with torch.no_grad():
             output: Tensor | None = layers._compute_shared_expert(block, hidden)
         return output
+
+    def permute(self, config: PermutationConfig, routes: Routes) -> SortedRoutes:
+        """Call ``flatten_sort_count``. Errors: ``Unsupported``, ``BackendMissing``."""
+        _PERMUTES.require(config, routes)
+        kernels = kernel_module("scattermoe_lora", "parallel_experts")
+        ids = torch_tensor("expert_ids", routes.expert_ids, dtype="int64", device=self.device)
+        sort = kernels.flatten_sort_count
+        if self.device == "cpu":  # the same code, without a compiler that a CPU may lack
+            sort = getattr(sort, "_torchdynamo_orig_callable", sort)
+        _, order, ends = sort(ids, config.num_experts)
+        return SortedRoutes(routes=order, ends=ends)
 
     def _call(
         self, function: str, family: str, config: RouterConfig, inputs: RouterInputs

@@ -6,14 +6,23 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from moe_routing.implementations.capabilities import Capabilities
-from moe_routing.implementations.tensors import TorchInputs, torch_inputs, torch_shared_inputs
+from moe_routing.implementations.permutes import Permutes
+from moe_routing.implementations.tensors import (
+    TorchInputs,
+    torch_inputs,
+    torch_shared_inputs,
+    torch_tensor,
+)
 from moe_routing.reference import (
     Groups,
+    PermutationConfig,
     RouterConfig,
     RouterInputs,
+    Routes,
     Routing,
     SharedExpertConfig,
     SharedExpertInputs,
+    SortedRoutes,
     check_inputs,
 )
 
@@ -21,7 +30,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-_CAPABILITIES = Capabilities(logits="routed", threads=True)
+_CAPABILITIES = Capabilities(
+    logits="routed",
+    threads=True,
+    permutes=Permutes(align=(1,), empty_takes=("nothing",)),
+)
 
 
 class TorchAdapter:
@@ -70,6 +83,29 @@ class TorchAdapter:
             if config.gated:
                 output = F.linear(given["hidden"], given["gate"]).sigmoid() * output
             return output
+
+    def permute(self, config: PermutationConfig, routes: Routes) -> SortedRoutes:
+        """Sort routes by expert in PyTorch, unpadded. Errors: ``Unsupported``."""
+        import torch
+
+        _CAPABILITIES.permutes.require(config, routes)
+        tensors = {
+            name: torch_tensor(name, array, dtype=str(array.dtype), device=self.device)
+            for name, array in routes.arrays().items()
+        }
+        ids = tensors["expert_ids"].flatten()
+        order = ids.argsort(stable=True)[int((ids < 0).sum()) :]  # absent routes come first
+        counts = torch.bincount(ids[order], minlength=config.num_experts)
+        inverse = torch.full_like(ids, -1)
+        inverse[order] = torch.arange(len(order), device=self.device)
+        return SortedRoutes(
+            routes=order,
+            ends=counts.cumsum(0),
+            counts=counts,
+            inverse=inverse.view_as(tensors["expert_ids"]),
+            gather=order // routes.top_k,
+            weights=tensors["weights"].flatten()[order],
+        )
 
 
 def swiglu(hidden: Tensor, weights: dict[str, Tensor]) -> Tensor:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -31,7 +32,11 @@ LAYOUTS: dict[str, type[Routing | FlatRouting | RoutingMap]] = {
 """The answers to a routing call, by the key that holds each."""
 
 _DTYPES = ("bfloat16", "bool", "float16", "float32", "float64", "int32", "int64", "uint8")
+_NUMBERS = ("num_tokens", "block", "padding", "tile")  # fields that are no arrays
 _MOST_AXES, _MOST_VALUES = 32, 2**60 - 1  # what NumPy and torch make arrays of
+
+
+Layout = TypeVar("Layout")
 
 
 class ProtocolError(Exception):
@@ -44,10 +49,11 @@ class BackendError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Hello:
-    """How a backend introduces itself: the name that reports use, and what it claims."""
+    """How a backend introduces itself: the name that reports use, and what it claims and does."""
 
     name: str
     capabilities: Capabilities
+    methods: tuple[str, ...] = ("route",)
 
 
 def hello_request(device: str) -> dict[str, Any]:
@@ -98,7 +104,15 @@ def read_hello(reply: dict[str, Any]) -> Hello:
         capabilities = capabilities_from_json(hello["capabilities"])
     except ValueError as error:
         raise ProtocolError(f"has capabilities that cannot be read: {error}") from error
-    return Hello(name=name, capabilities=capabilities)
+    return Hello(name=name, capabilities=capabilities, methods=_methods(hello))
+
+
+def _methods(hello: dict[str, Any]) -> tuple[str, ...]:
+    """Return the requests that a backend answers: ``route`` where it does not say."""
+    methods = hello.get("methods", ["route"])
+    if not isinstance(methods, list) or not methods or set(methods) - {"route", "permute"}:
+        raise ProtocolError(f"has methods={methods!r:.60}; expected a list of route and permute")
+    return tuple(methods)
 
 
 def _check_version(version: Any) -> None:
@@ -118,22 +132,33 @@ def read_answer(reply: dict[str, Any]) -> Routing | FlatRouting | RoutingMap:
 
     Errors: ``Unsupported`` and ``BackendError``, in the backend's words; ``ProtocolError``.
     """
+    return read_layout(reply, LAYOUTS)
+
+
+def read_layout(reply: dict[str, Any], layouts: Mapping[str, type[Layout]]) -> Layout:
+    """Return the layout that a reply holds, of those by key. Errors: as ``read_answer``."""
+    key = _answered(reply, layouts)
+    names = [field.name for field in fields(cast(Any, layouts[key]))]
+    required = [f.name for f in fields(cast(Any, layouts[key])) if f.default is MISSING]
+    given = _table(key, reply[key], *required)
+    if unknown := sorted(set(given) - set(names)):
+        raise ProtocolError(
+            f"sent unknown keys {unknown} in {key}; expected only {', '.join(names)}"
+        )
+    return layouts[key](**{name: _part(name, value) for name, value in given.items()})
+
+
+def _answered(reply: dict[str, Any], layouts: Mapping[str, object]) -> str:
+    """Return the key of the layout that a reply holds. Errors: as ``read_answer``."""
     if "unsupported" in reply:
         raise Unsupported(str(reply["unsupported"]))
     if "error" in reply:
         raise BackendError(str(reply["error"]))
-    found = [key for key in LAYOUTS if key in reply]
+    found = [key for key in layouts if key in reply]
     if len(found) != 1:
-        keys = ", ".join((*LAYOUTS, "unsupported", "error"))
+        keys = ", ".join((*layouts, "unsupported", "error"))
         raise ProtocolError(f"replied with keys {sorted(reply)}; expected one of {keys}")
-    layout = LAYOUTS[found[0]]
-    names = [field.name for field in fields(layout)]
-    given = _table(found[0], reply[found[0]], *(name for name in names if name != "logits"))
-    if unknown := sorted(set(given) - set(names)):
-        raise ProtocolError(
-            f"sent unknown keys {unknown} in {found[0]}; expected only {', '.join(names)}"
-        )
-    return layout(**{name: _part(name, value) for name, value in given.items()})
+    return found[0]
 
 
 def _no_json(word: str) -> None:
@@ -154,7 +179,7 @@ def _table(name: str, value: Any, *keys: str) -> dict[str, Any]:
 
 
 def _part(name: str, value: Any) -> Any:
-    if value is None or name == "num_tokens":
+    if value is None or name in _NUMBERS or type(value) is int:
         return value
     table = _table(name, value, "dtype", "shape", "values")
     shape, values = table["shape"], table["values"]

@@ -11,6 +11,7 @@ from typing import Any
 from moe_routing.implementations.capabilities import Capabilities, Limits, Numerics
 from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.permitted import ANY
+from moe_routing.implementations.permutes import Permutes
 from moe_routing.reference import Renormalize
 from moe_routing.reference.checks import is_number
 from moe_routing.reference.jsonform import from_json
@@ -27,9 +28,18 @@ def capabilities_from_json(data: Any) -> Capabilities:
     for name, part in (("limits", Limits), ("numerics", Numerics)):
         if name in given:
             given[name] = part(**_object(name, given[name], part))
+    if "permutes" in given:
+        given["permutes"] = _permutes(given["permutes"])
     if "claims" in given:
         given["claims"] = tuple(_claim(each) for each in given["claims"])
     return Capabilities(**{**given, "layouts": ("contiguous",)})
+
+
+def _permutes(data: Any) -> Permutes:
+    given = _object("permutes", data, Permutes)
+    numbers = {name: each for name, each in given.items() if name.startswith("max_")}
+    axes = {name: _axis(name, each) for name, each in given.items() if name not in numbers}
+    return Permutes(**axes, **numbers)
 
 
 def _claim(data: Any) -> Claim:

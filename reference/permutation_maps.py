@@ -10,6 +10,7 @@ import numpy as np
 from moe_routing.reference.checks import require_choice, require_count
 from moe_routing.reference.formats import Ids
 from moe_routing.reference.permutation import PADDING, Permutation, summed
+from moe_routing.reference.routes import ABSENT, Routes
 
 Offsets = Literal["ends", "starts", "exclusive"]
 OFFSETS: tuple[str, ...] = get_args(Offsets)
@@ -90,3 +91,9 @@ def tiles(permutation: Permutation, height: int) -> Tiles:
     filled = permutation.starts[experts] + permutation.counts[experts]
     limits = np.clip(filled, first, first + height)
     return Tiles(experts=experts, first_rows=first, limits=limits)
+
+
+def has_repeats(routes: Routes) -> bool:
+    """Return whether an expert holds several slots of a token."""
+    ordered = np.sort(routes.expert_ids, axis=1)
+    return bool(((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != ABSENT)).any())

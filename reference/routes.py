@@ -6,7 +6,6 @@ Source: ``docs/spec/permutation.md``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -55,12 +54,12 @@ class Routes:
         """T * K, absent routes included."""
         return self.expert_ids.size
 
-    @cached_property
+    @property
     def experts(self) -> Ids:
         """The expert of every route, ``[T * K]``; -1 where it is absent."""
-        return np.ascontiguousarray(self.expert_ids).reshape(-1)
+        return self.expert_ids.reshape(-1)
 
-    @cached_property
+    @property
     def present(self) -> Bools:
         """Whether each route is there, ``[T * K]``."""
         there: Bools = self.experts != ABSENT

@@ -12,8 +12,9 @@ from moe_routing.conformance.calls.memory import packed, unpacked
 class AnyCase:
     """A call to check against the reference.
 
-    ``kind`` is the name of its entry in ``cases.kinds``. ``inputs`` have a field ``hidden``
-    whose length is the number of tokens, a field ``dtype`` and a method ``arrays``.
+    ``kind`` is the name of its entry in ``cases.kinds``. ``inputs`` have a method ``arrays``;
+    unless a kind says otherwise, also a field ``hidden``, whose length is the number of tokens,
+    and a field ``dtype``.
     """
 
     kind: ClassVar[str]
@@ -21,6 +22,16 @@ class AnyCase:
     config: Any
     inputs: Any
     recipe: str = field(default="given")
+
+    @property
+    def num_tokens(self) -> int:
+        """T, the number of tokens."""
+        return len(self.inputs.hidden)
+
+    @property
+    def dtype(self) -> str:
+        """The dtype in which the inputs are stored."""
+        return str(self.inputs.dtype)
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -10,8 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from moe_routing.conformance.calls.case import AnyCase
+from moe_routing.conformance.calls.permutation import PermutationCase
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.calls.shared_experts import SharedCase
+from moe_routing.conformance.generators.permutation import (
+    PERMUTATION_REDUCTIONS,
+    PERMUTATION_SIZES,
+)
 from moe_routing.conformance.generators.reducer import Reduction
 from moe_routing.conformance.generators.reductions import ROUTING_REDUCTIONS
 from moe_routing.conformance.generators.shared import SHARED_REDUCTIONS
@@ -20,14 +25,17 @@ from moe_routing.conformance.judge import Bounds
 from moe_routing.conformance.trial.base import AnyTrial
 from moe_routing.conformance.trial.lenience import STRICT, Lenience
 from moe_routing.conformance.trial.memo import CaseMemo
+from moe_routing.conformance.trial.permutation import PermutationTrial, due_of
 from moe_routing.conformance.trial.repeats import REPEATS
 from moe_routing.conformance.trial.shared_experts import SharedTrial
 from moe_routing.conformance.trial.trial import Trial
 from moe_routing.implementations import Adapter, Capabilities, Numerics
 from moe_routing.implementations.claims import INPUT_AXES
 from moe_routing.reference import (
+    PermutationConfig,
     RouterConfig,
     RouterInputs,
+    Routes,
     SharedExpertConfig,
     SharedExpertInputs,
 )
@@ -105,7 +113,23 @@ SHARED_EXPERTS = Kind(
     compared=("kind", "gated", "dtype", "tokens"),
 )
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (ROUTING, SHARED_EXPERTS)}
+PERMUTATION = Kind(
+    case=PermutationCase,
+    config=PermutationConfig,
+    inputs=Routes,
+    words=(),
+    integers=("expert_ids",),
+    methods=("permute",),
+    trial=PermutationTrial,
+    facts=lambda case, numerics: due_of(case),
+    reductions=PERMUTATION_REDUCTIONS,
+    sizes=PERMUTATION_SIZES,
+    claimed=lambda case, capabilities: not capabilities.permutes.refusals(case.config, case.inputs),
+    refusals=lambda case, capabilities: capabilities.permutes.refusals(case.config, case.inputs),
+    compared=("align", "empty_takes", "order", "tokens"),
+)
+
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (ROUTING, SHARED_EXPERTS, PERMUTATION)}
 """Every kind of case by its name."""
 
 

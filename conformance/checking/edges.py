@@ -56,7 +56,7 @@ def _infinite(name: str, case: AnyCase) -> bool:
 
 
 def _stored_as(dtype: str, case: AnyCase) -> bool:
-    return bool(case.inputs.dtype == dtype)
+    return bool(case.dtype == dtype)
 
 
 def _coarse(slug: str, words: str, **granted: Mapping[str, Any]) -> Edge:
@@ -69,7 +69,7 @@ EDGES = (
         slug="empty-batch",
         words="without empty batches",
         clause="robustness.empty-batch",
-        holds=lambda case: len(case.inputs.hidden) == 0,
+        holds=lambda case: case.num_tokens == 0,
     ),
     Edge(
         slug="group-of-one",

@@ -114,8 +114,10 @@ def _checked(clause: Clause, trial: AnyTrial) -> Outcome:
     """Check what the case and the layout of its answer let the clause check. Errors: any."""
     if clause.layout is not None and trial.layout != clause.layout:
         raise Unchecked(f"the answer is no {clause.layout}, but a {trial.layout}")
+    if clause.part is not None and clause.part not in trial.parts:
+        raise Unchecked(f"the answer has no {clause.part}")
     failure = clause.check(trial)
-    empty = not clause.without_tokens and len(trial.case.inputs.hidden) == 0
+    empty = not clause.without_tokens and trial.case.num_tokens == 0
     if failure is None and empty:
         raise Unchecked("the case has no tokens")
     return Outcome(failure=failure)
@@ -135,3 +137,11 @@ def layout_of(trial: AnyTrial) -> str | None:
         return trial.layout
     except (BackendLost, Raised, Malformed):
         return None
+
+
+def parts_of(trial: AnyTrial) -> frozenset[str]:
+    """Return the optional parts of a trial's answer; none where there is no answer to read."""
+    try:
+        return trial.parts
+    except (BackendLost, Raised, Malformed):
+        return frozenset()

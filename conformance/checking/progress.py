@@ -31,8 +31,8 @@ class Progress:
     def begin(self, trial: AnyTrial) -> None:
         """Count a case that is about to be checked."""
         case = trial.case
-        self.tokens += len(case.inputs.hidden)
-        self.drawn.update({f"recipe:{case.recipe}": 1, f"dtype:{case.inputs.dtype}": 1})
+        self.tokens += case.num_tokens
+        self.drawn.update({f"recipe:{case.recipe}": 1, f"dtype:{case.dtype}": 1})
 
     def end(self, trial: AnyTrial, events: Iterable[Event]) -> None:
         """Note which events a checked case showed, and the allowance that its answer used."""

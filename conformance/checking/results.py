@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,11 +64,13 @@ class AdapterResult:
     """Every clause on one backend, with what it wraps and what it declares.
 
     ``reference`` is how the run named the adapter, as a replay must name it; ``in_spec``
-    counts the clauses of the whole specification, run or not (None: all were run);
+    counts the clauses of the specification for its methods, run or not (None: all were run);
     ``threads`` are those that the backend's framework computes with, where known;
     ``device`` and ``options`` are what the command that repeats a clause must name.
     ``unloaded`` says why the adapter could not run, at all or any more; the clauses left
-    have the status of that error. ``hints`` say which known bugs a failing backend behaves like.
+    have the status of that error. ``untried`` counts the clauses that were skipped, by the method
+    of another protocol that the adapter lacks: they are no part of ``in_spec``. ``hints`` say
+    which known bugs a failing backend behaves like.
     """
 
     name: str
@@ -81,6 +84,7 @@ class AdapterResult:
     device: str = "cpu"
     options: tuple[str, ...] = ()
     unloaded: str = ""
+    untried: Mapping[str, int] = field(default_factory=dict)
     hints: tuple[str, ...] = ()
 
     @property

@@ -4,15 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.cases.kinds import kind_of, trial_of
-from moe_routing.conformance.checking.outcome import layout_of
+from moe_routing.conformance.checking.outcome import layout_of, parts_of
 from moe_routing.conformance.checking.search import draw_cases
 from moe_routing.conformance.clauses import Clause
 from moe_routing.conformance.trial.base import AnyTrial
 from moe_routing.implementations import Adapter, Capabilities
+from moe_routing.implementations.protocol import METHODS, offers
+
+ROWS_OF_THEIR_OWN = ("dispatch", "shared_experts")
+"""The methods whose clauses a router without them is shown as ``unsupported``, each in a row."""
+
+
+def untried_methods(adapter: Adapter) -> tuple[str, ...]:
+    """Return the methods that the adapter lacks and whose clauses are skipped.
+
+    They are other protocols than its own: one line says so, not a row a clause.
+    """
+    lacks = tuple(name for name in METHODS if not offers(adapter, name))
+    if "route" in lacks:
+        return lacks
+    return tuple(name for name in lacks if name not in ROWS_OF_THEIR_OWN)
+
 
 PROBES = 32
 """The drawn calls, at most, that a backend is given to see whether it answers in a layout."""
@@ -28,7 +44,7 @@ def adapter_scope(
 
     Calls that a known divergence covers, as ``is_known`` says of their trials, are not made.
     """
-    if not hasattr(adapter, clause.method):
+    if not offers(adapter, clause.method):
         return f"the adapter has no method {clause.method}"
     if not capabilities.claims:
         return "the adapter claims nothing"
@@ -37,14 +53,17 @@ def adapter_scope(
         return f"nothing claimed has {_narrow(clause)}"
     if (reason := clause.needs(capabilities)) is not None:
         return reason
-    if clause.layout is not None and not _answers_in_layout(adapter, clause, narrowed, is_known):
+    probed = partial(_any_answer, adapter, clause, narrowed, is_known)
+    if clause.layout is not None and not probed(lambda trial: layout_of(trial) == clause.layout):
         return f"the adapter does not return {clause.layout}"
+    if clause.part is not None and not probed(lambda trial: clause.part in parts_of(trial)):
+        return f"the answers have no {clause.part}"
     return None
 
 
 def case_scope(adapter: Adapter, clause: Clause, case: AnyCase) -> str | None:
     """Return why the clause cannot be checked on one case of the adapter, or None if it can."""
-    if not hasattr(adapter, clause.method):
+    if not offers(adapter, clause.method):
         return f"the adapter has no method {clause.method}"
     capabilities = adapter.capabilities()
     if (reason := clause.needs(capabilities)) is not None:
@@ -77,13 +96,14 @@ def _narrow(clause: Clause) -> str:
     return ", ".join(f"{axis}={'/'.join(map(str, v))}" for axis, v in clause.narrow.items())
 
 
-def _answers_in_layout(
+def _any_answer(
     adapter: Adapter,
     clause: Clause,
     narrowed: Capabilities,
     is_known: Callable[[AnyTrial], bool],
+    fits: Callable[[AnyTrial], bool],
 ) -> bool:
-    """Whether any of several calls is answered in the layout that the clause is about.
+    """Whether any of several calls is answered in the layout, or with the part, that fits.
 
     A backend may answer each call in another layout, by its size or by its configuration.
     """
@@ -91,7 +111,7 @@ def _answers_in_layout(
         trial_of(adapter, case, clause.method)
         for case in _probes(_Key(clause.id, repr(narrowed), clause, narrowed))
     )
-    return any(layout_of(trial) == clause.layout for trial in trials if not is_known(trial))
+    return any(fits(trial) for trial in trials if not is_known(trial))
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ CHAPTERS = (
     "robustness",
     "dispatch",
     "shared-experts",
+    "permutation",
 )
 """The chapters of the spec, in reading order; a clause id begins with one of them."""
 
@@ -50,11 +51,12 @@ class Clause:
     claims none of them does not support the clause. ``focus`` shapes the drawn cases, and
     ``strategy`` replaces them; ``beyond_claims`` marks a clause about calls that are not
     claimed. ``events`` are what a pass must have witnessed, and ``bulk`` those whose calls cost
-    seconds, in a run that makes them (``Plan.bulk``). ``method`` is
-    the adapter's method it calls, ``layout`` the result layout it is about, and
-    ``needs`` returns why it does not apply to capabilities, naming their field or axis, or
-    None. ``most`` is the greatest number of cases that are drawn for it, where each costs many
-    calls. ``without_tokens`` says that it checks something of calls without tokens, too.
+    seconds, in a run that makes them (``Plan.bulk``). ``method`` is the adapter's method it
+    calls, ``layout`` the result layout it is about, ``part`` an optional part of an answer that
+    it is about, and ``needs`` returns why it does not apply to capabilities, naming their field
+    or axis, or None. ``most`` is the greatest number of cases that are drawn for it, where each
+    costs many calls. ``without_tokens`` says that it checks something of calls without tokens,
+    too.
     ``bugs`` names families of real bugs that it would have caught.
     """
 
@@ -73,6 +75,7 @@ class Clause:
     beyond_claims: bool = False
     method: str = "route"
     layout: str | None = None
+    part: str | None = None
     without_tokens: bool = False
     needs: Callable[[Capabilities], str | None] = lambda capabilities: None
     most: int | None = None

@@ -18,6 +18,7 @@ PAGES = {
     "ROB": "docs/spec/robustness.md",
     "DIS": "docs/spec/dispatch.md",
     "SHA": "docs/spec/shared-experts.md",
+    "PERM": "docs/spec/permutation.md",
 }
 """The page of a rule, by the letters that its id begins with."""
 

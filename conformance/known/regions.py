@@ -94,9 +94,9 @@ def _is_least(value: Any) -> bool:
 def read(name: str, case: AnyCase) -> Any:
     """Return what a key names; a field of an absent part is None. Errors: ``AttributeError``."""
     if name == "dtype":
-        return case.inputs.dtype
+        return case.dtype
     if name == "tokens":
-        return len(case.inputs.hidden)
+        return case.num_tokens
     if name in (axes := kind_of(case).axes):
         return axes[name](case.inputs)
     head, _, field_ = name.partition(".")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,10 +25,14 @@ from moe_routing.conformance.generators.choices import (
     choose_shared_case,
     seeded,
 )
+from moe_routing.conformance.generators.permutation import choose_permutation_case
 from moe_routing.implementations import Capabilities
 
 CASES = 4000
 """The cases drawn from the whole specification."""
+
+PERMUTATIONS = 1000
+"""The permutations drawn, of everything that there is to claim."""
 
 CASES_A_CLAUSE = 100
 """The cases drawn as each clause draws them."""
@@ -54,6 +58,8 @@ ONLY_CONSTRUCTED = {
     "routes-above-65535": _COSTLY,
     "bulk-of-many-experts": _COSTLY,
     "outside-claims": "nothing is outside the whole specification",
+    "permuted-tokens:4097": _COSTLY,
+    "permuted-routes-above-65535": _COSTLY,
 }
 """The events that no drawn case is meant to meet, and why."""
 
@@ -72,8 +78,8 @@ class Share:
 @cache
 def shares(cases: int = CASES, cases_a_clause: int = CASES_A_CLAUSE) -> dict[str, Share]:
     """Return the share of every event among seeded cases of the whole specification."""
-    whole, shared = Capabilities(), [s for s, e in EVENTS.items() if s.startswith("shared-")]
-    routing = [slug for slug in EVENTS if slug not in shared and slug not in ONLY_CONSTRUCTED]
+    whole, shared, permuted = Capabilities(), _named("shared-"), _named("permuted-")
+    routing = [slug for slug in _named("") if slug not in (*shared, *permuted)]
     choose = seeded(0)
     found: Counter[str] = Counter()
     with np.errstate(all="ignore"):
@@ -83,10 +89,25 @@ def shares(cases: int = CASES, cases_a_clause: int = CASES_A_CLAUSE) -> dict[str
             case = choose_shared_case(choose, whole.dtypes)
             found.update(slug for slug in shared if EVENTS[slug].occurs(case))
         in_clauses = _in_clauses(cases_a_clause)
+    anywhere = {slug: found[slug] / cases for slug in EVENTS} | _permuted(permuted)
     return {
-        slug: Share(anywhere=found[slug] / cases, in_its_clauses=in_clauses.get(slug))
-        for slug in EVENTS
+        slug: Share(anywhere=anywhere[slug], in_its_clauses=in_clauses.get(slug)) for slug in EVENTS
     }
+
+
+def _named(start: str) -> list[str]:
+    """Return the events, whose names start so, that drawn cases are meant to meet."""
+    return [slug for slug in EVENTS if slug.startswith(start) and slug not in ONLY_CONSTRUCTED]
+
+
+def _permuted(slugs: Sequence[str]) -> dict[str, float]:
+    """Return the share of each of these events among permutations."""
+    choose, whole = seeded(0), Capabilities()
+    found: Counter[str] = Counter()
+    for _ in range(PERMUTATIONS):
+        facts = facts_of(choose_permutation_case(choose, whole.permutes), whole)
+        found.update(slug for slug in slugs if EVENTS[slug].occurs(facts))
+    return {slug: found[slug] / PERMUTATIONS for slug in slugs}
 
 
 def _in_clauses(cases: int) -> dict[str, float]:

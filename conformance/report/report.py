@@ -42,6 +42,7 @@ def _adapter(result: AdapterResult) -> dict[str, Any]:
         "threads": result.threads,
         "unloaded": result.unloaded or None,
         "hints": list(result.hints),
+        "untried": dict(result.untried),
         "summary": result.summary(),
         "cases": dict(sorted(result.drawn().items())),
         "clauses": [_clause(each) for each in result.clauses],

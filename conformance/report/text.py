@@ -13,6 +13,14 @@ from moe_routing.conformance.clauses import rules_of
 from moe_routing.conformance.clauses.rules import rule_lines
 from moe_routing.reference.checks import counted
 
+METHODS = {
+    "route": "routing",
+    "dispatch": "dispatch",
+    "shared_experts": "shared experts",
+    "permute": "permutation",
+}
+"""What the clauses of a method are about."""
+
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\r]")
 
 
@@ -50,7 +58,8 @@ def counts(adapter: AdapterResult, *, reason: bool = True) -> str:
     if adapter.unloaded and not any(ran(adapter, each) for each in adapter.clauses):
         return f"could not run{why}"
     if not run:
-        return "nothing was checked"
+        lacks = ", ".join(f"no method {name}" for name in adapter.untried)
+        return f"nothing was checked{': the adapter has ' * bool(lacks)}{lacks}"
     if not summary["applicable"]:
         (most, _), *_ = Counter(each.message for each in adapter.clauses).most_common(1)
         if run == 1:
@@ -79,7 +88,20 @@ def notes(run: RunResult) -> list[str]:
     again = f"seed {run.seed}: repeat this run with --profile nightly --seed {run.seed}"
     past = [f"{printable(each.name)}: {line}" for each in run.adapters for line in past_edges(each)]
     words = [words for _, words in _too_few(run) + _whole(run)]
-    return [*past, *[again] * (run.profile == "nightly"), *words]
+    return [*past, *untried(run), *[again] * (run.profile == "nightly"), *words]
+
+
+def untried(run: RunResult) -> list[str]:
+    """Return, a line for each method, which clauses were not tried for want of it, and where."""
+    lines = []
+    for method in dict.fromkeys(name for each in run.adapters for name in each.untried):
+        lacking = [each for each in run.adapters if method in each.untried]
+        number = max(each.untried[method] for each in lacking)
+        many = len(lacking) > 1
+        who = f"{len(lacking)} adapters have" if many else f"{printable(lacking[0].name)} has"
+        what = f"{number} clause{'s' if number > 1 else ''} of {METHODS[method]}"
+        lines.append(f"{who} no method {method}: {what} skipped")
+    return lines
 
 
 def past_edges(adapter: AdapterResult) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from functools import partial
 from moe_routing.conformance.checking.edges import settled
 from moe_routing.conformance.checking.plan import Plan
 from moe_routing.conformance.checking.results import AdapterResult, ClauseResult
+from moe_routing.conformance.checking.scope import ROWS_OF_THEIR_OWN
 from moe_routing.conformance.clauses import CLAUSES, Clause
 from moe_routing.conformance.run.jobs import Jobs
 from moe_routing.conformance.run.seat import About, CannotRun, Seat
@@ -83,12 +85,13 @@ def _adapter(working: Jobs, reference: str, plan: Plan, hints: Hints) -> Iterato
         working.forget(reference)
         yield AdapterFinished(result=_unloaded(reference, plan, error))
         return
-    yield AdapterStarted(reference=reference, about=about, clauses=len(plan.clauses))
+    clauses = [each for each in plan.clauses if each.method not in about.untried]
+    yield AdapterStarted(reference=reference, about=about, clauses=len(clauses))
     results: list[ClauseResult] = []
     why = ""
     hinted: tuple[str, ...] = ()
     try:
-        for clause in plan.clauses:
+        for clause in clauses:
             yield ClauseStarted(adapter=about.name, clause=clause)
             results.append(working.result(reference, clause))
             yield ClauseFinished(adapter=about.name, result=results[-1])
@@ -96,7 +99,7 @@ def _adapter(working: Jobs, reference: str, plan: Plan, hints: Hints) -> Iterato
         results = settled(results, partial(_again, working, reference, plan))
     except CannotRun as error:  # results so far stay
         working.forget(reference)
-        results += _not_run(plan.clauses[len(results) :], error)
+        results += _not_run(clauses[len(results) :], error)
         why = str(error)
         hinted = hints(results, about.capabilities)
     yield AdapterFinished(
@@ -104,6 +107,7 @@ def _adapter(working: Jobs, reference: str, plan: Plan, hints: Hints) -> Iterato
             reference,
             about,
             results,
+            plan=plan,
             hints=hinted,
             threads=working.threads(reference),
             unloaded=why,
@@ -123,11 +127,13 @@ def adapter_result(
     about: About,
     results: Sequence[ClauseResult],
     *,
+    plan: Plan | None = None,
     hints: tuple[str, ...] = (),
     threads: int | None = None,
     unloaded: str = "",
 ) -> AdapterResult:
-    """Return the result of one adapter from its parts."""
+    """Return the result of one adapter from its parts; ``plan`` is what was to be run."""
+    left = Counter(each.method for each in plan.clauses) if plan else Counter[str]()
     return AdapterResult(
         name=about.name,
         package=about.package,
@@ -136,20 +142,22 @@ def adapter_result(
         clauses=tuple(results),
         hints=hints,
         reference=reference,
-        in_spec=len(CLAUSES),
+        in_spec=sum(each.method not in about.untried for each in CLAUSES.values()),
         threads=threads,
         unloaded=unloaded,
+        untried={name: left[name] for name in about.untried if left[name]},
     )
 
 
 def _unloaded(reference: str, plan: Plan, error: CannotRun) -> AdapterResult:
-    """Return the result of an adapter that could not run: every clause with the reason."""
+    """Return the result of an adapter that could not run: the clauses of routers, and why."""
+    routers = [each for each in plan.clauses if each.method in ("route", *ROWS_OF_THEIR_OWN)]
     return AdapterResult(
         name=reference,
         package=None,
         version=None,
         numerics=[],
-        clauses=tuple(_not_run(plan.clauses, error)),
+        clauses=tuple(_not_run(routers or plan.clauses, error)),
         reference=reference,
         in_spec=len(CLAUSES),
         unloaded=str(error),

@@ -13,6 +13,7 @@ from moe_routing.conformance.checking.clause_run import check_clause
 from moe_routing.conformance.checking.plan import Plan
 from moe_routing.conformance.checking.replay import Replayed, replay_case
 from moe_routing.conformance.checking.results import ClauseResult
+from moe_routing.conformance.checking.scope import untried_methods
 from moe_routing.conformance.checking.status import Status
 from moe_routing.conformance.clauses import Clause
 from moe_routing.conformance.trial.call import in_words
@@ -35,12 +36,16 @@ class CannotRun(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class About:
-    """The head of an adapter's report: its name, what it wraps, what it claims and declares."""
+    """The head of an adapter's report: its name, what it wraps, what it claims and declares.
+
+    ``untried`` are the methods of other protocols than its own, whose clauses are skipped.
+    """
 
     name: str
     package: str | None
     version: str | None
     capabilities: Capabilities
+    untried: tuple[str, ...] = ()
 
 
 class Seat(Protocol):
@@ -125,6 +130,7 @@ def about(adapter: Adapter) -> About:
         package=package,
         version=installed,
         capabilities=adapter.capabilities(),
+        untried=untried_methods(adapter),
     )
 
 

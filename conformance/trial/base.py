@@ -66,6 +66,11 @@ class BaseTrial(Generic[CaseT]):
         return None
 
     @property
+    def parts(self) -> frozenset[str]:
+        """The optional parts that the answer has, where a layout has any. Errors: ``Raised``."""
+        return frozenset()
+
+    @property
     def allowance_used(self) -> float:
         """The share of its allowance that the answer used, where it has been judged; else 0."""
         return 0.0

@@ -33,8 +33,12 @@ FAMILIES = {
     "M36": "a size that is no power of two, or does not divide, misread",
     "M38": "off at a boundary of K, or K fixed",
     "M40": "strided memory read as contiguous",
-    "M41": "what belongs to one block of tokens taken for the batch",
+    "M41": "what belongs to one block of tokens taken for the batch, counts for offsets",
+    "M42": "a histogram that counts what is no route, or not every slot",
     "M44": "expert ids in too few bits",
+    "M46": "a sentinel of -1 that sorts first, wraps or indexes",
+    "M47": "a sentinel taken for an expert",
+    "M48": "padding rows that nothing wrote",
     "M52": "tokens, experts or slots mixed up by a reshape or an index",
     "M53": "no token, or a single one, not handled",
     "M55": "padding routed or returned",
@@ -47,14 +51,11 @@ FAMILIES = {
     "M78": "weights of a table's experts not taken from the scores",
     "M79": "weights recovered by taking the bias off the biased scores",
     "M80": "candidates that nothing wrote",
+    "M81": "an index, offset, count or padding in another library's convention",
 }
 """What each family in the zoo is about, by its id in the catalogue of real bugs."""
 
 LATER = {
-    "M42": "histograms of dispatch metadata: come with the permutation chapter",
-    "M46": "a sentinel of -1: ids below 0 are refused until a capability allows them",
-    "M47": "a sentinel of E under expert parallelism: likewise",
-    "M48": "outputs of sentinel slots: needs the layer's combine",
     "M49": "global and local ids: expert parallelism",
     "M51": "32-bit products of offsets: need more than 2**31 elements, so memory, not cases",
     "M63": "expert output in the combine: needs the whole layer",

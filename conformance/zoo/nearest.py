@@ -24,8 +24,7 @@ from moe_routing.conformance.explain.failure import Failure
 from moe_routing.conformance.explain.token_view import SlotView
 from moe_routing.conformance.trial.memo import CaseMemo
 from moe_routing.conformance.zoo.families import FAMILIES
-from moe_routing.conformance.zoo.residents import MUTANTS
-from moe_routing.conformance.zoo.router.router import StagedRouter
+from moe_routing.conformance.zoo.residents import MUTANTS, Staged
 from moe_routing.implementations import Capabilities, Numerics
 
 _SHOWN = 3
@@ -76,7 +75,7 @@ class _Probe:
     case: AnyCase
     memo: CaseMemo = field(default_factory=CaseMemo)
 
-    def failure_of(self, mutant: StagedRouter) -> Failure | None:
+    def failure_of(self, mutant: Staged) -> Failure | None:
         """Return how ``mutant`` fails, or None if it passes or the clause does not apply."""
         if adapter_scope(mutant, self.clause, mutant.capabilities()) is not None:
             return None
@@ -127,12 +126,12 @@ def _failing(results: Sequence[ClauseResult]) -> list[tuple[_Probe, Failure]]:
     return failing if errors <= len(failing) else []
 
 
-def _alike(mutant: StagedRouter, failing: Sequence[tuple[_Probe, Failure]]) -> int:
+def _alike(mutant: Staged, failing: Sequence[tuple[_Probe, Failure]]) -> int:
     """Count the cases in which ``mutant`` gives the same wrong answer."""
     return sum(_same(probe.failure_of(mutant), expected) for probe, expected in failing)
 
 
-def _failures(mutant: StagedRouter, passed: Sequence[_Probe]) -> int:
+def _failures(mutant: Staged, passed: Sequence[_Probe]) -> int:
     return sum(probe.failure_of(mutant) is not None for probe in passed)
 
 

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from moe_routing.conformance.zoo.families import FAMILIES
+from moe_routing.conformance.zoo.router.permuter import StagedPermuter
 from moe_routing.conformance.zoo.router.router import StagedRouter
 from moe_routing.conformance.zoo.router.work import Stage, Work
 from moe_routing.implementations import Capabilities, Numerics
@@ -21,27 +22,35 @@ ROUTED = Capabilities(logits="routed")
 """The whole spec, with the logits that were routed."""
 
 
+Staged = StagedRouter | StagedPermuter
+"""A resident as an adapter."""
+
+Makes = Callable[[str, Mapping[str, Any], Capabilities], Staged]
+"""Makes an adapter of a name, of the stages that are its own, and of claims."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Mutant:
     """A right router with exactly one bug, named after a bug that really shipped.
 
     ``family`` is one of ``FAMILIES``, ``real`` is where it happened (project, and issue,
     pull request or commit), ``harm`` what it did to people. ``stages`` are those that it
-    replaces. ``needs`` names what the bug cannot show without, such as more than 256
-    experts: it bounds how small a failing case can get.
+    replaces, of a router or of what else it ``makes``. ``needs`` names what the bug cannot show
+    without, such as more than 256 experts: it bounds how small a failing case can get.
     """
 
     name: str
     family: str
     real: str
     harm: str
-    stages: Mapping[str, Stage]
+    stages: Mapping[str, Any]
     claims: Capabilities = WHOLE
     needs: str = ""
+    makes: Makes = StagedRouter
 
-    def adapter(self) -> StagedRouter:
-        """Return a new router, with an empty memory."""
-        return StagedRouter(self.name, self.stages, self.claims)
+    def adapter(self) -> Staged:
+        """Return a new router or permuter, with an empty memory."""
+        return self.makes(self.name, self.stages, self.claims)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,15 +63,16 @@ class Honest:
 
     name: str
     why: str
-    stages: Mapping[str, Stage]
+    stages: Mapping[str, Any]
     claims: Capabilities = WHOLE
     declares: Numerics = field(default_factory=Numerics)
+    makes: Makes = StagedRouter
 
-    def adapter(self, *, declared: bool = True) -> StagedRouter:
-        """Return the router, with its numerics declared, or undeclared so that it must fail."""
+    def adapter(self, *, declared: bool = True) -> Staged:
+        """Return it with its numerics declared, or undeclared so that it must fail."""
         plain = not declared or self.declares == self.claims.numerics
         claims = self.claims if plain else replace(self.claims, numerics=self.declares)
-        return StagedRouter(self.name, self.stages, claims)
+        return self.makes(self.name, self.stages, claims)
 
 
 MUTANTS: dict[str, Mutant] = {}

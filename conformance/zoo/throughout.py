@@ -60,7 +60,7 @@ class _Raises:
     def route(self, config: Any, inputs: Any) -> Any:
         self._answer()
 
-    dispatch = shared_experts = route
+    dispatch = shared_experts = permute = route
 
     def _answer(self) -> None:
         raise ValueError("a stand-in")

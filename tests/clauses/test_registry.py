@@ -38,6 +38,9 @@ STARTING = {
     "rejects-bad-config",
     "dispatch": "softmax-without-bias sigmoid-with-bias",
     "shared-experts": "singular plural mlp absent gate-applied-once",
+    "permutation": "conserved grouped counts offsets aligned no-waste padding-marked "
+    "capacity-of-buffer inverse gather tiles stable weights-follow repeatable no-tokens "
+    "round-trip ids-untouched",
 }
 
 APPLIES_TO_OTHER_LAYOUTS = {
@@ -45,6 +48,7 @@ APPLIES_TO_OTHER_LAYOUTS = {
     "layout.flat-pairing",
     "layout.map-zero-off-route",
     "robustness.rejects-unclaimed",  # nothing lies outside the claims of a whole router
+    "permutation.tiles",  # only some layouts have any
 }
 
 

@@ -11,7 +11,7 @@ from moe_routing.conformance import Plan
 from moe_routing.conformance.checking.clause_run import check_clause
 from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.zoo import MUTANTS
-from moe_routing.conformance.zoo.router.router import StagedRouter
+from moe_routing.conformance.zoo.residents import Staged
 
 BY_MUTANTS = {
     "PIPE-1": "norm-over-the-batch halves-viewed-across-tokens",
@@ -84,13 +84,33 @@ BY_MUTANTS = {
     "SHA-1": "shared-expert-dropped shared-experts-dropped shared-mlp-dropped",
     "SHA-2": "shared-gate-skipped",
     "SHA-6": "absent-shared-expert-runs",
+    "PERM-1": "repeated-expert-run-once",
+    "PERM-2": "absent-to-the-first-expert",
+    "PERM-3": "ends-for-starts",
+    "PERM-4": "counts-of-the-first-slot",
+    "PERM-5": "offsets-start-at-1",
+    "PERM-6": "not-aligned",
+    "PERM-7": "empty-expert-takes-nothing",
+    "PERM-8": "a-block-too-many",
+    "PERM-9": "padding-is-the-number-of-routes",
+    "PERM-10": "padding-before-routes",
+    "PERM-11": "buffer-for-the-mean",
+    "PERM-12": "inverse-is-the-order",
+    "PERM-13": "gather-by-route",
+    "PERM-14": "last-tile-lost",
+    "PERM-15": "stable-order-lost",
+    "PERM-16": "weights-left-in-place",
+    "PERM-17": "second-call-differs",
+    "PERM-18": "zero-tokens-leave-counts-unwritten",
+    "PERM-19": "routes-slot-major",
+    "PERM-20": "sentinels-cleared-in-place",
 }
 """Mutants of the zoo that break a rule; several, where one does not show in each of its clauses."""
 
 TIES = [(each.id, rule) for each in CLAUSES.values() for rule in each.rules]
 
 
-def breakers(rule: str) -> Iterator[StagedRouter]:
+def breakers(rule: str) -> Iterator[Staged]:
     """Yield routers that break ``rule``."""
     yield from (make() for make in BREAKERS.get(rule, ()))
     yield from (MUTANTS[name].adapter() for name in BY_MUTANTS.get(rule, "").split())

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
 import pytest
+from routed import routes_of
 from schemas import mistakes
 
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.cases.files import load_case
 from moe_routing.implementations import wire
 from moe_routing.implementations.claims import CONFIG_AXES, INPUT_AXES
+from moe_routing.implementations.wire_permutation import LAYOUTS, permute_request
+from moe_routing.reference import PermutationConfig
 
 DOCS = Path(__file__).parents[2] / "docs"
 FILE = DOCS / "protocol.schema.json"
@@ -35,7 +39,7 @@ def named(schema: dict[str, Any]) -> list[str]:
 def test_the_lines_of_the_page_keep_to_it() -> None:
     lines = (DOCS / "protocol.md").read_text().splitlines()
     said = [json.loads(x[6:]) for x in lines if x.startswith(("    > ", "    < "))]
-    assert [mistakes_in(each) for each in said] == [[]] * 6
+    assert [mistakes_in(each) for each in said] == [[]] * 8
 
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
@@ -92,3 +96,14 @@ def test_claims_that_do_not_are_refused_by_both(claim: Any, words: str) -> None:
     with pytest.raises(wire.ProtocolError) as error:
         wire.read_hello({"hello": hello})
     assert words in str(error.value)
+
+
+def test_requests_to_permute_and_their_replies_keep_to_it() -> None:
+    config = PermutationConfig(num_experts=3, align=2, empty_takes=2, order="free")
+    request = permute_request(config, routes_of([[0, -1], [2, 1]]))
+    assert mistakes_in(json.loads(wire.written({"id": 5, **request}))) == []
+    defs = json.loads(FILE.read_text())["$defs"]
+    for key, layout in LAYOUTS.items():
+        told = defs[f"{key}_reply"]["properties"][key]
+        assert {*told["properties"]} == {field.name for field in fields(layout)}
+        assert told["required"] == [f.name for f in fields(layout) if f.default is MISSING]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from near_permutations import NEAR_PERMUTATIONS
 
 from moe_routing.conformance import Case
 from moe_routing.conformance.calls.case import AnyCase
@@ -222,6 +223,7 @@ NEAR: dict[str, AnyCase] = {
     "shared-mlp": shared("singular"),
     "shared-absent": shared("mlp"),
     "shared-gate-half-open": shared("singular", gated=True),
+    **NEAR_PERMUTATIONS,
 }
 
 

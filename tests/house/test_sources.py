@@ -57,10 +57,12 @@ PROTOCOL = (
     "layouts",
     "loading",
     "permitted",
+    "permutes",
     "protocol",
     "registry",
     "tensors",
     "traces",
+    "unsupported",
 )
 FRAMEWORKS = ("torch", "triton", "hypothesis", "pytest")
 

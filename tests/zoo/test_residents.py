@@ -15,11 +15,13 @@ from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.zoo import HONEST, MUTANTS, NoSuchResident, residents, select_residents
 from moe_routing.conformance.zoo.families import FAMILIES, LATER
 from moe_routing.conformance.zoo.residents import ROUTED, WHOLE
+from moe_routing.conformance.zoo.router.permuter import PERMUTING, StagedPermuter
 from moe_routing.conformance.zoo.router.router import StagedRouter
 from moe_routing.conformance.zoo.router.stages import RIGHT
 from moe_routing.conformance.zoo.router.work import PlainWork, Work
 from moe_routing.reference import Groups, Renormalize, RouterConfig, RouterInputs
 
+STAGES = {StagedRouter: set(RIGHT), StagedPermuter: set(PERMUTING)}
 CITED = re.compile(r"[\w.-]+/[\w.-]+(#\d+|@[0-9a-f]{7,}| \d+\.\d+\.\d+, \w+)")
 
 
@@ -47,13 +49,13 @@ def test_every_family_that_a_clause_names_is_in_the_zoo():
 def test_a_mutant_cites_where_it_happened_and_says_what_it_did(mutant):
     assert CITED.fullmatch(mutant.real), f"{mutant.real!r} is no project with an issue or a commit"
     assert mutant.harm.endswith(".")
-    assert set(mutant.stages) <= set(RIGHT), "replaces a stage that no router has"
+    assert set(mutant.stages) <= STAGES[mutant.makes], "replaces a stage that there is not"
 
 
 @pytest.mark.parametrize("variant", HONEST.values(), ids=HONEST)
 def test_a_variant_says_why_it_is_right(variant):
     assert variant.why.endswith((".", ")."))
-    assert set(variant.stages) <= set(RIGHT)
+    assert set(variant.stages) <= STAGES[variant.makes]
 
 
 @pytest.mark.parametrize("claims", [WHOLE, ROUTED], ids=["without logits", "with logits"])
@@ -63,6 +65,13 @@ def test_the_router_that_they_are_made_of_is_right(claims):
     plan = Plan(clauses=select_clauses([]), max_examples=5)
     found = {clause.id: check_clause(router, clause, plan).status for clause in plan.clauses}
     assert set(found.values()) <= {"pass", "unsupported"}, found
+
+
+def test_the_permuter_that_they_are_made_of_is_right():
+    permuter = StagedPermuter("plain", {}, WHOLE)
+    plan = Plan(clauses=select_clauses(["permutation.*"]), max_examples=20)
+    found = {clause.id: check_clause(permuter, clause, plan).status for clause in plan.clauses}
+    assert set(found.values()) == {"pass"}, found
 
 
 def test_a_name_is_taken_once():
@@ -115,6 +124,7 @@ def inputs() -> RouterInputs:
 ROUTERS = [
     resident
     for resident in (*MUTANTS.values(), *HONEST.values())
+    if resident.makes is StagedRouter
     if not {"answer", "parting", "contribution"} & set(resident.stages)
 ]
 

@@ -17,10 +17,12 @@ from moe_routing.conformance.clauses import Clause
 from moe_routing.conformance.events import EVENTS
 from moe_routing.conformance.trial.memo import CaseMemo
 from moe_routing.conformance.zoo.census.parade import Parade
+from moe_routing.conformance.zoo.residents import Staged
 from moe_routing.conformance.zoo.router.router import StagedRouter
 from moe_routing.implementations import Capabilities, Numerics
 
-Residents = Mapping[str, StagedRouter]
+Residents = Mapping[str, Staged]
+Routers = Mapping[str, StagedRouter]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -116,7 +118,7 @@ class Encounter:
         method, memo = self.clause.method, CaseMemo()
         parade = None
         if self.together and kind_of(case).routes:
-            parade = Parade(herd, cast(Case, case), method, memo)
+            parade = Parade(cast(Routers, herd), cast(Case, case), method, memo)
         for name, resident in herd.items():
             if parade is None:
                 trial = trial_of(resident, case, method, memo=memo)
@@ -124,9 +126,9 @@ class Encounter:
             else:
                 yield name, parade.outcome(self.clause, name)
 
-    def _herds(self, residents: Residents) -> list[tuple[Capabilities, dict[str, StagedRouter]]]:
+    def _herds(self, residents: Residents) -> list[tuple[Capabilities, dict[str, Staged]]]:
         """Group the residents that the clause applies to by their narrowed claims."""
-        herds: dict[str, tuple[Capabilities, dict[str, StagedRouter]]] = {}
+        herds: dict[str, tuple[Capabilities, dict[str, Staged]]] = {}
         for name, resident in residents.items():
             capabilities = resident.capabilities()
             if adapter_scope(resident, self.clause, capabilities) is None:

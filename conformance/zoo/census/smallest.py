@@ -37,7 +37,7 @@ def smallest(kill: Kill) -> Smallest:
     return Smallest(
         mutant=kill.mutant,
         clause=kill.clause,
-        tokens=len(case.inputs.hidden),
+        tokens=case.num_tokens,
         experts=case.sizes.get("E", 1),
     )
 

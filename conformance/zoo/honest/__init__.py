@@ -1,5 +1,12 @@
 """Honest variants: routers that differ from the plain one only as the specification permits."""
 
-from moe_routing.conformance.zoo.honest import choices, precision, repetition, scores, sums
+from moe_routing.conformance.zoo.honest import (
+    choices,
+    permutation,
+    precision,
+    repetition,
+    scores,
+    sums,
+)
 
-__all__ = ["choices", "precision", "repetition", "scores", "sums"]
+__all__ = ["choices", "permutation", "precision", "repetition", "scores", "sums"]

@@ -14,14 +14,18 @@ from moe_routing.conformance.zoo.mutants import (  # noqa: I001  chapter order
     robustness,
     dispatch,
     shared_experts,
+    permutation,
+    conventions,
 )
 
 __all__ = [
+    "conventions",
     "dispatch",
     "groups",
     "invariance",
     "layout",
     "logits",
+    "permutation",
     "repetition",
     "robustness",
     "scores",
