@@ -15,8 +15,9 @@ from moe_routing.conformance.cases.kinds import kind_of
 from moe_routing.conformance.explain import numbers, story
 from moe_routing.conformance.explain.numbers import listed, show
 from moe_routing.conformance.explain.onset import Onset, onset_lines
+from moe_routing.conformance.explain.ratio import ratio_words
 from moe_routing.conformance.explain.token_view import SHOWN, TokenView, token_view
-from moe_routing.conformance.judge import Interval, Verdict
+from moe_routing.conformance.judge import NONE, Interval, Verdict
 
 STAGES = ("layout", "logits", "selection", "weights")
 """The stages that a verdict can fail at, in pipeline order."""
@@ -132,6 +133,8 @@ def _weights(verdict: Verdict) -> Failure | None:
     if verdict.weights.all():
         return None
     t, k = np.argwhere(~verdict.weights)[0]
+    if verdict.apart[t, 0] != NONE:
+        return token_failure(verdict, int(t), stage="weights", summary=ratio_words(verdict, int(t)))
     expert = int(verdict.answer.expert_ids[t, k])
     return token_failure(
         verdict,

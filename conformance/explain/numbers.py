@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from moe_routing.conformance.explain.token_view import SHOWN, Span
+from moe_routing.conformance.explain.token_view import SHOWN, SlotView, Span
 
 
 def show(value: float, digits: int = 9) -> str:
@@ -38,3 +38,10 @@ def missed(value: float, permitted: Span) -> str:
     allowance = (high - low) / 2.0
     share = f"{beyond / allowance:.3g} times the allowance" if allowance else "nothing is allowed"
     return f"  missed by {show(beyond, 3)}, {share}"
+
+
+def slot_note(slot: SlotView) -> str:
+    """Say what is wrong with a slot of the answer: its weight, or only its ratio to another."""
+    if slot.right or slot.permitted is None:
+        return ""
+    return missed(slot.weight, slot.permitted) or "  wrong only in its ratio to the other"

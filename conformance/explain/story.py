@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 
 from moe_routing.conformance.explain.cut import cut_words
-from moe_routing.conformance.explain.numbers import listed, missed, show, span
+from moe_routing.conformance.explain.numbers import listed, missed, show, slot_note, span
 from moe_routing.conformance.explain.rows import Gap, expert_rows, group_rows, slot_rows
 from moe_routing.conformance.explain.token_view import ExpertView, Span, TokenView, token_view
 from moe_routing.conformance.judge import Verdict
@@ -108,8 +108,8 @@ def _weights(view: TokenView) -> Iterator[str]:
             yield f"{'':10}{slot.expert:>8} {show(slot.weight):>15}   no such expert"
         else:
             permitted = span(slot.permitted)
-            beyond = "" if slot.right else missed(slot.weight, slot.permitted)
-            yield f"{'':10}{slot.expert:>8} {show(slot.weight):>15}   {permitted}{beyond}"
+            note = slot_note(slot)
+            yield f"{'':10}{slot.expert:>8} {show(slot.weight):>15}   {permitted}{note}"
 
 
 def _line(each: ExpertView, value: float, more: str, permitted: Span, note: str) -> str:

@@ -2,10 +2,12 @@
 
 from moe_routing.conformance.judge.bounds import Bounds
 from moe_routing.conformance.judge.intervals import Interval, JudgeError
+from moe_routing.conformance.judge.rows import NONE
 from moe_routing.conformance.judge.selection import may_select, only_selects
 from moe_routing.conformance.judge.verdict import Answer, Verdict, judge
 
 __all__ = [
+    "NONE",
     "Answer",
     "Bounds",
     "Interval",

@@ -14,7 +14,6 @@ import numpy as np
 
 from moe_routing.conformance.judge.bounds import Bounds
 from moe_routing.conformance.judge.verdict import Answer, Verdict, judge
-from moe_routing.conformance.judge.weights import WeightBounds
 
 _LARGE = 2**15
 """The size of a ``[T, E]`` array from which its rows, and not its start, are what it costs."""
@@ -63,8 +62,7 @@ def _joined(answers: Sequence[Answer]) -> Answer:
 
 def _part(whole: Verdict, bounds: Bounds, answer: Answer, rows: slice) -> Verdict:
     """Return the part of ``whole`` that is about ``answer``."""
-    found = whole.weight_bounds
-    weights = WeightBounds(permitted=found.permitted.rows(rows), decided=found.decided[rows])
+    weights = whole.weight_bounds.rows(rows)
     return Verdict(
         bounds=bounds,
         later=whole.later.rows(rows) if whole.routed else bounds.from_reference,
@@ -76,6 +74,7 @@ def _part(whole: Verdict, bounds: Bounds, answer: Answer, rows: slice) -> Verdic
         logits=None if whole.logits is None else whole.logits[rows],
         weights=whole.weights[rows],
         decided=weights.decided,
+        apart=whole.apart[rows],
         weight_bounds=weights,
         routed=whole.routed,
     )

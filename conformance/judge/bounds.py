@@ -15,8 +15,8 @@ from moe_routing.conformance.judge.logits import (
     logit_bounds,
 )
 from moe_routing.conformance.judge.numerics import products_of
+from moe_routing.conformance.judge.quotients import ScoreBounds
 from moe_routing.conformance.judge.scores import (
-    ScoreBounds,
     competing_bounds,
     operated_bounds,
     score_bounds,

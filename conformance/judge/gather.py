@@ -8,19 +8,25 @@ import numpy as np
 
 from moe_routing.conformance.judge.bounds import Bounds, SelectionBounds
 from moe_routing.conformance.judge.intervals import Interval
-from moe_routing.conformance.judge.scores import sigmoid_bounds, softmax_bounds
+from moe_routing.conformance.judge.quotients import ScoreBounds
+from moe_routing.conformance.judge.scores import sigmoid_bounds
 from moe_routing.conformance.judge.selection import certain_groups, possible_groups
+from moe_routing.conformance.judge.softmax import softmax_bounds
 from moe_routing.reference import Groups
 from moe_routing.reference.formats import Bools, FloatFormat, Ids
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Gathered:
-    """Weights before renormalisation, as quotients; ``plain`` are the quotients."""
+    """Weights before renormalisation, as quotients; ``plain`` are the quotients.
+
+    ``own`` are the weights up to a factor of the row: what of their errors is not common to it.
+    """
 
     plain: Interval
     numerators: Interval
     denominator: Interval
+    own: Interval
     decided: Bools
 
 
@@ -31,24 +37,32 @@ def gather(bounds: Bounds, later: SelectionBounds, expert_ids: Ids) -> Gathered:
     always = np.ones(len(expert_ids), dtype=bool)
     if config.weights_from == "softmax_of_selected":
         logits = later.operated.at(expert_ids)
-        plain = softmax_bounds(logits, form).scores
+        selected = selected_softmax(logits, form)
+        plain, own = selected.scores, selected.numerators
         some = logits.hi.max(axis=1) != -np.inf  # else 0 / 0
-        return Gathered(plain=plain, numerators=plain, denominator=ones, decided=some)
+        return Gathered(plain=plain, numerators=plain, denominator=ones, own=own, decided=some)
     if config.weights_from == "sigmoid_of_selected":
         plain = sigmoid_bounds(later.operated.at(expert_ids), form, bounds.numerics)
-        return Gathered(plain=plain, numerators=plain, denominator=ones, decided=always)
+        return Gathered(plain=plain, numerators=plain, denominator=ones, own=plain, decided=always)
     plain, numerators = later.scores.scores, later.scores.numerators
     if config.weights_from == "masked_scores" and config.groups is not None:
         plain, numerators = (
             _masked(config.groups, later.competing, x, form) for x in (plain, numerators)
         )
-    selected = plain.at(expert_ids)
+    gathered = plain.at(expert_ids)
+    own = gathered if numerators is plain else numerators.at(expert_ids)
     return Gathered(
-        plain=selected,
-        numerators=selected if numerators is plain else numerators.at(expert_ids),
+        plain=gathered,
+        numerators=own,
+        own=own,
         denominator=later.scores.denominator,
         decided=always,
     )
+
+
+def selected_softmax(logits: Interval, form: FloatFormat) -> ScoreBounds:
+    """Bound a softmax over the logits of the selected experts, ``[T, K]``."""
+    return softmax_bounds(logits, form, selected=True)
 
 
 def _masked(groups: Groups, competing: Interval, values: Interval, form: FloatFormat) -> Interval:

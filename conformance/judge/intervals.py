@@ -23,19 +23,30 @@ DIVISION = 4
 """Units of roundoff in one quotient: a 1-ulp reciprocal (2 units), the product with it (1),
 and storage in the stage's dtype (1)."""
 
-_ELEMENTARY_16, _DIVISION_16 = 3, 2
-
 POWER = 8
 """Units of roundoff in one power: 4 ulp, CUDA's documented powf."""
 
+_ELEMENTARY_16, _DIVISION_16 = 2.0**1.1, 2
+_LANES = 8
 
-def elementary(form: FloatFormat) -> int:
+
+def elementary(form: FloatFormat) -> float:
     """Return the units of roundoff in one elementary function whose result is in ``form``.
 
-    In 16 bits: the 2.14 of PTX's ``ex2.approx.f16`` and the 2 of its bfloat16; or one store
-    of a float32 result, whose own error is less than a unit.
+    In 16 bits: the ``2^-9.9`` of PTX's ``ex2.approx.f16`` and the ``2^-7`` of its bfloat16; or
+    one store of a float32 result, whose own error is less than a unit.
     """
     return _ELEMENTARY_16 if store_unit(form) else ELEMENTARY
+
+
+def log_or_root(form: FloatFormat) -> float:
+    """Return the units of roundoff in a logarithm or a root: no unit computes one in 16 bits.
+
+    There it is a float32 result, and one store.
+    """
+    if not store_unit(form):
+        return ELEMENTARY
+    return ROUNDING + ELEMENTARY * FLOAT32.unit_roundoff / form.unit_roundoff
 
 
 def division(form: FloatFormat) -> int:
@@ -53,9 +64,48 @@ def additions(count: int, form: FloatFormat) -> int:
     return count if form.precision >= FLOAT32.precision else (count - 1).bit_length() + 1
 
 
+def selected_additions(count: int, form: FloatFormat) -> int:
+    """Return the units of roundoff in a sum of ``count`` numbers over the selected experts.
+
+    In 16 bits a running sum of eight at most, which is what a vector of 128 bits holds, and a
+    tree of the sums of more.
+    """
+    if form.precision >= FLOAT32.precision:
+        return count
+    return min(count, _LANES) - 1 + (-(-count // _LANES) - 1).bit_length()
+
+
+def running_additions(values: Interval, form: FloatFormat) -> Floats:
+    """Return, ``[T, 1]``, how many of ``selected_additions`` the numbers of each row can lose.
+
+    An addition errs by a unit of the partial sum that it makes. So the errors are a weighted
+    sum of the numbers, each counted once for every partial sum that holds it, and at most where
+    the greatest are counted most often.
+    """
+    count = values.lo.shape[1]
+    runs = -(-count // _LANES)
+    often = [min(_LANES, count) - max(place, 1) for place in range(min(_LANES, count))]
+    weights = np.repeat(np.array(often, dtype=np.float64), runs)[:count]
+    total = values.lo.sum(axis=1, keepdims=True)
+    lost = (-np.sort(-values.hi, axis=1) * weights).sum(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        units = np.fmin(lost / total, weights.max(initial=0.0))
+    return np.asarray(units + selected_additions(count, form) - weights.max(initial=0.0))
+
+
 def store_unit(form: FloatFormat) -> float:
     """Return the unit roundoff of a store in less than float32: 0 for float32 itself."""
     return form.unit_roundoff if form.precision < FLOAT32.precision else 0.0
+
+
+def half_ulp(values: Floats, form: FloatFormat) -> Floats:
+    """Return the most that a store of ``values`` in ``form``, none of them negative, errs by.
+
+    It grows with the value, so that of an upper bound bounds that of what is below it.
+    """
+    exponents = np.maximum(np.frexp(values)[1] - 1, form.min_exponent)
+    errors: Floats = np.ldexp(form.unit_roundoff, exponents)
+    return errors
 
 
 _MAY_FLUSH = ("float32", "bfloat16")
@@ -119,6 +169,12 @@ class Interval:
         hi = self.hi * more
         hi += absolute
         return Interval(np.maximum(lo, 0.0, out=lo), hi)
+
+    def in_units(self, units: Floats, unit: float) -> Interval:
+        """Allow as many factors of ``1 ± unit`` as ``units`` says of each finite number, or row."""
+        return Interval(
+            self.lo * np.exp(units * np.log1p(-unit)), self.hi * np.exp(units * np.log1p(unit))
+        )
 
     def each(self, change: Callable[[Floats], Floats]) -> Interval:
         """Apply ``change`` to both endpoints: once where they are one array, as a point's are."""

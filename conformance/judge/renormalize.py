@@ -10,6 +10,9 @@ from moe_routing.conformance.judge.intervals import (
     ROUNDING,
     Interval,
     division,
+    running_additions,
+    selected_additions,
+    store_unit,
     underflow,
 )
 from moe_routing.reference import Renormalize
@@ -37,9 +40,10 @@ def renormalized(
     most_undecided = 1.0 if rule.order == 1.0 else np.inf
     hi = np.where(decided[:, None] & ~np.isnan(hi), hi, most_undecided)
     absolute = underflow(form) * (1.0 + gathered.plain.hi)  # a quotient, or a reciprocal
-    return Interval(lo, hi).widen(
-        _roundings(rule, own, form), form.unit_roundoff, absolute
-    ), decided
+    rounded = Interval(lo, hi).in_units(
+        _additions(rule, own, share, form) + _of_eps(rule, least, share, form), form.unit_roundoff
+    )
+    return rounded.widen(_roundings(rule, form), form.unit_roundoff, absolute), decided
 
 
 def _divisors(
@@ -65,11 +69,26 @@ def _divisors(
     return least, Interval(lo, hi)
 
 
-def _roundings(rule: Renormalize, own: Interval, form: FloatFormat) -> float:
-    """Count K additions, divided by the order in the root, the root itself and the quotient."""
-    root = POWER if rule.order != 1.0 else 0
-    summed: int = own.lo.shape[1]
-    return summed * max(1.0, 1.0 / rule.order) + root + division(form)
+def _additions(rule: Renormalize, own: Interval, share: Interval, form: FloatFormat) -> Floats:
+    """Count the additions, divided by the order in the root; in float32 that of eps is one of K."""
+    units = np.array([[float(selected_additions(own.lo.shape[1], form))]])
+    if store_unit(form):
+        units = running_additions(_powers(rule, own, share, form), form)
+    return np.asarray(units * max(1.0, 1.0 / rule.order))
+
+
+def _of_eps(rule: Renormalize, divisor: Floats, share: Interval, form: FloatFormat) -> Floats:
+    """Count, in 16 bits, the addition of eps to a stored norm: it errs by eps at most."""
+    if not store_unit(form):
+        return np.zeros((1, 1))
+    eps = guard(rule.eps, form).hi * share.hi
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.fmin(eps / (form.unit_roundoff * divisor), ROUNDING)
+
+
+def _roundings(rule: Renormalize, form: FloatFormat) -> int:
+    """Count the root, where there is one, and the quotient."""
+    return division(form) + (POWER if rule.order != 1.0 else 0)
 
 
 def guard(value: float, form: FloatFormat) -> Interval:

@@ -13,7 +13,7 @@ from moe_routing.conformance.judge.intervals import (
     elementary,
     underflow,
 )
-from moe_routing.conformance.judge.scores import EXPONENT
+from moe_routing.conformance.judge.quotients import EXPONENT
 from moe_routing.reference import SharedExpertConfig, SharedExpertInputs
 from moe_routing.reference.formats import FLOAT32, INPUT_FORMATS, FloatFormat, Floats
 from moe_routing.reference.scores import sigmoid

@@ -9,6 +9,7 @@ import numpy as np
 
 from moe_routing.conformance.judge.bounds import Bounds, SelectionBounds
 from moe_routing.conformance.judge.intervals import Interval
+from moe_routing.conformance.judge.rows import NONE
 from moe_routing.conformance.judge.selection import (
     chosen_mask,
     distinct_in_range,
@@ -38,8 +39,9 @@ class Verdict:
 
     ``judged [T]``: tokens judged for more than distinct ids in range. ``distinct``,
     ``in_range``, ``selection [T]``; ``logits [T, E]`` or None where the answer has none;
-    ``weights [T, K]``, ``decided [T]`` as in ``WeightBounds``; ``routed``: whether the later
-    stages were judged from the answer's own logits.
+    ``weights [T, K]``, ``decided [T]`` as in ``WeightBounds``; ``apart [T, 2]``: the slots of
+    whose weights no factor of the row explains both, ``NONE`` where there are none; ``routed``:
+    whether the later stages were judged from the answer's own logits.
     """
 
     bounds: Bounds
@@ -52,6 +54,7 @@ class Verdict:
     logits: Bools | None
     weights: Bools
     decided: Bools
+    apart: Ids
     weight_bounds: WeightBounds
     routed: bool
 
@@ -96,6 +99,10 @@ def _judge(bounds: Bounds, answer: Answer, routed: bool) -> Verdict:
     fine = bound.permitted.contains(answer.weights)
     fine |= ~bound.decided[:, None] & np.isnan(answer.weights)
     weights = fine | ~judged[:, None] | ~valid
+    apart = _apart(bound, answer.weights, judged & weights.all(axis=1) & valid.all(axis=1))
+    if (apart != NONE).any():
+        rows = apart[:, 0] != NONE
+        weights[rows] &= ~chosen_mask(apart[rows], config.top_k)
     logit_verdict = None
     if answer.logits is not None:
         logit_verdict = bounds.logits.permitted.contains(answer.logits) | ~judged[:, None]
@@ -110,9 +117,17 @@ def _judge(bounds: Bounds, answer: Answer, routed: bool) -> Verdict:
         logits=logit_verdict,
         weights=weights,
         decided=bound.decided,
+        apart=apart,
         weight_bounds=bound,
         routed=routed and answer.logits is not None,
     )
+
+
+def _apart(bound: WeightBounds, weights: Floats, judged: Bools) -> Ids:
+    """Return the slots ``[T, 2]`` that no factor explains, of rows where each slot is right."""
+    if bound.row is None:
+        return np.full((len(weights), 2), NONE)
+    return bound.row.apart(weights, judged & bound.decided)
 
 
 def _own_logits(bounds: Bounds, own: Floats) -> Interval:

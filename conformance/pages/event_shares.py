@@ -51,6 +51,9 @@ ONLY_CONSTRUCTED = {
     "nan-logit": _AMONG_FINITE,
     "plus-infinity": _AMONG_FINITE,
     **dict.fromkeys(("batch:65", "batch:129", "batch:512", "batch:1024"), _EXACTLY),
+    **dict.fromkeys(
+        ("narrow-norm-of-16", "narrow-norm-of-32"), "one number of experts exactly, in 16 bits"
+    ),
     "published-width-of-groups": _COSTLY,
     "batch-of-many-experts": _COSTLY,
     "token-id-above-65535": "the tables drawn have 8 rows",

@@ -44,6 +44,7 @@ LARGE = (
     "wide",
     "eight",
     "bulk",
+    "narrow-norm",
 )
 
 

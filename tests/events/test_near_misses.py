@@ -30,6 +30,7 @@ from moe_routing.reference import (
 WHOLE = Capabilities()
 NOWHERE_OUTSIDE = "outside-claims"  # nothing lies outside the whole specification
 NEVER = float("-inf")
+NARROW = {"dtype": "bfloat16", "scores_dtype": "input", "renormalize": Renormalize()}
 
 
 def call(
@@ -214,6 +215,9 @@ NEAR: dict[str, AnyCase] = {
     "norm-beside-epsilon": call([[-40.0] * 4], **SIGMOID, renormalize=Renormalize(eps=1e-20)),
     "norm-of-another-order": call(ROWS, renormalize=Renormalize(order=2.0)),
     "floor-beside-epsilon": call([[-1.0] * 4], **SIGMOID, renormalize=BOTH),
+    # the least of 16 beside a greater one: an honest sum may lose as much
+    "narrow-norm-of-16": call([4.0] + [0.0] * 31, 16, **NARROW),
+    "narrow-norm-of-32": call([0.0] * 64, 31, **NARROW),
     "scaled": call(ROWS, scale=0.0),
     "scaled-by-zero": call(ROWS, scale=-1.0),
     # Shared experts.

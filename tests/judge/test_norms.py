@@ -66,18 +66,19 @@ def test_powers_may_underflow_where_the_weights_do_not() -> None:
     assert_right(weighed(config, partly, weights, [[0, 1]]), "one power of two flushed")
 
 
-def test_long_sums_in_bfloat16_may_drift_by_one_rounding_an_addition() -> None:
-    top_k = 1024
+def test_eight_may_be_added_up_in_bfloat16_and_hundreds_may_not() -> None:
+    """Ones and less than half an ulp of it: a running sum never grows beyond its first number."""
     form = INPUT_FORMATS["bfloat16"]
-    inputs = given(np.full((1, top_k), -0.625), dtype="bfloat16")
-    axes = {"scores_dtype": "input", "renormalize": Renormalize()}
-    config = router(top_k, top_k, **axes)
-    gathered = form.round(stages(config, inputs).gathered)
-    weights = form.round(gathered / summed(gathered, form, "forward"))
-    verdict = weighed(config, inputs, weights, np.arange(top_k)[None])
-    assert_right(verdict, f"{top_k} bfloat16 additions")
-    off = np.abs(weights * top_k - 1).max() / form.unit_roundoff
-    assert off > 1, f"the sum drifts by {off:.3g} u only: this test saw nothing"
+    for top_k, right in ((8, True), (1024, False)):
+        inputs = given([[20.0] + [-5.5625] * (top_k - 1)], dtype="bfloat16")
+        axes = {"scores_dtype": "input", "renormalize": Renormalize()}
+        config = router(top_k, top_k, **axes)
+        gathered = form.round(stages(config, inputs).gathered)
+        weights = form.round(gathered / summed(gathered, form, "forward"))
+        verdict = weighed(config, inputs, weights, np.arange(top_k)[None])
+        off = abs(weights[0, 0] / stages(config, inputs).weights[0, 0] - 1) / form.unit_roundoff
+        assert off > 4, f"the sum drifts by {off:.3g} u only: this test saw nothing"
+        assert bool(verdict.weights.all()) == right, f"{top_k} additions, {off:.3g} u off"
 
 
 def test_negative_scales_mirror_what_an_undecided_norm_permits() -> None:

@@ -16,8 +16,8 @@ from moe_routing.conformance.judge import Interval, may_select
 from moe_routing.conformance.judge.scores import (
     competing_bounds,
     score_bounds,
-    softmax_bounds,
 )
+from moe_routing.conformance.judge.softmax import softmax_bounds
 from moe_routing.implementations import Numerics
 from moe_routing.reference import RouterConfig
 from moe_routing.reference.formats import FLOAT32, INPUT_FORMATS, FloatFormat

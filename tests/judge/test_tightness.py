@@ -27,6 +27,7 @@ SIGMOID = {"score": "sigmoid", "logits": [2.0, 0.0]}
 SOFTMAX = {"score": "softmax", "logits": [2.0, 0.0]}
 NATIVE = dict.fromkeys(("logits_dtype", "scores_dtype", "weights_dtype"), "input")
 LOG = np.log(1 + np.exp(-2.0))
+EX2 = 2.0**1.1  # units of an exponential in 16 bits
 
 # units of each case: what stands before the sum with CAST is of the scores' dtype
 CAST = 1
@@ -80,12 +81,19 @@ CASES: dict[str, tuple[dict[str, Any], float]] = {
         {**SOFTMAX, "top_k": 2, "weights_from": "softmax_of_selected"},
         E2 * (16 + 6 + 8 + 6) + 2 + 4 + (4 + 7 * np.log(2) + 2) + CAST,
     ),
-    # in 16 bits: exp 3, quotient 2, and no exponent of the logit's size
-    "sigmoid in bfloat16": ({**SIGMOID, "top_k": 1, "dtype": "bfloat16"}, 3 + 1 + 2 + CAST),
-    # the stored y - m of each, and log(sum): exp 3, store 1, quotient 2, felt by 1 - p twice
-    "softmax renormalised in bfloat16": (
-        {**SOFTMAX, "top_k": 2, "rule": Renormalize(), "dtype": "bfloat16"},
-        E2 * (LOG + 6 + 2 + LOG + 6) + 2 + 2 + CAST,
+    # in 16 bits: exp 2.14, felt by 1 - s, sum 1, quotient 2; a weight of 16 bits is not cast again
+    "sigmoid in bfloat16": ({**SIGMOID, "top_k": 1, "dtype": "bfloat16"}, EX2 * E2 + 1 + 2),
+    # the roots of a stored sum (1), and of a stored logarithm (1) of a sum with exp 2.14
+    "sqrtsoftplus in bfloat16": (
+        {"score": "sqrtsoftplus", "logits": [2.0, 0.0], "top_k": 1, "dtype": "bfloat16"},
+        (EX2 * (1 - E2) / (2 + LOG) + 2) / 2 + 1,
+    ),
+    # a stored y - m: none of 0, 2 units of half an ulp of 2; a stored y - log N in place of the
+    # quotient: none of 0.13, 2 of 2.13; exp 2.14 and quotient 1, or the store in place of it; all
+    # felt by 1 - p, of both; one addition of two, counted by its share, and quotient 2
+    "softmax renormalised with an epsilon in bfloat16": (
+        {**SOFTMAX, "top_k": 2, "rule": Renormalize(eps=1e-20), "dtype": "bfloat16"},
+        E2 * ((EX2 + 1) + (2 + EX2 + 2)) + 1 + 2,
     ),
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from moe_routing.conformance.explain.cut import cut_words, misplaced
-from moe_routing.conformance.explain.numbers import listed, missed, show, span
+from moe_routing.conformance.explain.numbers import listed, missed, show, slot_note, span
 from moe_routing.conformance.explain.rows import Gap, expert_rows, group_rows, slot_rows
 from moe_routing.conformance.explain.token_view import (
     ExpertView,
@@ -123,7 +123,7 @@ def _slot(slot: SlotView, bars: Scale) -> Markup:
         tag("td", bar(bars, slot.weight), class_="drawn short"),
         _number("permitted", "no expert" if slot.permitted is None else span(permitted)),
         tag("td", band(close, permitted, None, slot.weight), class_="drawn"),
-        tag("td", "" if slot.right else missed(slot.weight, permitted).strip(), class_="note"),
+        tag("td", slot_note(slot).strip(), class_="note"),
         data_chosen="both" if slot.right else "answered",
     )
 

@@ -6,7 +6,8 @@ from moe_routing.conformance.zoo.honest import (
     precision,
     repetition,
     scores,
+    sixteen_bits,
     sums,
 )
 
-__all__ = ["choices", "permutation", "precision", "repetition", "scores", "sums"]
+__all__ = ["choices", "permutation", "precision", "repetition", "scores", "sixteen_bits", "sums"]

@@ -1,0 +1,68 @@
+"""Which softmaxes rounding can explain (docs/spec/judging.md, "Scores")."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from moe_routing.conformance.judge.intervals import (
+    DIVISION,
+    ELEMENTARY,
+    ROUNDING,
+    Interval,
+    additions,
+    store_unit,
+    underflow,
+)
+from moe_routing.conformance.judge.narrow_softmax import narrow_softmax_bounds
+from moe_routing.conformance.judge.quotients import (
+    EXPONENT,
+    ScoreBounds,
+    exponent_off,
+    exponentials,
+    lost_of,
+    magnitude_of,
+    own_share,
+    row_sums,
+    zero_where,
+)
+from moe_routing.reference.formats import FLOAT32, FloatFormat
+
+_LOGARITHM = 2
+"""Roundings of a norm stored as its logarithm, besides the logarithm's own: the sum with the
+maximum, and its storage; the logit that it is taken from adds one of its own."""
+
+
+def softmax_bounds(logits: Interval, form: FloatFormat, *, selected: bool = False) -> ScoreBounds:
+    """Bound a softmax over the last axis of ``[T, N]``.
+
+    Numerators are ``exp(z - m)`` with m the row's greatest upper bound: a backend's own
+    shift differs by a factor that is common to the row. The argument's rounding is
+    absolute in the exponent, ``4 u32 (|z| + |m|)``. So is that of a norm stored as its
+    logarithm, which the quotients allow for a second time. A -inf logit has the numerator 0,
+    exactly. Rows of -inf alone, or with +inf, are NaN in every backend; here they get [0, 1],
+    and the caller must not judge them. Whether it is of the ``selected`` experts counts in
+    16 bits only.
+    """
+    if store_unit(form):
+        return narrow_softmax_bounds(logits, form, selected)
+    u, tiny, units = form.unit_roundoff, underflow(form), additions(logits.lo.shape[1], form)
+    shift = logits.hi.max(axis=1, keepdims=True, initial=-np.inf)
+    shift = np.where(np.isfinite(shift), shift, 0.0)
+    magnitude, lost = magnitude_of(logits), lost_of(logits)
+    logarithm = np.log(logits.lo.shape[1])
+    slack = FLOAT32.unit_roundoff * EXPONENT * (magnitude + np.abs(shift))
+    bounds = exponentials(logits, shift, slack)
+    numerators = zero_where(lost, bounds.widen_nonnegative(ELEMENTARY + ROUNDING, u, tiny))
+    total = row_sums(numerators)
+    denominator = total.widen(units, u)
+    scores = own_share(numerators, total).widen_nonnegative(units + DIVISION, u, tiny)
+    if lost is not None:
+        scores = zero_where(lost & (total.lo > 0.0), scores)
+    stored = numerators.widen_nonnegative(DIVISION, u, tiny * np.maximum(denominator.hi, 1.0))
+    norm = _LOGARITHM * (np.abs(shift) + logarithm) + ELEMENTARY * logarithm
+    unit = FLOAT32.unit_roundoff
+    return ScoreBounds(
+        scores=exponent_off(scores, unit * (norm + magnitude)),
+        numerators=zero_where(lost, stored),
+        denominator=exponent_off(denominator, unit * (norm + np.abs(shift))),
+    )
