@@ -25,6 +25,7 @@ from moe_routing.conformance.explain.failure import Failure
 from moe_routing.conformance.explain.onset import Onset
 from moe_routing.conformance.known.divergence import Divergence
 from moe_routing.conformance.trial.base import AnyTrial
+from moe_routing.conformance.trial.memo import CaseMemo
 from moe_routing.implementations import Adapter, BackendMissing
 
 
@@ -153,17 +154,24 @@ class _ClauseRun:
     def _constructed(self) -> _Ending | None:
         """Check the constructed case of every event."""
         for event in self.target.clause.witnesses(bulk=self.target.plan.bulk):
-            case = event.constructed(self.target.narrowed)
-            if case is None:
-                self.progress.note(event, "unreachable")
-            elif self.target.is_known(trial := self.target.trial(case)):
-                self.progress.note(event, "known")
-            else:
-                self.progress.constructed += 1
-                self._note(event, self._check(trial))
+            self._check_event(event)
             if self.found is not None:
                 return self._broken()
         return None
+
+    def _check_event(self, event: Event) -> None:
+        """Check what an event constructs; a series is of few tokens, whose bounds are shared."""
+        memo = CaseMemo()
+        for case in event.checked(self.target.narrowed):
+            trial = self.target.trial(case, memo)
+            if self.target.is_known(trial):
+                self.progress.note(event, "known")
+                continue
+            self.progress.constructed += 1
+            self._note(event, self._check(trial))
+            if self.found is not None:
+                return
+        self.progress.note(event, "unreachable")
 
     def _note(self, event: Event, outcome: Outcome) -> None:
         """Note what became of an event whose case was checked, or left nothing to check."""

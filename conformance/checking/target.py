@@ -16,6 +16,7 @@ from moe_routing.conformance.clauses import Clause
 from moe_routing.conformance.known.divergence import Divergence, covered
 from moe_routing.conformance.trial.base import AnyTrial
 from moe_routing.conformance.trial.lenience import Lenience
+from moe_routing.conformance.trial.memo import CaseMemo
 from moe_routing.implementations import Adapter, Capabilities
 
 
@@ -66,12 +67,14 @@ class Target:
             dtypes={name: value for each in granted for name, value in each.dtypes.items()},
         )
 
-    def trial(self, case: AnyCase) -> AnyTrial:
-        """Return a trial of ``case``; cases that the clause derives are excused like this one."""
+    def trial(self, case: AnyCase, memo: CaseMemo | None = None) -> AnyTrial:
+        """Return a trial of ``case``; cases that the clause derives are excused like this one.
+
+        A ``memo`` is shared with the trials of cases that are mostly alike.
+        """
         method = self.clause.method
         return trial_of(
-            *(self.adapter, case, method, self.is_known),
-            lenience=self.lenience,
+            *(self.adapter, case, method, self.is_known, memo, self.lenience),
             repeats=self.plan.repeats,
         )
 

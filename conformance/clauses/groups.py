@@ -10,6 +10,7 @@ import numpy as np
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.clauses.registry import clause
 from moe_routing.conformance.clauses.relations import raised
+from moe_routing.conformance.events import members
 from moe_routing.conformance.explain.failure import Failure, first_failure, token_failure
 from moe_routing.conformance.generators.choices import Focus
 from moe_routing.conformance.generators.construct import take_tokens, with_config
@@ -43,6 +44,7 @@ _GROUPED = {"groups": (True,), "expert_table": (False,)}
         "two-groups",
         "eight-groups",
         "wide-groups",
+        *members("grouped-shape"),
     ),
     focus=Focus(
         recipes=("table", "near-group-ties", "normal", "one-sided", "lattice"),

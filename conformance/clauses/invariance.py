@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from moe_routing.conformance.calls.routing import Case
+from moe_routing.conformance.clauses.batches import Batch
 from moe_routing.conformance.clauses.registry import clause
 from moe_routing.conformance.clauses.relations import (
     first_of,
@@ -17,7 +19,9 @@ from moe_routing.conformance.clauses.relations import (
     wrote_to_inputs,
 )
 from moe_routing.conformance.events import members
+from moe_routing.conformance.events.series import SERIES
 from moe_routing.conformance.explain.failure import Failure
+from moe_routing.conformance.generators.axes import KERNEL_SIZES
 from moe_routing.conformance.generators.choices import Focus
 from moe_routing.conformance.generators.construct import take_tokens, with_inputs
 from moe_routing.conformance.generators.inputs import in_rows, with_strides
@@ -27,8 +31,8 @@ from moe_routing.conformance.trial.trial import Trial
 from moe_routing.implementations import Capabilities
 from moe_routing.reference.formats import INPUT_FORMATS
 
-_TIERS = (9, 17, 257)
-"""Batch sizes just above those where shipped kernels change their path."""
+_MOST = 2**15
+"""The most numbers in the logits of a batch that is made of a case's tokens."""
 
 _SHIFT = 2.0
 _EXACT = Focus(recipes=("table", "lattice", "one-sided", "near-ties", "bfloat16-steps", "normal"))
@@ -106,7 +110,7 @@ def expert_relabel(trial: Trial) -> Failure | None:
     why="A token alone, in a small batch and in a large one takes other kernels; it must not "
     "take other experts.",
     rules=("INV-3", "PIPE-1"),
-    bugs=("M03", "M10", "M38", "M41", "M53"),
+    bugs=("M03", "M04", "M10", "M16", "M25", "M35", "M38", "M41", "M52", "M53"),
     events=(
         "clear-winners",
         "batch-above-8",
@@ -116,6 +120,7 @@ def expert_relabel(trial: Trial) -> Failure | None:
         "ragged-batch",
         "ragged-routes",
         *members("batch"),
+        *members("sizes"),
     ),
     focus=_EXACT,
 )
@@ -124,19 +129,34 @@ def batch_split(trial: Trial) -> Failure | None:
     count = trial.case.inputs.num_tokens
     if count == 0:
         raise Unchecked("the case has no tokens")
-    parts: dict[str, tuple[int, ...]] = {
-        "the first token alone": (0,),
-        "the last token alone": (count - 1,),
-    }
-    larger = [
-        tier for tier in _TIERS if tier > count and tier * trial.case.config.num_experts < 2**16
-    ]
-    for tier in larger[count % max(1, len(larger)) :][:1]:  # the next one or one far above
-        parts[f"the tokens repeated to T={tier}"] = tuple(t % count for t in range(tier))
-    return first_of(
-        partial(related, trial, trial.once(take_tokens, tokens), words, tokens=np.array(tokens))
-        for words, tokens in parts.items()
-    )
+    batch = Batch.of(trial)
+    if (failure := batch.failure()) is not None:
+        return failure
+    if trial.case.recipe == SERIES:  # whose tokens are judged in a batch of each size
+        return None
+    return first_of(partial(_in_batch, batch, *part) for part in _parts(trial.case))
+
+
+def _in_batch(batch: Batch, words: str, tokens: tuple[int, ...]) -> Failure | None:
+    """Judge another batch of the tokens of one. Errors: ``Unchecked`` where it is not claimed."""
+    case = batch.trial.once(take_tokens, tokens)
+    if not batch.trial.claims(case):
+        raise Unchecked(f"with {words} it would not be claimed")
+    failure = batch.part(batch.trial.of(case), np.array(tokens)).failure()
+    if failure is None:
+        return None
+    return replace(failure, summary=f"{words}: {failure.summary}", case=case)
+
+
+def _parts(case: Case) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield batches of a case's tokens, by index: one alone, another, and a larger batch."""
+    count = case.inputs.num_tokens
+    yield "the first token alone", (0,)
+    yield "the last token alone", (count - 1,)
+    most = _MOST // case.config.num_experts
+    larger = [size for size in KERNEL_SIZES if count < size <= most]
+    for size in larger[7 * count % max(1, len(larger)) :][:1]:  # the next one or one far above
+        yield f"the tokens repeated to T={size}", tuple(t % count for t in range(size))
 
 
 @clause(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from moe_routing.conformance.clauses.registry import clause
+from moe_routing.conformance.events import members
 from moe_routing.conformance.explain.failure import Failure, first_failure
 from moe_routing.conformance.generators.axes import HIDDEN_SIZES, PUBLISHED_HIDDEN_SIZES
 from moe_routing.conformance.generators.choices import Focus
@@ -40,6 +41,7 @@ _EXACT_AT_PUBLISHED_SIZES = Focus(
         "published-width-of-groups",
         "hidden-above-4096",
         "fine-hidden-above-4096",
+        *members("wide"),
         "batch-of-many-experts",
         "input-norm-beside-epsilon",
         "groups-mask-logits",

@@ -71,7 +71,7 @@ def singular(trial: SharedTrial) -> Failure | None:
     "DeepSeek and GLM keep theirs as shared_experts, one MLP as wide as all of them.",
     kind="plural",
     gated=False,
-    events=("shared-plural", "shared-plural-of-two"),
+    events=("shared-plural", "shared-plural-of-two", "shared-wide"),
     rules=("SHA-1", "SHA-3", "SHA-4", "SHA-5", "SHA-7"),
     bugs=("M58", "M59", "M61"),
 )

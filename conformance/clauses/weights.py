@@ -45,7 +45,7 @@ from moe_routing.reference.formats import FORMATS
         "LAY-2",
     ),
     bugs=(
-        *("M01", "M10", "M13", "M14", "M15", "M16", "M18", "M20", "M21", "M22", "M52"),
+        *("M01", "M10", "M11", "M13", "M14", "M15", "M16", "M18", "M20", "M21", "M22", "M52"),
         *("M77", "M78"),
     ),
     events=(
@@ -62,6 +62,9 @@ from moe_routing.reference.formats import FORMATS
         "batch-of-many-experts",
         *members("mix"),
         *members("preset"),
+        *members("published"),
+        *members("shape"),
+        "softmax-of-more-than-1024",
     ),
     bulk=("bulk-of-many-experts",),
 )

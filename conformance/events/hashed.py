@@ -8,6 +8,7 @@ import numpy as np
 
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.events.registry import ROWS, event
+from moe_routing.conformance.events.sizes import ladder
 from moe_routing.conformance.events.weights import experts_scaled_apart
 from moe_routing.conformance.generators.construct import Arrays, table_cases
 from moe_routing.conformance.judge import Bounds
@@ -68,4 +69,35 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
             top_k=top_k,
             expert_table=table,
             token_ids=[0, _LARGE_VOCABULARY - 1, 2**16],
+        )
+
+
+_VOCABULARY = 2**18
+"""The largest vocabulary of a shipped model: 262,144 tokens."""
+
+
+def _looks_far_beyond(bounds: Bounds) -> bool:
+    """Return whether ids above 100,000 find rows that those of their low bits do not hold."""
+    table, tokens = bounds.inputs.expert_table, bounds.inputs.token_ids
+    if table is None or tokens is None or tokens.size == 0 or tokens.max() < 2**17:
+        return False
+    far = tokens[tokens > 100_000]
+    return all((table[far] != table[far % 2**bits]).any() for bits in (15, 16, 17))
+
+
+@event(
+    "token-id-above-100000",
+    "token ids above 100,000, up to 262,143, find other experts",
+    _looks_far_beyond,
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    tokens = np.append(np.arange(100_003, _VOCABULARY, 18_013), _VOCABULARY - 1)
+    for top_k in (2, 1):
+        first = np.random.default_rng(0).integers(0, 4, _VOCABULARY)
+        yield from table_cases(
+            capabilities,
+            ladder(len(tokens), 4),
+            top_k=top_k,
+            expert_table=(first[:, None] + np.arange(top_k)) % 4,
+            token_ids=tokens,
         )

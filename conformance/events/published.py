@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.events.again import cases_of
+from moe_routing.conformance.events.fine import Router, dtypes_from, fine_calls
 from moe_routing.conformance.events.registry import FAMILIES, event
 from moe_routing.conformance.events.sizes import favouring_last, ladder
 from moe_routing.conformance.generators.construct import table_cases, with_inputs
@@ -25,11 +26,19 @@ from moe_routing.implementations import Capabilities
 from moe_routing.reference import RouterConfig
 from moe_routing.reference.formats import Bools
 
+_TOKENS = 13
+
 FAMILIES["published"] = "E, K, and the groups of a shipped model, exactly; an upper expert wins"
 
 
 def _of_model(sizes: Published) -> None:
     groups = sizes.groups
+    router = Router(
+        experts=sizes.num_experts,
+        top_k=sizes.top_k,
+        groups=groups,
+        dtypes=dtypes_from("float32" if sizes.top_k % 4 else "bfloat16"),
+    )
 
     def occurs(bounds: Bounds) -> bool:
         upper = bounds.reference.expert_ids >= sizes.num_experts // 2
@@ -41,6 +50,7 @@ def _of_model(sizes: Published) -> None:
 
     @event(slug, f"{sizes.num_experts} experts, top {sizes.top_k}{words}", occurs)
     def _(capabilities: Capabilities) -> Iterator[Case]:
+        yield from fine_calls(capabilities, router, _TOKENS)
         wants = {"groups": None} if groups is None else {}
         rows = favouring_last(sizes.num_experts)
         yield from table_cases(capabilities, rows, top_k=sizes.top_k, wants=wants, groups=groups)

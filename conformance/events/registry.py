@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -24,20 +25,28 @@ class Event:
     """One condition: its slug, its statement, a test for it, and a constructor of cases.
 
     ``occurs`` takes the facts of a case (``cases.kinds``): the ``Bounds`` of a routing case.
-    A slug ``family:member`` is one of many of a kind, which ``FAMILIES`` describes.
+    A slug ``family:member`` is one of many of a kind, which ``FAMILIES`` describes. A clause
+    runs the plainest case that shows the event, or, of an event that is ``series``, all of them.
     """
 
     slug: str
     statement: str
     occurs: Callable[[Any], bool]
     cases: Construct
+    series: bool = False
 
     def constructed(self, capabilities: Capabilities) -> AnyCase | None:
         """Return the plainest case under ``capabilities`` that shows the event, or None."""
+        return next(self._shown(capabilities), None)
+
+    def checked(self, capabilities: Capabilities) -> Iterator[AnyCase]:
+        """Yield the cases that a clause runs for the event: the plainest, or the whole series."""
+        yield from islice(self._shown(capabilities), None if self.series else 1)
+
+    def _shown(self, capabilities: Capabilities) -> Iterator[AnyCase]:
         for case in self.cases(capabilities):
             if self.occurs(facts_of(case, capabilities)):
-                return case
-        return None
+                yield case
 
     @property
     def family(self) -> str | None:
@@ -59,7 +68,7 @@ def members(family: str) -> tuple[str, ...]:
 
 
 def event(
-    slug: str, statement: str, occurs: Callable[[Any], bool]
+    slug: str, statement: str, occurs: Callable[[Any], bool], *, series: bool = False
 ) -> Callable[[Construct], Construct]:
     """Register the decorated constructor as the event ``slug``.
 
@@ -71,7 +80,9 @@ def event(
     def register(cases: Construct) -> Construct:
         if slug in EVENTS:
             raise ValueError(f"Cannot register event {slug!r}: the slug is taken")
-        EVENTS[slug] = Event(slug=slug, statement=statement, occurs=occurs, cases=cases)
+        EVENTS[slug] = Event(
+            slug=slug, statement=statement, occurs=occurs, cases=cases, series=series
+        )
         return cases
 
     return register

@@ -149,6 +149,8 @@ _loaded(
     "as many routes as experts or more, and an expert without any",
     0,
     lambda b: (
-        len(np.unique(b.reference.expert_ids)) < b.config.num_experts <= b.reference.expert_ids.size
+        len(np.unique(b.reference.expert_ids))
+        < b.config.num_experts
+        <= b.inputs.num_tokens * b.config.top_k
     ),
 )

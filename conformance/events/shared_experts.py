@@ -21,6 +21,7 @@ def _shared(
     kind: SharedKind,
     gated: bool = False,
     width: int = 2,
+    tokens: int = 2,
 ) -> None:
     """Register an event that a small call shows; where gated, one with gate logits of 0."""
 
@@ -30,7 +31,7 @@ def _shared(
             kind=kind,
             gated=gated,
             dtype=capabilities.dtypes[0],
-            tokens=2,
+            tokens=tokens,
             hidden=4,
             width=width,
             seed=1,
@@ -55,6 +56,14 @@ _shared(
 )
 _shared("shared-mlp", "a shared expert as shared_mlp", _of_kind("mlp"), kind="mlp")
 _shared("shared-absent", "no shared expert", _of_kind("none"), kind="none")
+_shared(
+    "shared-wide",
+    "a shared expert of more than 128 rows, for more than 128 tokens",
+    lambda case: len(case.inputs.up_proj) > 128 and len(case.inputs.hidden) > 128,
+    width=136,
+    tokens=130,
+    kind="plural",
+)
 _shared(
     "shared-gate-half-open",
     "a shared expert whose gate logit is 0",

@@ -27,13 +27,16 @@ CHOICES = (
 """The names of all choices of a routing case: what ``Focus.offers`` and ``wants`` may name."""
 
 EXPERTS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 17, 24, 32, 33, 60, 64)
-MORE_EXPERTS = (96, 128, 160, 192, 256, 257, 288, 384, 512, 576, 768, 1280)
+MORE_EXPERTS = (96, 128, 160, 192, 256, 257, 288, 320, 384, 512, 576, 768, 896, 1024, 1280)
 _OFTEN = 4  # how many times the small sizes are offered for each time that the large ones are
 _APART = 7  # how many times sizes are drawn independently for each time that a model's are drawn
 _PROPER = 3  # how many times several groups of several are offered for each time one or E are
 TOKENS = (1, 2, 3, 0, 7, 8, 9, 15, 16, 17, 45, 63)
 MORE_TOKENS = (256, 257, 1025, 2049, 4097)
-TOP_K = (1, 2, 3, 4, 6, 8, 10, 16, 18, 22, 33)
+KERNEL_SIZES = tuple(n + d for n in [2**p for p in range(3, 14)] for d in (-1, 0, 1))
+"""Where kernels change their path: powers of two from 8 to 8,192, and one off."""
+
+TOP_K = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 16, 18, 22, 32, 33)
 HIDDEN_SIZES = (1, 2, 3, 4, 8, 16, 33, 64)
 PUBLISHED_HIDDEN_SIZES = (2048, 4096, 7168)
 SCALES = (1.0, 2.5, 1.0, 1.5, 0.0, -1.0, 16.0)

@@ -86,9 +86,9 @@ def choose_shared_case(
         gated=has_gate,
         zero_gate=has_gate and choose("gate logits", ("any", "any", "any", "zero")) == "zero",
         dtype=choose("dtype", dtypes),
-        tokens=choose("num_tokens", (1, 2, 3, 0, 7, 17)),
+        tokens=choose("num_tokens", (1, 2, 3, 0, 7, 17, 33, 65)),
         hidden=choose("hidden_size", (1, 2, 4, 8, 33)),
-        width=choose("width", (1, 2, 4, 16)),
+        width=choose("width", (1, 2, 4, 16, 17, 64)),
         seed=choose("seed", _SEEDS),
     )
 

@@ -54,6 +54,16 @@ ONLY_CONSTRUCTED = {
     **dict.fromkeys(
         ("narrow-norm-of-16", "narrow-norm-of-32"), "one number of experts exactly, in 16 bits"
     ),
+    **dict.fromkeys(members("sizes"), "of one router; other routers are drawn with other sizes"),
+    **dict.fromkeys(
+        (*members("shape"), *members("grouped-shape"), *members("wide")),
+        "sizes that lie between those drawn",
+    ),
+    "softmax-of-more-than-1024": _COSTLY,
+    "bias-decides-beyond-1024": _COSTLY,
+    "token-id-above-100000": "the tables drawn have 8 rows",
+    "negative-zero-logit": "a row of it is drawn, but not among others below 0",
+    "shared-wide": _COSTLY,
     "published-width-of-groups": _COSTLY,
     "batch-of-many-experts": _COSTLY,
     "token-id-above-65535": "the tables drawn have 8 rows",

@@ -21,6 +21,7 @@ from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.judge import Answer, Bounds, JudgeError, Verdict, judge
 from moe_routing.conformance.judge.batch import judge_all
 from moe_routing.conformance.judge.numerics import without_idle
+from moe_routing.conformance.trial.few import SpreadBounds, repeats
 from moe_routing.implementations import Numerics
 
 _LARGE = 2**16
@@ -52,8 +53,16 @@ class CaseMemo:
         known = self._bounds.setdefault(key, {})
         matter = without_idle(config, inputs, numerics)
         if matter not in known:
-            known[matter] = Bounds(config, inputs, matter, next(iter(known.values()), None))
+            known[matter] = self._new_bounds(case, matter, next(iter(known.values()), None))
         return known[matter]
+
+    def _new_bounds(self, case: Case, numerics: Numerics, other: Bounds | None) -> Bounds:
+        """Return bounds of ``case``; of a large batch of few tokens, those of the few."""
+        found = self.once(case, repeats)
+        if found is None:
+            return Bounds(case.config, case.inputs, numerics, other)
+        few = self.bounds(found.few, numerics)
+        return SpreadBounds(case.config, case.inputs, numerics, other, few=few, which=found.which)
 
     def verdict(
         self, bounds: Bounds, answer: Answer, logits: Literal["routed", "copy", "none"]

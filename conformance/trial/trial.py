@@ -13,6 +13,7 @@ from moe_routing.conformance.judge.allowance import allowance_used
 from moe_routing.conformance.trial.base import BaseTrial
 from moe_routing.conformance.trial.boundary import Malformed, Received, receive
 from moe_routing.conformance.trial.call import Call
+from moe_routing.conformance.trial.few import SpreadBounds
 from moe_routing.conformance.trial.several import calls_at_once, calls_in_place
 
 
@@ -32,7 +33,7 @@ class Trial(BaseTrial[Case]):
     @property
     def facts(self) -> Bounds:
         """The value that events are read from."""
-        return self.bounds
+        return self.bounds.facts if isinstance(self.bounds, SpreadBounds) else self.bounds
 
     @cached_property
     def received(self) -> Received:

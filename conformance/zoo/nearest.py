@@ -183,10 +183,17 @@ def _passed(results: Sequence[ClauseResult], capabilities: Capabilities) -> list
 
 
 def _passed_cases(result: ClauseResult, capabilities: Capabilities) -> list[AnyCase]:
-    """Return a clause's constructed cases, up to the one that failed where no drawn one did."""
+    """Return a clause's constructed cases, up to the one that failed where no drawn one did.
+
+    Of a series the first stands for all: they are large.
+    """
     clause = CLAUSES[result.id]
     narrowed = clause.narrowed(capabilities)
-    made = (event.constructed(narrowed) for event in clause.witnesses())
+    made = (
+        (case, number)
+        for event in clause.witnesses()
+        for number, case in enumerate(event.checked(narrowed))
+    )
     failed = result.status == "fail" and result.examples == 0
     passed = max(0, result.constructed - failed)
-    return list(islice((case for case in made if case is not None), passed))
+    return [case for case, number in islice(made, passed) if number == 0]

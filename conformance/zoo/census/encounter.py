@@ -62,8 +62,7 @@ class Encounter:
         herds = self._herds(residents)
         for claimed, herd in herds:
             for slug in self.clause.events:
-                case = EVENTS[slug].constructed(claimed)
-                if case is not None:
+                for case in EVENTS[slug].checked(claimed):
                     self._run_case(case, herd, event=slug)
         self._done.clear()
         for claimed, herd in herds:

@@ -7,6 +7,8 @@ from moe_routing.conformance.zoo.mutants import (  # noqa: I001  chapter order
     selection_bias,
     selection,
     sizes,
+    tiers,
+    shapes,
     weights,
     layout,
     invariance,
@@ -31,7 +33,9 @@ __all__ = [
     "scores",
     "selection",
     "selection_bias",
+    "shapes",
     "shared_experts",
     "sizes",
+    "tiers",
     "weights",
 ]
