@@ -63,7 +63,7 @@ ROWS = (
     _v3("hy_v4", "hy_v4.HYV4MoE"),
     _v3("nemotron_h", "nemotron_h.NemotronHMoE", at="mixer"),
     _v3("bailing_hybrid", "bailing_hybrid.BailingHybridMoE"),
-    _v3("kimi_linear", "kimi_linear.KimiLinearMoE"),
+    _v3("kimi_linear", "kimi_linear.KimiLinearMoE", presets=("kimi_linear", "kimi_k3")),
     _v3("exaone_moe", "exaone_moe.ExaoneMoeSparseMoEBlock"),
     _v3("axk1", "axk1.AXK1MoE"),
     _v3("axk2", "axk2.AXK2MoE", presets=("axk2", "axk2_light")),

@@ -46,6 +46,10 @@ LARGE = (
     "bulk",
     "narrow-norm",
     "sizes",
+    "shape",
+    "grouped-shape",
+    "softmax-of-more",
+    "bias-decides-beyond",
 )
 
 

@@ -21,6 +21,7 @@ MODEL_TYPES = {
     "deepseek_v4_hash": "deepseek_v4",
     "kimi_k2": "deepseek_v3",
     "kimi_k25": "deepseek_v3",
+    "kimi_k3": "kimi_linear",
     "laguna_softcap": "laguna",
 }
 """The model type that owns the router, where the preset is not named after it."""
@@ -29,7 +30,15 @@ DEFAULTS_DIFFER = {
     *("afmoe", "aria_text", "axk2", "cohere2_moe", "dbrx", "deepseek_ocr2_text", "deepseek_v2"),
     *("deepseek_v2_lite", "diffusion_gemma_text", "dots1", "exaone_moe", "gemma4_text"),
     *("glm4_moe", "granitemoe", "granitemoe_swa", "granitemoehybrid", "hunyuan_v1_moe"),
-    *("kimi_k2", "kimi_k25", "minimax", "nemotron_h", "qwen3_moe", "qwen3_omni_moe_talker_text"),
+    *(
+        "kimi_k2",
+        "kimi_k25",
+        "kimi_k3",
+        "minimax",
+        "nemotron_h",
+        "qwen3_moe",
+        "qwen3_omni_moe_talker_text",
+    ),
     *("qwen3_vl_moe_text", "qwen4_exp_text"),
 }
 """Where the configuration class defaults to sizes or flags that the checkpoint has not."""

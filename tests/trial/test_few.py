@@ -15,8 +15,8 @@ from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.events import EVENTS
 from moe_routing.conformance.generators.construct import take_tokens
 from moe_routing.conformance.judge import Answer, Interval
+from moe_routing.conformance.trial.few import SpreadBounds, repeats, unlike_rows
 from moe_routing.conformance.trial.memo import CaseMemo
-from moe_routing.conformance.trial.repeats import SpreadBounds, repeats, unlike_rows
 from moe_routing.conformance.zoo import MUTANTS
 from moe_routing.implementations import Capabilities, Numerics
 from moe_routing.reference import Stages
