@@ -138,6 +138,10 @@ NEAR: dict[str, AnyCase] = {
     "top-k-above-15": call(ladder(2, 18), 15),
     "top-k-above-32": call(ladder(2, 36), 32),
     "experts-above-1024": call(np.arange(1026) < 3),
+    "softmax-of-more-than-1024": call(favouring_last(1024), 2),
+    "bias-decides-beyond-1024": call(
+        favouring_last(1026), score="sigmoid", arrays={"selection_bias": np.zeros(1026)}
+    ),
     "published-width": call(favouring_last(128), 4),
     "published-width-of-groups": gated(np.ones((1, 5120)), np.ones((160, 5120)), 6),
     "hidden-above-4096": gated(np.eye(1, 4104), np.ones((4, 4104))),
@@ -171,6 +175,7 @@ NEAR: dict[str, AnyCase] = {
     "gate-bias-decides": gated(ROWS, EYE, gate_bias=[0.125] * 4),
     "large-logits": call([[88.0, 1.0, 0.0, -88.0]]),
     "all-negative-logits": call([[-1.0, -2.0, 0.0, -1.0]]),
+    "negative-zero-logit": call([[-1.0, -0.0, 0.0, -1.0]]),
     "all-zero-logits": call([[0.0, 0.0, 0.0, 0.25]]),
     "logits-above-17": call([[20.0, 16.0, 20.0, 1.0]]),
     "logits-below-minus-100": call([[-101.0, -102.0, -100.0, -200.0]]),
@@ -205,6 +210,7 @@ NEAR: dict[str, AnyCase] = {
     "table-repeats-an-expert": hashed([[1, 2], [0, 1]]),
     "hashed-and-scaled": hashed([[2, 0], [2, 3]], per_expert_scale=SCALES),
     "token-id-above-65535": hashed([[1, 2], [0, 1]]),
+    "token-id-above-100000": hashed([[1, 2], [0, 1]]),
     # Weights.
     "experts-scaled-apart": call([[2.0, 0.0, 1.5, 1.0]], arrays={"per_expert_scale": SCALES}),
     "weights-apart": call(EVEN),
@@ -224,6 +230,7 @@ NEAR: dict[str, AnyCase] = {
     "shared-singular": shared("plural"),
     "shared-plural": shared("mlp"),
     "shared-plural-of-two": shared("plural", width=1),
+    "shared-wide": shared("plural", width=136),
     "shared-mlp": shared("singular"),
     "shared-absent": shared("mlp"),
     "shared-gate-half-open": shared("singular", gated=True),

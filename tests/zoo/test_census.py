@@ -22,6 +22,14 @@ FULL = CensusPlan(
 )
 
 
+LARGE = {
+    name
+    for name, mutant in MUTANTS.items()
+    if any(stage.__module__.endswith((".tiers", ".shapes")) for stage in mutant.stages.values())
+}
+"""Those that are wrong at sizes which cost too much to be drawn often."""
+
+
 @pytest.fixture(scope="module")
 def census() -> Census:
     """Every kill that counts; ``tox -e nightly`` finds the others, too."""
@@ -36,8 +44,9 @@ def test_every_mutant_is_caught_by_a_clause_that_names_its_family(census):
 
 
 def test_nearly_every_mutant_is_caught_soon_by_drawn_cases(census):
-    late = [name for name in MUTANTS if (census.draws(name, SEED) or SOON + 1) > SOON]
-    assert census.soon(SEED) >= 0.95, f"late or only by constructed cases: {late}"
+    due = [name for name in MUTANTS if name not in LARGE]
+    late = [name for name in due if (census.draws(name, SEED) or SOON + 1) > SOON]
+    assert len(late) <= 0.05 * len(due), f"late or only by constructed cases: {late}"
 
 
 def test_every_clause_catches_a_mutant_of_a_family_that_it_names(census):
