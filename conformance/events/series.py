@@ -26,10 +26,10 @@ _MOST, _MOST_OFTEN, _LESS = 2**20 + 2**9, 2**21 + 2**8, 2**18
 """The most numbers in the logits of a batch; of a router asked often, first, and then."""
 
 _POWERS = tuple(2**power for power in range(3, 14))
-_FEWER = (TOKENS, 1, *_POWERS, *(size + 1 for size in _POWERS[1::2]), _POWERS[-1] + 1)
+_FEWER = (TOKENS, *sorted({1, *_POWERS, *(size + 1 for size in (*_POWERS[1::2], _POWERS[-1]))}))
 """The batches of a series: its own tokens first, each size, and one more of every other one."""
 
-SIZES = (*_FEWER, *(size for size in KERNEL_SIZES if size not in _FEWER and size < 4095))
+SIZES = (TOKENS, *sorted({*_FEWER[1:], *(size for size in KERNEL_SIZES if size < 4095)}))
 """The batches of a router asked often: one token more of each, and one fewer."""
 
 
