@@ -57,14 +57,14 @@ class TestWhatItWrites:
         (command,) = (step["run"] for step in steps if step.get("name") == "Check")
         done = shell(f"{command} --profile smoke", repository)
         assert done.returncode == 0, done.stdout + done.stderr
-        assert "quick-gate: 29 passed, 26 unsupported" in done.stdout
+        assert "quick-gate: 32 passed, 27 unsupported" in done.stdout
         kept = steps[-1]["with"]["path"].split()
         assert (repository / kept[0]).is_file(), "the report that the job keeps should be there"
 
     def test_passes_its_own_tests(self, repository: Path) -> None:
         done = shell("python -m pytest -q -p no:cacheprovider", repository)
         assert done.returncode == 0, done.stdout
-        assert re.search(r"^29 passed, 26 skipped", done.stdout, re.MULTILINE), done.stdout
+        assert re.search(r"^32 passed, 27 skipped", done.stdout, re.MULTILINE), done.stdout
 
     def test_fails_both_ways_once_one_character_is_broken(self, repository: Path) -> None:
         file = repository / "quick_gate.py"

@@ -15,7 +15,10 @@ from moe_routing.implementations import Capabilities, Claim, load_adapter
 from moe_routing.implementations.capabilities import Limits
 from moe_routing.reference.formats import BFLOAT16
 
-OF_ANOTHER_K = ("one-selected", "odd-top-k", "experts:5", "top-k-above-", "published", "preset:")
+OF_ANOTHER_K = (
+    *("one-selected", "odd-top-k", "experts:5", "top-k-above-", "published", "preset:"),
+    *("sizes:", "shape:", "grouped-shape:", "wide:", "narrow-norm-of-"),
+)
 """Events that say what K is, or that there are fewer experts than 8."""
 
 OUT_OF_REACH = ("norm-scale-decides",)

@@ -52,7 +52,7 @@ class TestInC:
         code, clauses = check(f"process:{router}")
         messages = {each["id"]: each["message"] for each in clauses.values()}
         assert code == 0, messages
-        assert sum(each["status"] == "pass" for each in clauses.values()) == 28
+        assert sum(each["status"] == "pass" for each in clauses.values()) == 31
 
     @pytest.mark.parametrize(
         ("right", "broken", "clause"),
@@ -91,7 +91,8 @@ class TestInC:
 
 @pytest.mark.skipif(not PAGE.is_file(), reason="the docs are not here")
 def test_the_page_of_the_protocol_shows_what_the_router_says(router: Path) -> None:
-    said = [x.strip() for x in PAGE.read_text().splitlines() if x.startswith(("    > ", "    < "))]
+    page, _, _ = PAGE.read_text().partition("A backend that permutes")  # this router does not
+    said = [x.strip() for x in page.splitlines() if x.startswith(("    > ", "    < "))]
     requests = "".join(f"{x[2:]}\n" for x in said if x.startswith(">"))
     done = subprocess.run([router], input=requests, capture_output=True, text=True, timeout=60)
     assert done.stdout.splitlines() == [x[2:] for x in said if x.startswith("<")]

@@ -128,7 +128,7 @@ def plain(folder: Path) -> tuple[list[str], str]:
 
 class TestOptions:
     def test_the_profile_outdoes_the_argument(self, folder: Path, plain: Any) -> None:
-        assert len(noted(folder, *NOTING, "--moe-routing-profile=ci")[0]) > 2 * len(plain[0])
+        assert len(noted(folder, *NOTING, "--moe-routing-profile=ci")[0]) > 3 * len(plain[0]) // 2
 
     def test_the_seed_draws_other_cases_and_may_be_that_of_hypothesis(
         self, folder: Path, plain: Any
@@ -280,7 +280,8 @@ def test_who_does_not_use_it_does_not_pay(tmp_path: Path) -> None:
         "import sys\n"
         "def test_nothing_of_ours_but_the_plugin_is_imported():\n"
         "    ours = sorted(name for name in sys.modules if name.startswith('moe_routing'))\n"
-        "    names = ['', '.checking', '.checking.profiles', '.pytest_plugin']\n"
+        "    names = ['', '.checking', '.checking.profiles', '.pytest_plugin', '.trial']\n"
+        "    names = [*names, '.trial.repeats']\n"
         "    names = ['moe_routing', *('moe_routing.conformance' + each for each in names)]\n"
         "    assert ours == names\n"
         "    assert not {'numpy', 'hypothesis', 'torch', 'rich'} & set(sys.modules)\n"
