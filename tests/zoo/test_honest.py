@@ -38,7 +38,8 @@ UNDECLARED = {
 
 def draws(clause: str) -> int:
     """The cases drawn for a clause and a variant."""
-    return DRAWS_OF_PERMUTATIONS if CLAUSES[clause].method == "permute" else DRAWS
+    permutes = CLAUSES[clause].method == "permute"
+    return CLAUSES[clause].draws(DRAWS_OF_PERMUTATIONS if permutes else DRAWS)
 
 
 def checked_by(clause: str) -> list[str]:
