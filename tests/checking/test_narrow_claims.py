@@ -110,6 +110,7 @@ UNREACHABLE: dict[str, set[str]] = {
         "delta-decides",
         "gate-bias-decides",
         "infinite-logit",
+        *members("wide"),
     },
     "rows": STRIDES,
     "E in eights": {

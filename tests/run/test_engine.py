@@ -221,7 +221,7 @@ class TestFoundCases:
         assert wrong.capabilities().admits(result.case.config, result.case.inputs)
         assert result.case.config.num_experts == 2, result.case.size
 
-    @pytest.mark.parametrize("wrong", [{1}, {2}, {3}, {*range(5)}], ids=str)
+    @pytest.mark.parametrize("wrong", [{1}, {2}, {4}, {*range(5)}], ids=str)
     @pytest.mark.parametrize("words", ["wrong weights", "raised RuntimeError: a lost race ("])
     def test_an_adapter_that_is_wrong_at_times_fails_as_not_repeatable(
         self, wrong: set[int], words: str

@@ -29,7 +29,7 @@ ENOUGH = 200_000
 
 UNDECLARED = {
     "tf32": "logits.lora-delta",
-    "tanh-sigmoid": "scores.match",
+    "tanh-sigmoid": "weights.match",
     "softplus-as-written": "robustness.underflow",
     "index-in-the-mantissa": "selection.valid-top-k",
 }
