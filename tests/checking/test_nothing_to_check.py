@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from narrow_adapter import Narrow
 
 from moe_routing.conformance import Case, Plan, save_case
 from moe_routing.conformance.checking.clause_run import check_clause
@@ -17,14 +18,12 @@ from moe_routing.conformance.clauses.registry import Clause
 from moe_routing.conformance.cli import main
 from moe_routing.conformance.known.divergence import Divergence
 from moe_routing.conformance.trial.base import Unchecked
-from moe_routing.implementations import Capabilities, Claim, Limits, load_adapter
+from moe_routing.implementations import Claim, Limits, load_adapter
 from moe_routing.reference import (
     Groups,
     Renormalize,
     RouterConfig,
     RouterInputs,
-    Routing,
-    route,
 )
 
 REFERENCE = load_adapter("reference")
@@ -38,22 +37,6 @@ WHOLE = ("layout.well-formed", "layout.dtypes", "layout.contiguous", "weights.dt
 """Clauses that check something of an answer without tokens."""
 ALSO_WHOLE = ("robustness.answers", "robustness.empty-batch", "invariance.repeatable")
 UNTOUCHED = ("invariance.inputs-unchanged", "invariance.float-mode-unchanged")
-
-
-class Narrow:
-    """Right, and claims what it is made to claim."""
-
-    name = "narrow"
-
-    def __init__(self, **claims: Any) -> None:
-        self.claims = Capabilities(**claims)
-
-    def capabilities(self) -> Capabilities:
-        return self.claims
-
-    def route(self, config: RouterConfig, inputs: RouterInputs) -> Routing:
-        self.claims.require(config, inputs)
-        return route(RouterConfig(**vars(config)), inputs)
 
 
 def case(config: RouterConfig = PLAIN, hidden: np.ndarray = ROWS, **arrays: Any) -> Case:

@@ -5,29 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from narrow_adapter import Narrow
 
 from moe_routing.conformance import Case
 from moe_routing.conformance.checking.scope import adapter_scope, case_scope
 from moe_routing.conformance.clauses import CLAUSES
-from moe_routing.implementations import Capabilities, Claim, Limits
-from moe_routing.reference import Renormalize, RouterConfig, RouterInputs, Routing, route
-
-
-class Narrow:
-    """Right, and claims what it is made to claim."""
-
-    name = "narrow"
-
-    def __init__(self, **claims: Any) -> None:
-        self.claims = Capabilities(**claims)
-
-    def capabilities(self) -> Capabilities:
-        return self.claims
-
-    def route(self, config: RouterConfig, inputs: RouterInputs) -> Routing:
-        self.claims.require(config, inputs)
-        return route(RouterConfig(**vars(config)), inputs)
-
+from moe_routing.implementations import Claim, Limits
+from moe_routing.reference import Renormalize, RouterConfig, RouterInputs
 
 PLAIN = {"claims": (Claim.plain(), Claim.plain(score=("sigmoid",)))}
 EXCLUDED = [
