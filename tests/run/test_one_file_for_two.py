@@ -5,38 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
+from begun import ADAPTERS, CHECK, ZOO, Begun
 from screens import command
 
 from moe_routing.conformance.cli import main
-from moe_routing.conformance.run import session
-from moe_routing.conformance.zoo.census import census
-
-CHECK = ("check", "reference", "--clause=weights.sum", "--max-examples=1", "--no-isolate")
-ZOO = ("zoo", "scale-twice", "--clause=weights.scale", "--max-examples=1", "--jobs=1")
-ADAPTERS = ("adapters", "reference")
-
-
-class Begun(Exception):
-    """A run has begun."""
-
-
-@pytest.fixture
-def _nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    def begin(*_: Any, **__: Any) -> None:
-        raise Begun
-
-    monkeypatch.setattr(session, "check", begin)
-    monkeypatch.setattr(census, "take", begin)
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("file").write_text("mine")
-    Path("folder").mkdir()
+def _in_a_folder_of_its_own(_a_file_and_a_folder: None) -> None:
+    """Come before the fixtures that write there."""
 
 
 ADAPTER = """
