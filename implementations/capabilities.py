@@ -81,14 +81,17 @@ class Limits(Closed):
 
     def refusals(self, config: RouterConfig, inputs: RouterInputs) -> list[str]:
         """Return the sizes of the call that are beyond these limits, one phrase each."""
-        sizes = (
-            ("num_experts", config.num_experts, self.max_experts),
-            ("top_k", config.top_k, self.max_top_k),
-            ("num_tokens", inputs.num_tokens, self.max_tokens),
+        return self.router_refusals(config.num_experts, config.top_k) + _above(
+            ("num_tokens", inputs.num_tokens, self.max_tokens)
         )
-        found = [f"{name}={n} > {most}" for name, n, most in sizes if most and n > most]
-        if config.num_experts % self.experts_multiple_of:
-            found.append(f"num_experts={config.num_experts} % {self.experts_multiple_of} != 0")
+
+    def router_refusals(self, num_experts: int, top_k: int) -> list[str]:
+        """Return which of E and K is beyond these limits, one phrase each."""
+        found = _above(
+            ("num_experts", num_experts, self.max_experts), ("top_k", top_k, self.max_top_k)
+        )
+        if num_experts % self.experts_multiple_of:
+            found.append(f"num_experts={num_experts} % {self.experts_multiple_of} != 0")
         return found
 
     def check_room(self, who: str, least_top_k: int) -> None:
@@ -102,6 +105,10 @@ class Limits(Closed):
                     f"Cannot have {limit} with {who}, which starts at K={least_top_k} of a "
                     f"multiple of {step} experts: no call is within both"
                 )
+
+
+def _above(*sizes: tuple[str, int, int | None]) -> list[str]:
+    return [f"{name}={n} > {most}" for name, n, most in sizes if most and n > most]
 
 
 @dataclass(frozen=True, kw_only=True)

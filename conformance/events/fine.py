@@ -85,11 +85,17 @@ def _richest(capabilities: Capabilities, router: Router, tokens: int) -> Case | 
     for biased, score in product(_ways(router.biased), _scores(router)):
         arrays: Any = {"selection_bias": _bias(router.experts, score)} if biased else {}
         for wants in _settings(router, score, biased):
-            for case in table_cases(
-                capabilities, table, top_k=router.top_k, wants=wants, groups=router.groups, **arrays
-            ):
-                if (case.config.num_experts, case.config.top_k) == (router.experts, router.top_k):
-                    return case
+            cases = table_cases(
+                capabilities,
+                table,
+                top_k=router.top_k,
+                wants=wants,
+                groups=router.groups,
+                exactly=True,
+                **arrays,
+            )
+            for case in cases:
+                return case
     return None
 
 

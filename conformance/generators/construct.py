@@ -50,6 +50,7 @@ def table_cases(
     wants: Wants | None = None,
     groups: tuple[int, int] | None = None,
     layout: str = "rows",
+    exactly: bool = False,
     **arrays: Unpack[Arrays],
 ) -> Iterator[Case]:
     """Yield a case with these ``logits [T, E]``, through an identity gate, for each claim.
@@ -58,15 +59,18 @@ def table_cases(
     ``groups=(count, kept)`` sets the groups, ``layout`` names the matrix to lie transposed,
     with everything else spaced out, and ``arrays`` gives optional inputs.
     Claims that do not cover all of it are skipped; limits cut tokens and experts off,
-    and the caller has to check that the rest still shows what it needs. Errors: ``ValueError``
-    where ``wants`` names a choice that is never made.
+    and the caller has to check that the rest still shows what it needs. With ``exactly``, only
+    tokens are cut off, and a claim of other E and K is skipped. Errors: ``ValueError`` where
+    ``wants`` names a choice that is never made.
     """
     axes.require_choices("wants", wants or {})
     table = np.asarray(logits, dtype=np.float32)
     given = {name: np.asarray(values) for name, values in arrays.items()}
     scene = Scene(logits=table, top_k=top_k, groups=groups, arrays=given)
+    limits = capabilities.limits
     for claim in capabilities.claims:
-        for fitted in scenes_for(scene, claim, capabilities):
+        fitting = scenes_for(scene, claim, capabilities, exactly=exactly)
+        for fitted in (each for each in fitting if not limits.router_refusals(*each.sizes)):
             for dtype in capabilities.dtypes:
                 try:
                     yield _case(capabilities, claim, dtype, fitted, wants, layout)

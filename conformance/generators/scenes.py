@@ -34,6 +34,11 @@ class Scene:
     groups: tuple[int, int] | None
     arrays: Mapping[str, npt.ArrayLike]
 
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """E and K."""
+        return self.logits.shape[1], self.top_k
+
     def within(self, limits: Limits) -> Scene:
         """Return the scene with tokens and experts cut off until ``limits`` hold.
 
@@ -76,11 +81,8 @@ class Scene:
         if "expert_table" not in self.arrays:
             return scene
         size = max(self.logits.shape[1], top_k)
-        rows = [
-            [*row, *(n for n in reversed(range(size)) if n not in row)][:top_k]
-            for row in np.asarray(self.arrays["expert_table"]).tolist()
-        ]
-        return replace(scene, arrays={**self.arrays, "expert_table": rows})
+        table = _lengthened(np.asarray(self.arrays["expert_table"]), top_k, size)
+        return replace(scene, arrays={**self.arrays, "expert_table": table})
 
     def _with_winners(self, more: int) -> Scene:
         """Return the scene, which has no groups, with ``more`` experts above all in each row."""
@@ -127,15 +129,33 @@ class Scene:
         return replace(self, logits=table, arrays=arrays)
 
 
-def scenes_for(scene: Scene, claim: Claim, capabilities: Capabilities) -> Iterator[Scene]:
+def _lengthened(table: npt.NDArray[Any], top_k: int, num_experts: int) -> npt.NDArray[Any]:
+    """Return a table of experts ``[V, top_k]``: each row, then the last experts that it lacks."""
+    longer = np.zeros((len(table), top_k), np.int64)
+    held = min(table.shape[1], top_k)
+    longer[:, :held] = table[:, :held]
+    ends = np.full(len(table), held)
+    for expert in reversed(range(num_experts)):
+        short = np.flatnonzero((ends < top_k) & (table != expert).all(axis=1))
+        longer[short, ends[short]] = expert
+        ends[short] += 1
+    return longer
+
+
+def scenes_for(
+    scene: Scene, claim: Claim, capabilities: Capabilities, *, exactly: bool = False
+) -> Iterator[Scene]:
     """Yield ``scene`` in the forms that ``claim`` covers, the most similar first.
 
     Where the claim does not have its K, the next greater one is taken; the caller has to
-    check that the result still shows what it is for.
+    check that the result still shows what it is for. With ``exactly``, E and K stay.
     """
-    limits = capabilities.limits
+    limits, sizes = capabilities.limits, scene.sizes
     scene, top_k = scene.within(limits), _least_from(scene.top_k, claim.top_k)
     if top_k is None or not scene.logits.shape[1]:
+        return
+    if exactly:
+        yield from [scene] if (scene.sizes, top_k) == (sizes, scene.top_k) else []
         return
     for each in (scene,) if top_k == scene.top_k else scene.selecting(top_k):
         yield each.stepped(limits.experts_multiple_of)
