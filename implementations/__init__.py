@@ -7,6 +7,7 @@ from moe_routing.implementations.capabilities import (
     Unsupported,
 )
 from moe_routing.implementations.claims import Claim, GroupRule
+from moe_routing.implementations.computes import Computes
 from moe_routing.implementations.layouts import FlatRouting, RoutingMap
 from moe_routing.implementations.loading import AdapterError, adapter_of
 from moe_routing.implementations.permitted import ANY
@@ -21,6 +22,7 @@ from moe_routing.implementations.protocol import (
     PermutesRoutes,
     Prepares,
     RoutesTokens,
+    RunsExperts,
     SharesExperts,
 )
 from moe_routing.implementations.registry import (
@@ -48,6 +50,7 @@ __all__ = [
     "Capabilities",
     "Claim",
     "Closes",
+    "Computes",
     "Dispatches",
     "FlatRouting",
     "GroupRule",
@@ -59,6 +62,7 @@ __all__ = [
     "ProcessAdapter",
     "RoutesTokens",
     "RoutingMap",
+    "RunsExperts",
     "SharesExperts",
     "TorchInputs",
     "Unsupported",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from moe_routing.implementations.claims import Claim
+from moe_routing.implementations.computes import Computes
 from moe_routing.implementations.permitted import Closed, check_values, one_of
 from moe_routing.implementations.permutes import Permutes
 from moe_routing.implementations.unsupported import Unsupported as Unsupported
@@ -122,7 +123,8 @@ class Capabilities(Closed):
     ``logits`` says what ``Routing.logits`` are: ``routed`` (the very numbers that were
     routed), ``copy`` (a rounded copy, for an auxiliary loss) or ``none``. ``threads`` says
     that several threads may call it at the same time. ``permutes`` is about the method
-    ``permute``, where there is one. Errors: ``ValueError`` naming the field.
+    ``permute``, where there is one, and ``computes`` about the method ``experts``. Errors:
+    ``ValueError`` naming the field.
     """
 
     claims: tuple[Claim, ...] = (Claim(),)
@@ -134,6 +136,7 @@ class Capabilities(Closed):
     limits: Limits = field(default_factory=Limits)
     threads: bool = False
     permutes: Permutes = field(default_factory=Permutes)
+    computes: Computes = field(default_factory=Computes)
 
     def __post_init__(self) -> None:
         require_choice("takes", self.takes, get_args(Takes))
@@ -142,6 +145,7 @@ class Capabilities(Closed):
             raise ValueError(f"Expected threads to be True or False but got {self.threads!r}")
         require_part("limits", self.limits, Limits)
         require_part("numerics", self.numerics, Numerics)
+        require_part("computes", self.computes, Computes)
         self._check_claims()
         for name, known in (("dtypes", tuple(INPUT_FORMATS)), ("layouts", LAYOUTS)):
             if getattr(self, name) != ():  # of which no case can be drawn

@@ -8,6 +8,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.layouts import FlatRouting, RoutingMap
 from moe_routing.reference import (
+    ExpertsConfig,
+    ExpertsInputs,
     PermutationConfig,
     RouterConfig,
     RouterInputs,
@@ -18,7 +20,7 @@ from moe_routing.reference import (
 )
 from moe_routing.reference.layouts import Layout
 
-METHODS = ("route", "dispatch", "shared_experts", "permute")
+METHODS = ("route", "dispatch", "shared_experts", "permute", "experts")
 """The methods through which the suite calls a backend; an adapter has at least one."""
 
 
@@ -132,4 +134,13 @@ class PermutesRoutes(Protocol):
 
     def permute(self, config: PermutationConfig, routes: Routes) -> Layout:
         """Return the backend's native arrays in one of the four layouts, unconverted."""
+        ...
+
+
+@runtime_checkable
+class RunsExperts(Protocol):
+    """A backend that runs the chosen experts."""
+
+    def experts(self, config: ExpertsConfig, inputs: ExpertsInputs) -> Any:
+        """Return the weighted sum of the chosen experts' outputs, ``[T, H]``, unconverted."""
         ...

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.reference import (
+    ExpertsConfig,
+    ExpertsInputs,
     PermutationConfig,
     RouterConfig,
     RouterInputs,
@@ -16,6 +18,7 @@ from moe_routing.reference import (
     SortedRoutes,
     as_sorted_routes,
     dispatch,
+    experts,
     permute,
     route,
     shared_contribution,
@@ -52,3 +55,7 @@ class ReferenceAdapter:
         layout = as_sorted_routes(found, routes, convention="starts")
         height = max(config.align, 4)
         return replace(layout, tile_experts=tiles(found, height).experts, tile=height)
+
+    def experts(self, config: ExpertsConfig, inputs: ExpertsInputs) -> Floats:
+        """Return the weighted sum of the chosen experts' outputs, in float64."""
+        return experts(config, inputs)

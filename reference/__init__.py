@@ -2,6 +2,13 @@
 
 from moe_routing.reference.config import Groups, Renormalize, RmsNorm, RouterConfig
 from moe_routing.reference.dispatch import dispatch, dispatched_config
+from moe_routing.reference.expert_layouts import (
+    down_weights,
+    gate_up,
+    gate_up_bias,
+    up_weights,
+)
+from moe_routing.reference.experts import ExpertsConfig, ExpertsInputs, expert_outputs, experts
 from moe_routing.reference.formats import FORMATS, FloatFormat
 from moe_routing.reference.inputs import RouterInputs, check_inputs
 from moe_routing.reference.layout_readers import permutation_of, read_layout
@@ -39,6 +46,8 @@ __all__ = [
     "PRESETS",
     "SPEC_VERSION",
     "AlignedBlocks",
+    "ExpertsConfig",
+    "ExpertsInputs",
     "FloatFormat",
     "Groups",
     "Permutation",
@@ -64,7 +73,12 @@ __all__ = [
     "check_inputs",
     "dispatch",
     "dispatched_config",
+    "down_weights",
     "expert_of_row",
+    "expert_outputs",
+    "experts",
+    "gate_up",
+    "gate_up_bias",
     "offsets",
     "permutation_of",
     "permute",
@@ -77,5 +91,6 @@ __all__ = [
     "stages",
     "tiles",
     "token_of_row",
+    "up_weights",
     "weight_of_row",
 ]

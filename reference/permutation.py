@@ -15,7 +15,7 @@ import numpy as np
 from moe_routing.reference.arrays import freeze
 from moe_routing.reference.checks import require_choice, require_count, shown
 from moe_routing.reference.formats import Ids
-from moe_routing.reference.routes import ABSENT, Routes
+from moe_routing.reference.routes import Routes
 
 Order = Literal["stable", "free"]
 ORDERS: tuple[str, ...] = get_args(Order)
@@ -52,13 +52,7 @@ class PermutationConfig:
 
     def check(self, routes: Routes) -> None:
         """Raise ``ValueError`` for the first expert id that is not below ``num_experts``."""
-        wild = np.argwhere(routes.expert_ids >= self.num_experts)
-        if len(wild):
-            t, k = (int(i) for i in wild[0])
-            raise ValueError(
-                f"Cannot have expert_ids[{t}, {k}]={routes.expert_ids[t, k]}: ids are below "
-                f"num_experts={self.num_experts}; an absent route is {ABSENT}"
-            )
+        routes.check_below(self.num_experts)
 
     def sizes(self, counts: Ids) -> Ids:
         """Return the rows that experts with ``counts`` routes take, ``[E]``."""

@@ -69,6 +69,11 @@ class Routes:
         """Return the arrays by field name."""
         return present(self, _SHAPES)
 
+    def check_below(self, num_experts: int) -> None:
+        """Raise ``ValueError`` for the first expert id that is not below ``num_experts``."""
+        rule = f"ids are below num_experts={num_experts}; an absent route is {ABSENT}"
+        self._check("expert_ids", self.expert_ids >= num_experts, rule)
+
     def _check(self, name: str, bad: Bools, rule: str) -> None:
         if bad.any():
             t, k = (int(i) for i in np.argwhere(bad)[0])

@@ -1,0 +1,97 @@
+"""What a backend with a method ``experts`` claims of it: activations, routes, sizes, products."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from moe_routing.implementations.permitted import Closed, check_values, one_of
+from moe_routing.implementations.unsupported import Unsupported
+from moe_routing.reference import ExpertsConfig, ExpertsInputs
+from moe_routing.reference.activations import ACTIVATIONS, CLAMPED
+from moe_routing.reference.checks import require_choice, require_count
+from moe_routing.reference.experts import WEIGHT_ON
+from moe_routing.reference.permutation_maps import has_repeats
+
+Products = Literal["float32", "tf32"]
+
+_EITHER = (False, True)
+_KNOWN: dict[str, tuple[Any, ...]] = {
+    "activations": ACTIVATIONS,
+    "gated": _EITHER,
+    "biases": _EITHER,
+    "weight_on": WEIGHT_ON,
+    "absent": _EITHER,
+    "repeats": _EITHER,
+}
+_MULTIPLES = ("hidden_multiple_of", "width_multiple_of")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Computes(Closed):
+    """The experts that a backend runs; without arguments all of them.
+
+    Each axis lists its permitted values: ``activations``, ``gated``, ``biases`` (whether any
+    come), ``weight_on`` what the routing weight scales, ``absent`` and ``repeats`` whether routes
+    may be absent, and whether an expert may hold several slots of a token. ``products`` says
+    what float32 products are made in: ``float32``, or ``tf32``, which rounds the operands to 11
+    bits. ``hidden_multiple_of`` and ``width_multiple_of`` are what H and F are multiples of;
+    ``max_experts``, ``max_tokens`` and ``max_top_k`` are the sizes that it stops at. Errors:
+    ``ValueError`` naming the field.
+    """
+
+    activations: tuple[str, ...] = ACTIVATIONS
+    gated: tuple[bool, ...] = _EITHER
+    biases: tuple[bool, ...] = _EITHER
+    weight_on: tuple[str, ...] = WEIGHT_ON
+    absent: tuple[bool, ...] = _EITHER
+    repeats: tuple[bool, ...] = _EITHER
+    products: Products = "float32"
+    hidden_multiple_of: int = 1
+    width_multiple_of: int = 1
+    max_experts: int | None = None
+    max_tokens: int | None = None
+    max_top_k: int | None = None
+
+    def __post_init__(self) -> None:
+        for axis, values in _KNOWN.items():
+            name = f"Computes.{axis}"
+            check_values(name, getattr(self, axis), one_of(name, values), repr(values))
+        for axis in ("biases", "absent", "repeats"):
+            if False not in getattr(self, axis):
+                raise ValueError(
+                    f"Expected Computes.{axis} to list False but got {getattr(self, axis)}: "
+                    "calls without any are always claimed"
+                )
+        if self.activations == (CLAMPED,) and True not in self.gated:
+            raise ValueError(f"Cannot have Computes.gated=(False,) with {CLAMPED!r}: it is gated")
+        require_choice("Computes.products", self.products, get_args(Products))
+        for name, value in vars(self).items():
+            if name in _MULTIPLES or (name.startswith("max_") and value is not None):
+                require_count(f"Computes.{name}", value, at_least=1)
+
+    def refusals(self, config: ExpertsConfig, inputs: ExpertsInputs) -> list[str]:
+        """Return what is not claimed of a call, one phrase each; empty: claimed."""
+        values = {
+            "activations": config.activation,
+            "gated": config.gated,
+            "biases": inputs.has_biases,
+            "weight_on": config.weight_on,
+            "absent": bool((inputs.expert_ids < 0).any()),
+            "repeats": has_repeats(inputs.routes),
+        }
+        found = [f"{n}={v!r}" for n, v in values.items() if v not in getattr(self, n)]
+        sizes = (
+            ("num_experts", config.num_experts, self.max_experts),
+            ("num_tokens", inputs.num_tokens, self.max_tokens),
+            ("top_k", inputs.top_k, self.max_top_k),
+        )
+        found += [f"{name}={n} > {most}" for name, n, most in sizes if most and n > most]
+        parts = (("H", inputs.hidden_size, _MULTIPLES[0]), ("F", inputs.width, _MULTIPLES[1]))
+        steps = ((letter, n, getattr(self, name)) for letter, n, name in parts)
+        return found + [f"{letter}={n} % {step} != 0" for letter, n, step in steps if n % step]
+
+    def require(self, config: ExpertsConfig, inputs: ExpertsInputs) -> None:
+        """Raise ``Unsupported`` for a call that is not claimed, saying why not."""
+        if refused := self.refusals(config, inputs):
+            raise Unsupported(f"not claimed: {', '.join(refused)}")
