@@ -1,0 +1,133 @@
+"""Sums of balls: along an axis, and products with a matrix; exact where no order rounds them.
+
+Derivations: docs/spec/judging.md, "Balls".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from moe_routing.conformance.judge.balls import TINY, UNIT, Ball, known, settled
+from moe_routing.conformance.judge.exactness import lowest_bit
+from moe_routing.conformance.judge.intervals import store_unit, underflow
+from moe_routing.reference.formats import FLOAT32, Bools, FloatFormat, Floats
+
+_TF32_UNIT, _TF32_BITS = 2.0**-10, 11  # significand bits, truncated rather than rounded
+
+
+def total(a: Ball, form: FloatFormat, axis: int = -1, *, stores: int | None = None) -> Ball:
+    """Return the sum along ``axis``, in any order, its partial sums stored or not.
+
+    A summand meets at most ``stores`` of them; as many as a tree has, if None.
+    """
+    reach, s = a.reach, store_unit(form)
+    terms = np.count_nonzero(reach, axis=axis)
+    n = np.maximum(terms - 1, 0)
+    often = np.ceil(np.log2(np.maximum(terms, 1))) + 1 if stores is None else np.minimum(stores, n)
+    with np.errstate(invalid="ignore", over="ignore"):
+        mid, whole = a.mid.sum(axis=axis), reach.sum(axis=axis)
+        rad = a.rad.sum(axis=axis) + np.expm1(n * UNIT + often * s) * whole
+        rad = rad + (n + 1) * (TINY + underflow(form) * (s > 0))
+    firm = (a.rad == 0.0).all(axis=axis)
+    if firm.any():
+        rad = np.where(firm & _on_grid(a.mid, whole, form, axis), 0.0, rad)
+    return known(mid, np.where(whole <= form.largest, rad, np.inf))
+
+
+def product(
+    a: Ball, matrix: npt.ArrayLike, form: FloatFormat, *, products: str = "float32"
+) -> Ball:
+    """Return ``a @ matrix``, summed in float32 in any order, and stored once."""
+    return settled(summed(a, Matrix.of(np.asarray(matrix).T), products=products), form, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """The rows ``[N, n]`` that rows of balls are multiplied with, and what is read off them."""
+
+    rows: Floats
+    size: Floats
+    bits: Floats
+    lost: Floats | None
+
+    @classmethod
+    def of(cls, rows: npt.NDArray[np.floating]) -> Matrix:
+        """Read the rows: magnitudes, lowest bits, what a fast mode flushes."""
+        exact = rows.astype(np.float64)
+        size = np.abs(exact)
+        lost = np.where(size < TINY, size, 0.0)
+        return cls(exact, size, _bits(exact), lost if lost.any() else None)
+
+
+def summed(
+    a: Ball, matrix: Matrix, *, products: str = "float32", spread: Floats | None = None
+) -> Ball:
+    """Return ``a @ matrix.rows.T``, summed in float32 in any order.
+
+    ``spread`` says by how many times more bits each row of ``a`` may be multiplied with: what
+    its own factor, applied before the sum, may add.
+    """
+    reach, rad = a.reach, a.rad
+    with np.errstate(invalid="ignore", over="ignore"):
+        small = (np.abs(a.mid) - rad < TINY) & (reach > 0.0)
+        if small.any():
+            rad = rad + small * TINY
+        n = np.minimum(
+            np.count_nonzero(reach, axis=-1)[:, None], np.count_nonzero(matrix.size, axis=-1)
+        )
+        mid, whole = a.mid @ matrix.rows.T, reach @ matrix.size.T
+        out = rad @ matrix.size.T + np.expm1(n * UNIT) * whole + n * TINY
+        if matrix.lost is not None:
+            out += reach @ matrix.lost.T
+        if products == "tf32":
+            out += _cut(a, matrix)
+        if matrix.lost is None:
+            firm = (rad == 0.0).all(axis=-1)
+            exact = firm.any() and _exact(a, firm, matrix, whole, spread, products)
+            out = np.where(exact, 0.0, out)
+        return known(mid, np.where(whole <= FLOAT32.largest, out, np.inf))
+
+
+def _exact(
+    a: Ball, firm: Bools, matrix: Matrix, whole: Floats, spread: Floats | None, products: str
+) -> Bools:
+    """Return where every product is a multiple of a power of two that no partial sum leaves."""
+    quantum = _bits(a.mid)[:, None] * matrix.bits
+    size = whole if spread is None else whole * spread[:, None]
+    fits: Bools = (size <= quantum * 2.0**FLOAT32.precision) & firm[:, None]
+    fits &= (quantum >= FLOAT32.tiny) | (whole == 0.0)
+    return fits & ~(_cut(a, matrix) > 0.0) if products == "tf32" else fits
+
+
+def _bits(rows: Floats) -> Floats:
+    """Return the greatest power of two that divides each row; 0 where float32 has none."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        narrow = rows.astype(np.float32)
+        power: Floats = np.ldexp(1.0, np.minimum(lowest_bit(narrow), 1000))
+        return np.where((narrow == rows).all(axis=-1), power, 0.0)
+
+
+def _cut(a: Ball, matrix: Matrix) -> Floats:
+    """Return what products lose to operands of 11 bits."""
+    dx, dm = _tf32(a.mid, a.rad), _tf32(matrix.rows, np.zeros(1))
+    lost: Floats = dx @ (matrix.size + dm).T + a.reach @ dm.T
+    return lost
+
+
+def _tf32(values: Floats, rad: Floats) -> Floats:
+    mantissa = np.frexp(values)[0] * 2.0**_TF32_BITS
+    fits = (mantissa == np.rint(mantissa)) & (rad == 0.0)
+    return np.where(fits, 0.0, _TF32_UNIT * (np.abs(values) + rad))
+
+
+def _on_grid(values: Floats, whole: Floats, form: FloatFormat, axis: int) -> Bools:
+    """Return where ``form`` holds every partial sum of ``values``, in any order."""
+    step = np.ldexp(1.0, np.frexp(np.maximum(whole, form.tiny))[1] - form.precision)
+    step = np.where(whole == step * 2.0 ** (form.precision - 1), step / 2.0, step)
+    steps = values / np.expand_dims(step, axis)
+    even: Bools = (steps == np.rint(steps)).all(axis=axis) & (step >= form.tiny)
+    even |= whole == 0.0
+    return even
