@@ -27,7 +27,10 @@ from moe_routing.reference import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-INSTALL = "python -m pip install --no-deps axolotl==0.16.1"
+INSTALL = "python -m pip install --no-deps axolotl==0.19.0"
+_NOTES = {"sonicmoe": "; its seven routing functions were last in 0.16.1"}
+"""What else to know before installing, by the kernel folder."""
+
 PATCH_NEEDS = "pydantic accelerate transformers peft addict"
 SHARED_ATTRIBUTE = {"singular": "shared_expert", "plural": "shared_experts", "mlp": "shared_mlp"}
 
@@ -45,6 +48,18 @@ def kernel_module(folder: str, module: str) -> ModuleType:
     package.__path__ = [str(_kernel_folder(folder))]
     sys.modules.setdefault(name, package)
     return _imported(f"{name}.{module}")
+
+
+def install_line(folder: str) -> str:
+    """Return the command that installs the newest release, and what to know of this folder."""
+    return INSTALL + _NOTES.get(folder, "")
+
+
+def has_kernel_file(folder: str, module: str) -> bool:
+    """Return whether the installed axolotl has this module; True where none is installed."""
+    if importlib.util.find_spec("axolotl") is None:
+        return True
+    return (_kernel_folder(folder) / f"{module}.py").is_file()
 
 
 @cache
@@ -174,12 +189,14 @@ class _Statics:
 def _kernel_folder(folder: str) -> Path:
     spec = importlib.util.find_spec("axolotl")
     if spec is None:
-        raise BackendMissing(f"axolotl is not installed: {INSTALL}")
+        raise BackendMissing(f"axolotl is not installed: {install_line(folder)}")
     for root in spec.submodule_search_locations or ():
         path = Path(root, "integrations", "kernels", "libs", folder)
         if path.is_dir():
             return path
-    raise BackendMissing(f"the installed axolotl has no kernels/libs/{folder}: {INSTALL}")
+    raise BackendMissing(
+        f"the installed axolotl has no kernels/libs/{folder}: {install_line(folder)}"
+    )
 
 
 def _imported(name: str, needs: str = "") -> ModuleType:

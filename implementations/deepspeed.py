@@ -1,4 +1,4 @@
-"""DeepSpeed's two routers, one adapter each: the GShard gate, and the router of AutoEP.
+"""DeepSpeed, one adapter a function: the GShard gate, AutoEP's router, AutoEP's permutation.
 
 Each adapter is an attribute of this module: a class.
 """
@@ -15,9 +15,19 @@ from typing import TYPE_CHECKING, Any
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.permitted import ANY
+from moe_routing.implementations.permutes import Permutes
 from moe_routing.implementations.protocol import missing
-from moe_routing.implementations.tensors import torch_inputs
-from moe_routing.reference import Renormalize, RouterConfig, RouterInputs, Routing
+from moe_routing.implementations.tensors import torch_inputs, torch_tensor
+from moe_routing.reference import (
+    PermutationConfig,
+    Renormalize,
+    RouterConfig,
+    RouterInputs,
+    Routes,
+    Routing,
+    SortedRoutes,
+)
+from moe_routing.reference.permutation import PADDING
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,7 +72,10 @@ _EP_ROUTER = (
     ),
 )
 
-MEMBERS = ("topk_gate", "ep_router")
+_RANKS = 2
+_PERMUTES = Permutes(empty_takes=("align",), absent=(False,))
+
+MEMBERS = ("topk_gate", "ep_router", "permute_indices")
 """The names of the adapters, after ``deepspeed:``."""
 
 OUT_OF_SCOPE = {
@@ -165,7 +178,52 @@ class EpRouter:
         return routed
 
 
-topk_gate, ep_router = TopKGate, EpRouter
+class PermuteIndices:
+    """``generate_permute_indices``, given what two ranks have sent.
+
+    AutoEP sorts the routes of each rank by expert, exchanges them, and calls it with the counts
+    of all: its indices lead into the buffer that was received, rank by rank.
+    """
+
+    name = "deepspeed:permute_indices"
+    wraps = "deepspeed"
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = device
+        self._capabilities = Capabilities(permutes=_PERMUTES)
+
+    def capabilities(self) -> Capabilities:
+        """Claim any alignment, of which an empty expert takes one."""
+        return self._capabilities
+
+    def permute(self, config: PermutationConfig, routes: Routes) -> SortedRoutes:
+        """Call the function. Errors: ``Unsupported``, ``BackendMissing``."""
+        _PERMUTES.require(config, routes)
+        kernels = _module("ep_kernels")
+        import torch
+
+        experts, align = config.num_experts, config.align
+        ids = torch_tensor("expert_ids", routes.expert_ids, dtype="int64", device=self.device)
+        first, second = ids.flatten().tensor_split([ids.shape[0] // _RANKS * ids.shape[1]])
+        received = torch.cat(
+            [first.argsort(stable=True), second.argsort(stable=True) + first.numel()]
+        )
+        counts = torch.cat([sent.bincount(minlength=experts) for sent in (first, second)])
+        # The length of AutoEP's buffer (``permute_by_local_expert``).
+        longest = -(-(ids.numel() + experts * align) // align) * align
+        indices, _, ends = kernels.generate_permute_indices(
+            counts, experts, _RANKS, longest, align, use_cpu=self.device == "cpu"
+        )
+        indices = indices[: int(ends[-1])]
+        inverse = torch.empty_like(received)
+        inverse[received] = kernels.inverse_permutation(indices, ids.numel())
+        named = torch.cat([received, received.new_full((1,), PADDING)])  # -1 leads to -1
+        return SortedRoutes(
+            routes=named[indices.long()], ends=ends, inverse=inverse.reshape(ids.shape)
+        )
+
+
+topk_gate, ep_router, permute_indices = TopKGate, EpRouter, PermuteIndices
 
 
 def _settings(config: RouterConfig, inputs: RouterInputs) -> dict[str, Any]:

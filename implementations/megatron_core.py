@@ -9,15 +9,26 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.layouts import RoutingMap
 from moe_routing.implementations.permitted import ANY
+from moe_routing.implementations.permutes import Permutes
 from moe_routing.implementations.protocol import missing
-from moe_routing.implementations.tensors import torch_inputs
-from moe_routing.reference import Renormalize, RouterConfig, RouterInputs
+from moe_routing.implementations.tensors import torch_inputs, torch_tensor
+from moe_routing.reference import (
+    PermutationConfig,
+    Renormalize,
+    RouterConfig,
+    RouterInputs,
+    Routes,
+    SortedTokens,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 INSTALL = "python -m pip install megatron-core==0.16.1 tqdm"
 _FROM_TWO = range(2, sys.maxsize)
@@ -40,7 +51,9 @@ _CLAIMS = (
     Claim.plain(top_k=(1,), **_SIGMOID),
     Claim.plain(top_k=_FROM_TWO, renormalize=(Renormalize(eps=1e-20),), **_SIGMOID),
 )
+_PERMUTES = Permutes(align=(1,), empty_takes=("nothing",), repeats=(False,))
 _CAPABILITIES = Capabilities(
+    permutes=_PERMUTES,
     claims=tuple(
         replace(claim, scores_dtype=(dtype,), weights_dtype=(dtype,))
         for claim, dtype in product(_CLAIMS, ("float32", "input"))
@@ -90,6 +103,28 @@ class MegatronCoreAdapter:
             return RoutingMap(probs=answer[0], routing_map=answer[1])
 
         return routed
+
+
+    def permute(self, config: PermutationConfig, routes: Routes) -> SortedTokens:
+        """Call ``permute`` with a routing map. Errors: ``Unsupported``, ``BackendMissing``."""
+        _PERMUTES.require(config, routes)
+        utils = _moe_utils()
+        probs, routing_map = self._maps(config, routes)
+        tokens = probs.new_zeros((routes.num_tokens, 1))
+        _, permuted, order = utils.permute(tokens, routing_map, probs)
+        return SortedTokens(tokens=order, counts=routing_map.sum(dim=0), weights=permuted)
+
+    def _maps(self, config: PermutationConfig, routes: Routes) -> tuple[Tensor, Tensor]:
+        """Return the routes as Megatron has them: weights and booleans, ``[T, E]`` each."""
+        ids = torch_tensor("expert_ids", routes.expert_ids, dtype="int64", device=self.device)
+        weights = torch_tensor("weights", routes.weights, dtype="float32", device=self.device)
+        token, slot = (ids >= 0).nonzero(as_tuple=True)
+        at = (token, ids[token, slot])
+        probs = weights.new_zeros((routes.num_tokens, config.num_experts))
+        probs[at] = weights[token, slot]
+        routing_map = probs.new_zeros(probs.shape, dtype=bool)
+        routing_map[at] = True
+        return probs, routing_map
 
 
 def _settings(name: str, config: RouterConfig) -> dict[str, Any]:

@@ -28,7 +28,7 @@ SHIPPED = {
     "reference": "moe_routing.implementations.reference:ReferenceAdapter",
     "torch": "moe_routing.implementations.torch_eager:TorchAdapter",
     "scattermoe": "moe_routing.implementations.scattermoe:ScatterMoeAdapter",
-    "sonicmoe": "moe_routing.implementations.sonicmoe:SonicMoeAdapter",
+    "sonicmoe": "moe_routing.implementations.sonicmoe:sonicmoe",
     "torchtitan": "moe_routing.implementations.torchtitan:TorchtitanAdapter",
     "megatron-core": "moe_routing.implementations.megatron_core:MegatronCoreAdapter",
 }

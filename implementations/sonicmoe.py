@@ -1,4 +1,4 @@
-"""axolotl's SonicMoE routers: the code of ``sonicmoe/routing.py``, called as it is."""
+"""axolotl's SonicMoE: up to 0.16.1 the routers of ``sonicmoe/routing.py``, then its experts."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from moe_routing.implementations._axolotl import (
     flagged_block,
+    has_kernel_file,
     kernel_module,
     moe_block,
     plain_claim,
@@ -21,6 +22,7 @@ from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.claims import GroupRule
 from moe_routing.implementations.layouts import FlatRouting
 from moe_routing.implementations.permitted import ANY
+from moe_routing.implementations.sonicmoe_experts import SonicMoeExperts
 from moe_routing.implementations.tensors import TorchInputs, torch_inputs
 from moe_routing.reference import (
     Renormalize,
@@ -67,6 +69,12 @@ _CLAIMS = (
     ),
 )
 _CAPABILITIES = Capabilities(claims=_CLAIMS, logits="routed")
+
+
+def sonicmoe(device: str = "cpu") -> SonicMoeAdapter | SonicMoeExperts:
+    """Return the adapter of what the installed axolotl has: its routers, or its experts."""
+    routes = has_kernel_file("sonicmoe", "routing")
+    return SonicMoeAdapter(device) if routes else SonicMoeExperts(device)
 
 
 class SonicMoeAdapter:

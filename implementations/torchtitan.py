@@ -11,9 +11,18 @@ from typing import TYPE_CHECKING
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.permitted import ANY
+from moe_routing.implementations.permutes import Permutes
 from moe_routing.implementations.protocol import missing
-from moe_routing.implementations.tensors import TorchInputs, torch_inputs
-from moe_routing.reference import Renormalize, RouterConfig, RouterInputs, Routing
+from moe_routing.implementations.tensors import TorchInputs, torch_inputs, torch_tensor
+from moe_routing.reference import (
+    PermutationConfig,
+    Renormalize,
+    RouterConfig,
+    RouterInputs,
+    Routes,
+    Routing,
+    SortedTokens,
+)
 from moe_routing.reference.formats import INPUT_FORMATS
 
 if TYPE_CHECKING:
@@ -23,6 +32,7 @@ if TYPE_CHECKING:
 INSTALL = (
     "python -m pip install --no-deps torchtitan==0.3.0 spmd_types==0.2.3 tyro docstring-parser tqdm"
 )
+_PERMUTES = Permutes(align=(1,), empty_takes=("nothing",), absent=(False,), repeats=(False,))
 _CLAIMS = (
     Claim.plain(
         score=("softmax", "sigmoid"),
@@ -52,7 +62,9 @@ class TorchtitanAdapter:
     def __init__(self, device: str = "cpu") -> None:
         self.device = device
         dtypes = ("float32",) if device == "cpu" else tuple(INPUT_FORMATS)
-        self._capabilities = Capabilities(claims=_CLAIMS, logits="routed", dtypes=dtypes)
+        self._capabilities = Capabilities(
+            claims=_CLAIMS, logits="routed", dtypes=dtypes, permutes=_PERMUTES
+        )
 
     def capabilities(self) -> Capabilities:
         """Claim what the module's settings offer."""
@@ -65,7 +77,7 @@ class TorchtitanAdapter:
     def prepare(self, config: RouterConfig, inputs: RouterInputs) -> Callable[[], Routing]:
         """Build the module for one sequence. Errors: as ``route``."""
         self.capabilities().require(config, inputs)
-        moe = _moe()
+        moe = _module("moe")
         import torch
 
         given = torch_inputs(inputs, self.device)
@@ -80,6 +92,25 @@ class TorchtitanAdapter:
             return Routing(weights=weights[0], expert_ids=ids[0], **heard)
 
         return routed
+
+
+    def permute(self, config: PermutationConfig, routes: Routes) -> SortedTokens:
+        """Call the local dispatcher. Errors: ``Unsupported``, ``BackendMissing``."""
+        _PERMUTES.require(config, routes)
+        dispatcher = _module("token_dispatcher").LocalTokenDispatcher.Config(
+            num_experts=config.num_experts, top_k=routes.top_k
+        )
+        ids = torch_tensor("expert_ids", routes.expert_ids, dtype="int64", device=self.device)
+        weights = torch_tensor("weights", routes.weights, dtype="float32", device=self.device)
+        routing_map = weights.new_zeros((routes.num_tokens, config.num_experts), dtype=bool)
+        counts = routing_map.scatter_(-1, ids, True).sum(dim=0)  # as ``MoE.forward`` counts
+        hidden = weights.new_zeros((routes.num_tokens, 1))
+        _, counts, found = dispatcher.build().dispatch(hidden, weights, ids, counts)
+        return SortedTokens(
+            tokens=found.token_indices_experts_sorted_N,
+            counts=counts,
+            weights=found.topk_scores_experts_sorted_N,
+        )
 
 
 def _router(moe: ModuleType, config: RouterConfig, given: TorchInputs) -> Module:
@@ -104,8 +135,8 @@ def _router(moe: ModuleType, config: RouterConfig, given: TorchInputs) -> Module
     return router
 
 
-def _moe() -> ModuleType:
+def _module(name: str) -> ModuleType:
     try:
-        return importlib.import_module("torchtitan.models.common.moe")
+        return importlib.import_module(f"torchtitan.models.common.{name}")
     except ModuleNotFoundError as error:
         raise missing("torchtitan", "torchtitan", error, INSTALL) from error

@@ -1,0 +1,85 @@
+"""axolotl's newest release next to 0.16.1: the same routing of scattermoe, other parts of sonicmoe.
+
+The environment variable ``MOE_ROUTING_AXOLOTL`` names the folder that holds the newest release
+(``pip install --no-deps --target FOLDER axolotl==0.19.0``); tox installs it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from moe_routing.conformance import Plan, select_clauses
+from moe_routing.conformance.checking.clause_run import check_clause
+from moe_routing.conformance.checking.scope import untried_methods
+from moe_routing.conformance.known.divergence import known_divergences
+from moe_routing.implementations import load_adapter
+from moe_routing.implementations._axolotl import INSTALL, kernel_module
+from moe_routing.reference import PermutationConfig, Routes
+
+pytest.importorskip("torch")
+pytest.importorskip("triton")
+
+NEWEST = os.environ.get("MOE_ROUTING_AXOLOTL", "")
+OURS = ("axolotl", "_axolotl_scattermoe_lora", "_axolotl_sonicmoe")
+
+
+@pytest.fixture
+def newest(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    if not NEWEST:
+        pytest.skip("MOE_ROUTING_AXOLOTL names no folder with the newest release")
+    mine = [name for name in sys.modules if name.partition(".")[0] in OURS]
+    kept = {name: sys.modules.pop(name) for name in mine}
+    monkeypatch.syspath_prepend(NEWEST)
+    kernel_module.cache_clear()
+    yield
+    kernel_module.cache_clear()
+    for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
+        del sys.modules[name]
+    sys.modules.update(kept)
+
+
+@pytest.mark.usefixtures("newest")
+class TestTheNewest:
+    def test_is_the_one_that_we_say_how_to_install(self) -> None:
+        assert INSTALL.endswith(f"axolotl=={version('axolotl')}")
+
+    @pytest.mark.parametrize("pattern", ["selection.valid-top-k", "weights.match", "dispatch.*"])
+    def test_scattermoe_routes_as_in_0_16_1(self, pattern: str) -> None:
+        for clause in select_clauses([pattern]):
+            plan = Plan(clauses=[clause], max_examples=5, known=known_divergences([]))
+            result = check_clause(load_adapter("scattermoe"), clause, plan)
+            assert result.status == "pass", result.message
+        file = kernel_module("scattermoe_lora", "layers").__file__
+        assert Path(str(file)).is_relative_to(NEWEST)
+
+    def test_sonicmoe_has_no_router_and_permutes(self) -> None:
+        sonicmoe = load_adapter("sonicmoe")
+        assert "route" in untried_methods(sonicmoe)
+        for clause in select_clauses(["permutation.*"]):
+            lacks = clause.part in ("inverse", "gather", "tiles")
+            result = check_clause(sonicmoe, clause, Plan(clauses=[clause], max_examples=3))
+            assert result.status == ("unsupported" if lacks else "pass"), result.message
+
+    def test_sonicmoe_sorts_with_route_and_group(self) -> None:
+        routes = Routes(
+            expert_ids=np.array([[1, 0], [1, 2]]),
+            weights=np.array([[0.25, 0.5], [0.75, 1.0]], np.float32),
+        )
+        found = load_adapter("sonicmoe").permute(PermutationConfig(num_experts=3), routes)  # type: ignore[attr-defined]
+        assert found.tokens.tolist() == [0, 0, 1, 1]
+        assert found.counts.tolist() == [1, 2, 1]
+        assert found.weights.tolist() == [0.5, 0.25, 0.75, 1.0]
+
+
+def test_sonicmoe_of_0_16_1_routes() -> None:
+    pytest.importorskip("axolotl")
+    if version("axolotl") != "0.16.1":
+        pytest.skip("another axolotl is installed")
+    assert untried_methods(load_adapter("sonicmoe")) == ("permute",)
