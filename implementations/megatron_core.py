@@ -104,7 +104,6 @@ class MegatronCoreAdapter:
 
         return routed
 
-
     def permute(self, config: PermutationConfig, routes: Routes) -> SortedTokens:
         """Call ``permute`` with a routing map. Errors: ``Unsupported``, ``BackendMissing``."""
         _PERMUTES.require(config, routes)
@@ -116,13 +115,15 @@ class MegatronCoreAdapter:
 
     def _maps(self, config: PermutationConfig, routes: Routes) -> tuple[Tensor, Tensor]:
         """Return the routes as Megatron has them: weights and booleans, ``[T, E]`` each."""
+        import torch
+
         ids = torch_tensor("expert_ids", routes.expert_ids, dtype="int64", device=self.device)
         weights = torch_tensor("weights", routes.weights, dtype="float32", device=self.device)
         token, slot = (ids >= 0).nonzero(as_tuple=True)
         at = (token, ids[token, slot])
         probs = weights.new_zeros((routes.num_tokens, config.num_experts))
         probs[at] = weights[token, slot]
-        routing_map = probs.new_zeros(probs.shape, dtype=bool)
+        routing_map = torch.zeros_like(probs, dtype=torch.bool)
         routing_map[at] = True
         return probs, routing_map
 

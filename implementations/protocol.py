@@ -30,6 +30,11 @@ def offers(adapter: object, method: str) -> bool:
     return hasattr(adapter, method) and (named is None or method in named)
 
 
+def offered(adapter: object) -> tuple[str, ...]:
+    """Return the methods that the suite calls of an adapter."""
+    return tuple(method for method in METHODS if offers(adapter, method))
+
+
 class BackendMissing(ImportError):
     """The wrapped package is not installed; the message holds the command that installs it."""
 

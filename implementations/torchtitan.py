@@ -93,17 +93,18 @@ class TorchtitanAdapter:
 
         return routed
 
-
     def permute(self, config: PermutationConfig, routes: Routes) -> SortedTokens:
         """Call the local dispatcher. Errors: ``Unsupported``, ``BackendMissing``."""
         _PERMUTES.require(config, routes)
+        import torch
+
         dispatcher = _module("token_dispatcher").LocalTokenDispatcher.Config(
             num_experts=config.num_experts, top_k=routes.top_k
         )
         ids = torch_tensor("expert_ids", routes.expert_ids, dtype="int64", device=self.device)
         weights = torch_tensor("weights", routes.weights, dtype="float32", device=self.device)
-        routing_map = weights.new_zeros((routes.num_tokens, config.num_experts), dtype=bool)
-        counts = routing_map.scatter_(-1, ids, True).sum(dim=0)  # as ``MoE.forward`` counts
+        empty = torch.zeros((len(ids), config.num_experts), dtype=torch.bool, device=self.device)
+        counts = empty.scatter_(-1, ids, True).sum(dim=0)  # as ``MoE.forward`` counts
         hidden = weights.new_zeros((routes.num_tokens, 1))
         _, counts, found = dispatcher.build().dispatch(hidden, weights, ids, counts)
         return SortedTokens(

@@ -109,11 +109,12 @@ def _page(
     from moe_routing.conformance.report.backends import Backend, backends_table
     from moe_routing.conformance.run.seat import wrapped
     from moe_routing.implementations import load_adapter
+    from moe_routing.implementations.protocol import offered
 
     backends = []
     for name in names:
         adapter = load_adapter(name)
-        package, version = wrapped(adapter)
-        wraps = " ".join(filter(None, (package, version)))
-        backends.append(Backend(name=name, wraps=wraps, capabilities=adapter.capabilities()))
+        wraps = " ".join(filter(None, wrapped(adapter)))
+        capabilities, methods = adapter.capabilities(), offered(adapter)
+        backends.append(Backend(name=name, wraps=wraps, capabilities=capabilities, methods=methods))
     return backends_table(backends, reports, unserved)

@@ -12,13 +12,12 @@ from typing import Any
 import pytest
 
 from moe_routing.conformance.cli import main
-from moe_routing.conformance.report.backends import (
-    Backend,
-    backends_table,
+from moe_routing.conformance.report.backends import Backend, backends_table, supports_in_words
+from moe_routing.conformance.report.claim_words import (
     capabilities_in_words,
     claim_in_words,
     limits_in_words,
-    supports_in_words,
+    permutes_in_words,
     takes_in_words,
 )
 from moe_routing.implementations import (
@@ -28,10 +27,12 @@ from moe_routing.implementations import (
     GroupRule,
     Limits,
     Numerics,
+    Permutes,
     load_adapter,
     out_of_scope,
     registered,
 )
+from moe_routing.implementations.protocol import offered
 from moe_routing.implementations.registry import FAMILIES, SHIPPED
 from moe_routing.reference import Renormalize
 
@@ -135,6 +136,22 @@ def test_limits_are_described_in_words(sizes: dict[str, int], words: str) -> Non
     assert limits_in_words(Limits(**sizes)) == words
 
 
+@pytest.mark.parametrize(
+    ("claims", "words"),
+    [
+        ({}, "stable, rows aligned, absent routes"),
+        ({"align": (1,), "order": ("free",), "absent": (False,)}, "in any order"),
+        (
+            {"align": (16, 128), "empty_takes": ("align",), "repeats": (False,)},
+            "stable, rows aligned to 16 or 128, a block for an empty expert, absent routes, "
+            "no repeated experts",
+        ),
+    ],
+)
+def test_a_permutation_is_described_in_words(claims: dict[str, Any], words: str) -> None:
+    assert permutes_in_words(Permutes(**claims)) == words
+
+
 def test_what_was_checked_is_what_a_backend_wraps(tmp_path: Path) -> None:
     made = json.loads(report(tmp_path).read_text())
     made["adapters"][0]["wraps"] = {"package": "router", "version": "1.0"}
@@ -161,7 +178,7 @@ def test_the_command_writes_the_table_with_the_conformance_of_a_report(tmp_path:
     (row,) = [line for line in page.read_text().splitlines() if line.startswith("| `")]
     assert row.startswith("| `reference` | moe-routing-conformance ")
     supports = "hidden states in float32, bfloat16 or float16 | any | the whole specification"
-    assert row.endswith(f"| {supports} | 1 pass |")
+    assert row.endswith(f"| {supports} | stable, rows aligned, absent routes | 1 pass |  |")
 
 
 def test_known_divergences_are_named_and_linked(tmp_path: Path) -> None:
@@ -176,13 +193,24 @@ def test_known_divergences_are_named_and_linked(tmp_path: Path) -> None:
     assert "- `my:other`: it drops tokens\n" in page
 
 
+def test_each_part_of_the_specification_has_a_column(tmp_path: Path) -> None:
+    made = json.loads(report(tmp_path).read_text())
+    (clause,) = made["adapters"][0]["clauses"]
+    sorts = {**clause, "id": "permutation.grouped", "chapter": "permutation", "status": "known"}
+    made["adapters"][0]["clauses"] = [clause, {**sorts, "message": "a-bug"}]
+    row = Backend(name="reference", wraps="", capabilities=Capabilities(), methods=("permute",))
+    page = backends_table([row], [made], {})
+    assert "|  |  |  | stable, rows aligned, absent routes | 1 pass | 1 known: [a-bug]" in page
+
+
 def test_each_device_has_a_column(tmp_path: Path) -> None:
     made = json.loads(report(tmp_path).read_text())
     on_cuda = {**made, "adapters": [{**made["adapters"][0], "device": "cuda"}]}
     row = Backend(name="reference", wraps="", capabilities=Capabilities())
     page = backends_table([row], [made, on_cuda], {})
-    assert "| adapter | wraps | takes | sizes | claims | conformance | on cuda |" in page
-    assert page.count("| 1 pass | 1 pass |") == 1
+    heads = "adapter | wraps | takes | sizes | claims | permutes | routing | permutation | on cuda"
+    assert f"| {heads} |" in page
+    assert page.count("| 1 pass |  | 1 pass |") == 1
     assert ", on cpu" in page
     assert ", on cuda" in page
 
@@ -213,7 +241,7 @@ def test_the_listing_gives_the_reason_where_there_is_no_adapter(
 @pytest.mark.skipif(not PAGE.is_file(), reason="the documentation is not here")
 class TestPage:
     ROWS = re.findall(
-        r"^\| `(.+?)` \| (.*?) \| (.*?) \| (.*?) \| (.*?) \| (.*?) \| (.*?) \|$",
+        r"^\| `(.+?)` " + r"\| (.*?) " * 8 + r"\|$",
         PAGE.read_text() if PAGE.is_file() else "",
         re.M,
     )
@@ -221,14 +249,18 @@ class TestPage:
     def test_lists_every_shipped_adapter_with_what_it_supports(self) -> None:
         shipped = [n for n in registered() if n in SHIPPED or n.partition(":")[0] in FAMILIES]
         assert [name for name, *_ in self.ROWS] == shipped
-        for name, wraps, *supports, _, _ in self.ROWS:
-            capabilities = load_adapter(name).capabilities()
-            backend = Backend(name=name, wraps=wraps, capabilities=capabilities)
+        for name, wraps, *supports, _, _, _ in self.ROWS:
+            adapter = load_adapter(name)
+            capabilities, methods = adapter.capabilities(), offered(adapter)
+            backend = Backend(name=name, wraps=wraps, capabilities=capabilities, methods=methods)
             assert [wraps, *supports] == supports_in_words(backend), name
 
     def test_shows_each_as_pass_or_known_and_none_missing(self) -> None:
-        for name, *_, conformance, on_cuda in self.ROWS:
-            assert re.fullmatch(r"\d+ pass(, \d+ known: \[.*\))?", conformance), name
+        for name, *_, routing, permutation, on_cuda in self.ROWS:
+            methods = offered(load_adapter(name))
+            for method, cell in (("route", routing), ("permute", permutation)):
+                counted = re.fullmatch(r"\d+ pass(, \d+ known: \[.*\))?", cell)
+                assert counted if method in methods else not cell, (name, method)
             assert re.fullmatch(r"(\d+ pass(, \d+ known)?)?", on_cuda), name
 
     def test_gives_every_reason(self) -> None:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,7 +73,8 @@ class TestTheNewest:
             expert_ids=np.array([[1, 0], [1, 2]]),
             weights=np.array([[0.25, 0.5], [0.75, 1.0]], np.float32),
         )
-        found = load_adapter("sonicmoe").permute(PermutationConfig(num_experts=3), routes)  # type: ignore[attr-defined]
+        sonicmoe: Any = load_adapter("sonicmoe")
+        found = sonicmoe.permute(PermutationConfig(num_experts=3), routes)
         assert found.tokens.tolist() == [0, 0, 1, 1]
         assert found.counts.tolist() == [1, 2, 1]
         assert found.weights.tolist() == [0.5, 0.25, 0.75, 1.0]

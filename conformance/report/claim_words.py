@@ -1,0 +1,142 @@
+"""What a backend claims, in the words of the table of backends."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+
+from moe_routing.implementations import Capabilities, Claim, GroupRule, Limits, Permutes
+from moe_routing.implementations.capabilities import LAYOUTS
+from moe_routing.implementations.permitted import listed
+from moe_routing.reference import Renormalize
+
+_SCORES = {
+    ("identity", "softmax_of_selected"): "softmax of the selected logits",
+    ("identity", "sigmoid_of_selected"): "sigmoid of the selected logits",
+}
+_PARTS = {
+    "logit_softcap": "soft cap",
+    "logit_multiplier": "logit multiplier",
+    "input_norm": "input norm",
+    "gate_bias": "linear bias",
+    "gate_delta": "LoRA delta",
+    "per_expert_scale": "scales of experts",
+    "expert_table": "expert table",
+}
+
+
+def capabilities_in_words(capabilities: Capabilities) -> str:
+    """Return the claims as phrases; what they share is not repeated."""
+    if Claim() in capabilities.claims:
+        return "the whole specification"
+    return "; or ".join(dict.fromkeys(map(claim_in_words, capabilities.claims)))
+
+
+def takes_in_words(capabilities: Capabilities) -> str:
+    """Return a backend's inputs as a phrase: where it begins, dtypes, layouts, numerics."""
+    begins = "hidden states" if capabilities.takes == "hidden" else "logits"
+    layouts = [] if set(capabilities.layouts) == set(LAYOUTS) else list(capabilities.layouts)
+    dtypes = f"{begins} in {either(capabilities.dtypes) or 'no dtype'}"
+    return ", ".join([dtypes, *layouts, *capabilities.numerics.declared()])
+
+
+def permutes_in_words(permutes: Permutes) -> str:
+    """Return what a permutation claims, as a phrase: order, padding, what routes may be."""
+    words = ["stable" if "stable" in permutes.order else "in any order"]
+    align = listed(permutes.align)
+    if align is None:
+        words.append("rows aligned")
+    elif align != (1,):
+        words.append(f"rows aligned to {either([str(rows) for rows in align])}")
+    if permutes.empty_takes == ("align",):
+        words.append("a block for an empty expert")
+    words += ["absent routes"] * (True in permutes.absent)
+    words += ["no repeated experts"] * (True not in permutes.repeats)
+    return ", ".join(words)
+
+
+def limits_in_words(limits: Limits) -> str:
+    """Return a backend's size limits, as a phrase."""
+    most = (("E", limits.max_experts), ("K", limits.max_top_k), ("T", limits.max_tokens))
+    words = [f"{size} at most {limit:,}" for size, limit in most if limit is not None]
+    step = limits.experts_multiple_of
+    return ", ".join(words + [f"E a multiple of {step}"] * (step > 1)) or "any"
+
+
+def either(names: Sequence[str]) -> str:
+    """Return names as a choice: ``a, b or c``."""
+    return " or ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+
+
+def claim_in_words(claim: Claim) -> str:
+    """Return one claim as a phrase: score, bias, groups, weights, parts, precision."""
+    parts = [_score(claim), *_bias(claim), *_groups(claim), *_weights(claim)]
+    for axis, words in _PARTS.items():
+        permitted = getattr(claim, axis)
+        if True in permitted:
+            parts.append(words if False not in permitted else f"{words} or none")
+    return ", ".join([*parts, *_precision(claim), *_slots(claim)])
+
+
+def _score(claim: Claim) -> str:
+    names = []
+    for score in claim.score:
+        for source in claim.weights_from:
+            plain = "masked " + score if source == "masked_scores" else score
+            names.append(_SCORES.get((score, source), plain))
+    return " or ".join(dict.fromkeys(names))
+
+
+def _bias(claim: Claim) -> list[str]:
+    places = [place for place in claim.selection_bias if place != "none"]
+    absent = " or none" if "none" in claim.selection_bias else ""
+    return [f"bias on the {either(places)}{absent}"] if places else []
+
+
+def _groups(claim: Claim) -> list[str]:
+    rules = [rule for rule in claim.groups if isinstance(rule, GroupRule)]
+    words = [f"groups {_rule(rule)}" for rule in rules]
+    return [" or ".join(words + ["none"] * (None in claim.groups))] if words else []
+
+
+def _rule(rule: GroupRule) -> str:
+    tops = listed(rule.top)
+    top = "any" if tops is None else "/".join(map(str, tops))
+    fills = "/".join("-inf" if math.isinf(fill) else str(fill) for fill in rule.fill)
+    return f"(best {top}, fill {fills})"
+
+
+def _weights(claim: Claim) -> list[str]:
+    rules, scales = listed(claim.renormalize), listed(claim.scale)
+    norms = ["any norm"] if rules is None else [_norm(rule) for rule in rules]
+    words = [" or ".join(norms).replace(" or not renormalised", " or not")]
+    if all(source == "softmax_of_selected" for source in claim.weights_from):
+        words = []  # they sum to 1 whatever the norm
+    scaled = scales != (1.0,)
+    return [*words, *(["scaled"] if scaled else [])]
+
+
+def _slots(claim: Claim) -> list[str]:
+    counts = listed(claim.top_k)
+    if counts is None:
+        return []
+    if isinstance(counts, range):
+        least, bounded = claim.least_top_k, counts.stop < sys.maxsize
+        return [f"K = {least} to {counts[-1]}" if bounded else f"K from {least} on"]
+    return [f"K = {' or '.join(map(str, counts))}"]
+
+
+def _norm(rule: Renormalize | None) -> str:
+    if rule is None:
+        return "not renormalised"
+    order = "" if rule.order == 1.0 else f" by the {rule.order:g}-norm"
+    eps = f" + {rule.eps:g}" if rule.eps else ""
+    floor = f", at least {rule.floor:g}" if rule.floor else ""
+    return f"renormalised{order}{eps}{floor}"
+
+
+def _precision(claim: Claim) -> list[str]:
+    stages = ("logits", "scores", "weights")
+    narrow = [each for each in stages if getattr(claim, f"{each}_dtype") == ("input",)]
+    return [f"{' and '.join(narrow)} in the input's dtype"] if narrow else []
