@@ -12,19 +12,23 @@ from moe_routing.conformance.checking.outcome import Outcome, evaluate
 from moe_routing.conformance.checking.plan import Plan
 from moe_routing.conformance.checking.scope import adapter_scope
 from moe_routing.conformance.clauses import CLAUSES, select_clauses
+from moe_routing.conformance.events import EVENTS
 from moe_routing.conformance.zoo import HONEST
 from moe_routing.conformance.zoo.census.census import CensusPlan, take
 from moe_routing.implementations import Numerics
 from moe_routing.reference import Groups, Renormalize, RouterConfig, RouterInputs
 from moe_routing.reference import route as reference
 
-DRAWS = 150
+DRAWS = 60
 """The cases drawn for a clause and a variant; ``tox -e nightly`` draws 2000, from five seeds."""
 
 DRAWS_OF_PERMUTATIONS = 20
 """The permutations drawn for a clause and a variant: its laws are exact."""
 
-ENOUGH = 200_000
+SERIES_OF = 4
+"""One variant in so many is run on batches of every size, which cost more than all else."""
+
+ENOUGH = 80_000
 """The answers of honest variants that are judged at the least."""
 
 UNDECLARED = {
@@ -42,6 +46,12 @@ def draws(clause: str) -> int:
     return CLAUSES[clause].draws(DRAWS_OF_PERMUTATIONS if permutes else DRAWS)
 
 
+def variants_of(clause: str) -> tuple[str, ...]:
+    """The variants to run a clause on."""
+    series = any(EVENTS[slug].series for slug in CLAUSES[clause].events)
+    return tuple(HONEST)[:: SERIES_OF if series else 1]
+
+
 def checked_by(clause: str) -> list[str]:
     """The variants that a clause applies to."""
     made = {name: variant.adapter() for name, variant in HONEST.items()}
@@ -54,10 +64,11 @@ def checked_by(clause: str) -> list[str]:
 
 @pytest.mark.parametrize("clause", CLAUSES)
 def test_no_honest_variant_is_refused(clause: str):
-    number, variants = draws(clause), tuple(HONEST)
+    number, variants = draws(clause), variants_of(clause)
     found = take(CensusPlan(clauses=(clause,), seeds=(0,), max_examples=number, variants=variants))
     assert not found.alarms, [(a.variant, a.clause, a.message) for a in found.alarms]
-    assert found.answers >= number * len(checked_by(clause)), "some were checked too little"
+    due = [name for name in checked_by(clause) if name in variants]
+    assert found.answers >= number * len(due) > 0, "some were checked too little"
 
 
 def test_every_variant_is_checked_enough():

@@ -95,18 +95,18 @@ class Task:
 
 
 class _Kills:
-    """Collects the first constructed and the first drawn kill of each mutant."""
+    """Collects the first constructed and the first drawn kill of each mutant; more add nothing."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
         self.first: dict[str, dict[bool, Seen]] = {}
 
     def note(self, seen: Seen) -> bool:
-        """Note a failure in a case, and return whether that was drawn; an error is no kill."""
+        """Note a failure in a case, and return whether it is one; an error is no kill."""
         if seen.outcome.failure is None:
             return False
         self.first.setdefault(seen.resident, {}).setdefault(bool(seen.drawn), seen)
-        return bool(seen.drawn)
+        return True
 
     def found(self) -> Iterator[Kill]:
         for name, seen in self.first.items():
