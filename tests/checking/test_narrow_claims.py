@@ -44,14 +44,16 @@ CHECKED = (
     "robustness.infinite-logit",
     "robustness.empty-batch",
     "robustness.nan-row",
-    "invariance.batch-split",
+    "invariance.token-order",
     "invariance.strided-input",
 )
+BATCHES = ("logits", "E in eights", "T to 16", "K=8 in groups")
+"""Claims under which batches of every size are checked, too."""
 
 
 @pytest.mark.parametrize("name", NARROW)
 def test_a_right_router_gets_the_calls_that_it_claims_and_no_others(name: str) -> None:
-    for clause in select_clauses(CHECKED):
+    for clause in select_clauses([*CHECKED, *["invariance.batch-split"] * (name in BATCHES)]):
         plan = Plan(clauses=[clause], max_examples=3)
         result = check_clause(Router(NARROW[name]), clause, plan)
         assert result.status in ("pass", "unsupported"), f"{clause.id}: {result.message}"

@@ -82,7 +82,7 @@ def test_the_reference_passes_whatever_part_of_it_is_claimed(seed: int) -> None:
         return whole(config, inputs)
 
     adapter.route = route
-    for _ in range(3):
+    for _ in range(2):
         capabilities = next(sets)
         adapter.capabilities = lambda capabilities=capabilities: capabilities
         plan = Plan(clauses=clauses, max_examples=2, seed=seed)

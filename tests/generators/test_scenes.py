@@ -49,7 +49,9 @@ def test_a_claim_of_few_top_k_loses_no_clause(top_k):
     def unsupported(capabilities: Capabilities) -> set[str]:
         adapter = load_adapter("reference")
         adapter.capabilities = lambda: capabilities
-        plan = Plan(clauses=tuple(CLAUSES.values()), max_examples=1)
+        without = ("invariance.batch-split", "repetition.every-time")  # the dearest
+        clauses = tuple(each for name, each in CLAUSES.items() if name not in without)
+        plan = Plan(clauses=clauses, max_examples=1)
         results = [check_clause(adapter, clause, plan) for clause in plan.clauses]
         return {each.id for each in results if each.status == "unsupported"}
 

@@ -27,7 +27,7 @@ from moe_routing.implementations import Capabilities, Claim, Unsupported
 from moe_routing.reference import RouterConfig, RouterInputs
 
 ROUTED_CLAUSES = [each for each in CLAUSES.values() if each.method in ("route", "dispatch")]
-DRAWS = 2
+DRAWS = 1
 
 
 def routers(clause: Clause) -> dict[str, StagedRouter]:
