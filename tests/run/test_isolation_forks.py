@@ -14,6 +14,7 @@ import pytest
 from moe_routing.conformance import Plan, check, select_clauses
 from moe_routing.conformance.run.isolation import Isolated
 from moe_routing.conformance.run.isolation.forks import in_a_fork
+from moe_routing.conformance.run.isolation.isolated import FRESH
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers fork on Linux alone")
 
@@ -93,14 +94,18 @@ def test_crashes_load_the_adapter_once_more(tmp_path: Path) -> None:
     assert notes.count("call") >= 12, "of each clause: one that crashed, one alone, smaller ones"
 
 
-def test_an_adapter_that_starts_a_thread_as_it_is_loaded_is_not_forked(tmp_path: Path) -> None:
+def test_an_adapter_that_cannot_be_forked_is_loaded_three_times_more_a_crash(
+    tmp_path: Path,
+) -> None:
+    """One that starts a thread as it is loaded."""
     began = '        self._note("load")\n'
     thread = "        threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
     text = COUNTS.replace(began, began + thread)
     (tmp_path / "dies.py").write_text("import threading, time\n" + text)
     plan = Plan(clauses=select_clauses(["weights.match"]), max_examples=2)
     reference = f"{tmp_path / 'dies.py'}:Dies"
-    run = check({reference: partial(Isolated, reference, plan, tries=2)}, plan)
-    assert run.adapters[0].clauses[0].status == "crash"
+    run = check({reference: partial(Isolated, reference, plan)}, plan)
+    (crashed,) = run.adapters[0].clauses
+    assert (crashed.status, crashed.message) == ("crash", "killed by SIGSEGV in a call")
     notes = (tmp_path / "notes").read_text().split()
-    assert notes.count("load") == notes.count("call") == 4, "a process for each call"
+    assert notes.count("load") == notes.count("call") == 1 + FRESH, "a process for each call"

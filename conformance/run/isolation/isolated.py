@@ -31,6 +31,12 @@ TRIES = 16
 For each clause alone: what is found must not depend on how many clauses run at a time.
 """
 
+FRESH = 3
+"""The most new workers that one crash may cost, where calls cannot be made in forks.
+
+Each pays for the adapter's imports once more: the third same crash ends the search.
+"""
+
 
 class Isolated:
     """An adapter in a worker process, which is started anew whenever it has ended."""
@@ -47,7 +53,7 @@ class Isolated:
         self._reference, self._device = reference, device
         self._plan = replace(plan, clauses=())  # clauses are sent by id
         self._threads: int | None = None
-        self._watch, self._tries = watch or Watch(), tries
+        self._watch, self._tries, self._spent = watch or Watch(), tries, 0
         self._closed = False
         self._process: Process | None = None
         self._has_ended = False
@@ -178,6 +184,7 @@ class Isolated:
 
     def _alone(self, clause: Clause, end: End, case: AnyCase) -> tuple[AnyCase, str]:
         """Make the case of a crash smaller, in new processes; note if it does not crash alone."""
+        self._spent = 0
         if not self._dies_alone(clause, case):
             return case, f"{end.words}; the call alone does not reproduce it"
         reductions = kind_of(case).reductions
@@ -188,16 +195,23 @@ class Isolated:
     def _dies_alone(self, clause: Clause, case: AnyCase) -> bool:
         """Return whether a process that has made no call before dies in this one.
 
-        That is a fork of the worker, or the worker itself, which has been started anew.
+        That is a fork of the worker, or the worker itself, which has been started anew; not
+        once that has been done too often.
         """
+        if self._spent >= FRESH:
+            return False
         try:
             died: bool | None = self._started().request("alone", clause.id, case)
         except Ended as ended:
             died = ended.end.status == "crash"
-            self._end_worker()
+            self._renew()
         if died is None:  # it could not fork, and has made a call now
-            self._end_worker()
+            self._renew()
         return bool(died)
+
+    def _renew(self) -> None:
+        self._end_worker()
+        self._spent += 1
 
 
 def _with_place(words: str, end: End) -> str:
