@@ -73,6 +73,7 @@ class _Ending:
     message: str = ""
     failure: Failure | None = None
     case: AnyCase | None = None
+    found: tuple[AnyCase, Failure] | None = None
     onsets: tuple[Onset, ...] = ()
     divergences: dict[str, str] = field(default_factory=dict)
 
@@ -105,6 +106,7 @@ class _ClauseRun:
             message=ending.message,
             failure=ending.failure,
             case=ending.case,
+            found=ending.found,
             onsets=ending.onsets,
             events=dict(progress.events),
             divergences=ending.divergences,
@@ -235,12 +237,15 @@ class _ClauseRun:
 
     def _broken(self) -> _Ending:
         assert self.found is not None
-        case, outcome = smallest_failure(self.target, *self.found)
+        first, broken = self.found
+        case, outcome = smallest_failure(self.target, first, broken)
+        alone = broken.failure is not None and broken.failure.case is None
         return _Ending(
             status=outcome.status,
             message=outcome.words,
             failure=outcome.reported,
             case=case,
+            found=(first, broken.failure) if alone and broken.failure else None,
             onsets=outcome.onsets,
         )
 

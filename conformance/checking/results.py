@@ -21,8 +21,10 @@ class ClauseResult:
     at the first failure; ``events`` maps each event to ``witnessed``, ``unreachable``,
     ``known`` (only seen where a divergence is known) or ``missing``. ``case`` is the
     smallest failing case, ``case_file`` where it was written, ``unwritten`` why it could
-    not be, ``failure`` its story, ``message`` one line. ``divergences`` names the known
-    ones, with their reasons; ``findings`` are notes on them, and turn nothing red.
+    not be, ``failure`` its story, ``message`` one line. ``found`` is the case that failed
+    first, before it was made smaller, with its failure, where it fails by itself.
+    ``divergences`` names the known ones, with their reasons; ``findings`` are notes on them,
+    and turn nothing red.
     ``past`` names the edges (``checking.edges``) that were left out, or granted, since another
     clause is red for them.
     """
@@ -39,6 +41,7 @@ class ClauseResult:
     message: str = ""
     failure: Failure | None = None
     case: AnyCase | None = None
+    found: tuple[AnyCase, Failure] | None = None
     onsets: tuple[Onset, ...] = ()
     case_file: str | None = None
     unwritten: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def hints(results: Sequence[ClauseResult], capabilities: Capabilities) -> tuple[str, ...]:
-    """Return what every call has in common, or else the known bugs with the same symptoms.
+    """Return what every call has in common, or else the known bug with the same symptoms.
 
     Empty if the hints themselves fail.
     """
@@ -23,6 +23,7 @@ def hints(results: Sequence[ClauseResult], capabilities: Capabilities) -> tuple[
     try:
         if (words := throughout(results, capabilities)) is not None:
             return (words,)
-        return tuple(likeness.words for likeness in nearest(results, capabilities))
+        likeness = nearest(results, capabilities)
+        return () if likeness is None else (likeness.words,)
     except Exception:  # a hint is optional: it must not cost the report
         return ()

@@ -1,8 +1,8 @@
 """The nearest mutants: which known bug a failing backend behaves like, as a hint to the cause.
 
-A mutant is named for its answers, not for where it fails: it has to give the backend's own wrong
-answers, and to be right where the backend is. That separates bugs: run on each mutant with its own
-family left out, the stage alone names a wrong family for 131 of 173.
+No hint is better than a wrong one. So a mutant is named only where no clause tells it from the
+backend: it gives the backend's own wrong answer, number by number, on every failing case, is right
+on every constructed case that the backend passes, and no mutant of another family is either.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import islice
 
 import numpy as np
 
 from moe_routing.conformance.calls.case import AnyCase
+from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.cases.kinds import trial_of
 from moe_routing.conformance.checking.outcome import evaluate
 from moe_routing.conformance.checking.results import ClauseResult
@@ -22,48 +24,37 @@ from moe_routing.conformance.checking.scope import adapter_scope
 from moe_routing.conformance.clauses import CLAUSES, Clause
 from moe_routing.conformance.explain.failure import Failure
 from moe_routing.conformance.explain.token_view import SlotView
+from moe_routing.conformance.judge.selection import chosen_mask
 from moe_routing.conformance.trial.memo import CaseMemo
 from moe_routing.conformance.zoo.families import FAMILIES
-from moe_routing.conformance.zoo.residents import MUTANTS, Staged
+from moe_routing.conformance.zoo.forms import forms
+from moe_routing.conformance.zoo.residents import MUTANTS, Mutant, Staged
 from moe_routing.implementations import Capabilities, Numerics
-
-_SHOWN = 3
-"""The most mutants that a report names: more is no hint."""
+from moe_routing.reference.formats import Bools
 
 _FEWEST = 2
 """The fewest failing cases for a hint: most bugs share any one wrong answer."""
-
-_LUCKY = 20
-"""A mutant may fail one in so many of the cases that the backend passes, such as a tie that it
-breaks otherwise. Run on each mutant with its own family left out, one in twenty names a wrong
-family for 13 of 177, one in two for 20."""
-
-_WEIGHED = 8
-"""The most mutants with the same wrong answers that are compared on the cases that pass."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Likeness:
     """A mutant that answers as a backend does.
 
-    It gives the same wrong answer on ``alike`` of the backend's failing ``cases``, and is right
-    on ``right`` of the constructed cases that the backend ``passed``.
+    It gives the same wrong answers on the backend's failing ``cases``, and is right on the
+    constructed cases that the backend ``passed``.
     """
 
     mutant: str
     family: str
-    alike: int
     cases: int
-    right: int
     passed: int
 
     @property
     def words(self) -> str:
         """The hint in one line, with its evidence."""
         return (
-            f"behaves like `{self.mutant}` ({FAMILIES[self.family]}): the same wrong answer on "
-            f"{self.alike} of {self.cases} failing cases, right on {self.right} of "
-            f"{self.passed} passing ones"
+            f"behaves like `{self.mutant}` ({FAMILIES[self.family]}): the same wrong answers on "
+            f"all {self.cases} failing cases, right on all {self.passed} passing ones"
         )
 
 
@@ -75,6 +66,14 @@ class _Probe:
     case: AnyCase
     memo: CaseMemo = field(default_factory=CaseMemo)
 
+    @cached_property
+    def due(self) -> Bools | None:
+        """Which experts ``[T, E]`` the reference selects, where the case is one of routing."""
+        if not isinstance(self.case, Case):
+            return None
+        chosen = self.memo.bounds(self.case, Numerics()).reference.expert_ids
+        return chosen_mask(chosen, self.case.config.num_experts)
+
     def failure_of(self, mutant: Staged) -> Failure | None:
         """Return how ``mutant`` fails, or None if it passes or the clause does not apply."""
         if adapter_scope(mutant, self.clause, mutant.capabilities()) is not None:
@@ -83,41 +82,54 @@ class _Probe:
         return evaluate(self.clause, trial).failure
 
 
-def nearest(results: Sequence[ClauseResult], capabilities: Capabilities) -> tuple[Likeness, ...]:
-    """Return the mutants that give the wrong answers in ``results``, and are right elsewhere.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Wrong:
+    """A case on which a backend is wrong, and how."""
 
-    The backend itself is not called. None are returned where the evidence is thin: where
-    errors outnumber failures, where only the layout is broken, where fewer than two cases fail,
-    or where too many mutants are as near.
+    probe: _Probe
+    failure: Failure
+
+    @cached_property
+    def chosen(self) -> Bools | None:
+        """Which experts ``[T, E]`` the backend chose, as far as its story says."""
+        case, view = self.probe.case, self.failure.view
+        if not isinstance(case, Case) or view is None or self.failure.token is None:
+            return None
+        mask = np.zeros((case.inputs.num_tokens, case.config.num_experts), dtype=bool)
+        ids = [slot.expert for slot in view.slots if slot.permitted is not None]
+        if self.failure.token < len(mask):
+            mask[self.failure.token, ids] = True
+        return mask
+
+
+def nearest(results: Sequence[ClauseResult], capabilities: Capabilities) -> Likeness | None:
+    """Return the mutant that gives the wrong answers in ``results``, and is right elsewhere.
+
+    The backend itself is not called. None where the evidence is thin: where errors outnumber
+    failures, where only the layout is broken, where fewer than two cases fail, or where mutants
+    of several families do. Of one family the first stands for all.
     """
     failing = _failing(results)
-    if len(failing) < _FEWEST or all(failure.stage == "layout" for _, failure in failing):
-        return ()
-    alike = {name: _alike(mutant.adapter(), failing) for name, mutant in MUTANTS.items()}
-    near = [name for name, number in alike.items() if 2 * number > len(failing)]
-    near = sorted(near, key=lambda name: -alike[name])[:_WEIGHED]
+    if len(failing) < _FEWEST or all(each[0].failure.stage == "layout" for each in failing):
+        return None
+    wrong = [each for number in range(2) for some in failing for each in some[number : number + 1]]
+    near = [each for each in MUTANTS.values() if _answers_alike(each, wrong)]
     passed = _passed(results, capabilities) if near else []
-    wrong = {name: _failures(MUTANTS[name].adapter(), passed) for name in near}
-    near = [name for name in near if _LUCKY * wrong[name] <= len(passed)]
-    best = min(((-alike[name], wrong[name]) for name in near), default=None)
-    names = [name for name in near if (-alike[name], wrong[name]) == best]
-    return tuple(
-        Likeness(
-            mutant=name,
-            family=MUTANTS[name].family,
-            alike=alike[name],
-            cases=len(failing),
-            right=len(passed) - wrong[name],
-            passed=len(passed),
-        )
-        for name in (names if len(names) <= _SHOWN else [])
-    )
+    near = [each for each in near if _is_right(each, passed)]
+    if len({each.family for each in near}) != 1:
+        return None
+    first, *_ = near
+    return Likeness(mutant=first.name, family=first.family, cases=len(failing), passed=len(passed))
 
 
-def _failing(results: Sequence[ClauseResult]) -> list[tuple[_Probe, Failure]]:
-    """Return the failing cases, none where errors outnumber them."""
+def _failing(results: Sequence[ClauseResult]) -> list[list[_Wrong]]:
+    """Return what each clause saw fail, smallest first; nothing where errors outnumber that."""
     failing = [
-        (_Probe(clause=CLAUSES[each.id], case=each.case), each.failure)
+        [
+            _Wrong(probe=_Probe(clause=CLAUSES[each.id], case=case), failure=failure)
+            for case, failure in ((each.case, each.failure), each.found or (None, None))
+            if case is not None and failure is not None
+        ]
         for each in results
         if each.status == "fail" and each.case is not None and each.failure is not None
         if each.failure.steady  # every mutant is deterministic
@@ -126,13 +138,19 @@ def _failing(results: Sequence[ClauseResult]) -> list[tuple[_Probe, Failure]]:
     return failing if errors <= len(failing) else []
 
 
-def _alike(mutant: Staged, failing: Sequence[tuple[_Probe, Failure]]) -> int:
-    """Count the cases in which ``mutant`` gives the same wrong answer."""
-    return sum(_same(probe.failure_of(mutant), expected) for probe, expected in failing)
+def _answers_alike(mutant: Mutant, wrong: Sequence[_Wrong]) -> bool:
+    """Return whether ``mutant`` gives the same wrong answer in every case, in some form."""
+    return all(
+        any(_same(each.probe.failure_of(form), each.failure) for form in forms(mutant, each.chosen))
+        for each in wrong
+    )
 
 
-def _failures(mutant: Staged, passed: Sequence[_Probe]) -> int:
-    return sum(probe.failure_of(mutant) is not None for probe in passed)
+def _is_right(mutant: Mutant, passed: Sequence[_Probe]) -> bool:
+    """Return whether ``mutant`` passes every case, in some form."""
+    return all(
+        any(probe.failure_of(form) is None for form in forms(mutant, probe.due)) for probe in passed
+    )
 
 
 def _same(failure: Failure | None, expected: Failure) -> bool:
