@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -41,15 +42,22 @@ class Batch:
         """Return the batch of another trial, whose row i is the row ``tokens[i]`` of this one."""
         return Batch(trial=other, bounds=self.bounds, which=self.which[tokens])
 
-    def failure(self) -> Failure | None:
-        """Return the first thing wrong with the answer, or None."""
-        trial = self.trial
+    def failure(self, *stages: str) -> Failure | None:
+        """Return the first thing wrong with the answer at any of ``stages``, or None."""
+        trial, stages = self.trial, stages or _STAGES
         if self.bounds is trial.bounds:
-            return first_failure(trial.verdict, *_STAGES)
-        answer = trial.received.answer
+            return first_failure(trial.verdict, *stages)
+        rows, verdict = self.judged()
+        wrong = ~right(verdict, stages)
+        return _failure_of(trial, int(rows[wrong].min()), stages) if wrong.any() else None
+
+    def judged(self) -> tuple[Ids, Verdict]:
+        """Return the rows of the answer that differ, and the verdict on them."""
+        answer = self.trial.received.answer
+        if self.bounds is self.trial.bounds:
+            return np.arange(len(self.which)), self.trial.verdict
         rows = unlike_rows(self.which, answer)
-        wrong = ~right(self._verdict(rows_of(answer, rows), self.which[rows]))
-        return _failure_of(trial, int(rows[wrong].min())) if wrong.any() else None
+        return rows, self._verdict(rows_of(answer, rows), self.which[rows])
 
     def _verdict(self, answer: Answer, tokens: Ids) -> Verdict:
         """Judge an answer to some ``tokens``; where they are all, as in another batch, once."""
@@ -61,14 +69,14 @@ class Batch:
         return judge(some, answer, logits=logits)
 
 
-def _failure_of(trial: Trial, token: int) -> Failure | None:
+def _failure_of(trial: Trial, token: int, stages: Sequence[str]) -> Failure | None:
     """Tell the failure of a token: in a large batch, of that token judged alone."""
     case, answer = trial.case, trial.received.answer
     if case.inputs.num_tokens * case.config.num_experts <= _WHOLE:
-        return first_failure(trial.verdict, *_STAGES)
+        return first_failure(trial.verdict, *stages)
     alone = trial.another(take_tokens(case, [token])).bounds
     verdict = judge(alone, rows_of(answer, np.array([token])), logits=trial.capabilities.logits)
-    failure = first_failure(verdict, *_STAGES)
+    failure = first_failure(verdict, *stages)
     if failure is None:
         return None
     first = f"token {token} of {call(case.config, case.inputs)}"

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from moe_routing.conformance.calls.routing import Case
+from moe_routing.conformance.clauses.batches import Batch
 from moe_routing.conformance.clauses.registry import clause
 from moe_routing.conformance.clauses.relations import raised
 from moe_routing.conformance.events import members
@@ -44,6 +45,7 @@ _GROUPED = {"groups": (True,), "expert_table": (False,)}
         "two-groups",
         "eight-groups",
         "wide-groups",
+        "grouped-in-many-sizes",
         *members("grouped-shape"),
     ),
     focus=Focus(
@@ -55,9 +57,16 @@ def kept_only(trial: Trial) -> Failure | None:
     """Every selected expert belongs to one of the kept groups, where those hold K experts
     whose scores are above the fill.
     """
-    verdict, config = trial.verdict, trial.case.config
-    if config.groups is None:
+    if trial.case.config.groups is None:
         raise Unchecked("it has no groups")
+    _, verdict = Batch.of(trial).judged()
+    return _strays(verdict) and _strays(trial.verdict)
+
+
+def _strays(verdict: Verdict) -> Failure | None:
+    """Return the first token with an expert beyond the kept groups, as its failure."""
+    config = verdict.bounds.config
+    assert config.groups is not None, "the clause narrows to groups"
     later, size = verdict.later, config.experts_per_group
     possible = possible_groups(later.competing, config.groups, later.group_format)
     chosen = np.clip(verdict.answer.expert_ids, 0, config.num_experts - 1) // size

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 
 from moe_routing.conformance.calls.routing import Case
+from moe_routing.conformance.clauses.batches import Batch
 from moe_routing.conformance.clauses.registry import clause
 from moe_routing.conformance.clauses.relations import agree, first_of
 from moe_routing.conformance.events import members
@@ -78,6 +79,7 @@ _BIASED = ("gate", "block", "statics")
         "fine-hidden-above-4096",
         "published-width-of-groups",
         "batch-of-many-experts",
+        "each-size",
         *members("published"),
         *members("shape"),
         *members("grouped-shape"),
@@ -138,6 +140,7 @@ def in_range(trial: Trial) -> Failure | None:
         "masked-bias",
         "one-finite-bias",
         "bias-decides-beyond-1024",
+        "biased-in-many-sizes",
     ),
     focus=Focus(
         biases=("steering", "fine", "offset", "normal", "negative", "deep", "one-finite", "masked")
@@ -145,7 +148,7 @@ def in_range(trial: Trial) -> Failure | None:
 )
 def bias_steers(trial: Trial) -> Failure | None:
     """The selection bias is added to the scores, once, in float32, before selection."""
-    return first_failure(trial.verdict, "selection")
+    return Batch.of(trial).failure("selection")
 
 
 @clause(

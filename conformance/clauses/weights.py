@@ -64,6 +64,7 @@ from moe_routing.reference.formats import FORMATS
         *members("preset"),
         *members("published"),
         *members("shape"),
+        "each-size",
         "softmax-of-more-than-1024",
     ),
     bulk=("bulk-of-many-experts",),

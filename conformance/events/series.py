@@ -24,6 +24,8 @@ TOKENS, SERIES = 61, "series"
 
 _MOST, _MOST_OFTEN, _LESS = 2**20 + 2**9, 2**21 + 2**8, 2**18
 """The most numbers in the logits of a batch; of a router asked often, first, and then."""
+_AGAIN = 2**19 + 2**8
+"""The same, in clauses that repeat a part of what ``invariance.batch-split`` checks."""
 
 _POWERS = tuple(2**power for power in range(3, 14))
 _FEWER = (TOKENS, *sorted({1, *_POWERS, *(size + 1 for size in (*_POWERS[1::2], _POWERS[-1]))}))
@@ -113,6 +115,29 @@ def _register(router: Series) -> None:
             most = min(most // router.experts, capabilities.limits.max_tokens or most)
             sizes = SIZES if router.often and not number else _FEWER
             yield from (_batch(case, size) for size in sizes if size <= most)
+
+
+def _in_many_sizes(slug: str, words: str, router: Series) -> None:
+    """Register one router in batches of powers of two, and of one token more, up to 2,049."""
+
+    @event(slug, words, lambda b: b.inputs.num_tokens > 1 and router.fits(b), series=True)
+    def _(capabilities: Capabilities) -> Iterator[Case]:
+        most = capabilities.limits.max_tokens or _MOST
+        sizes = [size for size in _FEWER if size <= min(most, _AGAIN // router.experts)]
+        for case in islice(fine_calls(capabilities, router, TOKENS), 1):
+            yield from (_batch(case, size) for size in sizes)
+
+
+_in_many_sizes(
+    "biased-in-many-sizes",
+    "sigmoid of 256 experts, top 8 and a selection bias, in several tokens",
+    _of("sigmoid", 256, 8, biased=True),
+)
+_in_many_sizes(
+    "grouped-in-many-sizes",
+    "sigmoid of 256 experts, top 8, 4 of 8 groups kept and a selection bias, in several tokens",
+    _of("sigmoid", 256, 8, (8, 4), biased=True),
+)
 
 
 def _calls(capabilities: Capabilities, router: Series) -> Iterator[Case]:

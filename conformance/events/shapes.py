@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain, islice
 
 import numpy as np
 
@@ -48,6 +49,32 @@ for _number, (_experts, _top_k) in enumerate(_SHAPES):
             dtypes=_DTYPES[_number % 2],
         ),
     )
+
+_EACH, _MOST_SLOTS = range(2, 131), 40
+
+
+def _slots_of(experts: int) -> int:
+    """Return the K that comes with E: above 40 experts, each from 1 to 40 in turn."""
+    return 1 + experts * 7 // 5 % min(experts, _MOST_SLOTS)
+
+
+@event(
+    "each-size",
+    "E from 2 to 130, and K from 1 to 40, each exactly",
+    lambda b: (
+        b.config.num_experts in _EACH
+        and b.config.top_k == _slots_of(b.config.num_experts)
+        and b.inputs.num_tokens > 0
+    ),
+    series=True,
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    for experts in _EACH:
+        router = Router(experts=experts, top_k=_slots_of(experts), dtypes=_DTYPES[experts % 2])
+        plain = replace(router, biased=False)  # no bias keeps the last expert from winning
+        calls = (fine_calls(capabilities, each, _FEW) for each in (plain, router))
+        yield from islice(chain.from_iterable(calls), 1)
+
 
 FAMILIES["grouped-shape"] = "many groups or wide ones, of which more than four are kept, or one"
 for _experts, _top_k, _count, _kept in (
@@ -110,6 +137,7 @@ _WIDE = (
     *((128, 8, (1, 1), 6144, "float16"), (8, 2, None, 4096, "float32")),
     *((32, 4, None, 2048, "bfloat16"), (256, 8, (8, 4), 7168, "float16")),
     *((256, 8, None, 3072, "bfloat16"), (288, 8, None, 4096, "float32")),
+    (896, 16, None, 7168, "bfloat16"),
 )
 """E, K, groups, H and the dtype that they come in: each H, and each dtype at the widest."""
 

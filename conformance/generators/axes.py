@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 from moe_routing.conformance.generators.published import published_for
+from moe_routing.conformance.generators.ranges import (
+    any_experts,
+    any_slots,
+    listed_experts,
+    listed_slots,
+)
 from moe_routing.implementations import ANY, Capabilities, Claim, GroupRule, Limits
 from moe_routing.implementations.contradictions import score_pairs
 from moe_routing.reference import Groups, Renormalize, RmsNorm, RouterConfig
@@ -26,17 +31,13 @@ CHOICES = (
 )
 """The names of all choices of a routing case: what ``Focus.offers`` and ``wants`` may name."""
 
-EXPERTS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 17, 24, 32, 33, 60, 64)
-MORE_EXPERTS = (96, 128, 160, 192, 256, 257, 288, 320, 384, 512, 576, 768, 896, 1024, 1280)
-_OFTEN = 4  # how many times the small sizes are offered for each time that the large ones are
-_APART = 7  # how many times sizes are drawn independently for each time that a model's are drawn
+_APART = 7  # how many times listed sizes are drawn, each alone, for each time any are, or a model's
 _PROPER = 3  # how many times several groups of several are offered for each time one or E are
 TOKENS = (1, 2, 3, 0, 7, 8, 9, 15, 16, 17, 45, 63)
 MORE_TOKENS = (256, 257, 1025, 2049, 4097)
 KERNEL_SIZES = tuple(n + d for n in [2**p for p in range(3, 14)] for d in (-1, 0, 1))
 """Where kernels change their path: powers of two from 8 to 8,192, and one off."""
 
-TOP_K = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 16, 18, 22, 32, 33)
 HIDDEN_SIZES = (1, 2, 3, 4, 8, 16, 33, 64)
 PUBLISHED_HIDDEN_SIZES = (2048, 4096, 7168)
 SCALES = (1.0, 2.5, 1.0, 1.5, 0.0, -1.0, 16.0)
@@ -146,11 +147,15 @@ def _sizes(
     """Return E, K and the groups: each drawn independently, or all those of a shipped model."""
     rules, least = (None,) if hashed else claim.groups, claim.least_top_k
     fitting = published_for(rules, limits, claim.top_k)
-    if choose("sizes", ("apart",) * _APART + ("published",) * bool(fitting)) == "apart":
-        num_experts, rule = choose("num_experts", _experts(limits, least)), choose("groups", rules)
+    kinds = (*("apart",) * _APART, "any", *("published",) * bool(fitting))
+    if (kind := choose("sizes", kinds)) != "published":
+        experts = any_experts if kind == "any" else listed_experts
+        slots = any_slots if kind == "any" else listed_slots
+        num_experts = choose("num_experts", experts(limits, least))
+        rule = choose("groups", rules)
         groups = None if rule is None else choose_groups(choose, rule, num_experts, least)
         left = num_experts if groups is None else groups.kept * num_experts // groups.count
-        return num_experts, choose("top_k", _top_k(left, limits, claim)), groups
+        return num_experts, choose("top_k", slots(left, limits, claim)), groups
     whole = choose("published", fitting)
     if whole.groups is None:
         return whole.num_experts, whole.top_k, None
@@ -172,19 +177,6 @@ def _groups(choose: Choose, rule: GroupRule, num_experts: int, count: int, kept:
     top = choose("groups.top", _values(rule.top, (2, 1, 3, num_experts // count)))
     fill = choose("groups.fill", rule.fill)
     return Groups(count=count, kept=kept, top=top, fill=fill)
-
-
-def _experts(limits: Limits, least: int) -> list[int]:
-    most = limits.max_experts or math.inf
-    step = limits.experts_multiple_of
-    offered = [n for n in EXPERTS * _OFTEN + MORE_EXPERTS if least <= n <= most and n % step == 0]
-    return offered or [-(-least // step) * step]
-
-
-def _top_k(left: int, limits: Limits, claim: Claim) -> list[int]:
-    most = min(left, limits.max_top_k or left)
-    offered = (*TOP_K, left - 1, left, claim.least_top_k)
-    return sorted({k for k in offered if 1 <= k <= most and k in claim.top_k})
 
 
 def _values(permitted: Any, offered: Sequence[Any]) -> Sequence[Any]:

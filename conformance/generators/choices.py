@@ -154,7 +154,8 @@ def _hidden(choose: axes.Choose, config: RouterConfig, tokens: int, offered: Seq
 def narrowed_by(choose: axes.Choose, offers: Offers) -> axes.Choose:
     """Return a chooser that offers less; published sizes only where no size is filtered."""
     if not {*offers}.isdisjoint(_DRAWN_APART):
-        offers = {"sizes": lambda offered: offered[:1], **offers}
+        apart = {"sizes": lambda offered: [kind for kind in offered if kind != "published"]}
+        offers = {**apart, **offers}
 
     def narrowed(name: str, offered: Sequence[Any]) -> Any:
         return choose(name, offers[name](offered) or offered if name in offers else offered)

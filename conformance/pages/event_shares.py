@@ -41,6 +41,7 @@ _WITHIN = "drawn without it: the clause makes it inside each drawn case"
 _COSTLY = "a case costs as much as hundreds of others"
 _AMONG_FINITE = "among finite logits it needs a gate that is not finite"
 
+_ONE_ROUTER = "of one router; other routers are drawn with other sizes"
 _EXACTLY = "one number of tokens exactly; others on both sides of it are drawn"
 ONLY_CONSTRUCTED = {
     **dict.fromkeys(
@@ -54,11 +55,13 @@ ONLY_CONSTRUCTED = {
     **dict.fromkeys(
         ("narrow-norm-of-16", "narrow-norm-of-32"), "one number of experts exactly, in 16 bits"
     ),
-    **dict.fromkeys(members("sizes"), "of one router; other routers are drawn with other sizes"),
+    **dict.fromkeys(members("sizes"), _ONE_ROUTER),
     **dict.fromkeys(
         (*members("shape"), *members("grouped-shape"), *members("wide")),
         "sizes that lie between those drawn",
     ),
+    "biased-in-many-sizes": _ONE_ROUTER,
+    "grouped-in-many-sizes": _ONE_ROUTER,
     "softmax-of-more-than-1024": _COSTLY,
     "bias-decides-beyond-1024": _COSTLY,
     "token-id-above-100000": "the tables drawn have 8 rows",

@@ -7,6 +7,7 @@ answer is judged once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -164,11 +165,16 @@ def _arrays(answer: Answer) -> list[npt.NDArray[Any]]:
     return arrays if answer.logits is None else [*arrays, answer.logits]
 
 
-def right(verdict: Verdict) -> Bools:
-    """Return the tokens ``[T]`` whose answer is right at every stage."""
-    fine: Bools = verdict.distinct & verdict.in_range & verdict.selection
-    fine = fine & verdict.weights.all(axis=1)
-    return fine if verdict.logits is None else fine & verdict.logits.all(axis=1)
+def right(verdict: Verdict, stages: Sequence[str]) -> Bools:
+    """Return the tokens ``[T]`` whose answer is right at each of ``stages``."""
+    fine: Bools = np.ones(len(verdict.judged), dtype=bool)
+    if "selection" in stages:
+        fine &= verdict.distinct & verdict.in_range & verdict.selection
+    if "weights" in stages:
+        fine &= verdict.weights.all(axis=1)
+    if "logits" in stages and verdict.logits is not None:
+        fine &= verdict.logits.all(axis=1)
+    return fine
 
 
 def rows_of(answer: Answer, rows: Ids) -> Answer:

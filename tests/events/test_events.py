@@ -50,6 +50,8 @@ LARGE = (
     "grouped-shape",
     "softmax-of-more",
     "bias-decides-beyond",
+    "biased-in-many",
+    "grouped-in-many",
 )
 
 

@@ -138,6 +138,9 @@ NEAR: dict[str, AnyCase] = {
     "top-k-above-15": call(ladder(2, 18), 15),
     "top-k-above-32": call(ladder(2, 36), 32),
     "experts-above-1024": call(np.arange(1026) < 3),
+    "biased-in-many-sizes": call(ladder(8, 256), 8, score="sigmoid"),
+    "grouped-in-many-sizes": grouped(ladder(8, 256), 8, 4, 8, score="sigmoid"),
+    "each-size": call(ladder(1, 37), 14),
     "softmax-of-more-than-1024": call(favouring_last(1024), 2),
     "bias-decides-beyond-1024": call(
         favouring_last(1026), score="sigmoid", arrays={"selection_bias": np.zeros(1026)}
