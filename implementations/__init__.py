@@ -8,6 +8,7 @@ from moe_routing.implementations.capabilities import (
 )
 from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.computes import Computes
+from moe_routing.implementations.differentiates import Differentiates, RouterGradients
 from moe_routing.implementations.layouts import FlatRouting, RoutingMap
 from moe_routing.implementations.loading import AdapterError, adapter_of
 from moe_routing.implementations.permitted import ANY
@@ -18,6 +19,7 @@ from moe_routing.implementations.protocol import (
     BackendLost,
     BackendMissing,
     Closes,
+    DifferentiatesRoutes,
     Dispatches,
     PermutesRoutes,
     Prepares,
@@ -36,10 +38,14 @@ from moe_routing.implementations.registry import (
 )
 from moe_routing.implementations.tensors import (
     TorchInputs,
+    leaf,
+    parameter,
     torch_inputs,
     torch_shared_inputs,
     torch_tensor,
+    without_graph,
 )
+from moe_routing.implementations.torch_gradients import torch_gradients
 
 __all__ = [
     "ANY",
@@ -51,6 +57,8 @@ __all__ = [
     "Claim",
     "Closes",
     "Computes",
+    "Differentiates",
+    "DifferentiatesRoutes",
     "Dispatches",
     "FlatRouting",
     "GroupRule",
@@ -60,6 +68,7 @@ __all__ = [
     "PermutesRoutes",
     "Prepares",
     "ProcessAdapter",
+    "RouterGradients",
     "RoutesTokens",
     "RoutingMap",
     "RunsExperts",
@@ -70,11 +79,15 @@ __all__ = [
     "expand",
     "find_adapter",
     "is_shipped",
+    "leaf",
     "load_adapter",
     "out_of_scope",
+    "parameter",
     "registered",
     "shipped_known",
+    "torch_gradients",
     "torch_inputs",
     "torch_shared_inputs",
     "torch_tensor",
+    "without_graph",
 ]

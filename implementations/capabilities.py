@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 from moe_routing.implementations.claims import Claim
 from moe_routing.implementations.computes import Computes
+from moe_routing.implementations.differentiates import Differentiates
 from moe_routing.implementations.permitted import Closed, check_values, one_of
 from moe_routing.implementations.permutes import Permutes
 from moe_routing.implementations.unsupported import Unsupported as Unsupported
@@ -123,7 +124,8 @@ class Capabilities(Closed):
     ``logits`` says what ``Routing.logits`` are: ``routed`` (the very numbers that were
     routed), ``copy`` (a rounded copy, for an auxiliary loss) or ``none``. ``threads`` says
     that several threads may call it at the same time. ``permutes`` is about the method
-    ``permute``, where there is one, and ``computes`` about the method ``experts``. Errors:
+    ``permute``, where there is one, ``gradients`` and ``computes`` about the methods
+    ``gradients`` and ``experts``. Errors:
     ``ValueError`` naming the field.
     """
 
@@ -136,6 +138,7 @@ class Capabilities(Closed):
     limits: Limits = field(default_factory=Limits)
     threads: bool = False
     permutes: Permutes = field(default_factory=Permutes)
+    gradients: Differentiates = field(default_factory=Differentiates)
     computes: Computes = field(default_factory=Computes)
 
     def __post_init__(self) -> None:
@@ -145,6 +148,7 @@ class Capabilities(Closed):
             raise ValueError(f"Expected threads to be True or False but got {self.threads!r}")
         require_part("limits", self.limits, Limits)
         require_part("numerics", self.numerics, Numerics)
+        require_part("gradients", self.gradients, Differentiates)
         require_part("computes", self.computes, Computes)
         self._check_claims()
         for name, known in (("dtypes", tuple(INPUT_FORMATS)), ("layouts", LAYOUTS)):

@@ -17,7 +17,13 @@ from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.permutes import Permutes
 from moe_routing.implementations.protocol import missing
-from moe_routing.implementations.tensors import torch_inputs, torch_tensor
+from moe_routing.implementations.tensors import (
+    parameter,
+    torch_inputs,
+    torch_tensor,
+    without_graph,
+)
+from moe_routing.implementations.torch_gradients import torch_gradients
 from moe_routing.reference import (
     PermutationConfig,
     Renormalize,
@@ -122,12 +128,14 @@ class TopKGate:
             gate = sharded_moe.TopKGate(inputs.hidden_size, *settings, **_NOTHING_BY_CHANCE)
         _fill(gate.wg, weight=given.gate_weight)
 
-        @torch.no_grad()
+        @without_graph
         def routed() -> Routing:
             _, _, _, ids, _, weights, _ = gate(given.hidden, sparse_routes=True)  # [K, T]
             return Routing(weights=weights.T.contiguous(), expert_ids=ids.T.contiguous())
 
         return routed
+
+    gradients = torch_gradients
 
 
 class EpRouter:
@@ -170,12 +178,14 @@ class EpRouter:
         router.e_score_correction_bias = given.selection_bias if on_gate else None
         expert_bias = None if on_gate else given.selection_bias
 
-        @torch.no_grad()
+        @without_graph
         def routed() -> Routing:
             weights, ids, _ = router(given.hidden, expert_bias)
             return Routing(weights=weights, expert_ids=ids, **heard)
 
         return routed
+
+    gradients = torch_gradients
 
 
 class PermuteIndices:
@@ -245,11 +255,9 @@ def _settings(config: RouterConfig, inputs: RouterInputs) -> dict[str, Any]:
 
 def _fill(linear: Any, **tensors: Tensor | None) -> None:
     """Replace a layer's parameters by the case's tensors."""
-    from torch.nn import Parameter
-
     for name, tensor in tensors.items():
         if tensor is not None:
-            setattr(linear, name, Parameter(tensor, requires_grad=False))
+            setattr(linear, name, parameter(f"gate_{name}", tensor))
 
 
 def _module(name: str) -> ModuleType:

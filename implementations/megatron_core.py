@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.claims import Claim, GroupRule
+from moe_routing.implementations.differentiates import Differentiates
 from moe_routing.implementations.layouts import RoutingMap
 from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.permutes import Permutes
 from moe_routing.implementations.protocol import missing
-from moe_routing.implementations.tensors import torch_inputs, torch_tensor
+from moe_routing.implementations.tensors import torch_inputs, torch_tensor, without_graph
+from moe_routing.implementations.torch_gradients import torch_gradients
 from moe_routing.reference import (
     PermutationConfig,
     Renormalize,
@@ -59,6 +61,7 @@ _CAPABILITIES = Capabilities(
         for claim, dtype in product(_CLAIMS, ("float32", "input"))
     ),
     takes="logits",
+    gradients=Differentiates(of=("logits",)),
 )
 
 
@@ -90,19 +93,19 @@ class MegatronCoreAdapter:
         """Lay out the logits and spell the settings of a call. Errors: as ``route``."""
         settings = _settings(self.capabilities().require(config, inputs).name, config)
         function = _moe_utils().topk_routing_with_score_function
-        import torch
-
         given = torch_inputs(inputs, self.device)
         logits = given.logits
         if logits is not None and config.scores_dtype == "float32":
             logits = logits.float()
 
-        @torch.no_grad()
+        @without_graph
         def routed() -> RoutingMap:
             answer = function(logits, config.top_k, expert_bias=given.selection_bias, **settings)
             return RoutingMap(probs=answer[0], routing_map=answer[1])
 
         return routed
+
+    gradients = torch_gradients
 
     def permute(self, config: PermutationConfig, routes: Routes) -> SortedTokens:
         """Call ``permute`` with a routing map. Errors: ``Unsupported``, ``BackendMissing``."""

@@ -10,10 +10,15 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import IO, Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 from moe_routing.implementations import wire
 from moe_routing.implementations.capabilities import Capabilities
+from moe_routing.implementations.differentiates import RouterGradients
 from moe_routing.implementations.layouts import FlatRouting, RoutingMap
 from moe_routing.implementations.protocol import BackendLost, BackendMissing
+from moe_routing.implementations.wire_gradients import gradients_request, read_gradients
 from moe_routing.implementations.wire_permutation import permute_request, read_permutation
 from moe_routing.reference import PermutationConfig, RouterConfig, RouterInputs, Routes, Routing
 from moe_routing.reference.layouts import Layout
@@ -63,6 +68,12 @@ class ProcessAdapter:
     def permute(self, config: PermutationConfig, routes: Routes) -> Layout:
         """Send routes to be permuted, and return the answer. Errors: as ``route``."""
         return self._answered(permute_request(config, routes), read_permutation)
+
+    def gradients(
+        self, config: RouterConfig, inputs: RouterInputs, cotangent: npt.NDArray[np.float32]
+    ) -> RouterGradients:
+        """Send the call with its cotangent, and return the gradients. Errors: as ``route``."""
+        return self._answered(gradients_request(config, inputs, cotangent), read_gradients)
 
     @property
     def methods(self) -> tuple[str, ...]:

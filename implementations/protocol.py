@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, Protocol, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
+
 from moe_routing.implementations.capabilities import Capabilities
+from moe_routing.implementations.differentiates import RouterGradients
 from moe_routing.implementations.layouts import FlatRouting, RoutingMap
 from moe_routing.reference import (
     ExpertsConfig,
@@ -20,7 +24,7 @@ from moe_routing.reference import (
 )
 from moe_routing.reference.layouts import Layout
 
-METHODS = ("route", "dispatch", "shared_experts", "permute", "experts")
+METHODS = ("route", "dispatch", "shared_experts", "permute", "gradients", "experts")
 """The methods through which the suite calls a backend; an adapter has at least one."""
 
 
@@ -148,4 +152,18 @@ class RunsExperts(Protocol):
 
     def experts(self, config: ExpertsConfig, inputs: ExpertsInputs) -> Any:
         """Return the weighted sum of the chosen experts' outputs, ``[T, H]``, unconverted."""
+        ...
+
+
+@runtime_checkable
+class DifferentiatesRoutes(Protocol):
+    """A backend that gives the gradients of its router."""
+
+    def gradients(
+        self, config: RouterConfig, inputs: RouterInputs, cotangent: npt.NDArray[np.float32]
+    ) -> RouterGradients:
+        """Return the gradients of ``sum w[t, k] * cotangent[t, ids[t, k]]``, and the routing.
+
+        ``cotangent [T, E]`` is dense, since the ids are the backend's own.
+        """
         ...

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+import numpy.typing as npt
+
 from moe_routing.implementations.capabilities import Capabilities
+from moe_routing.implementations.differentiates import RouterGradients
 from moe_routing.reference import (
     ExpertsConfig,
     ExpertsInputs,
@@ -19,6 +23,7 @@ from moe_routing.reference import (
     as_sorted_routes,
     dispatch,
     experts,
+    gradients,
     permute,
     route,
     shared_contribution,
@@ -48,6 +53,14 @@ class ReferenceAdapter:
     def shared_experts(self, config: SharedExpertConfig, inputs: SharedExpertInputs) -> Floats:
         """Return the reference contribution."""
         return shared_contribution(config, inputs)
+
+    def gradients(
+        self, config: RouterConfig, inputs: RouterInputs, cotangent: npt.NDArray[np.float32]
+    ) -> RouterGradients:
+        """Return the reference gradients at the reference's experts."""
+        routing = self.route(config, inputs)
+        found = gradients(config, inputs, routing.expert_ids, cotangent)
+        return RouterGradients(routing=routing, **found.arrays())
 
     def permute(self, config: PermutationConfig, routes: Routes) -> SortedRoutes:
         """Return the canonical permutation, as sorted routes with all that follows from it."""

@@ -16,7 +16,8 @@ from moe_routing.implementations._axolotl import (
 )
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.permutes import Permutes
-from moe_routing.implementations.tensors import torch_inputs, torch_tensor
+from moe_routing.implementations.tensors import torch_inputs, torch_tensor, without_graph
+from moe_routing.implementations.torch_gradients import torch_gradients
 from moe_routing.reference import (
     PermutationConfig,
     Renormalize,
@@ -67,6 +68,8 @@ class ScatterMoeAdapter:
         claim = self.capabilities().require(config, inputs)
         return self._call(f"_{claim.name}_topk_route", claim.name, config, inputs)
 
+    gradients = torch_gradients
+
     def dispatch(self, config: RouterConfig, inputs: RouterInputs) -> Routing:
         """Call ``_route``, which infers the score function from the presence of a bias."""
         score = "softmax" if inputs.selection_bias is None else "sigmoid"
@@ -101,12 +104,10 @@ class ScatterMoeAdapter:
         self, function: str, family: str, config: RouterConfig, inputs: RouterInputs
     ) -> Callable[[], Routing]:
         layers = kernel_module("scattermoe_lora", "layers")
-        import torch
-
         given = torch_inputs(inputs, self.device)
         block = moe_block(inputs, given, **_attributes(family, config))
 
-        @torch.no_grad()
+        @without_graph
         def routed() -> Routing:
             gate, weight, delta = layers._unwrap_gate_lora(block.gate)
             answer = getattr(layers, function)(block, gate, given.hidden, weight, delta)

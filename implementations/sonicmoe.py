@@ -23,7 +23,8 @@ from moe_routing.implementations.claims import GroupRule
 from moe_routing.implementations.layouts import FlatRouting
 from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.sonicmoe_experts import SonicMoeExperts
-from moe_routing.implementations.tensors import TorchInputs, torch_inputs
+from moe_routing.implementations.tensors import TorchInputs, torch_inputs, without_graph
+from moe_routing.implementations.torch_gradients import torch_gradients
 from moe_routing.reference import (
     Renormalize,
     RouterConfig,
@@ -98,12 +99,10 @@ class SonicMoeAdapter:
         """Make the block of a call. Errors: as ``route``."""
         function = self.capabilities().require(config, inputs).name
         routing = kernel_module("sonicmoe", "routing")
-        import torch
-
         given = torch_inputs(inputs, self.device)
         block = _block(function, config, inputs, given)
 
-        @torch.no_grad()
+        @without_graph
         def routed() -> FlatRouting:
             scores, tokens, experts, logits = getattr(routing, function)(given.hidden, block)
             return FlatRouting(
@@ -115,6 +114,8 @@ class SonicMoeAdapter:
             )
 
         return routed
+
+    gradients = torch_gradients
 
     def shared_experts(
         self, config: SharedExpertConfig, inputs: SharedExpertInputs

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 _FLOAT32_ARRAYS = ("selection_bias",)
 _watched: ContextVar[list[Watched] | None] = ContextVar("watched", default=None)
+_leaves: ContextVar[dict[str, Any] | None] = ContextVar("leaves", default=None)
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +105,7 @@ def torch_tensor(
     if (watched := _watched.get()) is not None:
         before = None if memory is None else memory.clone()
         watched.append(Watched(name=name, tensor=tensor, array=array, memory=memory, before=before))
-    return tensor
+    return leaf(name, tensor)
 
 
 def _add_in_float32() -> None:
@@ -127,6 +130,45 @@ def watching_tensors() -> Iterator[list[Watched]]:
         yield made
     finally:
         _watched.reset(token)
+
+
+@contextmanager
+def differentiating() -> Iterator[dict[str, Any]]:
+    """Have every floating-point tensor made inside the block require a gradient; collect them."""
+    made: dict[str, Any] = {}
+    token = _leaves.set(made)
+    try:
+        yield made
+    finally:
+        _leaves.reset(token)
+
+
+def leaf(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor that stands for the input ``name``: its gradient is that of the input.
+
+    ``torch_inputs`` makes leaves; an adapter that copies them into a module's own parameters
+    names those. Outside ``differentiating`` nothing happens.
+    """
+    leaves = _leaves.get()
+    if leaves is not None and tensor.is_floating_point():
+        leaves[name] = tensor.requires_grad_()
+    return tensor
+
+
+def parameter(name: str, tensor: torch.Tensor) -> torch.nn.Parameter:
+    """Return the input ``name`` as a module's parameter, whose gradient is that of the input."""
+    from torch.nn import Parameter
+
+    made = Parameter(tensor.detach(), requires_grad=False)
+    leaf(name, made)
+    return made
+
+
+def without_graph(function: Function) -> Function:
+    """Run a function as in inference, without a graph; inside ``differentiating``, with one."""
+    import torch
+
+    return function if _leaves.get() is not None else torch.no_grad()(function)
 
 
 def _dtype_of(name: str, array: npt.NDArray[Any], dtype: str) -> str:

@@ -12,7 +12,9 @@ from moe_routing.implementations.tensors import (
     torch_inputs,
     torch_shared_inputs,
     torch_tensor,
+    without_graph,
 )
+from moe_routing.implementations.torch_gradients import torch_gradients
 from moe_routing.reference import (
     Groups,
     PermutationConfig,
@@ -56,12 +58,12 @@ class TorchAdapter:
 
     def prepare(self, config: RouterConfig, inputs: RouterInputs) -> Callable[[], Routing]:
         """Make the tensors of a call. Errors: as ``route``."""
-        import torch
-
         config = RouterConfig(**vars(config))
         check_inputs(config, inputs)
         given = torch_inputs(inputs, self.device)
-        return torch.no_grad()(lambda: _route(config, given))
+        return without_graph(lambda: _route(config, given))
+
+    gradients = torch_gradients
 
     def dispatch(self, config: RouterConfig, inputs: RouterInputs) -> Routing:
         """Route with sigmoid where there is a selection bias and with softmax where not."""

@@ -13,7 +13,14 @@ from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.permutes import Permutes
 from moe_routing.implementations.protocol import missing
-from moe_routing.implementations.tensors import TorchInputs, torch_inputs, torch_tensor
+from moe_routing.implementations.tensors import (
+    TorchInputs,
+    parameter,
+    torch_inputs,
+    torch_tensor,
+    without_graph,
+)
+from moe_routing.implementations.torch_gradients import torch_gradients
 from moe_routing.reference import (
     PermutationConfig,
     Renormalize,
@@ -78,20 +85,20 @@ class TorchtitanAdapter:
         """Build the module for one sequence. Errors: as ``route``."""
         self.capabilities().require(config, inputs)
         moe = _module("moe")
-        import torch
-
         given = torch_inputs(inputs, self.device)
         router = _router(moe, config, given)
         heard: dict[str, Tensor] = {}
         gate = router.get_submodule("gate")
         gate.register_forward_hook(lambda *call: heard.update(logits=call[2][0]))
 
-        @torch.no_grad()
+        @without_graph
         def routed() -> Routing:
             weights, ids, _ = router(given.hidden[None], given.selection_bias)
             return Routing(weights=weights[0], expert_ids=ids[0], **heard)
 
         return routed
+
+    gradients = torch_gradients
 
     def permute(self, config: PermutationConfig, routes: Routes) -> SortedTokens:
         """Call the local dispatcher. Errors: ``Unsupported``, ``BackendMissing``."""
@@ -116,8 +123,6 @@ class TorchtitanAdapter:
 
 def _router(moe: ModuleType, config: RouterConfig, given: TorchInputs) -> Module:
     """Build the router around the case's gate, with the case's settings."""
-    from torch.nn import Parameter
-
     groups, (experts, hidden) = config.groups, given.gate_weight.shape
     router: Module = moe.TokenChoiceTopKRouter.Config(
         num_experts=config.num_experts,
@@ -130,9 +135,9 @@ def _router(moe: ModuleType, config: RouterConfig, given: TorchInputs) -> Module
         route_scale=config.scale,
     ).build()
     gate = router.get_submodule("gate")
-    gate.weight = Parameter(given.gate_weight, requires_grad=False)
+    gate.weight = parameter("gate_weight", given.gate_weight)
     if given.gate_bias is not None:
-        gate.bias = Parameter(given.gate_bias, requires_grad=False)
+        gate.bias = parameter("gate_bias", given.gate_bias)
     return router
 
 

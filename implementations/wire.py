@@ -31,6 +31,9 @@ LAYOUTS: dict[str, type[Routing | FlatRouting | RoutingMap]] = {
 }
 """The answers to a routing call, by the key that holds each."""
 
+REQUESTS = ("route", "permute", "gradients")
+"""The methods that a backend may answer, as ``methods`` of its hello."""
+
 _DTYPES = ("bfloat16", "bool", "float16", "float32", "float64", "int32", "int64", "uint8")
 _NUMBERS = ("num_tokens", "block", "padding", "tile")  # fields that are no arrays
 _MOST_AXES, _MOST_VALUES = 32, 2**60 - 1  # what NumPy and torch make arrays of
@@ -95,8 +98,8 @@ def read_hello(reply: dict[str, Any]) -> Hello:
         raise BackendError(str(reply["error"]))
     if "hello" not in reply:
         raise ProtocolError(f"replied to hello with keys {sorted(reply)}; expected hello")
-    _check_version(_table("hello", reply["hello"], "protocol")["protocol"])
-    hello = _table("hello", reply["hello"], "name", "capabilities")
+    _check_version(table("hello", reply["hello"], "protocol")["protocol"])
+    hello = table("hello", reply["hello"], "name", "capabilities")
     name = hello["name"]
     if not (isinstance(name, str) and name and name.isprintable()):
         raise ProtocolError(f"has name={name!r}; expected a non-empty printable string")
@@ -110,8 +113,9 @@ def read_hello(reply: dict[str, Any]) -> Hello:
 def _methods(hello: dict[str, Any]) -> tuple[str, ...]:
     """Return the requests that a backend answers: ``route`` where it does not say."""
     methods = hello.get("methods", ["route"])
-    if not isinstance(methods, list) or not methods or set(methods) - {"route", "permute"}:
-        raise ProtocolError(f"has methods={methods!r:.60}; expected a list of route and permute")
+    if not isinstance(methods, list) or not methods or set(methods) - {*REQUESTS}:
+        known = ", ".join(REQUESTS)
+        raise ProtocolError(f"has methods={methods!r:.60}; expected a list of {known}")
     return tuple(methods)
 
 
@@ -140,12 +144,12 @@ def read_layout(reply: dict[str, Any], layouts: Mapping[str, type[Layout]]) -> L
     key = _answered(reply, layouts)
     names = [field.name for field in fields(cast(Any, layouts[key]))]
     required = [f.name for f in fields(cast(Any, layouts[key])) if f.default is MISSING]
-    given = _table(key, reply[key], *required)
+    given = table(key, reply[key], *required)
     if unknown := sorted(set(given) - set(names)):
         raise ProtocolError(
             f"sent unknown keys {unknown} in {key}; expected only {', '.join(names)}"
         )
-    return layouts[key](**{name: _part(name, value) for name, value in given.items()})
+    return layouts[key](**{name: part(name, value) for name, value in given.items()})
 
 
 def _answered(reply: dict[str, Any], layouts: Mapping[str, object]) -> str:
@@ -170,7 +174,8 @@ def _shown(line: bytes) -> str:
     return repr(text if len(text) <= 60 else f"{text[:60]}...")
 
 
-def _table(name: str, value: Any, *keys: str) -> dict[str, Any]:
+def table(name: str, value: Any, *keys: str) -> dict[str, Any]:
+    """Return a JSON object that has these keys. Errors: ``ProtocolError``."""
     if not isinstance(value, dict):
         raise ProtocolError(f"sent {name}={value!r:.60}; expected a JSON object")
     if missing := [key for key in keys if key not in value]:
@@ -178,22 +183,23 @@ def _table(name: str, value: Any, *keys: str) -> dict[str, Any]:
     return value
 
 
-def _part(name: str, value: Any) -> Any:
+def part(name: str, value: Any) -> Any:
+    """Return an array, or a number where the field is one. Errors: ``ProtocolError``."""
     if value is None or name in _NUMBERS or type(value) is int:
         return value
-    table = _table(name, value, "dtype", "shape", "values")
-    shape, values = table["shape"], table["values"]
-    if table["dtype"] not in _DTYPES:
+    held = table(name, value, "dtype", "shape", "values")
+    shape, values, dtype = held["shape"], held["values"], held["dtype"]
+    if dtype not in _DTYPES:
         known = ", ".join(_DTYPES)
-        raise ProtocolError(f"sent {name} of dtype {table['dtype']!r:.60}; expected one of {known}")
+        raise ProtocolError(f"sent {name} of dtype {dtype!r:.60}; expected one of {known}")
     if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
         raise ProtocolError(f"sent {name} of shape {shape!r:.60}; expected a list of sizes")
     if len(shape) > _MOST_AXES or math.prod(max(n, 1) for n in shape) > _MOST_VALUES:
         raise ProtocolError(f"sent {name} of shape {shape!r:.60}; no array can be so large")
     if not isinstance(values, list) or len(values) != math.prod(shape):
-        held = counted(len(values), "value") if isinstance(values, list) else "no list of values"
-        raise ProtocolError(f"sent {name} of shape {shape} with {held}")
-    return _array(name, table["dtype"], [from_json(each) for each in values]).reshape(shape)
+        number = counted(len(values), "value") if isinstance(values, list) else "no list of values"
+        raise ProtocolError(f"sent {name} of shape {shape} with {number}")
+    return _array(name, dtype, [from_json(each) for each in values]).reshape(shape)
 
 
 def _array(name: str, dtype: str, values: list[Any]) -> Any:

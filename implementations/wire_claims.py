@@ -10,6 +10,7 @@ from typing import Any
 
 from moe_routing.implementations.capabilities import Capabilities, Limits, Numerics
 from moe_routing.implementations.claims import Claim, GroupRule
+from moe_routing.implementations.differentiates import Differentiates
 from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.permutes import Permutes
 from moe_routing.reference import Renormalize
@@ -30,6 +31,9 @@ def capabilities_from_json(data: Any) -> Capabilities:
             given[name] = part(**_object(name, given[name], part))
     if "permutes" in given:
         given["permutes"] = _permutes(given["permutes"])
+    if "gradients" in given:
+        table = _object("gradients", given["gradients"], Differentiates)
+        given["gradients"] = Differentiates(**{n: _axis(n, each) for n, each in table.items()})
     if "claims" in given:
         given["claims"] = tuple(_claim(each) for each in given["claims"])
     return Capabilities(**{**given, "layouts": ("contiguous",)})

@@ -10,6 +10,7 @@ from moe_routing.reference.expert_layouts import (
 )
 from moe_routing.reference.experts import ExpertsConfig, ExpertsInputs, expert_outputs, experts
 from moe_routing.reference.formats import FORMATS, FloatFormat
+from moe_routing.reference.gradients import GRADIENTS, Gradients, gradients
 from moe_routing.reference.inputs import RouterInputs, check_inputs
 from moe_routing.reference.layout_readers import permutation_of, read_layout
 from moe_routing.reference.layout_writers import (
@@ -43,12 +44,14 @@ SPEC_VERSION = "1.0"
 
 __all__ = [
     "FORMATS",
+    "GRADIENTS",
     "PRESETS",
     "SPEC_VERSION",
     "AlignedBlocks",
     "ExpertsConfig",
     "ExpertsInputs",
     "FloatFormat",
+    "Gradients",
     "Groups",
     "Permutation",
     "PermutationConfig",
@@ -79,6 +82,7 @@ __all__ = [
     "experts",
     "gate_up",
     "gate_up_bias",
+    "gradients",
     "offsets",
     "permutation_of",
     "permute",

@@ -44,6 +44,10 @@ class AnyCase:
         """The sizes, as messages show them."""
         return " ".join(f"{letter}={n}" for letter, n in self.sizes.items())
 
+    def arguments(self, inputs: Any) -> tuple[Any, ...]:
+        """Return what the method is called with, given the inputs in memory of their own."""
+        return self.config, inputs
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (type(self), self.config, *packed(self.inputs), self.recipe)
 

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from moe_routing.conformance.calls.case import AnyCase
+from moe_routing.conformance.calls.gradients import GradientCase, GradientInputs
 from moe_routing.conformance.calls.permutation import PermutationCase
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.calls.shared_experts import SharedCase
+from moe_routing.conformance.generators.gradients import GRADIENT_REDUCTIONS
 from moe_routing.conformance.generators.permutation import (
     PERMUTATION_REDUCTIONS,
     PERMUTATION_SIZES,
@@ -23,6 +25,8 @@ from moe_routing.conformance.generators.shared import SHARED_REDUCTIONS
 from moe_routing.conformance.generators.sizes import ROUTING_SIZES, SHARED_SIZES, Size
 from moe_routing.conformance.judge import Bounds
 from moe_routing.conformance.trial.base import AnyTrial
+from moe_routing.conformance.trial.gradients import GradientTrial
+from moe_routing.conformance.trial.gradients import facts_of as gradient_facts
 from moe_routing.conformance.trial.lenience import STRICT, Lenience
 from moe_routing.conformance.trial.memo import CaseMemo
 from moe_routing.conformance.trial.permutation import PermutationTrial, due_of
@@ -52,8 +56,10 @@ class Kind:
     the ones come first whose answers the specification defines, which ``defined`` reads off facts.
     ``sizes`` are what a failure may begin at. ``claimed`` says whether capabilities claim a case,
     and ``refusals`` what they lack for it, in phrases. A region of a known divergence may name the
-    ``axes`` of its inputs; a region that is too wide is described by ``compared``. ``routes`` says
-    that its tokens choose experts, so that a token can be drawn.
+    ``axes`` of its inputs; a region that is too wide is described by ``compared``. A call may
+    contain one of another kind, whose known divergences it then shares: ``contains`` returns, by
+    the name of that kind, the facts of that call. ``routes`` says that its tokens choose experts,
+    so that a token can be drawn.
     """
 
     case: type[AnyCase]
@@ -71,6 +77,7 @@ class Kind:
     refusals: Callable[[Any, Capabilities], list[str]] = lambda case, capabilities: []
     axes: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
     compared: tuple[str, ...] = ("dtype", "tokens")
+    contains: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
     routes: bool = False
 
     @property
@@ -129,7 +136,27 @@ PERMUTATION = Kind(
     compared=("align", "empty_takes", "order", "tokens"),
 )
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (ROUTING, SHARED_EXPERTS, PERMUTATION)}
+GRADIENT = Kind(
+    case=GradientCase,
+    config=RouterConfig.unchecked,
+    inputs=GradientInputs,
+    words=ROUTING.words,
+    integers=ROUTING.integers,
+    methods=("gradients",),
+    trial=GradientTrial,
+    facts=gradient_facts,
+    reductions=(*GRADIENT_REDUCTIONS, *ROUTING_REDUCTIONS),
+    sizes=ROUTING_SIZES,
+    claimed=ROUTING.claimed,
+    refusals=ROUTING.refusals,
+    axes=INPUT_AXES,
+    compared=ROUTING.compared,
+    contains={"routing": lambda facts: facts.bounds},
+)
+
+KINDS: dict[str, Kind] = {
+    kind.name: kind for kind in (ROUTING, SHARED_EXPERTS, PERMUTATION, GRADIENT)
+}
 """Every kind of case by its name."""
 
 

@@ -2,6 +2,8 @@
 
 from moe_routing.conformance.clauses import (
     dispatch,
+    gradient_calls,
+    gradients,
     groups,
     invariance,
     layout,
@@ -29,6 +31,8 @@ __all__ = [
     "Clause",
     "NoSuchClause",
     "dispatch",
+    "gradient_calls",
+    "gradients",
     "groups",
     "invariance",
     "layout",

@@ -32,6 +32,7 @@ CHAPTERS = (
     "dispatch",
     "shared-experts",
     "permutation",
+    "gradients",
 )
 """The chapters of the spec, in reading order; a clause id begins with one of them."""
 

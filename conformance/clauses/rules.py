@@ -19,6 +19,7 @@ PAGES = {
     "DIS": "docs/spec/dispatch.md",
     "SHA": "docs/spec/shared-experts.md",
     "PERM": "docs/spec/permutation.md",
+    "GRAD": "docs/spec/gradients.md",
 }
 """The page of a rule, by the letters that its id begins with."""
 
@@ -27,6 +28,7 @@ UNCHECKED = {
     "PIPE-2": _PERMITS.format("softmax-after-top-k"),
     "PIPE-3": "it is about what a backend is given, and `RouterInputs` takes nothing else",
     "SEL-11": _PERMITS.format("slots-by-id"),
+    "GRAD-21": "no call that a router is given has an absent route: `route` refuses -1",
     "LAY-3": _PERMITS.format("slots-by-id"),
 }
 """The rules that no clause can check, and why."""

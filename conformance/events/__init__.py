@@ -8,6 +8,8 @@ from a backend's claims. An event that no constructed case shows is unreachable 
 from moe_routing.conformance.events import (
     biases,
     calls,
+    gradient_gates,
+    gradients,
     group_sizes,
     groups,
     hashed,
@@ -36,6 +38,8 @@ __all__ = [
     "Event",
     "biases",
     "calls",
+    "gradient_gates",
+    "gradients",
     "group_sizes",
     "groups",
     "hashed",

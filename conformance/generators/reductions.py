@@ -75,8 +75,9 @@ def with_experts(case: Case, kept: Ids, **config: Any) -> Case:
         arrays |= columns(case, kept) | {"gate_weight": np.eye(len(kept), dtype=np.float32)}
         if inputs.gate_delta is not None:
             arrays["gate_delta"] = inputs.gate_delta[kept][:, kept]
-    if inputs.logits is not None:
-        arrays["logits"] = inputs.logits[:, kept]
+    for name in ("logits", "cotangent"):
+        if (table := getattr(inputs, name, None)) is not None:
+            arrays[name] = table[:, kept]
     if inputs.expert_table is not None:
         arrays["expert_table"] = inputs.expert_table % len(kept)
     else:

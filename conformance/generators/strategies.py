@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from moe_routing.conformance.calls.gradients import GradientCase
 from moe_routing.conformance.calls.permutation import PermutationCase
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.calls.shared_experts import SharedCase
@@ -27,6 +28,7 @@ from moe_routing.conformance.generators.choices import (
     narrowed_by,
     seeded,
 )
+from moe_routing.conformance.generators.gradients import choose_gradient_case
 from moe_routing.conformance.generators.inputs import Draft, make_inputs
 from moe_routing.conformance.generators.permutation import TOKENS, choose_permutation_case
 from moe_routing.conformance.generators.recipes import RECIPES
@@ -129,6 +131,12 @@ def shared_expert_cases(
 ) -> SharedCase:
     """Generate shared-expert calls of the given kinds."""
     return choose_shared_case(_chooser(draw), dtypes, kinds=kinds, gated=gated)
+
+
+@st.composite
+def gradient_cases(draw: st.DrawFn, capabilities: Capabilities, focus: Focus) -> GradientCase:
+    """Generate routing calls with a cotangent under ``focus``; a drawn seed makes all choices."""
+    return choose_gradient_case(seeded(draw(_SEEDS)), capabilities, focus)
 
 
 @st.composite

@@ -84,7 +84,7 @@ def lowest_bit(rows: npt.NDArray[np.float32]) -> Ids:
     below[(bits & _FRACTION) == 0] = 0.0  # where that bit is the only one, nothing
     lowest = (magnitude - below).min(axis=1, where=bits != 0, initial=np.inf)
     exponent = np.where(lowest == np.inf, _NO_BIT, np.frexp(lowest)[1] - 1)
-    return np.where(bits.max(axis=1) >= _INFINITY, -_NO_BIT, exponent)
+    return np.where(bits.max(axis=1, initial=0) >= _INFINITY, -_NO_BIT, exponent)
 
 
 def _bits_of_heads(arrays: list[npt.NDArray[np.float32]]) -> list[Ids]:

@@ -81,7 +81,7 @@ def judge(
 def _judge(bounds: Bounds, answer: Answer, routed: bool) -> Verdict:
     config, judged = bounds.config, bounds.judged
     if routed and answer.logits is not None:
-        later = bounds.from_logits(_own_logits(bounds, answer.logits))
+        later = bounds.from_logits(own_logits(bounds, answer.logits))
     else:
         later = bounds.from_reference
     distinct, in_range = distinct_in_range(answer.expert_ids, config.num_experts)
@@ -130,7 +130,7 @@ def _apart(bound: WeightBounds, weights: Floats, judged: Bools) -> Ids:
     return bound.row.apart(weights, judged & bound.decided)
 
 
-def _own_logits(bounds: Bounds, own: Floats) -> Interval:
+def own_logits(bounds: Bounds, own: Floats) -> Interval:
     """Return the backend's finite logits as points, and the interval for the others."""
     finite = np.isfinite(own)
     if finite.all():

@@ -19,6 +19,7 @@ from typing import Any
 
 from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.cases.files import CaseError, load_case
+from moe_routing.conformance.cases.kinds import kind_of
 from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.known.regions import Region, check_region, holds
 from moe_routing.conformance.trial.base import AnyTrial
@@ -64,7 +65,11 @@ class Divergence:
 
     def covers(self, facts: Any, case: AnyCase) -> bool:
         """Return whether ``case`` lies in the region; ``facts`` as in ``holds``."""
-        return case.kind == self.witnesses[0].kind and holds(self.when, facts, case)
+        of = self.witnesses[0].kind
+        if case.kind != of:
+            contained = kind_of(case).contains
+            return of in contained and holds(self.when, contained[of](facts), case)
+        return holds(self.when, facts, case)
 
 
 def covered(trial: AnyTrial, divergences: Iterable[Divergence]) -> bool:

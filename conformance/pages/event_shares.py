@@ -25,6 +25,7 @@ from moe_routing.conformance.generators.choices import (
     choose_shared_case,
     seeded,
 )
+from moe_routing.conformance.generators.gradients import choose_gradient_case
 from moe_routing.conformance.generators.permutation import choose_permutation_case
 from moe_routing.implementations import Capabilities
 
@@ -33,6 +34,9 @@ CASES = 4000
 
 PERMUTATIONS = 1000
 """The permutations drawn, of everything that there is to claim."""
+
+DIFFERENTIATED = 1000
+"""The calls of gradients drawn, of the whole specification."""
 
 CASES_A_CLAUSE = 100
 """The cases drawn as each clause draws them."""
@@ -76,6 +80,8 @@ ONLY_CONSTRUCTED = {
     "outside-claims": "nothing is outside the whole specification",
     "permuted-tokens:4097": _COSTLY,
     "permuted-routes-above-65535": _COSTLY,
+    "gradient-nan-row": _WITHIN,
+    "gradient-exact-sum": "no gate is drawn of zeros alone",
 }
 """The events that no drawn case is meant to meet, and why."""
 
@@ -95,7 +101,9 @@ class Share:
 def shares(cases: int = CASES, cases_a_clause: int = CASES_A_CLAUSE) -> dict[str, Share]:
     """Return the share of every event among seeded cases of the whole specification."""
     whole, shared, permuted = Capabilities(), _named("shared-"), _named("permuted-")
-    routing = [slug for slug in _named("") if slug not in (*shared, *permuted)]
+    differentiated = _named("gradient-")
+    apart = (*shared, *permuted, *differentiated)
+    routing = [slug for slug in _named("") if slug not in apart]
     choose = seeded(0)
     found: Counter[str] = Counter()
     with np.errstate(all="ignore"):
@@ -105,7 +113,8 @@ def shares(cases: int = CASES, cases_a_clause: int = CASES_A_CLAUSE) -> dict[str
             case = choose_shared_case(choose, whole.dtypes)
             found.update(slug for slug in shared if EVENTS[slug].occurs(case))
         in_clauses = _in_clauses(cases_a_clause)
-    anywhere = {slug: found[slug] / cases for slug in EVENTS} | _permuted(permuted)
+    anywhere = {slug: found[slug] / cases for slug in EVENTS}
+    anywhere |= _permuted(permuted) | _differentiated(differentiated)
     return {
         slug: Share(anywhere=anywhere[slug], in_its_clauses=in_clauses.get(slug)) for slug in EVENTS
     }
@@ -124,6 +133,17 @@ def _permuted(slugs: Sequence[str]) -> dict[str, float]:
         facts = facts_of(choose_permutation_case(choose, whole.permutes), whole)
         found.update(slug for slug in slugs if EVENTS[slug].occurs(facts))
     return {slug: found[slug] / PERMUTATIONS for slug in slugs}
+
+
+def _differentiated(slugs: Sequence[str]) -> dict[str, float]:
+    """Return the share of each of these events among calls of gradients."""
+    choose, whole = seeded(0), Capabilities()
+    found: Counter[str] = Counter()
+    with np.errstate(all="ignore"):
+        for _ in range(DIFFERENTIATED):
+            facts = facts_of(choose_gradient_case(choose, whole, Focus()), whole)
+            found.update(slug for slug in slugs if EVENTS[slug].occurs(facts))
+    return {slug: found[slug] / DIFFERENTIATED for slug in slugs}
 
 
 def _in_clauses(cases: int) -> dict[str, float]:

@@ -18,6 +18,7 @@ METHODS = {
     "dispatch": "dispatch",
     "shared_experts": "shared experts",
     "permute": "permutation",
+    "gradients": "gradients",
     "experts": "experts",
 }
 """What the clauses of a method are about."""

@@ -53,7 +53,7 @@ def called(
     mode = floatmode.current()
     try:
         with watching_tensors() as watched, noted(case):
-            native = getattr(adapter, method)(case.config, inputs)
+            native = getattr(adapter, method)(*case.arguments(inputs))
     except (BackendLost, BackendMissing, KeyboardInterrupt):
         raise
     except Unsupported as refusal:

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from moe_routing.conformance.zoo.families import FAMILIES
+from moe_routing.conformance.zoo.router.differentiator import StagedDifferentiator
 from moe_routing.conformance.zoo.router.permuter import StagedPermuter
 from moe_routing.conformance.zoo.router.router import StagedRouter
 from moe_routing.conformance.zoo.router.work import Stage, Work
@@ -22,7 +23,7 @@ ROUTED = Capabilities(logits="routed")
 """The whole spec, with the logits that were routed."""
 
 
-Staged = StagedRouter | StagedPermuter
+Staged = StagedRouter | StagedPermuter | StagedDifferentiator
 """A resident as an adapter."""
 
 Makes = Callable[[str, Mapping[str, Any], Capabilities], Staged]

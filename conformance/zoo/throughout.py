@@ -62,6 +62,9 @@ class _Raises:
 
     dispatch = shared_experts = permute = route
 
+    def gradients(self, config: Any, inputs: Any, cotangent: Any) -> Any:
+        self._answer()
+
     def _answer(self) -> None:
         raise ValueError("a stand-in")
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from moe_routing.implementations.capabilities import Capabilities
-from moe_routing.implementations.tensors import TorchInputs, torch_inputs
+from moe_routing.implementations.tensors import TorchInputs, torch_inputs, without_graph
+from moe_routing.implementations.torch_gradients import torch_gradients
 from moe_routing.implementations.transformers.blocks import build_block, fill_block, run_block
 from moe_routing.implementations.transformers.reading import READERS
 from moe_routing.implementations.transformers.rows import Row
@@ -40,7 +41,9 @@ class TransformersRouter:
         given = torch_inputs(inputs, self.device)
         with torch.no_grad():
             fill_block(self._row, block, given)
-        return torch.no_grad()(lambda: self._run(block, config, given))
+        return without_graph(lambda: self._run(block, config, given))
+
+    gradients = torch_gradients
 
     def _run(self, block: Any, config: RouterConfig, given: TorchInputs) -> Routing:
         returned, heard = run_block(self._row, block, given)

@@ -9,7 +9,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from moe_routing.implementations.protocol import BackendMissing
-from moe_routing.implementations.tensors import TorchInputs
+from moe_routing.implementations.tensors import TorchInputs, leaf
 from moe_routing.implementations.transformers.rows import Row
 from moe_routing.implementations.transformers.settings import spelled
 from moe_routing.reference import RouterConfig, RouterInputs
@@ -66,6 +66,7 @@ def fill_block(row: Row, block: Any, given: TorchInputs) -> None:
             state[name].fill_(1.0 if source.endswith("scale") else 0.0)
         else:
             state[name].copy_(value.view_as(state[name]))
+            leaf(source, state[name])
 
 
 def run_block(row: Row, block: Any, given: TorchInputs) -> tuple[Any, tuple[Any, ...]]:

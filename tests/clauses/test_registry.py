@@ -41,6 +41,9 @@ STARTING = {
     "permutation": "conserved grouped counts offsets aligned no-waste padding-marked "
     "capacity-of-buffer inverse gather tiles stable weights-follow repeatable no-tokens "
     "round-trip ids-untouched",
+    "gradients": "logits hidden gate-weight gate-bias delta expert-scale hidden-scale "
+    "norm-is-differentiated bias-has-none masked-groups saturated duplicates at-replayed-ids "
+    "rows-apart linear no-tokens inputs-untouched",
 }
 
 APPLIES_TO_OTHER_LAYOUTS = {

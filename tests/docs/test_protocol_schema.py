@@ -7,6 +7,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from routed import routes_of
 from schemas import mistakes
@@ -15,8 +16,9 @@ from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.cases.files import load_case
 from moe_routing.implementations import wire
 from moe_routing.implementations.claims import CONFIG_AXES, INPUT_AXES
+from moe_routing.implementations.wire_gradients import gradients_request
 from moe_routing.implementations.wire_permutation import LAYOUTS, permute_request
-from moe_routing.reference import PermutationConfig
+from moe_routing.reference import GRADIENTS, PermutationConfig
 
 DOCS = Path(__file__).parents[2] / "docs"
 FILE = DOCS / "protocol.schema.json"
@@ -39,7 +41,7 @@ def named(schema: dict[str, Any]) -> list[str]:
 def test_the_lines_of_the_page_keep_to_it() -> None:
     lines = (DOCS / "protocol.md").read_text().splitlines()
     said = [json.loads(x[6:]) for x in lines if x.startswith(("    > ", "    < "))]
-    assert [mistakes_in(each) for each in said] == [[]] * 8
+    assert [mistakes_in(each) for each in said] == [[]] * 10
 
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
@@ -107,3 +109,17 @@ def test_requests_to_permute_and_their_replies_keep_to_it() -> None:
         told = defs[f"{key}_reply"]["properties"][key]
         assert {*told["properties"]} == {field.name for field in fields(layout)}
         assert told["required"] == [f.name for f in fields(layout) if f.default is MISSING]
+
+
+@pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
+def test_requests_for_gradients_keep_to_it(path: Path) -> None:
+    case, _ = load_case(path)
+    if isinstance(case, Case):
+        cotangent = np.zeros((case.num_tokens, case.config.num_experts), np.float32)
+        request = gradients_request(case.config, case.inputs, cotangent)
+        assert mistakes_in(json.loads(wire.written({"id": 2, **request}))) == []
+
+
+def test_it_has_every_gradient() -> None:
+    defs = json.loads(FILE.read_text())["$defs"]
+    assert [*defs["gradients"]["properties"]] == [*GRADIENTS]

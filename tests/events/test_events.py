@@ -30,6 +30,8 @@ def shows(slug: str, case: AnyCase, capabilities: Capabilities) -> bool:
 
 
 LARGE = (
+    "gradient-tokens",
+    "gradient-exact-sum",
     "winner",
     "batch",
     "ragged",

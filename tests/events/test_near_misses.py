@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from near_gradients import NEAR_GRADIENTS
 from near_permutations import NEAR_PERMUTATIONS
 
 from moe_routing.conformance import Case
@@ -238,6 +239,7 @@ NEAR: dict[str, AnyCase] = {
     "shared-absent": shared("mlp"),
     "shared-gate-half-open": shared("singular", gated=True),
     **NEAR_PERMUTATIONS,
+    **NEAR_GRADIENTS,
 }
 
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from moe_routing.conformance.zoo.residents import ROUTED, WHOLE
+from moe_routing.conformance.zoo import MUTANTS
+from moe_routing.conformance.zoo.residents import ROUTED, WHOLE, Staged
 from moe_routing.conformance.zoo.router import stages
+from moe_routing.conformance.zoo.router.differentiator import StagedDifferentiator
 from moe_routing.conformance.zoo.router.functions import SCORE_FUNCTIONS, softmax
 from moe_routing.conformance.zoo.router.layouts import flat
 from moe_routing.conformance.zoo.router.memory import overwrite
@@ -24,7 +26,7 @@ Array = np.ndarray
 IDENTITY = Capabilities(claims=(Claim(score=("identity",), expert_table=(False,)),))
 LIMITED = Capabilities(claims=(Claim(score=("softmax",)),), limits=Limits(max_experts=16))
 
-BREAKERS: dict[str, list[Callable[[], StagedRouter]]] = {}
+BREAKERS: dict[str, list[Callable[[], Staged]]] = {}
 """What makes routers that break a rule, by the rule."""
 
 
@@ -247,3 +249,19 @@ def writes_over_its_input(w: Work) -> Array | None:
     right = contribution(w)
     overwrite(w.inputs.hidden, w.inputs.hidden + np.float32(1))
     return right
+
+
+# Gradients: of a backend that keeps that of its logits to itself, so that others show it.
+
+
+def silent(rule: str, name: str) -> None:
+    """Register a mutant without the gradient of its logits."""
+    kept = {**MUTANTS[name].stages, "of_logits": lambda w: None}
+    BREAKERS.setdefault(rule, []).append(lambda: StagedDifferentiator(name, kept, WHOLE))
+
+
+silent("GRAD-1", "signs-swapped")
+silent("GRAD-2", "mean-term-dropped")
+silent("GRAD-3", "norm-detached")
+silent("GRAD-4", "scale-missing-in-backward")
+silent("GRAD-5", "softcap-passes")

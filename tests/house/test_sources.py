@@ -55,6 +55,7 @@ PROTOCOL = (
     "claims",
     "computes",
     "contradictions",
+    "differentiates",
     "layouts",
     "loading",
     "permitted",

@@ -27,6 +27,9 @@ DRAWS = 60
 DRAWS_OF_PERMUTATIONS = 20
 """The permutations drawn for a clause and a variant: its laws are exact."""
 
+DRAWS_OF_GRADIENTS = 8
+"""The calls of gradients drawn for a clause and a variant."""
+
 ONE_IN, ONE_IN_OF_SERIES = 2, 4
 """A clause runs on one variant in so many, another clause on the others; batches of every size
 cost more than all else."""
@@ -45,8 +48,8 @@ UNDECLARED = {
 
 def draws(clause: str) -> int:
     """The cases drawn for a clause and a variant."""
-    permutes = CLAUSES[clause].method == "permute"
-    return CLAUSES[clause].draws(DRAWS_OF_PERMUTATIONS if permutes else DRAWS)
+    few = {"permute": DRAWS_OF_PERMUTATIONS, "gradients": DRAWS_OF_GRADIENTS}
+    return CLAUSES[clause].draws(few.get(CLAUSES[clause].method, DRAWS))
 
 
 @cache

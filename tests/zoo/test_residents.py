@@ -15,13 +15,21 @@ from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.zoo import HONEST, MUTANTS, NoSuchResident, residents, select_residents
 from moe_routing.conformance.zoo.families import FAMILIES, LATER
 from moe_routing.conformance.zoo.residents import ROUTED, WHOLE
+from moe_routing.conformance.zoo.router.differentiator import (
+    DIFFERENTIATING,
+    StagedDifferentiator,
+)
 from moe_routing.conformance.zoo.router.permuter import PERMUTING, StagedPermuter
 from moe_routing.conformance.zoo.router.router import StagedRouter
 from moe_routing.conformance.zoo.router.stages import RIGHT
 from moe_routing.conformance.zoo.router.work import PlainWork, Work
 from moe_routing.reference import Groups, Renormalize, RouterConfig, RouterInputs
 
-STAGES = {StagedRouter: set(RIGHT), StagedPermuter: set(PERMUTING)}
+STAGES = {
+    StagedRouter: set(RIGHT),
+    StagedPermuter: set(PERMUTING),
+    StagedDifferentiator: set(DIFFERENTIATING),
+}
 CITED = re.compile(r"[\w.-]+/[\w.-]+(#\d+|@[0-9a-f]{7,}| \d+\.\d+\.\d+, \w+)")
 
 
@@ -71,6 +79,13 @@ def test_the_permuter_that_they_are_made_of_is_right():
     permuter = StagedPermuter("plain", {}, WHOLE)
     plan = Plan(clauses=select_clauses(["permutation.*"]), max_examples=20)
     found = {clause.id: check_clause(permuter, clause, plan).status for clause in plan.clauses}
+    assert set(found.values()) == {"pass"}, found
+
+
+def test_the_differentiator_that_they_are_made_of_is_right():
+    plain = StagedDifferentiator("plain", {}, ROUTED)
+    plan = Plan(clauses=select_clauses(["gradients.*"]), max_examples=10)
+    found = {clause.id: check_clause(plain, clause, plan).status for clause in plan.clauses}
     assert set(found.values()) == {"pass"}, found
 
 

@@ -2,6 +2,7 @@
 
 from moe_routing.conformance.zoo.honest import (
     choices,
+    gradients,
     permutation,
     precision,
     repetition,
@@ -10,4 +11,13 @@ from moe_routing.conformance.zoo.honest import (
     sums,
 )
 
-__all__ = ["choices", "permutation", "precision", "repetition", "scores", "sixteen_bits", "sums"]
+__all__ = [
+    "choices",
+    "gradients",
+    "permutation",
+    "precision",
+    "repetition",
+    "scores",
+    "sixteen_bits",
+    "sums",
+]

@@ -18,11 +18,17 @@ from moe_routing.conformance.zoo.mutants import (  # noqa: I001  chapter order
     shared_experts,
     permutation,
     conventions,
+    gradients,
+    gradient_factors,
+    gate_gradients,
 )
 
 __all__ = [
     "conventions",
     "dispatch",
+    "gate_gradients",
+    "gradient_factors",
+    "gradients",
     "groups",
     "invariance",
     "layout",

@@ -1,0 +1,281 @@
+"""Clauses of the chapter on gradients (docs/spec/gradients.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from moe_routing.conformance.clauses.registry import Check, clause
+from moe_routing.conformance.events import members
+from moe_routing.conformance.explain.failure import Failure
+from moe_routing.conformance.explain.gradients import gradient_failure
+from moe_routing.conformance.generators.choices import Focus
+from moe_routing.conformance.trial.base import Unchecked
+from moe_routing.conformance.trial.gradients import GradientTrial
+from moe_routing.implementations import Capabilities
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+    from moe_routing.conformance.calls.gradients import GradientCase
+
+FEW = 25
+"""The cases that are drawn for a clause about one part: others draw the whole pipeline."""
+
+ROWS = ("logits", "hidden")
+"""The gradients of each token's own."""
+
+SCORES = members("gradient-score")
+PARTS = (
+    *("gradient-normed", "gradient-not-normed", "gradient-norm-of-order", "gradient-norm-with-eps"),
+    *("gradient-scaled", "gradient-capped", "gradient-multiplied"),
+)
+
+
+def gradient_clause(
+    name: str, why: str, *, focus: Focus | None = None, **parts: Any
+) -> Callable[[Check], Check]:
+    """Register a clause about calls of ``gradients``, drawn under ``focus``."""
+
+    def strategy(capabilities: Capabilities) -> SearchStrategy[GradientCase]:
+        from moe_routing.conformance.generators.strategies import gradient_cases
+
+        return gradient_cases(capabilities, focus or Focus())
+
+    register: Callable[[Check], Check] = clause(
+        f"gradients.{name}",
+        "MUST",
+        why=why,
+        method="gradients",
+        strategy=strategy,
+        **{"most": FEW, **parts},
+    )
+    return register
+
+
+def gives(*names: str) -> Callable[[Capabilities], str | None]:
+    """Return why capabilities claim none of these gradients, or None if they claim one."""
+
+    def needs(capabilities: Capabilities) -> str | None:
+        of = capabilities.gradients.of
+        return None if {*names} & {*of} else f"gradients.of={of} has no {' or '.join(names)}"
+
+    return needs
+
+
+def wrong(trial: GradientTrial, *names: str) -> Failure | None:
+    """Return the failure of the first of these gradients that is wrong.
+
+    Errors: ``Unchecked`` where none of them is there, or nothing of them is decided.
+    """
+    judged = [trial.verdict.of(name) for name in names if trial.judges(name)]
+    for each in judged:
+        if each.wrong.any():
+            return gradient_failure(trial.verdict, each)
+    if trial.case.num_tokens and not any(each.decided for each in judged):
+        raise Unchecked(f"rounding decides nothing about the gradient of {' or '.join(names)}")
+    return None
+
+
+@gradient_clause(
+    "logits",
+    "Every parameter below the router is trained through this one: a wrong factor here is a wrong "
+    "learning rate, a dropped term pushes experts the wrong way.",
+    rules=("GRAD-1", "GRAD-2", "GRAD-3", "GRAD-4", "GRAD-5"),
+    bugs=("M64",),
+    events=("gradient-any", *SCORES, *PARTS, "gradient-expert-scale"),
+    part="logits",
+    most=None,
+)
+def logits(trial: GradientTrial) -> Failure | None:
+    """The gradient of the logits is that of the weights at the answered experts, up to rounding."""
+    return wrong(trial, "logits")
+
+
+@gradient_clause(
+    "hidden",
+    "The layers below learn from the router through the hidden states alone.",
+    rules=("GRAD-1", "GRAD-2", "GRAD-3", "GRAD-4", "GRAD-5", "GRAD-6"),
+    bugs=("M64",),
+    events=("gradient-any", *SCORES, *PARTS, "gradient-gate", "gradient-expert-scale"),
+    needs=gives("hidden"),
+    most=None,
+)
+def hidden(trial: GradientTrial) -> Failure | None:
+    """The gradient of the hidden states goes through the gate, the delta and the input norm."""
+    return wrong(trial, "hidden")
+
+
+@gradient_clause(
+    "gate-weight",
+    "A gate that learns from some of the tokens, or in too few bits, still learns something: "
+    "nobody looks.",
+    rules=("GRAD-7",),
+    bugs=("M64",),
+    events=("gradient-gate", "gradient-tokens-above-256", "gradient-exact-sum"),
+    needs=gives("gate_weight"),
+)
+def gate_weight(trial: GradientTrial) -> Failure | None:
+    """The gradient of the gate is a sum over every token, accumulated in float32."""
+    return wrong(trial, "gate_weight")
+
+
+@gradient_clause(
+    "gate-bias",
+    "A linear bias without its gradient never moves.",
+    rules=("GRAD-8",),
+    bugs=("M64",),
+    events=("gradient-gate-bias",),
+    narrow={"gate_bias": (True,)},
+    needs=gives("gate_bias"),
+)
+def gate_bias(trial: GradientTrial) -> Failure | None:
+    """The gradient of the linear bias is the sum of that of the logits over all tokens."""
+    return wrong(trial, "gate_bias")
+
+
+@gradient_clause(
+    "delta",
+    "In fine-tuning with LoRA the delta is all that learns.",
+    rules=("GRAD-9", "GRAD-6"),
+    bugs=("M64",),
+    events=("gradient-delta",),
+    narrow={"gate_delta": (True,)},
+    needs=gives("gate_delta", "hidden"),
+)
+def delta(trial: GradientTrial) -> Failure | None:
+    """The gradient of a delta is that of the gate, and the hidden states get a part through it."""
+    return wrong(trial, "gate_delta", "hidden")
+
+
+@gradient_clause(
+    "expert-scale",
+    "A scale of an expert that gets another expert's gradient drives the two apart.",
+    rules=("GRAD-10",),
+    bugs=("M64",),
+    events=("gradient-expert-scale",),
+    narrow={"per_expert_scale": (True,)},
+    needs=gives("per_expert_scale"),
+)
+def expert_scale(trial: GradientTrial) -> Failure | None:
+    """The gradient of an expert's scale is the sum of cotangents times weights before it."""
+    return wrong(trial, "per_expert_scale")
+
+
+@gradient_clause(
+    "hidden-scale",
+    "The scale after the input norm is trained with the router, and by nothing else.",
+    rules=("GRAD-11", "GRAD-6"),
+    bugs=("M64",),
+    events=("gradient-hidden-scale",),
+    narrow={"input_norm": (True,)},
+    needs=gives("hidden_scale"),
+)
+def hidden_scale(trial: GradientTrial) -> Failure | None:
+    """The gradient of the scale after the input norm is a sum over every token."""
+    return wrong(trial, "hidden_scale", "hidden")
+
+
+@gradient_clause(
+    "norm-is-differentiated",
+    "One renormalised expert weighs 1 whatever its logit is: a gradient that passes pushes it on "
+    "noise, without end.",
+    rules=("GRAD-3",),
+    bugs=("M64",),
+    events=("gradient-normed-alone",),
+    focus=Focus(offers={"top_k": lambda offered: [k for k in offered if k == 1]}),
+    needs=lambda capabilities: _never_alone(capabilities) or gives(*ROWS)(capabilities),
+)
+def norm_is_differentiated(trial: GradientTrial) -> Failure | None:
+    """With one expert a token and a norm, no gradient is left but rounding."""
+    config = trial.case.config
+    if config.renormalize is None or config.top_k > 1:
+        raise Unchecked("no token's one expert is renormalised")
+    return wrong(trial, *ROWS)
+
+
+def _never_alone(capabilities: Capabilities) -> str | None:
+    for claim in capabilities.claims:
+        if 1 in claim.top_k and any(rule is not None for rule in _rules(claim)):
+            return None
+    return "no claim renormalises one expert: top_k=1 has renormalize=(None,)"
+
+
+def _rules(claim: Any) -> tuple[Any, ...]:
+    return claim.renormalize if isinstance(claim.renormalize, tuple) else (True,)
+
+
+@gradient_clause(
+    "bias-has-none",
+    "The selection bias balances load by a rule of its own; an optimizer that gets a gradient for "
+    "it fights that rule.",
+    rules=("GRAD-12",),
+    bugs=("M64",),
+    events=("gradient-selection-bias",),
+    narrow={"selection_bias": ("gate", "block", "statics")},
+    focus=Focus(biases=("steering", "normal", "zero")),
+)
+def bias_has_none(trial: GradientTrial) -> Failure | None:
+    """The selection bias has no gradient: None, or zeros."""
+    if trial.case.inputs.selection_bias is None:
+        raise Unchecked("there is no selection bias")
+    judged = trial.verdict.of("selection_bias")
+    return gradient_failure(trial.verdict, judged) if judged.wrong.any() else None
+
+
+@gradient_clause(
+    "masked-groups",
+    "A mask that lets a gradient through trains experts that cannot have been chosen.",
+    rules=("GRAD-13",),
+    bugs=("M64",),
+    events=("gradient-masked",),
+    narrow={"weights_from": ("masked_scores",), "groups": (True,)},
+    needs=gives(*ROWS),
+)
+def masked_groups(trial: GradientTrial) -> Failure | None:
+    """Weights of masked scores pass nothing at a masked expert, and a softmax is still of all."""
+    return wrong(trial, *ROWS)
+
+
+@gradient_clause(
+    "saturated",
+    "One NaN in a gradient and the whole model is NaN one step later.",
+    rules=("GRAD-14",),
+    bugs=("M64",),
+    events=("gradient-saturated", "gradient-overflowing-exponential"),
+    focus=Focus(recipes=("saturated", "underflowing", "one-hot")),
+    needs=gives(*ROWS),
+)
+def saturated(trial: GradientTrial) -> Failure | None:
+    """Where scores saturate or underflow the gradient is finite, and right."""
+    return wrong(trial, *ROWS)
+
+
+@gradient_clause(
+    "duplicates",
+    "An expert that a token has twice is trained by both slots; a write in place of an addition "
+    "loses one.",
+    rules=("GRAD-15",),
+    bugs=("M64",),
+    events=("gradient-repeated",),
+    narrow={"expert_table": (True,)},
+    needs=gives(*ROWS),
+)
+def duplicates(trial: GradientTrial) -> Failure | None:
+    """The gradients of slots of one expert add."""
+    return wrong(trial, *ROWS)
+
+
+@gradient_clause(
+    "at-replayed-ids",
+    "Replayed in training, experts are forced that the logits would not choose; their weights and "
+    "gradients are still those of the logits.",
+    rules=("GRAD-16",),
+    bugs=("M64",),
+    events=("gradient-elsewhere",),
+    narrow={"expert_table": (True,)},
+    needs=gives(*ROWS),
+)
+def at_replayed_ids(trial: GradientTrial) -> Failure | None:
+    """At experts that are given, and are not the best, the gradient is that at those experts."""
+    return wrong(trial, *ROWS)

@@ -1,0 +1,122 @@
+"""Events of gradients: the gate's side, with a matrix that is not symmetric."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from moe_routing.conformance.calls.routing import Case
+from moe_routing.conformance.events.gradients import Makes, differentiated, flows, rows_of
+from moe_routing.conformance.judge.gradients import GradientFacts
+from moe_routing.implementations import Capabilities
+
+GATE = [[1.0, -2.0, 0.5], [0.0, 1.0, 2.0], [-1.0, 0.5, 1.0], [2.0, 1.0, -0.5]]
+HIDDEN = [[1.0, 0.5, -1.0], [0.5, -2.0, 1.0], [2.0, 1.0, 0.25]]
+
+
+def _gated(*, top_ks: tuple[int, ...] = (2, 1), **parts: Any) -> Makes:
+    """Return what makes cases with hidden states and a gate of different widths."""
+    tables = rows_of(top_ks=top_ks, **parts)
+
+    def make(capabilities: Capabilities) -> Iterator[Case]:
+        if capabilities.takes != "logits":
+            yield from (made for case in tables(capabilities) if (made := _with_gate(case)))
+
+    return make
+
+
+def _with_gate(case: Case) -> Case | None:
+    """Return the case with the hidden states and the gate, cut to its experts; of 4 at most."""
+    if case.config.num_experts > len(GATE):
+        return None
+    gate = np.array(GATE[: case.config.num_experts], np.float32)
+    arrays: dict[str, Any] = {"hidden": np.array(HIDDEN, np.float32), "gate_weight": gate}
+    arrays["hidden"] = arrays["hidden"][: case.inputs.num_tokens]
+    if case.inputs.gate_delta is not None:
+        arrays["gate_delta"] = -gate[::-1] / 2.0
+    if case.inputs.hidden_scale is not None:
+        arrays["hidden_scale"] = np.array([0.5, -1.0, 2.0], np.float32)
+    return replace(case, inputs=replace(case.inputs, **arrays))
+
+
+def _part(slug: str, statement: str, name: str, **parts: Any) -> None:
+    def occurs(facts: GradientFacts) -> bool:
+        array = getattr(facts.bounds.inputs, name)
+        return array is not None and bool(np.any(array)) and flows(facts, name) and _wide(facts)
+
+    differentiated(slug, statement, occurs, _gated(**parts))
+
+
+def _wide(facts: GradientFacts) -> bool:
+    gate = facts.bounds.inputs.gate_weight
+    return gate.shape[0] != gate.shape[1] or not np.array_equal(gate, gate.T)
+
+
+def exact_sum(case: Case) -> Case | None:
+    """Return the case with a gate of zeros and hidden states of small integers, 257 tokens.
+
+    All logits are 0, so the gradients of softmax and sigmoid are dyadic, and sums of their products
+    exact in float32.
+    """
+    if case.inputs.num_tokens < 257:
+        return None
+    t, h = np.arange(case.inputs.num_tokens)[:, None], np.arange(3)
+    arrays: dict[str, Any] = {
+        "hidden": ((t * 3 + h * 5) % 8 + 1.0).astype(np.float32),
+        "gate_weight": np.zeros((case.config.num_experts, 3), np.float32),
+    }
+    if case.inputs.gate_delta is not None:
+        arrays["gate_delta"] = arrays["gate_weight"]
+    if case.inputs.hidden_scale is not None:
+        arrays["hidden_scale"] = np.ones(3, np.float32)
+    return replace(case, inputs=replace(case.inputs, logits=None, **arrays))
+
+
+def _summed(capabilities: Capabilities) -> Iterator[Case]:
+    tables = rows_of(top_ks=(2, 1), rows=np.zeros((257, 4)), wants=PLAIN)
+    if capabilities.takes != "logits":
+        yield from (made for case in tables(capabilities) if (made := exact_sum(case)))
+
+
+def _sums_exactly(facts: GradientFacts) -> bool:
+    inputs = facts.bounds.inputs
+    still = not inputs.gate_weight.any() and inputs.gate_delta is None
+    return inputs.num_tokens > 256 and still and flows(facts, "gate_weight")
+
+
+PLAIN = {"renormalize": None, "logit ops": lambda ops: "input_norm" not in ops}
+
+differentiated(
+    "exact-sum",
+    "a gate of zeros, whose gradient is an exact sum over more than 256 tokens",
+    _sums_exactly,
+    _summed,
+)
+_part("gate", "a gate that is not symmetric, and a gradient that is not 0", "gate_weight")
+_part(
+    "delta",
+    "a delta on a gate that is not symmetric",
+    "gate_delta",
+    wants={"optional arrays": lambda parts: "gate_delta" in parts},
+)
+_part(
+    "gate-bias",
+    "a linear bias, and a gradient of it that is not 0",
+    "gate_bias",
+    gate_bias=[0.5, -0.25, 1.0, 0.0],
+)
+_part(
+    "expert-scale",
+    "experts with scales of their own, and a gradient of them that is not 0",
+    "per_expert_scale",
+    per_expert_scale=[0.5, 2.0, -1.0, 1.5],
+)
+_part(
+    "hidden-scale",
+    "an input norm with a scale, and a gradient of it that is not 0",
+    "hidden_scale",
+    wants={"logit ops": lambda ops: "input_norm" in ops},
+)

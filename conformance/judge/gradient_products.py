@@ -1,0 +1,166 @@
+"""Balls of what the gradient of the logits is multiplied with: gate, hidden states, input norm.
+
+From the backend's own gradient of the logits, where it gives one, only products and sums are
+left to round: then these bounds are as narrow as those of the logits. Derivations:
+docs/spec/judging.md, "Gradients".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from moe_routing.conformance.judge.ball_sums import Matrix, summed, total
+from moe_routing.conformance.judge.balls import UNIT, Ball, add, rounded, settled
+from moe_routing.conformance.judge.gradient_balls import (
+    added,
+    constant,
+    of_parts,
+    times,
+    undecided,
+    within,
+)
+from moe_routing.conformance.judge.intervals import DIVISION, ELEMENTARY, ROUNDING
+from moe_routing.conformance.judge.logits import format_of
+from moe_routing.implementations import Numerics
+from moe_routing.reference import RmsNorm, RouterConfig, RouterInputs
+from moe_routing.reference.formats import FLOAT32, INPUT_FORMATS, FloatFormat
+
+_OFTEN = 2**40  # stores: as many as there are summands
+
+
+@dataclass(frozen=True, eq=False)
+class GateGradients:
+    """The permitted gradients of the gate's side of a call, from those of its logits."""
+
+    config: RouterConfig
+    inputs: RouterInputs
+    numerics: Numerics
+    at_logits: Ball
+
+    @property
+    def stored(self) -> FloatFormat:
+        """The format that gradients are returned in at the least: that of their inputs."""
+        return INPUT_FORMATS[self.inputs.dtype]
+
+    @property
+    def form(self) -> FloatFormat:
+        """The least precise format on the way between hidden states and logits."""
+        return format_of(self.config.logits_dtype, self.inputs)
+
+    def of(self, name: str) -> Ball:
+        """Return the permitted gradient of an input by its name."""
+        made = {
+            "hidden": self.hidden,
+            "gate_weight": self.gate_weight,
+            "gate_delta": self.gate_weight,
+            "gate_bias": self.gate_bias,
+            "hidden_scale": self.hidden_scale,
+        }
+        with np.errstate(all="ignore"):
+            return within(made[name](), self.stored)
+
+    def gate_weight(self) -> Ball:
+        """Sum the products with the hidden states over all tokens."""
+        back = Ball(self.at_logits.mid.T, self.at_logits.rad.T)
+        seen = self._seen()
+        return settled(self._multiplied(back, Ball(seen.mid.T, seen.rad.T)), self.stored, 0)
+
+    def gate_bias(self) -> Ball:
+        """Sum over all tokens."""
+        return sum_over_tokens(self.at_logits, self.stored)
+
+    def hidden(self) -> Ball:
+        """Multiply by the gate, and go back through the input norm."""
+        at = self._at_seen()
+        norm = self.config.input_norm
+        return at if norm is None else settled(self._normalised(norm, at), self.stored, 0)
+
+    def hidden_scale(self) -> Ball:
+        """Sum the products with the hidden states before their scale."""
+        norm = self.config.input_norm
+        assert norm is not None
+        root = constant(self.inputs.hidden_size**-0.5, self.form)
+        unit = times(self._unit(norm), root, self.form)
+        products = times(self._at_seen(), unit, self.form)
+        return sum_over_tokens(products, self.stored)
+
+    def _seen(self) -> Ball:
+        """Return what the gate multiplies."""
+        norm = self.config.input_norm
+        if norm is None:
+            return Ball.exact(self.inputs.hidden)
+        return times(self._unit(norm), self._scale(), self.form, 2 * ROUNDING)
+
+    def _scale(self) -> Ball:
+        scale = self.inputs.hidden_scale
+        root = constant(self.inputs.hidden_size**-0.5, self.form)
+        return root if scale is None else times(Ball.exact(scale[None]), root, self.form)
+
+    def _unit(self, norm: RmsNorm) -> Ball:
+        """Return the hidden states divided by the root of their mean square."""
+        root = self._root(norm)
+        hidden = self.inputs.hidden.astype(np.float64)
+        error = root.rad / root.mid
+        unit = hidden / root.mid
+        return rounded(Ball(unit, error * np.abs(unit)), self.form, DIVISION)
+
+    def _root(self, norm: RmsNorm) -> Ball:
+        """Return the root ``[T, 1]``: (H + 2) / 2 roundings of the mean square, and its own."""
+        hidden = self.inputs.hidden.astype(np.float64)
+        squares = np.square(hidden).sum(axis=1, keepdims=True)
+        root = np.sqrt(squares / self.inputs.hidden_size + norm.eps)
+        roundings = (self.inputs.hidden_size + 2) / 2 + ELEMENTARY
+        ball = Ball(root, np.expm1(roundings * UNIT) * root)
+        return undecided(ball, ~(squares <= FLOAT32.largest))
+
+    def _normalised(self, norm: RmsNorm, at: Ball) -> Ball:
+        """Go back through the norm: ``(g - u mean(g u)) / root`` with ``u`` the unit states."""
+        form, unit, root = self.form, self._unit(norm), self._root(norm)
+        at_unit = times(at, self._scale(), form, 2 * ROUNDING)
+        total_ = added(times(at_unit, unit, form), form)
+        size = self.inputs.hidden_size
+        mean = rounded(Ball(total_.mid / size, total_.rad / size), form, DIVISION)
+        through = times(unit, mean, form)
+        rest = Ball(at_unit.mid - through.mid, at_unit.rad + through.rad)
+        # the root's third power, which some code multiplies the second part by, is two products
+        parts = of_parts(at_unit.reach + through.reach, form, 6 * ROUNDING)
+        reciprocal = rounded(Ball(1.0 / root.mid, root.rad / root.mid**2), form, DIVISION)
+        return times(Ball(rest.mid, rest.rad + parts), reciprocal, form)
+
+    def _at_seen(self) -> Ball:
+        """Return the gradient of what the gate multiplies: each product, and their sum, stored."""
+        gate, delta = self.inputs.gate_weight, self.inputs.gate_delta
+        form = self.form if self.config.input_norm is not None else self.stored
+        found = self._through(gate, form)
+        if delta is None:
+            return found
+        other = self._through(delta, form)
+        return undecided(add(found, other, form), ~(found.decided & other.decided))
+
+    def _through(self, matrix: npt.NDArray[np.float32], form: FloatFormat) -> Ball:
+        """Multiply by a matrix ``[E, H]``, and store."""
+        back = self._multiplied(self.at_logits, Ball.exact(matrix.T))
+        return within(settled(back, form, 0), form)
+
+    def _multiplied(self, a: Ball, rows: Ball) -> Ball:
+        """Return ``a @ rows.T``, summed in float32 in any order; exact where no order rounds."""
+        products = "tf32" if self.numerics.multiply == "tf32" else "float32"
+        found = summed(a, Matrix.of(rows.mid), products=products)
+        if not rows.rad.any():
+            return found
+        radii = np.broadcast_to(rows.rad, rows.mid.shape)
+        return Ball(found.mid, found.rad + a.reach @ radii.T)
+
+
+def sum_over_tokens(a: Ball, form: FloatFormat, *, running: bool = False) -> Ball:
+    """Return the sum of each column ``[N]`` in float32, in any order, stored in ``form``.
+
+    With ``running`` partial sums may be stored as well, one after the other: a gradient that is
+    scattered is added to in the format of its own array.
+    """
+    if running:
+        return settled(total(a, form, axis=0, stores=_OFTEN), form, 0)
+    return settled(total(a, FLOAT32, axis=0), form, 0)

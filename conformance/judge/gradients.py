@@ -1,0 +1,178 @@
+"""Which gradients rounding can explain, at the backend's own ids (docs/spec/judging.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from moe_routing.conformance.judge.balls import Ball, rounded
+from moe_routing.conformance.judge.bounds import Bounds, SelectionBounds
+from moe_routing.conformance.judge.gradient_balls import (
+    around,
+    scattered,
+    times,
+    undecided,
+    where,
+    within,
+)
+from moe_routing.conformance.judge.gradient_products import GateGradients, sum_over_tokens
+from moe_routing.conformance.judge.intervals import Interval, store_unit
+from moe_routing.conformance.judge.logit_gradients import LogitGradients, logit_gradients
+from moe_routing.conformance.judge.logits import format_of
+from moe_routing.conformance.judge.verdict import Answer, own_logits
+from moe_routing.conformance.judge.weights import weight_bounds
+from moe_routing.reference import Gradients
+from moe_routing.reference import gradients as reference_gradients
+from moe_routing.reference.formats import INPUT_FORMATS, Bools, Floats, Ids
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GradientFacts:
+    """What the judge knows of a call of gradients before it sees an answer."""
+
+    bounds: Bounds
+    cotangent: Floats
+
+    @cached_property
+    def reference(self) -> Gradients:
+        """The reference's gradients at the reference's experts."""
+        bounds = self.bounds
+        ids = bounds.reference.expert_ids
+        return reference_gradients(bounds.config, bounds.inputs, ids, self.cotangent)
+
+    @cached_property
+    def chosen(self) -> Floats:
+        """The cotangents of the weights, ``[T, K]``, at the reference's experts."""
+        ids = self.bounds.reference.expert_ids
+        return np.take_along_axis(self.cotangent, ids, axis=1)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Judged:
+    """One gradient: what was answered, what is permitted, and which numbers are wrong.
+
+    Numbers outside ``permitted.decided`` are not judged: their scores are undefined, or a divisor
+    may be 0.
+    """
+
+    name: str
+    answered: Floats
+    permitted: Ball
+    given: bool
+
+    @cached_property
+    def wrong(self) -> Bools:
+        """Which numbers rounding cannot explain."""
+        return ~self.permitted.contains(self.answered)
+
+    @property
+    def decided(self) -> bool:
+        """Whether anything was judged."""
+        return bool(self.permitted.decided.any())
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GradientVerdict:
+    """The judge's verdict on the gradients of one call.
+
+    ``answer`` is the routing that they belong to, ``given`` the gradients by name; one that is
+    None counts as zeros. ``routed`` says that the answer's logits are those that were routed.
+    """
+
+    bounds: Bounds
+    cotangent: Floats
+    answer: Answer
+    given: Mapping[str, Floats]
+    routed: bool
+
+    @cached_property
+    def ids(self) -> Ids:
+        """The answered experts, ``[T, K]``; those out of range are moved into it."""
+        return np.clip(self.answer.expert_ids, 0, self.bounds.config.num_experts - 1)
+
+    @cached_property
+    def valid(self) -> Bools:
+        """The rows ``[T]`` whose experts are all in range: the others are not judged."""
+        return np.asarray((self.ids == self.answer.expert_ids).all(axis=1))
+
+    @cached_property
+    def later(self) -> SelectionBounds:
+        """The bounds of the stages after the logits."""
+        if self.routed and self.answer.logits is not None:
+            return self.bounds.from_logits(own_logits(self.bounds, self.answer.logits))
+        return self.bounds.from_reference
+
+    @cached_property
+    def at_logits(self) -> LogitGradients:
+        """The permitted gradients of the logits."""
+        found = logit_gradients(self.bounds, self.later, self.ids, self.cotangent)
+        ball = undecided(found.ball, ~self.valid[:, None])
+        return LogitGradients(ball=ball, decided=found.decided & self.valid)
+
+    @cached_property
+    def reference(self) -> Gradients:
+        """The reference's gradients at the same ids."""
+        bounds = self.bounds
+        return reference_gradients(bounds.config, bounds.inputs, self.ids, self.cotangent)
+
+    def of(self, name: str) -> Judged:
+        """Judge one gradient by its name; each name once."""
+        if name not in self._judged:
+            self._judged[name] = self._judge(name)
+        return self._judged[name]
+
+    @cached_property
+    def _judged(self) -> dict[str, Judged]:
+        return {}
+
+    def _judge(self, name: str) -> Judged:
+        permitted, given = self._permitted(name), self.given.get(name)
+        answered = np.zeros(permitted.mid.shape) if given is None else given
+        return Judged(name=name, answered=answered, permitted=permitted, given=given is not None)
+
+    def _permitted(self, name: str) -> Ball:
+        if name == "logits":
+            return self.at_logits.ball
+        if name == "selection_bias":
+            return Ball.exact(np.zeros(self.bounds.config.num_experts))
+        if name == "per_expert_scale":
+            return self._of_scales()
+        bounds = self.bounds
+        return GateGradients(bounds.config, bounds.inputs, bounds.numerics, self._start).of(name)
+
+    @cached_property
+    def _start(self) -> Ball:
+        """The gradient of the logits that products start from: the backend's own, if it has one.
+
+        It may be cast to the format of the logits on the way.
+        """
+        own, permitted = self.given.get("logits"), self.at_logits.ball
+        if own is None:
+            return permitted
+        form = format_of(self.bounds.config.logits_dtype, self.bounds.inputs)
+        with np.errstate(all="ignore"):
+            held, exact = form.represents(own), Ball.exact(own)
+        cast = where(held, exact, rounded(exact, form, 0)) if store_unit(form) else exact
+        return undecided(within(cast, form), ~permitted.decided)
+
+    def _of_scales(self) -> Ball:
+        """Sum what each expert's weights were before its scale, times the cotangent."""
+        bounds, ids = self.bounds, self.ids
+        bare = replace(bounds.inputs, per_expert_scale=None)
+        with np.errstate(all="ignore"):
+            before = weight_bounds(Bounds(bounds.config, bare, bounds.numerics), self.later, ids)
+            open_ = ~(before.decided & bounds.judged & self.valid)[:, None]
+            weights = undecided(around(_finite(before.permitted)), open_)
+            at = Ball.exact(np.take_along_axis(self.cotangent, ids, axis=1))
+            each = times(at, weights, bounds.score_format)
+            dense = scattered(each, ids, bounds.config.num_experts, bounds.score_format)
+            return sum_over_tokens(dense, INPUT_FORMATS[bounds.inputs.dtype], running=True)
+
+
+def _finite(permitted: Interval) -> Interval:
+    """Return finite bounds as they are, and nothing else."""
+    nan = ~(np.isfinite(permitted.lo) & np.isfinite(permitted.hi))
+    return Interval(np.where(nan, np.nan, permitted.lo), np.where(nan, np.nan, permitted.hi))

@@ -1,0 +1,148 @@
+"""Judging gradients: honest forms are right, wrong ones are not, open rows are told as such."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from torch_forms import FORMS, differentiated, judged, verdict_of
+
+from moe_routing.conformance.calls.gradients import GradientCase
+from moe_routing.conformance.calls.routing import Case
+from moe_routing.conformance.events import EVENTS
+from moe_routing.conformance.generators.choices import Focus, seeded
+from moe_routing.conformance.generators.gradients import choose_gradient_case, with_cotangent
+from moe_routing.conformance.judge import Bounds
+from moe_routing.conformance.judge.gradients import GradientVerdict
+from moe_routing.implementations import Capabilities, Numerics
+from moe_routing.reference import Renormalize, RouterConfig, RouterInputs
+from moe_routing.reference.formats import BFLOAT16
+
+ROWS = [[1.0, 0.25, -0.5, 2.0], [0.0, 1.5, 0.5, -1.0], [-1.0, 0.75, 2.5, 0.25]]
+SUM = Renormalize()
+
+
+def case_of(rows: Any = ROWS, top_k: int = 2, dtype: str = "float32", **config: Any) -> Any:
+    table = np.asarray(rows, np.float32)
+    made = RouterConfig(num_experts=table.shape[1], top_k=top_k, **config)
+    return with_cotangent(Case(config=made, inputs=RouterInputs.from_logits(table, dtype=dtype)))
+
+
+def changed(case: GradientCase, name: str, change: Any) -> Any:
+    """Judge torch's gradients with one of them changed."""
+    bounds = Bounds(case.config, case.inputs.router, Numerics())
+    answer, given = differentiated(bounds, case, "eager")
+    return judged(bounds, case, answer, {**given, name: change(given[name])}).of(name)
+
+
+def wrong(verdict: GradientVerdict) -> list[str]:
+    return [name for name in verdict.given if verdict.of(name).wrong.any()]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_honest_forms_are_right(form: str) -> None:
+    found, decided = [], 0
+    with np.errstate(all="ignore"):
+        for seed in range(40):
+            case = choose_gradient_case(seeded(seed), Capabilities(), Focus(recipes=("normal",)))
+            if case.inputs.cotangent.size < 5000:
+                verdict = verdict_of(case, form)
+                found += [(seed, name) for name in wrong(verdict)]
+                decided += int(verdict.of("hidden").permitted.decided.sum())
+    assert found == []
+    assert decided > 5000
+
+
+@pytest.mark.parametrize("config", [{}, {"score": "sigmoid", "renormalize": SUM}], ids=str)
+def test_a_gradient_that_is_a_ten_thousandth_off_is_wrong(config: dict[str, Any]) -> None:
+    case = case_of(**config)
+    assert not changed(case, "logits", lambda g: g).wrong.any()
+    assert changed(case, "logits", lambda g: g * 1.0001).wrong.any()
+    for name in ("hidden", "gate_weight"):
+        assert changed(case, name, lambda g: g * 1.00001).wrong.any()
+
+
+def test_nan_and_none_are_wrong_where_a_number_is_due() -> None:
+    case = case_of()
+    assert changed(case, "logits", lambda g: g * np.nan).wrong.all()
+    verdict = verdict_of(case, "eager")
+    none = replace(verdict, given={"logits": verdict.given["logits"]}).of("gate_weight")
+    assert not none.given
+    assert none.wrong.any()
+
+
+def test_one_renormalised_expert_has_the_gradient_0() -> None:
+    case = case_of(top_k=1, renormalize=SUM)
+    assert not changed(case, "logits", lambda g: g * 0).wrong.any()
+    assert changed(case, "logits", lambda g: g + 1e-4).wrong.any()
+
+
+def test_a_norm_takes_the_roundings_of_many_experts_out_of_the_bound() -> None:
+    rows = np.random.default_rng(1).standard_normal((2, 512)).astype(np.float32)
+    verdict = verdict_of(case_of(rows, 8, renormalize=SUM), "eager")
+    radii = np.take_along_axis(verdict.of("logits").permitted.rad, verdict.ids, axis=1)
+    assert (radii / verdict.answer.weights).max() < 512 * 2.0**-24
+
+
+def test_a_token_without_scores_is_not_judged_and_the_others_are() -> None:
+    verdict = verdict_of(case_of([[np.nan] * 4, *ROWS]), "eager")
+    decided = verdict.of("hidden").permitted.decided
+    assert not decided[0].any()
+    assert decided[1:].all()
+    assert not verdict.of("hidden").wrong.any()
+    assert not verdict.of("gate_weight").permitted.decided.any()
+
+
+@pytest.mark.parametrize(
+    ("rows", "config"),
+    [
+        ([[-110.0, -108.0, -107.0, -106.0]], {"score": "sqrtsoftplus"}),
+        ([[-110.0, -108.0, -107.0, -106.0]], {"score": "sigmoid", "renormalize": SUM}),
+    ],
+    ids=["a root of what may be 0", "a norm that may be 0"],
+)
+def test_what_rounding_leaves_open_is_told_as_such(rows: Any, config: dict[str, Any]) -> None:
+    assert not verdict_of(case_of(rows, **config), "eager").of("logits").decided
+
+
+def test_a_sigmoid_far_below_0_is_judged_and_nan_is_wrong() -> None:
+    case = case_of([[-95.0, 1.0, -100.0, 0.5]], score="sigmoid")
+    assert changed(case, "logits", lambda g: np.where(g == 0, np.nan, g)).wrong.any()
+    assert not changed(case, "logits", lambda g: g).wrong.any()
+
+
+def test_a_gradient_beyond_float16_is_open() -> None:
+    case = case_of(dtype="float16")
+    large = replace(case.inputs, cotangent=case.inputs.cotangent * np.float32(2**14))
+    gate = np.array(case.inputs.gate_weight) * np.float32(64)
+    hidden = np.array(case.inputs.hidden) / np.float32(64)
+    large = replace(large, gate_weight=gate, hidden=hidden, logits=None)
+    verdict = verdict_of(replace(case, inputs=large), "eager")
+    assert not verdict.of("hidden").permitted.decided.all()
+    assert wrong(verdict) == []
+
+
+class TestExactCases:
+    """From its own gradient of the logits, a gate gradient of dyadic tokens is exact."""
+
+    CASE = EVENTS["gradient-exact-sum"].constructed(Capabilities())
+
+    def test_the_last_bit_counts(self) -> None:
+        right = changed(self.CASE, "gate_weight", lambda g: g)
+        assert not right.wrong.any()
+        assert right.permitted.rad.max() < 1e-37
+        assert changed(self.CASE, "gate_weight", lambda g: g * (1 + 2.0**-23)).wrong.any()
+
+    def test_a_sum_in_bfloat16_is_wrong(self) -> None:
+        assert changed(self.CASE, "gate_weight", BFLOAT16.round).wrong.any()
+
+
+def test_experts_out_of_range_are_not_judged() -> None:
+    verdict = verdict_of(case_of(), "eager")
+    ids = verdict.answer.expert_ids.copy()
+    ids[0, 0] = 9
+    other = replace(verdict, answer=replace(verdict.answer, expert_ids=ids))
+    assert not other.of("hidden").permitted.decided[0].any()
+    assert other.of("hidden").permitted.decided[1:].all()
