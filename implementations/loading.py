@@ -30,14 +30,19 @@ def attribute_of(location: str, attribute: str) -> Any:
 
     Errors: ``AdapterError``, in one line.
     """
-    is_file = location.endswith(".py")
-    module = _load_file(location) if is_file else _load_module(location, attribute)
+    module = module_of(location, attribute)
     if not hasattr(module, attribute):
         public = [name for name in vars(module) if not name.startswith("_")]
         near = difflib.get_close_matches(attribute, public, n=3)
         hint = f"; did you mean {', '.join(near)}?" if near else ""
         raise AdapterError(f"{location} has no attribute {attribute!r}{hint}")
     return getattr(module, attribute)
+
+
+def module_of(location: str, attribute: str = "") -> ModuleType:
+    """Import a module, or a file that ends in ``.py``. Errors: ``AdapterError``, in one line."""
+    is_file = location.endswith(".py")
+    return _load_file(location) if is_file else _load_module(location, attribute)
 
 
 def _load_module(name: str, attribute: str) -> ModuleType:

@@ -13,6 +13,7 @@ import shutil
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 from moe_routing.implementations.loading import AdapterError, adapter_of, attribute_of
 from moe_routing.implementations.nearest_file import adapters_like, files_like
@@ -28,6 +29,7 @@ SHIPPED = {
     "reference": "moe_routing.implementations.reference:ReferenceAdapter",
     "torch": "moe_routing.implementations.torch_eager:TorchAdapter",
     "scattermoe": "moe_routing.implementations.scattermoe:ScatterMoeAdapter",
+    "scattermoe@gpt_oss": "moe_routing.implementations.scattermoe_experts:gpt_oss",
     "sonicmoe": "moe_routing.implementations.sonicmoe:sonicmoe",
     "torchtitan": "moe_routing.implementations.torchtitan:TorchtitanAdapter",
     "megatron-core": "moe_routing.implementations.megatron_core:MegatronCoreAdapter",
@@ -37,11 +39,13 @@ SHIPPED = {
 FAMILIES = {
     "transformers": "moe_routing.implementations.transformers",
     "deepspeed": "moe_routing.implementations.deepspeed",
+    "experts": "moe_routing.implementations.experts",
 }
 """The modules that hold many adapters each, by the name that stands for all of them.
 
 ``transformers:qwen3_moe`` is one. A module has ``MEMBERS``, the names of its adapters,
-``OUT_OF_SCOPE``, why there is none for some others, and each adapter as an attribute.
+``OUT_OF_SCOPE``, why there is none for some others, and each adapter as an attribute. One that
+has others as well, of plug-ins, says so with ``finds`` and ``matching``.
 """
 
 UNSERVED = {
@@ -80,7 +84,20 @@ def expand(reference: str) -> list[str]:
     Any other reference is returned as it is, whether or not there is such an adapter.
     """
     pattern = f"{reference}:*" if reference in FAMILIES else reference
-    return fnmatch.filter(registered(), pattern) or [reference]
+    return fnmatch.filter(registered(), pattern) or _plugged_in(reference) or [reference]
+
+
+def _plugged_in(reference: str) -> list[str]:
+    """Return what a glob stands for among a family's plug-ins."""
+    family, _, member = reference.partition(":")
+    matching = _of_family(family, "matching")
+    return [f"{family}:{each}" for each in matching(member)] if matching else []
+
+
+def _of_family(family: str, name: str) -> Any:
+    """Return an attribute of a family's module, or None where there is neither."""
+    module = FAMILIES.get(family)
+    return None if module is None else getattr(importlib.import_module(module), name, None)
 
 
 def is_shipped(reference: str) -> bool:
@@ -123,7 +140,10 @@ def find_adapter(reference: str) -> tuple[str, str]:
         return family, _command(member)
     known = registered()
     if family in FAMILIES and reference not in known:
-        raise AdapterError(_no_member(family, member))
+        finds = _of_family(family, "finds")
+        if finds is None or not finds(member):
+            raise AdapterError(_no_member(family, member))
+        return FAMILIES[family], member
     location, _, attribute = known.get(reference, reference).rpartition(":")
     is_file = location.endswith(".py")
     found = is_file or reference in known or _may_be_module(location)

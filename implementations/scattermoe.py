@@ -16,9 +16,12 @@ from moe_routing.implementations._axolotl import (
 )
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.permutes import Permutes
+from moe_routing.implementations.scattermoe_experts import ScatterMoeExperts, runs_experts
 from moe_routing.implementations.tensors import torch_inputs, torch_tensor, without_graph
 from moe_routing.implementations.torch_gradients import torch_gradients
 from moe_routing.reference import (
+    ExpertsConfig,
+    ExpertsInputs,
     PermutationConfig,
     Renormalize,
     RouterConfig,
@@ -39,7 +42,7 @@ _SOFTMAX = plain_claim(
     logits_dtype=("input",),
 )
 _PERMUTES = Permutes(align=(1,), empty_takes=("nothing",), order=("free",), absent=(False,))
-_CAPABILITIES = Capabilities(claims=(_SOFTMAX, *sigmoid_claims("sigmoid")), permutes=_PERMUTES)
+_CLAIMS = (_SOFTMAX, *sigmoid_claims("sigmoid"))
 
 
 class ScatterMoeAdapter:
@@ -54,10 +57,15 @@ class ScatterMoeAdapter:
 
     def __init__(self, device: str = "cpu") -> None:
         self.device = device
+        self._experts = ScatterMoeExperts(device=device)
+        has = ("experts",) if runs_experts(device) else ()
+        self.methods = ("route", "dispatch", "shared_experts", "permute", "gradients", *has)
+        computes = self._experts.capabilities().computes
+        self._capabilities = Capabilities(claims=_CLAIMS, permutes=_PERMUTES, computes=computes)
 
     def capabilities(self) -> Capabilities:
         """Claim the softmax families, DeepSeek-V3 with GLM, and MiniMax-M2."""
-        return _CAPABILITIES
+        return self._capabilities
 
     def route(self, config: RouterConfig, inputs: RouterInputs) -> Routing:
         """Call the function that the score names. Errors: ``Unsupported``, ``BackendMissing``."""
@@ -99,6 +107,10 @@ class ScatterMoeAdapter:
             sort = getattr(sort, "_torchdynamo_orig_callable", sort)
         _, order, ends = sort(ids, config.num_experts)
         return SortedRoutes(routes=order, ends=ends)
+
+    def experts(self, config: ExpertsConfig, inputs: ExpertsInputs) -> Tensor:
+        """Call ``scattermoe_experts_forward``. Errors: ``Unsupported``, ``BackendMissing``."""
+        return self._experts.experts(config, inputs)
 
     def _call(
         self, function: str, family: str, config: RouterConfig, inputs: RouterInputs

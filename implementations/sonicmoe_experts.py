@@ -2,28 +2,94 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from moe_routing.implementations._axolotl import kernel_module
 from moe_routing.implementations.capabilities import Capabilities
+from moe_routing.implementations.computes import Computes
+from moe_routing.implementations.experts.adapter import run
+from moe_routing.implementations.experts.models import MODELS, USUAL
 from moe_routing.implementations.permutes import Permutes
 from moe_routing.implementations.tensors import torch_tensor
-from moe_routing.reference import PermutationConfig, Routes, SortedTokens
+from moe_routing.reference import (
+    ExpertsConfig,
+    ExpertsInputs,
+    PermutationConfig,
+    Routes,
+    SortedTokens,
+    gate_up,
+    gate_up_bias,
+)
+from moe_routing.reference.activations import PLAIN
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _PERMUTES = Permutes(align=(1,), empty_takes=("nothing",), absent=(False,))
-_CAPABILITIES = Capabilities(permutes=_PERMUTES)
+_GROUPED = Computes(activations=tuple(PLAIN), gated=(True,), weight_on=("output",), absent=(False,))
+_FUSED = Computes(
+    activations=("silu", "relu"),
+    gated=(True,),
+    biases=(False,),
+    weight_on=("output",),
+    absent=(False,),
+    hidden_multiple_of=64,
+    width_multiple_of=64,
+)
+_ACTS = {"gelu-tanh": "gelu_tanh"}
 
 
 class SonicMoeExperts:
-    """``route_and_group``, which sorts tokens by expert on any device."""
+    """The function that axolotl registers as ``sonicmoe`` on a GPU; on a CPU its grouped path.
+
+    The fused kernel, for 16 bits, comes from a hub. The grouped path
+    (``grouped_moe_reference_forward``) is what quantized experts take, on any device where the
+    weights are dense.
+    """
 
     name = "sonicmoe"
     wraps = "axolotl"
 
     def __init__(self, device: str = "cpu") -> None:
         self.device = device
+        self._grouped = device == "cpu"
+        self._computes = _GROUPED if self._grouped else _FUSED
+        dtypes = {} if self._grouped else {"dtypes": ("bfloat16", "float16")}
+        self._capabilities = Capabilities(permutes=_PERMUTES, computes=self._computes, **dtypes)
 
     def capabilities(self) -> Capabilities:
-        """Claim a stable sort without padding."""
-        return _CAPABILITIES
+        """Claim a stable sort without padding, and gated experts."""
+        return self._capabilities
+
+    def experts(self, config: ExpertsConfig, inputs: ExpertsInputs) -> Tensor:
+        """Call the function. Errors: ``Unsupported``, ``BackendMissing``."""
+        self._computes.require(config, inputs)
+        if self._grouped:
+            return run(self._grouped_call(config, inputs), None, inputs, self.device)
+        module: Any = MODELS[USUAL].build(config, inputs, self.device)
+        fused = kernel_module("sonicmoe", "experts").sonicmoe_experts_forward_with_lora
+        return run(fused, module, inputs, self.device)
+
+    def _grouped_call(self, config: ExpertsConfig, inputs: ExpertsInputs) -> Any:
+        """Return the grouped path with its weights, for hidden states, ids and weights."""
+        forward = kernel_module("sonicmoe", "nvfp4_lora").grouped_moe_reference_forward
+        arrays = (
+            ("gate_up_proj", gate_up(inputs)),
+            ("gate_up_proj_bias", gate_up_bias(inputs)),
+            ("down_proj", inputs.down_weight),
+            ("down_proj_bias", inputs.down_bias),
+        )
+        weights = [
+            None
+            if array is None
+            else torch_tensor(name, array, dtype=inputs.dtype, device=self.device)
+            for name, array in arrays
+        ]
+        settings = {"backend": "torch", "concat": True, "scaling1": 1.0, "scaling2": 1.0}
+        settings["act"] = _ACTS.get(config.activation, config.activation)
+        return lambda _, *given: forward(
+            *given, *weights, None, None, config.num_experts, **settings
+        )
 
     def permute(self, config: PermutationConfig, routes: Routes) -> SortedTokens:
         """Call ``route_and_group``. Errors: ``Unsupported``, ``BackendMissing``."""

@@ -1,0 +1,72 @@
+"""The adapter of one experts function, called through a model's own experts module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from moe_routing.implementations.capabilities import Capabilities
+from moe_routing.implementations.experts.models import USUAL, Model
+from moe_routing.implementations.experts.registered import Function
+from moe_routing.implementations.tensors import torch_tensor
+from moe_routing.reference import ExpertsConfig, ExpertsInputs
+from moe_routing.reference.formats import Ids
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class ExpertsFunction:
+    """A function of transformers' ExpertsInterface, run by the module that dispatches to it.
+
+    An absent route has the id E and weight 0, as expert parallelism marks it, and the module is
+    told that its experts are split.
+    """
+
+    wraps = "transformers"
+
+    def __init__(self, function: Function, model: Model, device: str = "cpu") -> None:
+        at = "" if model.name == USUAL else f"@{model.name}"
+        self.name, self.device = f"experts:{function.name}{at}", device
+        self._function, self._model = function, model
+        step = function.multiple_of
+        self._computes = replace(model.computes, hidden_multiple_of=step, width_multiple_of=step)
+        self._capabilities = Capabilities(computes=self._computes, dtypes=function.dtypes)
+
+    def capabilities(self) -> Capabilities:
+        """Claim what the model's module computes."""
+        return self._capabilities
+
+    def experts(self, config: ExpertsConfig, inputs: ExpertsInputs) -> Tensor:
+        """Run the module. Errors: ``Unsupported``, ``BackendMissing``."""
+        self._computes.require(config, inputs)
+        module: Any = self._model.build(config, inputs, self.device)
+        absent = inputs.expert_ids < 0
+        module._is_expert_parallel = bool(absent.any())
+        marked = np.where(absent, config.num_experts, inputs.expert_ids)
+        return run(self._function.run, module, inputs, self.device, ids=marked)
+
+
+def run(
+    function: Callable[..., Any],
+    module: Any,
+    inputs: ExpertsInputs,
+    device: str,
+    *,
+    ids: Ids | None = None,
+) -> Tensor:
+    """Return what ``function`` makes of a module, hidden states, ids and weights."""
+    import torch
+
+    given = (
+        ("hidden", inputs.hidden, inputs.dtype),
+        ("top_k_index", inputs.expert_ids if ids is None else ids, "int64"),
+        ("weights", inputs.weights, inputs.dtype),
+    )
+    tensors = (torch_tensor(name, a, dtype=dtype, device=device) for name, a, dtype in given)
+    with torch.no_grad():
+        output: Tensor = function(module, *tensors)
+    return output

@@ -1,0 +1,105 @@
+"""axolotl's ScatterMoE experts: the function that it registers in transformers' interface.
+
+Its kernels are Triton's: they want a GPU, or Triton's interpreter (``TRITON_INTERPRET=1``), which
+takes a tenth of a second a call and has no bfloat16.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from moe_routing.implementations._axolotl import has_kernel_file, kernel_module
+from moe_routing.implementations.capabilities import Capabilities
+from moe_routing.implementations.experts.adapter import run
+from moe_routing.implementations.experts.models import MODELS, USUAL
+from moe_routing.implementations.protocol import BackendMissing
+from moe_routing.reference import ExpertsConfig, ExpertsInputs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_FOLDER = "scattermoe_lora"
+_INTERPRETED = {"max_experts": 16, "max_tokens": 64}
+"""What the interpreter gets through in a tenth of a second."""
+
+
+def runs_experts(device: str) -> bool:
+    """Return whether the installed axolotl has the function, and the kernels can run here."""
+    return has_kernel_file(_FOLDER, "experts") and (device != "cpu" or _interpreted())
+
+
+class ScatterMoeExperts:
+    """``scattermoe_experts_forward``, for the weights of a model.
+
+    On a GPU its float32 products are made in tf32, as its kernels ask for.
+    """
+
+    wraps = "axolotl"
+
+    def __init__(self, model: str = USUAL, device: str = "cpu") -> None:
+        self.name = "scattermoe" if model == USUAL else f"scattermoe@{model}"
+        self.device, self._model = device, MODELS[model]
+        on_cpu = device == "cpu"
+        limits: dict[str, Any] = _INTERPRETED if on_cpu else {"products": "tf32"}
+        self._computes = replace(self._model.computes, absent=(False,), **limits)
+        dtypes = {"dtypes": ("float32", "float16")} if on_cpu else {}
+        self._capabilities = Capabilities(computes=self._computes, **dtypes)
+
+    def capabilities(self) -> Capabilities:
+        """Claim what the model's module computes, without absent routes."""
+        return self._capabilities
+
+    def experts(self, config: ExpertsConfig, inputs: ExpertsInputs) -> Tensor:
+        """Call the function. Errors: ``Unsupported``, ``BackendMissing``."""
+        self._computes.require(config, inputs)
+        forward = _kernels(self.device).scattermoe_experts_forward
+        module: Any = self._model.build(config, inputs, self.device)
+        with _uncompiled() if self.device == "cpu" else nullcontext():
+            return run(forward, module, inputs, self.device)
+
+
+gpt_oss = partial(ScatterMoeExperts, "gpt_oss")
+
+
+def _interpreted() -> bool:
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def _kernels(device: str) -> ModuleType:
+    """Return the module of the function, ready for the interpreter on a CPU."""
+    if device == "cpu" and not _interpreted():
+        raise BackendMissing(
+            "scattermoe's experts need a GPU (--device cuda) or TRITON_INTERPRET=1"
+        )
+    kernels = kernel_module(_FOLDER, "experts")
+    if device == "cpu":
+        _count_in_tensors(kernel_module(_FOLDER, "kernels.ops"))
+    return kernels
+
+
+def _count_in_tensors(ops: ModuleType) -> None:
+    """Have the interpreter hand a kernel the number of an expert as the compiler does.
+
+    A loop counts in Python's ints there, on which the kernel calls ``to``.
+    """
+    if getattr(ops, "_counts_in_tensors", False):
+        return
+    import triton.language as tl
+
+    block = ops._compute_expert_block
+    ops._compute_expert_block = lambda number, *given, **named: block(
+        tl.full((), number, tl.int64), *given, **named
+    )
+    ops._counts_in_tensors = True
+
+
+def _uncompiled() -> Any:
+    """Return a context in which ``torch.compile`` runs functions as they are."""
+    import torch
+
+    return torch.compiler.set_stance("force_eager")
