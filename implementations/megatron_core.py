@@ -15,12 +15,15 @@ from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.differentiates import Differentiates
 from moe_routing.implementations.layouts import RoutingMap
+from moe_routing.implementations.megatron_experts import COMPUTES, maps_of, sequential_mlp
 from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.permutes import Permutes
 from moe_routing.implementations.protocol import missing
 from moe_routing.implementations.tensors import torch_inputs, torch_tensor, without_graph
 from moe_routing.implementations.torch_gradients import torch_gradients
 from moe_routing.reference import (
+    ExpertsConfig,
+    ExpertsInputs,
     PermutationConfig,
     Renormalize,
     RouterConfig,
@@ -56,6 +59,7 @@ _CLAIMS = (
 _PERMUTES = Permutes(align=(1,), empty_takes=("nothing",), repeats=(False,))
 _CAPABILITIES = Capabilities(
     permutes=_PERMUTES,
+    computes=COMPUTES,
     claims=tuple(
         replace(claim, scores_dtype=(dtype,), weights_dtype=(dtype,))
         for claim, dtype in product(_CLAIMS, ("float32", "input"))
@@ -111,24 +115,24 @@ class MegatronCoreAdapter:
         """Call ``permute`` with a routing map. Errors: ``Unsupported``, ``BackendMissing``."""
         _PERMUTES.require(config, routes)
         utils = _moe_utils()
-        probs, routing_map = self._maps(config, routes)
+        probs, routing_map = maps_of(routes, config.num_experts, self.device)
         tokens = probs.new_zeros((routes.num_tokens, 1))
         _, permuted, order = utils.permute(tokens, routing_map, probs)
         return SortedTokens(tokens=order, counts=routing_map.sum(dim=0), weights=permuted)
 
-    def _maps(self, config: PermutationConfig, routes: Routes) -> tuple[Tensor, Tensor]:
-        """Return the routes as Megatron has them: weights and booleans, ``[T, E]`` each."""
+    def experts(self, config: ExpertsConfig, inputs: ExpertsInputs) -> Tensor:
+        """Permute, run the experts one by one, unpermute. Errors: as ``permute``."""
+        COMPUTES.require(config, inputs)
+        utils, experts = _moe_utils(), sequential_mlp(config, inputs, self.device)
+        probs, routing_map = maps_of(inputs.routes, config.num_experts, self.device)
+        hidden = torch_tensor("hidden", inputs.hidden, dtype=inputs.dtype, device=self.device)
         import torch
 
-        ids = torch_tensor("expert_ids", routes.expert_ids, dtype="int64", device=self.device)
-        weights = torch_tensor("weights", routes.weights, dtype="float32", device=self.device)
-        token, slot = (ids >= 0).nonzero(as_tuple=True)
-        at = (token, ids[token, slot])
-        probs = weights.new_zeros((routes.num_tokens, config.num_experts))
-        probs[at] = weights[token, slot]
-        routing_map = torch.zeros_like(probs, dtype=torch.bool)
-        routing_map[at] = True
-        return probs, routing_map
+        with torch.no_grad():
+            tokens, permuted, order = utils.permute(hidden, routing_map, probs)
+            output, _ = experts(tokens, routing_map.sum(dim=0), permuted)
+            combined: Tensor = utils.unpermute(output, order, hidden.shape)
+        return combined
 
 
 def _settings(name: str, config: RouterConfig) -> dict[str, Any]:

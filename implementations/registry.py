@@ -32,6 +32,7 @@ SHIPPED = {
     "scattermoe@gpt_oss": "moe_routing.implementations.scattermoe_experts:gpt_oss",
     "sonicmoe": "moe_routing.implementations.sonicmoe:sonicmoe",
     "torchtitan": "moe_routing.implementations.torchtitan:TorchtitanAdapter",
+    "torchtitan-experts": "moe_routing.implementations.torchtitan_experts:TorchtitanExperts",
     "megatron-core": "moe_routing.implementations.megatron_core:MegatronCoreAdapter",
 }
 """The adapters of this distribution, by name."""

@@ -84,7 +84,7 @@ class TorchtitanAdapter:
     def prepare(self, config: RouterConfig, inputs: RouterInputs) -> Callable[[], Routing]:
         """Build the module for one sequence. Errors: as ``route``."""
         self.capabilities().require(config, inputs)
-        moe = _module("moe")
+        moe = module("models.common.moe")
         given = torch_inputs(inputs, self.device)
         router = _router(moe, config, given)
         heard: dict[str, Tensor] = {}
@@ -103,15 +103,12 @@ class TorchtitanAdapter:
     def permute(self, config: PermutationConfig, routes: Routes) -> SortedTokens:
         """Call the local dispatcher. Errors: ``Unsupported``, ``BackendMissing``."""
         _PERMUTES.require(config, routes)
-        import torch
-
-        dispatcher = _module("token_dispatcher").LocalTokenDispatcher.Config(
+        dispatcher = module("models.common.token_dispatcher").LocalTokenDispatcher.Config(
             num_experts=config.num_experts, top_k=routes.top_k
         )
         ids = torch_tensor("expert_ids", routes.expert_ids, dtype="int64", device=self.device)
         weights = torch_tensor("weights", routes.weights, dtype="float32", device=self.device)
-        empty = torch.zeros((len(ids), config.num_experts), dtype=torch.bool, device=self.device)
-        counts = empty.scatter_(-1, ids, True).sum(dim=0)  # as ``MoE.forward`` counts
+        counts = counts_of(ids, config.num_experts)
         hidden = weights.new_zeros((routes.num_tokens, 1))
         _, counts, found = dispatcher.build().dispatch(hidden, weights, ids, counts)
         return SortedTokens(
@@ -141,8 +138,17 @@ def _router(moe: ModuleType, config: RouterConfig, given: TorchInputs) -> Module
     return router
 
 
-def _module(name: str) -> ModuleType:
+def counts_of(ids: Tensor, num_experts: int) -> Tensor:
+    """Return the tokens of each expert, counted as ``MoE.forward`` does: once a token."""
+    import torch
+
+    empty = torch.zeros((len(ids), num_experts), dtype=torch.bool, device=ids.device)
+    return empty.scatter_(-1, ids, True).sum(dim=0)
+
+
+def module(name: str) -> ModuleType:
+    """Import a module of torchtitan. Errors: ``BackendMissing``."""
     try:
-        return importlib.import_module(f"torchtitan.models.common.{name}")
+        return importlib.import_module(f"torchtitan.{name}")
     except ModuleNotFoundError as error:
         raise missing("torchtitan", "torchtitan", error, INSTALL) from error

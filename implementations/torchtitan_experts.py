@@ -1,0 +1,87 @@
+"""torchtitan's experts: the module in its MoE layers that dispatches, runs and combines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from moe_routing.implementations.capabilities import Capabilities
+from moe_routing.implementations.computes import Computes
+from moe_routing.implementations.tensors import torch_tensor
+from moe_routing.implementations.torchtitan import counts_of, module
+from moe_routing.reference import ExpertsConfig, ExpertsInputs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+_COMPUTES = Computes(
+    activations=("silu",),
+    gated=(True,),
+    biases=(False,),
+    weight_on=("output",),
+    absent=(False,),
+    repeats=(False,),
+    hidden_multiple_of=8,
+    width_multiple_of=8,
+)
+_CAPABILITIES = Capabilities(computes=_COMPUTES, dtypes=("bfloat16",))
+_WEIGHTS = {"w1_EFD": "gate_weight", "w2_EDF": "down_weight", "w3_EFD": "up_weight"}
+
+
+class TorchtitanExperts:
+    """``RoutedExperts`` with the local dispatcher.
+
+    It multiplies in bfloat16 whatever it is given, so that only that is claimed, in rows of a
+    multiple of 16 bytes, as ``torch._grouped_mm`` wants them.
+    """
+
+    name = "torchtitan-experts"
+    wraps = "torchtitan"
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = device
+
+    def capabilities(self) -> Capabilities:
+        """Claim what the module computes: a gated MLP with silu."""
+        return _CAPABILITIES
+
+    def experts(self, config: ExpertsConfig, inputs: ExpertsInputs) -> Tensor:
+        """Run the module for one sequence. Errors: ``Unsupported``, ``BackendMissing``."""
+        _COMPUTES.require(config, inputs)
+        routed = self._module(inputs)
+        import torch
+
+        hidden, ids, weights = (
+            torch_tensor(name, array, dtype=dtype, device=self.device)
+            for name, array, dtype in (
+                ("hidden", inputs.hidden, inputs.dtype),
+                ("expert_ids", inputs.expert_ids, "int64"),
+                ("weights", inputs.weights, "float32"),
+            )
+        )
+        ids = ids.contiguous()  # as a router's ids are
+        counts = counts_of(ids, config.num_experts)
+        with torch.no_grad():
+            output: Tensor = routed(hidden[None], weights[None], ids[None], counts)
+        return output[0]
+
+    def _module(self, inputs: ExpertsInputs) -> Module:
+        """Build the module around the case's weights."""
+        moe, common = module("models.common.moe"), "models.common.token_dispatcher"
+        module("distributed.utils").set_spmd_backend("default")
+        import torch
+
+        sizes = {"dim": inputs.hidden_size, "hidden_dim": inputs.width}
+        experts = {"num_experts": inputs.num_experts}
+        dispatcher = module(common).LocalTokenDispatcher.Config(top_k=inputs.top_k, **experts)
+        with torch.device("meta"):
+            routed: Module = moe.RoutedExperts.Config(
+                inner_experts=moe.GroupedExperts.Config(**sizes, **experts),
+                token_dispatcher=dispatcher,
+            ).build()
+        inner = routed.get_submodule("inner_experts")
+        for name, source in _WEIGHTS.items():
+            array = inputs.arrays()[source]
+            tensor = torch_tensor(source, array, dtype=inputs.dtype, device=self.device)
+            setattr(inner, name, torch.nn.Parameter(tensor, requires_grad=False))
+        return routed
