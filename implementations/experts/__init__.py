@@ -19,6 +19,9 @@ from moe_routing.implementations.experts.registered import (
     plugged_in,
     registered_by,
 )
+from moe_routing.implementations.experts.sorting import DeepGemmLayout, GroupedMm
+
+_SORTS = {"grouped_mm": GroupedMm, "deepgemm_layout": DeepGemmLayout}
 
 __all__ = ["MODELS", "ExpertsFunction"]
 
@@ -38,9 +41,12 @@ def matching(member: str) -> list[str]:
 def __getattr__(name: str) -> Any:
     if name == "MEMBERS":
         functions = (*built_in(), *plugged_in())
-        return tuple(_member(each, model) for each, model in product(functions, MODELS))
+        named = (_member(each, model) for each, model in product(functions, MODELS))
+        return (*named, *(name for name in _SORTS if name not in functions))
     if name == "OUT_OF_SCOPE":
         return out_of_scope()
+    if name in _SORTS:
+        return _SORTS[name]
     function, _, model = name.partition("@")
     if name.startswith("__") or (model and model not in MODELS):
         raise AttributeError(f"no model {model!r}; there are {', '.join(MODELS)}")

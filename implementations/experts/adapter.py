@@ -11,8 +11,9 @@ import numpy as np
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.experts.models import USUAL, Model
 from moe_routing.implementations.experts.registered import Function
+from moe_routing.implementations.permutes import Permutes
 from moe_routing.implementations.tensors import torch_tensor
-from moe_routing.reference import ExpertsConfig, ExpertsInputs
+from moe_routing.reference import ExpertsConfig, ExpertsInputs, Routes
 from moe_routing.reference.formats import Ids
 
 if TYPE_CHECKING:
@@ -28,13 +29,21 @@ class ExpertsFunction:
 
     wraps = "transformers"
 
-    def __init__(self, function: Function, model: Model, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        function: Function,
+        model: Model,
+        device: str = "cpu",
+        permutes: Permutes | None = None,
+    ) -> None:
         at = "" if model.name == USUAL else f"@{model.name}"
         self.name, self.device = f"experts:{function.name}{at}", device
         self._function, self._model = function, model
         step = function.multiple_of
         self._computes = replace(model.computes, hidden_multiple_of=step, width_multiple_of=step)
-        self._capabilities = Capabilities(computes=self._computes, dtypes=function.dtypes)
+        self._capabilities = Capabilities(
+            computes=self._computes, dtypes=function.dtypes, permutes=permutes or Permutes()
+        )
 
     def capabilities(self) -> Capabilities:
         """Claim what the model's module computes."""
@@ -44,10 +53,14 @@ class ExpertsFunction:
         """Run the module. Errors: ``Unsupported``, ``BackendMissing``."""
         self._computes.require(config, inputs)
         module: Any = self._model.build(config, inputs, self.device)
-        absent = inputs.expert_ids < 0
-        module._is_expert_parallel = bool(absent.any())
-        marked = np.where(absent, config.num_experts, inputs.expert_ids)
-        return run(self._function.run, module, inputs, self.device, ids=marked)
+        module._is_expert_parallel = bool((inputs.expert_ids < 0).any())
+        ids = marked(inputs.routes, config.num_experts)
+        return run(self._function.run, module, inputs, self.device, ids=ids)
+
+
+def marked(routes: Routes, num_experts: int) -> Ids:
+    """Return the expert ids with E where a route is absent."""
+    return np.where(routes.expert_ids < 0, num_experts, routes.expert_ids)
 
 
 def run(

@@ -117,8 +117,13 @@ def registered_by(location: str) -> list[str]:
 
 
 def _interface() -> Any:
+    return transformers_module("integrations.moe").ALL_EXPERTS_FUNCTIONS
+
+
+def transformers_module(name: str) -> Any:
+    """Import a module of transformers. Errors: ``BackendMissing``."""
     try:
-        return importlib.import_module(_INTERFACE).ALL_EXPERTS_FUNCTIONS
+        return importlib.import_module(f"transformers.{name}")
     except ModuleNotFoundError as error:
         install = f"python -m pip install transformers=={VERSION}"
         raise missing("transformers", "transformers", error, install) from error
