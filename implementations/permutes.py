@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,11 @@ from moe_routing.reference.permutation import ORDERS
 from moe_routing.reference.permutation_maps import has_repeats
 
 EMPTY_TAKES = ("nothing", "align")
+ROUTES_AXES: dict[str, Callable[[Any], bool]] = {
+    "absent": lambda inputs: bool((inputs.expert_ids < 0).any()),
+}
+"""What a region of a known divergence may name of the routes in inputs, and how it is read."""
+
 _EITHER = (False, True)
 _KNOWN: dict[str, tuple[Any, ...]] = {
     "empty_takes": EMPTY_TAKES,

@@ -30,7 +30,8 @@ _WORD = (str,), "a string"
 _FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
     **dict.fromkeys(("num_experts", "top_k", "count", "kept", "top"), _COUNT),
     **dict.fromkeys(("scale", "logit_softcap", "logit_multiplier"), _NUMBER),
-    **dict.fromkeys(("fill", "eps", "floor", "order"), _NUMBER),
+    **dict.fromkeys(("fill", "eps", "floor", "renormalize.order"), _NUMBER),
+    "order": _WORD,  # of a permutation
     **dict.fromkeys(("weights_from", "logits_dtype", "scores_dtype", "weights_dtype"), _WORD),
 }
 """What is read before the reference sees it: the kind of value of a field, and its words."""
@@ -153,8 +154,10 @@ def _check_numbers(table: dict[str, Any], of: str = "") -> None:
     for name, value in table.items():
         if name in PARTS and isinstance(value, dict):
             _check_numbers(value, of=f"{name}.")
-        elif name in _FIELDS and not (name == "logit_softcap" and value is None):
-            kind, words = _FIELDS[name]
+        elif (key := f"{of}{name}" if f"{of}{name}" in _FIELDS else name) in _FIELDS:
+            if name == "logit_softcap" and value is None:
+                continue
+            kind, words = _FIELDS[key]
             if not isinstance(from_json(value), kind) or isinstance(value, bool):
                 raise ValueError(f"its {of}{name} is {shown(value)}, but should be {words}")
 

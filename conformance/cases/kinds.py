@@ -35,6 +35,7 @@ from moe_routing.conformance.trial.shared_experts import SharedTrial
 from moe_routing.conformance.trial.trial import Trial
 from moe_routing.implementations import Adapter, Capabilities, Numerics
 from moe_routing.implementations.claims import INPUT_AXES
+from moe_routing.implementations.permutes import ROUTES_AXES
 from moe_routing.reference import (
     PermutationConfig,
     RouterConfig,
@@ -133,7 +134,8 @@ PERMUTATION = Kind(
     sizes=PERMUTATION_SIZES,
     claimed=lambda case, capabilities: not capabilities.permutes.refusals(case.config, case.inputs),
     refusals=lambda case, capabilities: capabilities.permutes.refusals(case.config, case.inputs),
-    compared=("align", "empty_takes", "order", "tokens"),
+    axes=ROUTES_AXES,
+    compared=("align", "empty_takes", "order", "tokens", "absent"),
 )
 
 GRADIENT = Kind(

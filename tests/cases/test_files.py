@@ -25,10 +25,12 @@ from moe_routing.conformance import (
 from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.calls.shared_experts import SharedCase
 from moe_routing.conformance.cases.files import SCHEMA, CaseError, case_to_json
+from moe_routing.conformance.generators.permutation import case_of
 from moe_routing.conformance.generators.recipes import RECIPES
 from moe_routing.implementations import Capabilities
 from moe_routing.reference import (
     Groups,
+    PermutationConfig,
     Renormalize,
     RmsNorm,
     RouterConfig,
@@ -62,7 +64,7 @@ def content(case: AnyCase) -> dict[str, Any]:
     return {
         "config": config,
         "arrays": arrays,
-        "dtype": case.inputs.dtype,
+        "dtype": case.dtype,
         "place": place,
         "recipe": case.recipe,
     }
@@ -190,6 +192,12 @@ def test_parts_that_no_check_would_pass_come_back(tmp_path: Path) -> None:
         config=RouterConfig.unchecked(num_experts=4, top_k=2, groups=groups), inputs=inputs()
     )
     assert repr(returned(case, tmp_path).config) == repr(case.config)
+
+
+@pytest.mark.parametrize("order", ["stable", "free"])
+def test_a_permutation_comes_back(order: Any, tmp_path: Path) -> None:
+    case = case_of(PermutationConfig(num_experts=3, order=order), [[2, -1], [0, 2]])
+    assert content(returned(case, tmp_path)) == content(case)
 
 
 def test_a_shared_case_comes_back(tmp_path: Path) -> None:

@@ -9,17 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from moe_routing.conformance import Case, Divergence, Plan, load_known, select_clauses
+from moe_routing.conformance import Divergence, Plan, load_known, select_clauses
 from moe_routing.conformance.calls.case import AnyCase
-from moe_routing.conformance.calls.shared_experts import SharedCase
-from moe_routing.conformance.cases.kinds import trial_of
+from moe_routing.conformance.cases.kinds import facts_of, kind_of, trial_of
 from moe_routing.conformance.checking.clause_run import check_clause
 from moe_routing.conformance.checking.outcome import evaluate
 from moe_routing.conformance.checking.profiles import PROFILES
 from moe_routing.conformance.checking.region_width import width
 from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.cli import main
-from moe_routing.conformance.judge import Bounds
 from moe_routing.implementations import (
     Adapter,
     Capabilities,
@@ -38,6 +36,7 @@ BACKENDS = {
     "megatron-core": ("megatron-core",),
     "torchtitan": ("torchtitan",),
     "deepspeed": tuple(expand("deepspeed")),
+    "experts": tuple(expand("experts")),
 }
 """The adapters that each list is about."""
 NEEDS = {
@@ -46,6 +45,7 @@ NEEDS = {
     "megatron-core": ("megatron", "torch"),
     "torchtitan": ("torchtitan", "torch"),
     "deepspeed": ("deepspeed", "torch"),
+    "experts": ("transformers", "torch"),
 }
 """The packages that they run."""
 
@@ -75,8 +75,7 @@ def claimed(known: Divergence, name: str) -> Iterator[AnyCase]:
     if not hasattr(adapter(name), CLAUSES[known.clause].method):
         return
     for case in known.witnesses:
-        shared = isinstance(case, SharedCase)
-        if shared or adapter(name).capabilities().admits(case.config, case.inputs):
+        if kind_of(case).claimed(case, adapter(name).capabilities()):
             yield case
 
 
@@ -109,10 +108,8 @@ class TestShippedLists:
         for name in known.adapters:
             assert list(claimed(known, name)), f"{name} claims no witness"
         for case in known.witnesses:
-            bounds = None
-            if isinstance(case, Case):
-                bounds = Bounds(case.config, case.inputs, Capabilities().numerics)
-            assert known.covers(bounds, case), "a witness lies outside the region"
+            facts = facts_of(case, Capabilities())
+            assert known.covers(facts, case), "a witness lies outside the region"
             users = [name for name in known.adapters if case in claimed(known, name)]
             assert users, "a witness that no listed adapter claims"
 
