@@ -6,6 +6,7 @@ takes a tenth of a second a call and has no bfloat16.
 
 from __future__ import annotations
 
+import importlib
 import os
 from contextlib import nullcontext
 from dataclasses import replace
@@ -19,6 +20,7 @@ from moe_routing.implementations.experts.adapter import run
 from moe_routing.implementations.experts.models import MODELS, USUAL
 from moe_routing.implementations.protocol import BackendMissing
 from moe_routing.reference import ExpertsConfig, ExpertsInputs
+from moe_routing.reference.formats import INPUT_FORMATS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,8 +49,8 @@ class ScatterMoeExperts:
         on_cpu = device == "cpu"
         limits: dict[str, Any] = _INTERPRETED if on_cpu else {"products": "tf32"}
         self._computes = replace(self._model.computes, absent=(False,), **limits)
-        dtypes = {"dtypes": ("float32", "float16")} if on_cpu else {}
-        self._capabilities = Capabilities(computes=self._computes, **dtypes)
+        dtypes = ("float32", "float16") if on_cpu else tuple(INPUT_FORMATS)
+        self._capabilities = Capabilities(computes=self._computes, dtypes=dtypes)
 
     def capabilities(self) -> Capabilities:
         """Claim what the model's module computes, without absent routes."""
@@ -82,15 +84,14 @@ def _kernels(device: str) -> ModuleType:
     return kernels
 
 
-def _count_in_tensors(ops: ModuleType) -> None:
+def _count_in_tensors(ops: Any) -> None:
     """Have the interpreter hand a kernel the number of an expert as the compiler does.
 
     A loop counts in Python's ints there, on which the kernel calls ``to``.
     """
     if getattr(ops, "_counts_in_tensors", False):
         return
-    import triton.language as tl
-
+    tl: Any = importlib.import_module("triton.language")
     block = ops._compute_expert_block
     ops._compute_expert_block = lambda number, *given, **named: block(
         tl.full((), number, tl.int64), *given, **named

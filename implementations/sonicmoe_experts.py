@@ -21,6 +21,7 @@ from moe_routing.reference import (
     gate_up_bias,
 )
 from moe_routing.reference.activations import PLAIN
+from moe_routing.reference.formats import INPUT_FORMATS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,8 +55,10 @@ class SonicMoeExperts:
         self.device = device
         self._grouped = device == "cpu"
         self._computes = _GROUPED if self._grouped else _FUSED
-        dtypes = {} if self._grouped else {"dtypes": ("bfloat16", "float16")}
-        self._capabilities = Capabilities(permutes=_PERMUTES, computes=self._computes, **dtypes)
+        dtypes = tuple(INPUT_FORMATS) if self._grouped else ("bfloat16", "float16")
+        self._capabilities = Capabilities(
+            permutes=_PERMUTES, computes=self._computes, dtypes=dtypes
+        )
 
     def capabilities(self) -> Capabilities:
         """Claim a stable sort without padding, and gated experts."""

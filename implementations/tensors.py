@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from moe_routing.reference import RouterInputs, SharedExpertInputs
+from moe_routing.reference import ExpertsInputs, RouterInputs, SharedExpertInputs
 
 if TYPE_CHECKING:
     import torch
@@ -76,6 +76,14 @@ def torch_shared_inputs(inputs: SharedExpertInputs, device: str = "cpu") -> dict
     """Make the tensors of one shared-expert call, by field name, as ``torch_inputs`` does."""
     return {
         name: torch_tensor(name, array, dtype=inputs.dtype, device=device)
+        for name, array in inputs.arrays().items()
+    }
+
+
+def torch_experts_inputs(inputs: ExpertsInputs, device: str = "cpu") -> dict[str, torch.Tensor]:
+    """Make the tensors of one call of experts, by field name, as ``torch_inputs`` does."""
+    return {
+        name: torch_tensor(name, array, dtype=_dtype_of(name, array, inputs.dtype), device=device)
         for name, array in inputs.arrays().items()
     }
 

@@ -49,13 +49,15 @@ class Names:
         return template
 
 
+ROUTER, EXPERTS = "my_router.py", "experts.py"
+"""The template of an adapter that routes, and of one that runs experts."""
+
 FILES = {
-    "my_router.py": "my_router.py",
     "test_my_router.py": "test_my_router.py",
     "known/my-router.toml": "known.toml",
     ".github/workflows/my-router.yml": "workflow.yml",
 }
-"""Where each template is written."""
+"""Where each template is written, but for that of the adapter."""
 
 
 def names_for(name: str) -> Names:
@@ -80,15 +82,16 @@ def names_for(name: str) -> Names:
     return names
 
 
-def write_adapter(names: Names, folder: Path) -> list[Path]:
+def write_adapter(names: Names, folder: Path, adapter: str = ROUTER) -> list[Path]:
     """Write the files of a new adapter under ``folder``, all of them or none; return their paths.
 
-    Errors: ``ScaffoldError`` where one is there already; ``OSError``.
+    ``adapter`` is the template of its module. Errors: ``ScaffoldError`` where one is there
+    already; ``OSError``.
     """
     templates = files(__package__) / "templates"
     texts = {
         folder / names.written(place): names.written((templates / name).read_text("utf-8"))
-        for place, name in FILES.items()
+        for place, name in {ROUTER: adapter, **FILES}.items()
     }
     package = folder / names.module  # Python would import it in place of the module next to it
     for path in (*texts, package):

@@ -20,6 +20,7 @@ from moe_routing.implementations.experts.registered import (
     registered_by,
 )
 from moe_routing.implementations.experts.sorting import DeepGemmLayout, GroupedMm
+from moe_routing.implementations.loading import AdapterError
 
 _SORTS = {"grouped_mm": GroupedMm, "deepgemm_layout": DeepGemmLayout}
 
@@ -29,7 +30,9 @@ __all__ = ["MODELS", "ExpertsFunction"]
 def finds(member: str) -> bool:
     """Return whether ``member`` may name a function that is none of ``MEMBERS``."""
     function, _, model = member.partition("@")
-    return ":" in function or (function in plugged_in() and (model or USUAL) in MODELS)
+    return ":" in function or (
+        function in (*built_in(), *plugged_in()) and (model or USUAL) in MODELS
+    )
 
 
 def matching(member: str) -> list[str]:
@@ -47,9 +50,13 @@ def __getattr__(name: str) -> Any:
         return out_of_scope()
     if name in _SORTS:
         return _SORTS[name]
+    if name.startswith("_"):
+        raise AttributeError(f"there is no {name}")
     function, _, model = name.partition("@")
-    if name.startswith("__") or (model and model not in MODELS):
-        raise AttributeError(f"no model {model!r}; there are {', '.join(MODELS)}")
+    if model and model not in MODELS:
+        raise AdapterError(
+            f"experts:{name} names no model {model!r}; there are {', '.join(MODELS)}"
+        )
     return partial(ExpertsFunction, function_of(function), MODELS[model or USUAL])
 
 

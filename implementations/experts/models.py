@@ -115,7 +115,7 @@ class Model:
 
 
 _CLAMP = {"swiglu_limit": "limit", "swiglu_alpha": "alpha"}
-_LOCAL = {"experts": "num_local_experts", "width": "intermediate_size"}
+_LOCAL: dict[str, Any] = {"experts": "num_local_experts", "width": "intermediate_size"}
 
 MODELS: dict[str, Model] = {
     each.name: each
