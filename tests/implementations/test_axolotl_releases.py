@@ -7,6 +7,7 @@ The environment variable ``MOE_ROUTING_AXOLOTL`` names the folder that holds the
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -15,12 +16,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from expert_calls import check_experts, experts_call
 
 from moe_routing.conformance import Plan, select_clauses
 from moe_routing.conformance.checking.clause_run import check_clause
 from moe_routing.conformance.checking.scope import untried_methods
 from moe_routing.conformance.known.divergence import known_divergences
-from moe_routing.implementations import load_adapter
+from moe_routing.implementations import BackendMissing, load_adapter
 from moe_routing.implementations._axolotl import INSTALL, kernel_module
 from moe_routing.reference import PermutationConfig, Routes
 
@@ -28,6 +30,14 @@ pytest.importorskip("torch")
 pytest.importorskip("triton")
 
 NEWEST = os.environ.get("MOE_ROUTING_AXOLOTL", "")
+INTERPRETED = """
+from expert_calls import check_experts
+from moe_routing.conformance.checking.scope import untried_methods
+from moe_routing.implementations import load_adapter
+assert "experts" not in untried_methods(load_adapter("scattermoe"))
+for name in ("scattermoe", "scattermoe@gpt_oss"):
+    check_experts(load_adapter(name))
+"""
 OURS = ("axolotl", "_axolotl_scattermoe_lora", "_axolotl_sonicmoe")
 
 
@@ -79,9 +89,31 @@ class TestTheNewest:
         assert found.counts.tolist() == [1, 2, 1]
         assert found.weights.tolist() == [0.5, 0.25, 0.75, 1.0]
 
+    def test_the_interpreter_runs_scattermoes_experts(self) -> None:
+        pytest.importorskip("transformers")
+        code = "import sys; sys.path[:0] = sys.argv[1:]\n" + INTERPRETED
+        folders = (NEWEST, str(Path(__file__).parents[1] / "helpers"))
+        environment = {**os.environ, "TRITON_INTERPRET": "1"}  # read where triton is imported
+        command = [sys.executable, "-c", code, *folders]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+        assert done.returncode == 0, done.stderr
+
+    def test_sonicmoes_grouped_path_runs_experts(self) -> None:
+        pytest.importorskip("transformers")
+        check_experts(load_adapter("sonicmoe"))
+
+    def test_without_a_gpu_or_the_interpreter_there_are_no_experts(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+        assert "experts" in untried_methods(load_adapter("scattermoe"))
+        gpt_oss: Any = load_adapter("scattermoe@gpt_oss")
+        with pytest.raises(BackendMissing, match=r"need --device cuda, or TRITON_INTERPRET=1$"):
+            gpt_oss.experts(*experts_call(gpt_oss, "clamped-swiglu", absent=False))
+
 
 def test_sonicmoe_of_0_16_1_routes() -> None:
     pytest.importorskip("axolotl")
     if version("axolotl") != "0.16.1":
         pytest.skip("another axolotl is installed")
-    assert untried_methods(load_adapter("sonicmoe")) == ("permute",)
+    assert untried_methods(load_adapter("sonicmoe")) == ("permute", "experts")

@@ -11,6 +11,7 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from expert_calls import check_experts, experts_call
 
 from moe_routing.conformance.cli import main
 from moe_routing.implementations import (
@@ -23,55 +24,15 @@ from moe_routing.implementations import (
 )
 from moe_routing.implementations.experts import registered
 from moe_routing.implementations.experts.models import MODELS
-from moe_routing.reference import ExpertsConfig, ExpertsInputs, experts
+from moe_routing.reference import experts
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-E, T, K = 4, 5, 2
 FUNCTIONS = ("eager", "batched_mm", "grouped_mm")
 RAISES = {"gpt_oss": RuntimeError, "openai_privacy_filter": RuntimeError, "nemotron_h": IndexError}
 """The models whose own forward raises on a route to another rank's expert: docs/findings.md."""
 OTHERS = {"megatron-core": "megatron", "torchtitan-experts": "torchtitan"}
-
-
-def small(*shape: int) -> Any:
-    """Eighths, at most 1 in size: exact in 16 bits, and small enough that sums are."""
-    rng = np.random.default_rng(sum(shape))
-    return (rng.integers(-8, 9, shape) / 8.0).astype(np.float32)
-
-
-def call(backend: Any, activation: str, absent: bool) -> tuple[ExpertsConfig, ExpertsInputs]:
-    computes, dtype = backend.capabilities().computes, backend.capabilities().dtypes[0]
-    h, f = 2 * computes.hidden_multiple_of, 3 * computes.width_multiple_of
-    config = ExpertsConfig(
-        num_experts=E, gated=computes.gated[0], activation=activation, limit=0.5, alpha=1.5
-    )
-    ids = np.array([[0, 1], [1, 3], [3, 0], [1, 0], [0, 3]])  # expert 2 has no token
-    weights = np.abs(small(T, K)) + 0.125
-    if absent:
-        ids[:, 1], weights[:, 1] = -1, 0.0
-    arrays = {"up_weight": small(E, f, h), "down_weight": small(E, h, f)}
-    if config.gated:
-        arrays["gate_weight"] = small(E, f, h)[::-1]
-    if True in computes.biases:
-        arrays |= {"up_bias": small(E, f), "down_bias": small(E, h)}
-        arrays |= {"gate_bias": small(E, f)} if config.gated else {}
-    inputs = ExpertsInputs(
-        hidden=small(T, h), expert_ids=ids, weights=weights, dtype=dtype, **arrays
-    )
-    return config, inputs
-
-
-def check(backend: Any) -> None:
-    """Compare every activation, with and without absent routes, with the reference."""
-    computes = backend.capabilities().computes
-    for activation in computes.activations:
-        for absent in computes.absent:
-            config, inputs = call(backend, activation, absent)
-            near = 1e-5 if inputs.dtype == "float32" else 2e-2
-            found = backend.experts(config, inputs).float().numpy()
-            np.testing.assert_allclose(found, experts(config, inputs), rtol=near, atol=near)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -81,18 +42,18 @@ def test_transformers_functions_run_every_models_weights(function: str, model: s
     if function == "eager" and model in RAISES:
         activation = backend.capabilities().computes.activations[0]
         with pytest.raises(RAISES[model]):
-            backend.experts(*call(backend, activation, absent=True))
-        config, inputs = call(backend, activation, absent=False)
+            backend.experts(*experts_call(backend, activation, absent=True))
+        config, inputs = experts_call(backend, activation, absent=False)
         found = backend.experts(config, inputs).numpy()
         np.testing.assert_allclose(found, experts(config, inputs), rtol=1e-5, atol=1e-5)
     else:
-        check(backend)
+        check_experts(backend)
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_training_frameworks_run_them(name: str) -> None:
     pytest.importorskip(OTHERS[name])
-    check(load_adapter(name))
+    check_experts(load_adapter(name))
 
 
 def test_the_function_is_the_one_that_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,14 +61,14 @@ def test_the_function_is_the_one_that_is_registered(monkeypatch: pytest.MonkeyPa
     spy = Mock(wraps=interface["batched_mm"])
     monkeypatch.setitem(interface._global_mapping, "batched_mm", spy)
     backend: Any = load_adapter("experts:batched_mm@aria")
-    backend.experts(*call(backend, "silu", absent=False))
+    backend.experts(*experts_call(backend, "silu", absent=False))
     assert spy.call_count == 1
     assert type(spy.call_args.args[0]).__name__ == "AriaExperts"
 
 
 def test_what_is_not_claimed_is_refused() -> None:
     backend: Any = load_adapter("experts:grouped_mm")
-    config, inputs = call(load_adapter("experts:eager"), "silu", absent=False)
+    config, inputs = experts_call(load_adapter("experts:eager"), "silu", absent=False)
     with pytest.raises(Unsupported, match="H=2 % 8 != 0, F=3 % 8 != 0"):
         backend.experts(config, inputs)
 
@@ -136,7 +97,7 @@ class TestPlugIns:
     ) -> None:
         backend: Any = load_adapter(f"experts:{file}:{name}")
         assert backend.name == f"experts:{name}"
-        config, inputs = call(backend, "silu", absent=False)
+        config, inputs = experts_call(backend, "silu", absent=False)
         right = 2 * experts(config, inputs)
         np.testing.assert_allclose(backend.experts(config, inputs).numpy(), right, rtol=1e-5)
 
