@@ -8,11 +8,14 @@ from typing import Any
 
 from moe_routing.conformance.report.claim_words import (
     capabilities_in_words,
+    computes_in_words,
+    either,
     limits_in_words,
     permutes_in_words,
     takes_in_words,
 )
 from moe_routing.implementations import Capabilities
+from moe_routing.reference.formats import INPUT_FORMATS
 
 _STATUSES = ("pass", "known", "unsupported")
 
@@ -89,7 +92,15 @@ def supports_in_words(backend: Backend, reports: Sequence[Mapping[str, Any]] = (
         _checked(backend.name, reports) or backend.wraps,
         *(routing if "route" in backend.methods else [""] * len(routing)),
         permutes_in_words(capabilities.permutes) if "permute" in backend.methods else "",
+        _experts(capabilities) if "experts" in backend.methods else "",
     ]
+
+
+def _experts(capabilities: Capabilities) -> str:
+    """Return what experts are claimed, with the dtypes where those are not all."""
+    narrow = tuple(INPUT_FORMATS) != capabilities.dtypes
+    dtypes = f" in {either(capabilities.dtypes)}" if narrow else ""
+    return computes_in_words(capabilities.computes) + dtypes
 
 
 def _checked(name: str, reports: Sequence[Mapping[str, Any]]) -> str:
@@ -100,8 +111,12 @@ def _checked(name: str, reports: Sequence[Mapping[str, Any]]) -> str:
     return " ".join(filter(None, (seen[0]["package"], seen[0]["version"]))) if seen else ""
 
 
-_COLUMNS = ("adapter", "wraps", "takes", "sizes", "claims", "permutes")
-_PARTS_CHECKED = {"routing": (), "permutation": ("permutation",)}
+_COLUMNS = ("adapter", "wraps", "takes", "sizes", "claims", "permutes", "runs")
+_PARTS_CHECKED: dict[str, tuple[str, ...]] = {
+    "routing": (),
+    "permutation": ("permutation",),
+    "experts": ("experts", "layer"),
+}
 """The columns of conformance on a CPU, with their chapters; routing has all the others."""
 
 _HEAD = (
@@ -111,9 +126,9 @@ _HEAD = (
     "report of `moe-routing check ... --json report.json`; do not edit it by hand. The columns",
     "`takes`, `sizes` and `claims` are what each adapter declares of its router on a CPU",
     "([adapters.md](adapters.md#claims)); one that takes hidden states computes the logits itself.",
-    "`permutes` is what it declares of its [permutation](spec/permutation.md). An empty cell:",
-    "there is none. The last columns count the clauses by status, and name the",
-    "[known divergences](findings.md).",
+    "`permutes` is what it declares of its [permutation](spec/permutation.md), `runs` of its",
+    "[experts](spec/experts.md). An empty cell: there is none. The last columns count",
+    "the clauses by status, and name the [known divergences](findings.md).",
 )
 
 

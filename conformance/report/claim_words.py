@@ -6,7 +6,14 @@ import math
 import sys
 from collections.abc import Sequence
 
-from moe_routing.implementations import Capabilities, Claim, GroupRule, Limits, Permutes
+from moe_routing.implementations import (
+    Capabilities,
+    Claim,
+    Computes,
+    GroupRule,
+    Limits,
+    Permutes,
+)
 from moe_routing.implementations.capabilities import LAYOUTS
 from moe_routing.implementations.permitted import listed
 from moe_routing.reference import Renormalize
@@ -53,6 +60,22 @@ def permutes_in_words(permutes: Permutes) -> str:
         words.append("a block for an empty expert")
     words += ["absent routes"] * (True in permutes.absent)
     words += ["no repeated experts"] * (True not in permutes.repeats)
+    return ", ".join(words)
+
+
+def computes_in_words(computes: Computes) -> str:
+    """Return what experts are claimed, as a phrase: activations, biases, routes, sizes."""
+    gated = {(True,): ["gated"], (False,): ["not gated"]}.get(computes.gated, [])
+    words = [*gated, either(computes.activations)]
+    words += ["biases or none"] * (True in computes.biases)
+    words += [f"weight on the {either(computes.weight_on)}"] * ("input" in computes.weight_on)
+    words += ["absent routes"] * (True in computes.absent)
+    words += ["no repeated experts"] * (True not in computes.repeats)
+    steps = {"H": computes.hidden_multiple_of, "F": computes.width_multiple_of}
+    words += [f"{size} a multiple of {step}" for size, step in steps.items() if step > 1]
+    most = {"E": computes.max_experts, "K": computes.max_top_k, "T": computes.max_tokens}
+    words += [f"{size} at most {limit}" for size, limit in most.items() if limit is not None]
+    words += [computes.products] * (computes.products != "float32")
     return ", ".join(words)
 
 
