@@ -99,7 +99,7 @@ def supports_in_words(backend: Backend, reports: Sequence[Mapping[str, Any]] = (
 def _experts(capabilities: Capabilities) -> str:
     """Return what experts are claimed, with the dtypes where those are not all."""
     narrow = tuple(INPUT_FORMATS) != capabilities.dtypes
-    dtypes = f" in {either(capabilities.dtypes)}" if narrow else ""
+    dtypes = f", in {either(capabilities.dtypes)}" if narrow else ""
     return computes_in_words(capabilities.computes) + dtypes
 
 

@@ -65,8 +65,9 @@ def permutes_in_words(permutes: Permutes) -> str:
 
 def computes_in_words(computes: Computes) -> str:
     """Return what experts are claimed, as a phrase: activations, biases, routes, sizes."""
-    gated = {(True,): ["gated"], (False,): ["not gated"]}.get(computes.gated, [])
-    words = [*gated, either(computes.activations)]
+    both = len(set(computes.gated)) == 2
+    words = [] if both else ["gated" if True in computes.gated else "not gated"]
+    words.append(either(computes.activations))
     words += ["biases or none"] * (True in computes.biases)
     words += [f"weight on the {either(computes.weight_on)}"] * ("input" in computes.weight_on)
     words += ["absent routes"] * (True in computes.absent)

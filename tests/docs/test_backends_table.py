@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.cli import main
 from moe_routing.conformance.report.backends import Backend, backends_table, supports_in_words
 from moe_routing.conformance.report.claim_words import (
@@ -292,6 +293,8 @@ class TestPage:
             methods = offered(load_adapter(name))
             cells = {"route": routing, "permute": permutation, "experts": experts}
             for method, cell in cells.items():
+                if not any(each.method == method for each in CLAUSES.values()):
+                    continue
                 counted = re.fullmatch(r"\d+ pass(, \d+ known: \[.*\))?", cell)
                 assert counted if method in methods else not cell, (name, method)
             assert re.fullmatch(r"(\d+ pass(, \d+ known)?)?", on_cuda), name

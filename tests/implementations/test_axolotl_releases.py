@@ -108,9 +108,7 @@ class TestTheNewest:
         monkeypatch.delenv("TRITON_INTERPRET", raising=False)
         assert "experts" in untried_methods(load_adapter("scattermoe"))
         gpt_oss: Any = load_adapter("scattermoe@gpt_oss")
-        with pytest.raises(
-            BackendMissing, match=r"need a GPU .* or TRITON_INTERPRET=1$"
-        ):
+        with pytest.raises(BackendMissing, match=r"need a GPU .* or TRITON_INTERPRET=1$"):
             gpt_oss.experts(*experts_call(gpt_oss, "clamped-swiglu", absent=False))
 
 
