@@ -5,6 +5,7 @@ moe-routing check my_router.py:MyRouterAdapter --known known/my-router.toml
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from moe_routing.implementations import Capabilities, Computes, torch_experts_inputs
@@ -19,7 +20,8 @@ def grouped_product(rows: Tensor, matrices: Tensor, counts: list[int]) -> Tensor
     """Multiply the rows of each expert, which lie together, by the expert's matrix."""
     import torch
 
-    parts = zip(rows.split(counts), matrices, strict=True)
+    ends = list(accumulate(counts))[:-1]
+    parts = zip(torch.tensor_split(rows, ends), matrices, strict=True)
     return torch.cat([part @ matrix.T for part, matrix in parts])
 
 
