@@ -79,7 +79,9 @@ def summed(
             np.count_nonzero(reach, axis=-1)[:, None], np.count_nonzero(matrix.size, axis=-1)
         )
         mid, whole = a.mid @ matrix.rows.T, reach @ matrix.size.T
-        out = rad @ matrix.size.T + np.expm1(n * UNIT) * whole + n * TINY
+        out = np.expm1(n * UNIT) * whole + n * TINY
+        if rad.any():
+            out += rad @ matrix.size.T
         if matrix.lost is not None:
             out += reach @ matrix.lost.T
         if products == "tf32":

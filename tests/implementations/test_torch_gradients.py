@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from moe_routing.implementations import (
     Capabilities,
@@ -81,6 +82,27 @@ def test_it_is_the_gradient_in_every_layout(made: type[Softmax]) -> None:
     for name in ("hidden", "gate_weight"):
         np.testing.assert_allclose(getattr(found, name), getattr(due, name), atol=1e-6)
     assert (found.logits is not None) == (made is Softmax)
+
+
+class Checkpointed(Softmax):
+    """Recomputed in the backward pass, as activation checkpointing does."""
+
+    def route(self, config: RouterConfig, inputs: RouterInputs) -> Any:
+        given = torch_inputs(inputs)
+
+        def routed(hidden: Any, gate: Any) -> Any:
+            found = (hidden @ gate.T).softmax(-1).topk(config.top_k)
+            return found.values, found.indices
+
+        weights, ids = checkpoint(routed, given.hidden, given.gate_weight, use_reentrant=False)
+        return Routing(weights=weights, expert_ids=ids)
+
+
+def test_recomputation_that_routes_alike_is_right() -> None:
+    found = Checkpointed().gradients(CONFIG, INPUTS, COTANGENT)
+    due = Softmax().gradients(CONFIG, INPUTS, COTANGENT)
+    assert torch.equal(found.hidden, due.hidden)
+    assert torch.equal(found.gate_weight, due.gate_weight)
 
 
 def test_detached_weights_have_no_gradient_at_all() -> None:
