@@ -13,7 +13,7 @@ from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.generators.axes import Choose
 from moe_routing.conformance.generators.choices import Focus, choose_case
 from moe_routing.conformance.generators.construct import with_inputs
-from moe_routing.conformance.generators.reducer import Reduction
+from moe_routing.conformance.generators.reducer import Reduction, subsets
 from moe_routing.implementations import Capabilities
 
 Shape = tuple[int, ...]
@@ -98,5 +98,17 @@ def _in_rows(case: GradientCase) -> Iterator[GradientCase]:
         yield replace(case, inputs=replace(case.inputs, cotangent=rows))
 
 
-GRADIENT_REDUCTIONS: tuple[Reduction, ...] = (_one_token, _one_expert_alone, _in_rows)
+def _slots_of_a_table(case: GradientCase) -> Iterator[GradientCase]:
+    """Yield the case with fewer slots of the table that gives its experts."""
+    table = case.inputs.expert_table
+    if table is None:
+        return
+    for kept in subsets(case.config.top_k):
+        fewer = replace(case, config=replace(case.config, top_k=len(kept)))
+        yield with_inputs(fewer, expert_table=table[:, kept])
+
+
+GRADIENT_REDUCTIONS: tuple[Reduction, ...] = (
+    *(_slots_of_a_table, _one_token, _one_expert_alone, _in_rows),
+)
 """The reductions of the cotangent; those of routing cases come after them."""

@@ -121,7 +121,11 @@ def _(w: GradientWork) -> Array:
 
 
 @differentiator(
-    "gate-gradient-of-256-tokens", "M64", "of_gate_weight", real="open-lm-engine/lm-engine#4"
+    "gate-gradient-of-256-tokens",
+    "M64",
+    "of_gate_weight",
+    real="open-lm-engine/lm-engine#4",
+    needs="257 tokens",
 )
 def _(w: GradientWork) -> Array:
     """The kernel summed over one block of 256 tokens."""
