@@ -16,7 +16,7 @@ from moe_routing.conformance.trial.trial import Trial
     rules=("SCO-1", "SCO-3", "WGT-4", "WGT-6", "PIPE-4"),
     bugs=("M11", "M14", "M15", "M18"),
     narrow={"renormalize": (None,)},
-    events=("not-renormalized",),
+    events=("not-renormalized", "small-sigmoid"),
 )
 def match(trial: Trial) -> Failure | None:
     """Where nothing is renormalised, a weight is its expert's score, times the scale."""

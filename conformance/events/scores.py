@@ -62,3 +62,28 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
 
 def _from_8_to_12(logits: Floats) -> Bools:
     return (logits >= 8.0) & (logits <= 12.0)
+
+
+@event(
+    "small-sigmoid",
+    "a winner's sigmoid below 2**-10 and in the normal range, not renormalised",
+    lambda b: (
+        b.config.score == "sigmoid"
+        and b.config.weights_from.endswith("scores")
+        and b.config.renormalize is None
+        and bool(_is_small(selected(b, b.reference.scores)[b.judged]).any())
+    ),
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    wants = {"score and weights": lambda pair: pair[0] == "sigmoid", "renormalize": _is_none}
+    rows = [[-14.0, -9.0, -11.5, -17.0], [-16.0, -12.5, -15.0, -10.0]]
+    for top_k in (2, 1):
+        yield from table_cases(capabilities, rows, top_k=top_k, wants=wants)
+
+
+def _is_small(scores: Floats) -> Bools:
+    return (scores < 2.0**-10) & (scores > FLOAT32.tiny)
+
+
+def _is_none(rule: object) -> bool:
+    return rule is None

@@ -201,6 +201,7 @@ NEAR: dict[str, AnyCase] = {
     "saturated": call([[20.0, 24.0, 1.0, 30.0]], score="sigmoid"),
     "underflow": call([[-80.0] * 4], score="sigmoid"),
     "softplus-nearly-linear": call([[7.0, 1.0, 9.0, 0.0]], 1, score="sigmoid"),
+    "small-sigmoid": call([[-9.0, -5.0, -11.0, 1.0]], score="sigmoid"),
     # Selection.
     "tie-at-cut": call([[1.0, 1.0, 0.5, 0.25]]),
     "tie-of-positive-logits": call([[1.0, -1.0, -1.0, -2.0]]),

@@ -18,8 +18,20 @@ from moe_routing.reference.formats import INPUT_FORMATS
 
 FORMS = [name for name in HONEST if name.endswith("-16-bit")]
 NATIVE = dict.fromkeys(("logits_dtype", "scores_dtype", "weights_dtype"), "input")
-MOST = 3.0
+MOST = 2.0
 """How many times the worst error found a bound may be."""
+
+FOUND = (
+    ((2, 15.375), (6, 7.25)),
+    ((2, 15.875), (6, 6.90625)),
+    ((1, 8.0), (7, 2.453125)),
+    ((1, 0.68359375), (7, -11.375)),
+    ((1, -1.921875), (7, -7.5625)),
+    ((4, 16.25), (4, 10.8125)),
+    ((3, 6.46875), (5, 2.015625), (24, 0.69921875)),
+)
+"""Levels and how many experts are at each, the last as often as there is room: what a search that
+keeps the rows with the largest share of their bounds ended at."""
 
 
 def unkind_rows(experts: int, top_k: int) -> Array:
@@ -32,7 +44,13 @@ def unkind_rows(experts: int, top_k: int) -> Array:
                 row[top_k:] -= 3.0
                 rows.append(row)
         rows += [level - slope * np.arange(experts) / top_k for slope in np.arange(0.25, 5, 0.25)]
+    rows += [found_row(levels, experts) for levels in FOUND]
     return np.array(rows)
+
+
+def found_row(levels: tuple[tuple[int, float], ...], experts: int) -> Array:
+    row = np.repeat([level for _, level in levels], [count for count, _ in levels])
+    return np.concatenate([row, np.full(experts, row[-1])])[:experts]
 
 
 def answered(name: str, config: RouterConfig, inputs: RouterInputs) -> Verdict:
@@ -61,11 +79,10 @@ def error_and_bound(verdict: Verdict, exact: Array, unit: float) -> tuple[Array,
 def test_honest_forms_are_right_and_nearly_as_far_off_as_they_may_be(
     dtype: str, score: str, rule: Renormalize | None
 ) -> None:
-    for experts, top_k in ((8, 8), (64, 32)):
+    for experts, top_k in ((8, 8), (32, 32)):
         inputs = given(unkind_rows(experts, top_k), dtype=dtype)
         config = router(experts, top_k, score, renormalize=rule, **NATIVE)
-        exact = stages(config, inputs)
-        worst, allowed = 0.0, np.inf
+        exact, share = stages(config, inputs), 0.0
         for name in FORMS:
             verdict = answered(name, config, inputs)
             assert verdict.right, f"{name}: {score} in {dtype}, K={top_k}, {rule}"
@@ -73,10 +90,7 @@ def test_honest_forms_are_right_and_nearly_as_far_off_as_they_may_be(
                 verdict, exact.weights, INPUT_FORMATS[dtype].unit_roundoff
             )
             same = (verdict.answer.expert_ids == exact.expert_ids).all(axis=1)[:, None]
-            error = np.where(same, error, 0.0)
-            place = np.unravel_index(error.argmax(), error.shape)
-            if error[place] > worst:
-                worst, allowed = float(error[place]), float(bound[place])
+            share = max(share, float(np.where(same, error / bound, 0.0).max()))
         if dtype == "float16":
             continue  # its subnormal scores err by an amount, and have no worst share
-        assert allowed <= MOST * worst, f"K={top_k}: {worst:.3g} u found, {allowed:.3g} u allowed"
+        assert share * MOST >= 1.0, f"K={top_k}: bounds are {1 / share:.3g} times what was found"

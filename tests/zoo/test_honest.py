@@ -17,7 +17,7 @@ from moe_routing.conformance.clauses import CLAUSES, select_clauses
 from moe_routing.conformance.events import EVENTS
 from moe_routing.conformance.zoo import HONEST
 from moe_routing.conformance.zoo.census.census import CensusPlan, take
-from moe_routing.implementations import Numerics
+from moe_routing.implementations import Capabilities, Numerics
 from moe_routing.reference import Groups, Renormalize, RouterConfig, RouterInputs
 from moe_routing.reference import route as reference
 
@@ -131,6 +131,14 @@ def test_a_coarser_algorithm_that_is_not_declared_fails(name):
     assert declared.status == "pass", declared.message
     bare = check_clause(HONEST[name].adapter(declared=False), plan.clauses[0], plan)
     assert bare.status == "fail", f"{name} passes without declaring {HONEST[name].declares}"
+
+
+def test_a_tanh_form_that_is_not_declared_fails_in_a_constructed_case():
+    (clause,) = select_clauses(["scores.match"])
+    case = EVENTS["small-sigmoid"].constructed(clause.narrowed(Capabilities()))
+    declared, bare = (HONEST["tanh-sigmoid"].adapter(declared=each) for each in (True, False))
+    assert evaluate(clause, trial_of(declared, case, "route")) == Outcome()
+    assert evaluate(clause, trial_of(bare, case, "route")).broken
 
 
 def test_every_relaxation_has_a_variant_that_needs_it():
