@@ -125,7 +125,7 @@ def gate_weight(trial: GradientTrial) -> Failure | None:
     "A linear bias without its gradient never moves.",
     rules=("GRAD-8",),
     bugs=("M64",),
-    events=("gradient-gate-bias",),
+    events=("gradient-gate-bias", "gradient-tokens-above-256"),
     narrow={"gate_bias": (True,)},
     needs=gives("gate_bias"),
 )
@@ -139,7 +139,7 @@ def gate_bias(trial: GradientTrial) -> Failure | None:
     "In fine-tuning with LoRA the delta is all that learns.",
     rules=("GRAD-9", "GRAD-6"),
     bugs=("M64",),
-    events=("gradient-delta",),
+    events=("gradient-delta", "gradient-tokens-above-256"),
     narrow={"gate_delta": (True,)},
     needs=gives("gate_delta", "hidden"),
 )
@@ -153,7 +153,7 @@ def delta(trial: GradientTrial) -> Failure | None:
     "A scale of an expert that gets another expert's gradient drives the two apart.",
     rules=("GRAD-10",),
     bugs=("M64",),
-    events=("gradient-expert-scale",),
+    events=("gradient-expert-scale", "gradient-tokens-above-256"),
     narrow={"per_expert_scale": (True,)},
     needs=gives("per_expert_scale"),
 )
@@ -167,7 +167,7 @@ def expert_scale(trial: GradientTrial) -> Failure | None:
     "The scale after the input norm is trained with the router, and by nothing else.",
     rules=("GRAD-11", "GRAD-6"),
     bugs=("M64",),
-    events=("gradient-hidden-scale",),
+    events=("gradient-hidden-scale", "gradient-tokens-above-256"),
     narrow={"input_norm": (True,)},
     needs=gives("hidden_scale"),
 )

@@ -132,6 +132,18 @@ def _(w: GradientWork) -> Array:
     return np.asarray(w.at_logits[:256].T @ w.saved_input[:256])
 
 
+@differentiator(
+    "bias-gradient-of-256-tokens",
+    "M64",
+    "of_gate_bias",
+    real="open-lm-engine/lm-engine#4",
+    needs="257 tokens",
+)
+def _(w: GradientWork) -> Array | None:
+    """The sum for the linear bias ended with the first block of 256 tokens."""
+    return None if w.inputs.gate_bias is None else w.at_logits[:256].sum(axis=0, dtype=np.float32)
+
+
 @differentiator("last-token-lost", "M64", "of_gate_weight", real="open-lm-engine/lm-engine#4")
 def _(w: GradientWork) -> Array:
     """A loop one short left the last token out of the gate's gradient."""
