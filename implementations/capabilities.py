@@ -11,7 +11,12 @@ from moe_routing.implementations.differentiates import Differentiates
 from moe_routing.implementations.permitted import Closed, check_values, one_of
 from moe_routing.implementations.permutes import Permutes
 from moe_routing.implementations.unsupported import Unsupported as Unsupported
-from moe_routing.reference import RouterConfig, RouterInputs, SharedExpertInputs
+from moe_routing.reference import (
+    ExpertsInputs,
+    RouterConfig,
+    RouterInputs,
+    SharedExpertInputs,
+)
 from moe_routing.reference.checks import (
     require_choice,
     require_count,
@@ -203,12 +208,16 @@ class Capabilities(Closed):
         claims = (claim.narrowed(axes) for claim in self.claims)
         return replace(self, claims=tuple(claim for claim in claims if claim is not None))
 
-    def storage_refusals(self, inputs: RouterInputs | SharedExpertInputs) -> list[str]:
+    def storage_refusals(
+        self, inputs: RouterInputs | SharedExpertInputs | ExpertsInputs
+    ) -> list[str]:
         """Return what is not claimed of how inputs of any call are stored, one phrase each."""
         refused = [] if inputs.dtype in self.dtypes else [f"dtype={inputs.dtype!r}"]
         return refused + self.layout_refusals(inputs)
 
-    def layout_refusals(self, inputs: RouterInputs | SharedExpertInputs) -> list[str]:
+    def layout_refusals(
+        self, inputs: RouterInputs | SharedExpertInputs | ExpertsInputs
+    ) -> list[str]:
         """Return the first array that does not lie in memory as is claimed, as a phrase, or none.
 
         As NumPy and torch have it, an array with nothing to tell strides by lies in rows.

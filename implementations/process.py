@@ -18,9 +18,18 @@ from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.differentiates import RouterGradients
 from moe_routing.implementations.layouts import FlatRouting, RoutingMap
 from moe_routing.implementations.protocol import BackendLost, BackendMissing
+from moe_routing.implementations.wire_experts import experts_request, read_output
 from moe_routing.implementations.wire_gradients import gradients_request, read_gradients
 from moe_routing.implementations.wire_permutation import permute_request, read_permutation
-from moe_routing.reference import PermutationConfig, RouterConfig, RouterInputs, Routes, Routing
+from moe_routing.reference import (
+    ExpertsConfig,
+    ExpertsInputs,
+    PermutationConfig,
+    RouterConfig,
+    RouterInputs,
+    Routes,
+    Routing,
+)
 from moe_routing.reference.layouts import Layout
 
 Answer = TypeVar("Answer")
@@ -74,6 +83,10 @@ class ProcessAdapter:
     ) -> RouterGradients:
         """Send the call with its cotangent, and return the gradients. Errors: as ``route``."""
         return self._answered(gradients_request(config, inputs, cotangent), read_gradients)
+
+    def experts(self, config: ExpertsConfig, inputs: ExpertsInputs) -> Any:
+        """Send a call of experts, and return the output. Errors: as ``route``."""
+        return self._answered(experts_request(config, inputs), read_output)
 
     @property
     def methods(self) -> tuple[str, ...]:

@@ -9,13 +9,17 @@ from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.permutes import Permutes
 from moe_routing.implementations.tensors import (
     TorchInputs,
+    torch_experts_inputs,
     torch_inputs,
     torch_shared_inputs,
     torch_tensor,
     without_graph,
 )
+from moe_routing.implementations.torch_experts import run_experts
 from moe_routing.implementations.torch_gradients import torch_gradients
 from moe_routing.reference import (
+    ExpertsConfig,
+    ExpertsInputs,
     Groups,
     PermutationConfig,
     RouterConfig,
@@ -108,6 +112,14 @@ class TorchAdapter:
             gather=order // routes.top_k,
             weights=tensors["weights"].flatten()[order],
         )
+
+    def experts(self, config: ExpertsConfig, inputs: ExpertsInputs) -> Tensor:
+        """Run the chosen experts, one after the other. Errors: ``ValueError``."""
+        import torch
+
+        config.check(inputs)
+        with torch.no_grad():
+            return run_experts(config, torch_experts_inputs(inputs, self.device))
 
 
 def swiglu(hidden: Tensor, weights: dict[str, Tensor]) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 
 from moe_routing.implementations.capabilities import Capabilities, Limits, Numerics
 from moe_routing.implementations.claims import Claim, GroupRule
+from moe_routing.implementations.computes import Computes
 from moe_routing.implementations.differentiates import Differentiates
 from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.permutes import Permutes
@@ -34,6 +35,8 @@ def capabilities_from_json(data: Any) -> Capabilities:
     if "gradients" in given:
         table = _object("gradients", given["gradients"], Differentiates)
         given["gradients"] = Differentiates(**{n: _axis(n, each) for n, each in table.items()})
+    if "computes" in given:
+        given["computes"] = _computes(given["computes"])
     if "claims" in given:
         given["claims"] = tuple(_claim(each) for each in given["claims"])
     return Capabilities(**{**given, "layouts": ("contiguous",)})
@@ -44,6 +47,14 @@ def _permutes(data: Any) -> Permutes:
     numbers = {name: each for name, each in given.items() if name.startswith("max_")}
     axes = {name: _axis(name, each) for name, each in given.items() if name not in numbers}
     return Permutes(**axes, **numbers)
+
+
+def _computes(data: Any) -> Computes:
+    given = _object("computes", data, Computes)
+    plain = {n: each for n, each in given.items() if n == "products" or n.startswith("max_")}
+    plain |= {n: each for n, each in given.items() if n.endswith("_multiple_of")}
+    axes: dict[str, Any] = {n: _listed(n, each) for n, each in given.items() if n not in plain}
+    return Computes(**axes, **plain)
 
 
 def _claim(data: Any) -> Claim:

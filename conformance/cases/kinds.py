@@ -10,10 +10,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from moe_routing.conformance.calls.case import AnyCase
+from moe_routing.conformance.calls.experts import ExpertsCase
 from moe_routing.conformance.calls.gradients import GradientCase, GradientInputs
 from moe_routing.conformance.calls.permutation import PermutationCase
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.calls.shared_experts import SharedCase
+from moe_routing.conformance.generators.experts_smaller import (
+    EXPERTS_REDUCTIONS,
+    EXPERTS_SIZES,
+)
 from moe_routing.conformance.generators.gradients import GRADIENT_REDUCTIONS
 from moe_routing.conformance.generators.permutation import (
     PERMUTATION_REDUCTIONS,
@@ -25,6 +30,7 @@ from moe_routing.conformance.generators.shared import SHARED_REDUCTIONS
 from moe_routing.conformance.generators.sizes import ROUTING_SIZES, SHARED_SIZES, Size
 from moe_routing.conformance.judge import Bounds
 from moe_routing.conformance.trial.base import AnyTrial
+from moe_routing.conformance.trial.experts import ExpertsTrial, layer_of
 from moe_routing.conformance.trial.gradients import GradientTrial
 from moe_routing.conformance.trial.gradients import facts_of as gradient_facts
 from moe_routing.conformance.trial.lenience import STRICT, Lenience
@@ -37,6 +43,8 @@ from moe_routing.implementations import Adapter, Capabilities, Numerics
 from moe_routing.implementations.claims import INPUT_AXES
 from moe_routing.implementations.permutes import ROUTES_AXES
 from moe_routing.reference import (
+    ExpertsConfig,
+    ExpertsInputs,
     PermutationConfig,
     RouterConfig,
     RouterInputs,
@@ -156,8 +164,30 @@ GRADIENT = Kind(
     contains={"routing": lambda facts: facts.bounds},
 )
 
+EXPERTS = Kind(
+    case=ExpertsCase,
+    config=ExpertsConfig,
+    inputs=ExpertsInputs,
+    integers=("expert_ids",),
+    methods=("experts",),
+    trial=ExpertsTrial,
+    facts=lambda case, numerics: layer_of(case),
+    reductions=EXPERTS_REDUCTIONS,
+    sizes=EXPERTS_SIZES,
+    claimed=lambda case, capabilities: not _experts_refused(case, capabilities),
+    refusals=lambda case, capabilities: _experts_refused(case, capabilities),
+    compared=("activation", "gated", "weight_on", "dtype", "tokens"),
+)
+
+
+def _experts_refused(case: ExpertsCase, capabilities: Capabilities) -> list[str]:
+    """Return what capabilities lack for a call of experts, in phrases."""
+    found = capabilities.computes.refusals(case.config, case.inputs)
+    return capabilities.storage_refusals(case.inputs) + found
+
+
 KINDS: dict[str, Kind] = {
-    kind.name: kind for kind in (ROUTING, SHARED_EXPERTS, PERMUTATION, GRADIENT)
+    kind.name: kind for kind in (ROUTING, SHARED_EXPERTS, PERMUTATION, GRADIENT, EXPERTS)
 }
 """Every kind of case by its name."""
 

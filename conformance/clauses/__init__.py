@@ -2,6 +2,7 @@
 
 from moe_routing.conformance.clauses import (
     dispatch,
+    experts,
     gradient_calls,
     gradients,
     groups,
@@ -31,6 +32,7 @@ __all__ = [
     "Clause",
     "NoSuchClause",
     "dispatch",
+    "experts",
     "gradient_calls",
     "gradients",
     "groups",

@@ -33,6 +33,7 @@ CHAPTERS = (
     "shared-experts",
     "permutation",
     "gradients",
+    "experts",
 )
 """The chapters of the spec, in reading order; a clause id begins with one of them."""
 

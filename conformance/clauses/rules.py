@@ -20,6 +20,7 @@ PAGES = {
     "SHA": "docs/spec/shared-experts.md",
     "PERM": "docs/spec/permutation.md",
     "GRAD": "docs/spec/gradients.md",
+    "EXP": "docs/spec/experts.md",
 }
 """The page of a rule, by the letters that its id begins with."""
 

@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     case, clause = load_case(arguments.case)
     if not kind_of(case).routes:
-        raise UsageError(f"{arguments.case} holds a shared-expert call, which routes nothing")
+        raise UsageError(f"{arguments.case} holds a call of {case.kind}, which routes nothing")
     count = case.inputs.num_tokens
     tokens = arguments.token or list(range(min(count, _DRAWN)))
     for token in tokens:

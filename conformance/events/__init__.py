@@ -8,6 +8,8 @@ from a backend's claims. An event that no constructed case shows is unreachable 
 from moe_routing.conformance.events import (
     biases,
     calls,
+    experts,
+    experts_loads,
     gradient_gates,
     gradients,
     group_sizes,
@@ -38,6 +40,8 @@ __all__ = [
     "Event",
     "biases",
     "calls",
+    "experts",
+    "experts_loads",
     "gradient_gates",
     "gradients",
     "group_sizes",

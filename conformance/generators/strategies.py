@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from moe_routing.conformance.calls.experts import ExpertsCase
 from moe_routing.conformance.calls.gradients import GradientCase
 from moe_routing.conformance.calls.permutation import PermutationCase
 from moe_routing.conformance.calls.routing import Case
@@ -28,6 +29,7 @@ from moe_routing.conformance.generators.choices import (
     narrowed_by,
     seeded,
 )
+from moe_routing.conformance.generators.experts import Wishes, choose_experts_case
 from moe_routing.conformance.generators.gradients import choose_gradient_case
 from moe_routing.conformance.generators.inputs import Draft, make_inputs
 from moe_routing.conformance.generators.permutation import TOKENS, choose_permutation_case
@@ -145,6 +147,14 @@ def permutation_cases(
 ) -> PermutationCase:
     """Generate permutations that ``permutes`` claims, of the given numbers of tokens."""
     return choose_permutation_case(_chooser(draw), permutes or Permutes(), tokens=tokens)
+
+
+@st.composite
+def experts_cases(
+    draw: st.DrawFn, capabilities: Capabilities | None = None, wishes: Wishes | None = None
+) -> ExpertsCase:
+    """Generate calls of experts that ``capabilities`` claim, as ``wishes`` would have them."""
+    return choose_experts_case(_chooser(draw), capabilities or Capabilities(), wishes)
 
 
 def _chooser(draw: st.DrawFn) -> Choose:

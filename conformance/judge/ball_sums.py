@@ -6,6 +6,7 @@ Derivations: docs/spec/judging.md, "Balls".
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from moe_routing.conformance.judge.balls import TINY, UNIT, Ball, known, settled
 from moe_routing.conformance.judge.exactness import lowest_bit
 from moe_routing.conformance.judge.intervals import store_unit, underflow
-from moe_routing.reference.formats import FLOAT32, Bools, FloatFormat, Floats
+from moe_routing.reference.formats import FLOAT32, Bools, FloatFormat, Floats, Ids
 
 _TF32_UNIT, _TF32_BITS = 2.0**-10, 11  # significand bits, truncated rather than rounded
 
@@ -46,76 +47,96 @@ def product(
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """The rows ``[N, n]`` that rows of balls are multiplied with, and what is read off them."""
+    """The rows ``[..., N, n]`` that rows of balls are multiplied with, and what they say."""
 
     rows: Floats
-    size: Floats
-    bits: Floats
-    lost: Floats | None
 
     @classmethod
     def of(cls, rows: npt.NDArray[np.floating]) -> Matrix:
-        """Read the rows: magnitudes, lowest bits, what a fast mode flushes."""
-        exact = rows.astype(np.float64)
-        size = np.abs(exact)
-        lost = np.where(size < TINY, size, 0.0)
-        return cls(exact, size, _bits(exact), lost if lost.any() else None)
+        """Read the rows, whatever they are stored in."""
+        return cls(rows.astype(np.float64))
+
+    @cached_property
+    def size(self) -> Floats:
+        """The magnitudes."""
+        magnitudes: Floats = np.abs(self.rows)
+        return magnitudes
+
+    @cached_property
+    def count(self) -> Ids:
+        """How many numbers of each row are not 0, ``[..., 1, N]``."""
+        return np.asarray(np.count_nonzero(self.rows, axis=-1))[..., None, :]
+
+    @cached_property
+    def bits(self) -> Floats:
+        """The greatest power of two that divides each row, ``[..., N]``."""
+        return _bits(self.rows)
+
+    @cached_property
+    def lost(self) -> Floats | None:
+        """The magnitudes that a fast mode flushes, if there are any."""
+        small = (self.size < TINY) & (self.size > 0.0)
+        return np.where(small, self.size, 0.0) if small.any() else None
 
 
 def summed(
-    a: Ball, matrix: Matrix, *, products: str = "float32", spread: Floats | None = None
+    a: Ball, matrix: Matrix, *, products: str = "float32", start: Ball | None = None
 ) -> Ball:
-    """Return ``a @ matrix.rows.T``, summed in float32 in any order.
+    """Return ``a @ matrix.rows.mT``, summed in float32 in any order.
 
-    ``spread`` says by how many times more bits each row of ``a`` may be multiplied with: what
-    its own factor, applied before the sum, may add.
+    The sum may begin with ``start``, a bias that is added later: an exact one has its bits too.
+    All partial sums are greater by it.
     """
     reach, rad = a.reach, a.rad
     with np.errstate(invalid="ignore", over="ignore"):
         small = (np.abs(a.mid) - rad < TINY) & (reach > 0.0)
         if small.any():
             rad = rad + small * TINY
-        n = np.minimum(
-            np.count_nonzero(reach, axis=-1)[:, None], np.count_nonzero(matrix.size, axis=-1)
-        )
-        mid, whole = a.mid @ matrix.rows.T, reach @ matrix.size.T
-        out = np.expm1(n * UNIT) * whole + n * TINY
+        n = np.minimum(np.count_nonzero(reach, axis=-1)[..., None], matrix.count)
+        mid, whole = a.mid @ matrix.rows.mT, reach @ matrix.size.mT
+        more = 0.0 if start is None else start.reach
+        units = (n + (start is not None)) * UNIT
+        out = np.expm1(units) * (whole + more) + n * TINY
         if rad.any():
-            out += rad @ matrix.size.T
+            out += rad @ matrix.size.mT
         if matrix.lost is not None:
-            out += reach @ matrix.lost.T
+            out += reach @ matrix.lost.mT
         if products == "tf32":
             out += _cut(a, matrix)
         if matrix.lost is None:
             firm = (rad == 0.0).all(axis=-1)
-            exact = firm.any() and _exact(a, firm, matrix, whole, spread, products)
+            exact = firm.any() and _exact(a, firm, matrix, whole, start, products)
             out = np.where(exact, 0.0, out)
-        return known(mid, np.where(whole <= FLOAT32.largest, out, np.inf))
+        return known(mid, np.where(whole + more <= FLOAT32.largest, out, np.inf))
 
 
 def _exact(
-    a: Ball, firm: Bools, matrix: Matrix, whole: Floats, spread: Floats | None, products: str
+    a: Ball, firm: Bools, matrix: Matrix, whole: Floats, start: Ball | None, products: str
 ) -> Bools:
     """Return where every product is a multiple of a power of two that no partial sum leaves."""
-    quantum = _bits(a.mid)[:, None] * matrix.bits
-    size = whole if spread is None else whole * spread[:, None]
-    fits: Bools = (size <= quantum * 2.0**FLOAT32.precision) & firm[:, None]
-    fits &= (quantum >= FLOAT32.tiny) | (whole == 0.0)
+    quantum, size = _bits(a.mid)[..., None] * matrix.bits[..., None, :], whole
+    if start is not None:
+        quantum = np.minimum(quantum, _bits(start.mid[..., None]))
+        size = whole + start.reach
+    fits: Bools = (size <= quantum * 2.0**FLOAT32.precision) & firm[..., None]
+    fits &= (quantum >= FLOAT32.tiny) | (size == 0.0)
     return fits & ~(_cut(a, matrix) > 0.0) if products == "tf32" else fits
 
 
 def _bits(rows: Floats) -> Floats:
     """Return the greatest power of two that divides each row; 0 where float32 has none."""
+    if not rows.size:  # no row, or rows of no number
+        return np.full(rows.shape[:-1], 2.0**1000)
     with np.errstate(over="ignore", invalid="ignore"):
-        narrow = rows.astype(np.float32)
-        power: Floats = np.ldexp(1.0, np.minimum(lowest_bit(narrow), 1000))
-        return np.where((narrow == rows).all(axis=-1), power, 0.0)
+        narrow = rows.astype(np.float32).reshape(-1, rows.shape[-1])
+        power = np.ldexp(1.0, np.minimum(lowest_bit(narrow), 1000)).reshape(rows.shape[:-1])
+        return np.where((narrow.reshape(rows.shape) == rows).all(axis=-1), power, 0.0)
 
 
 def _cut(a: Ball, matrix: Matrix) -> Floats:
     """Return what products lose to operands of 11 bits."""
     dx, dm = _tf32(a.mid, a.rad), _tf32(matrix.rows, np.zeros(1))
-    lost: Floats = dx @ (matrix.size + dm).T + a.reach @ dm.T
+    lost: Floats = dx @ (matrix.size + dm).mT + a.reach @ dm.mT
     return lost
 
 

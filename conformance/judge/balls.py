@@ -8,6 +8,7 @@ Sums are in ``ball_sums``. Derivations: docs/spec/judging.md, "Balls".
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -84,7 +85,7 @@ def rounded(a: Ball, form: FloatFormat, count: float = ROUNDING, stores: int = 1
     s = store_unit(form)
     absolute = count * TINY + (stores * underflow(form) if s else 0.0)
     with np.errstate(invalid="ignore", over="ignore"):
-        rad = a.rad + np.expm1(count * UNIT + stores * s) * a.reach + absolute
+        rad = a.rad + math.expm1(count * UNIT + stores * s) * a.reach + absolute
     return _in_range(a.mid, rad, form)
 
 
@@ -102,7 +103,11 @@ def settled(a: Ball, form: FloatFormat, count: int = ROUNDING) -> Ball:
 
 def held(values: Floats, form: FloatFormat) -> Bools:
     """Return where ``form`` holds ``values`` exactly, and no fast mode flushes them."""
-    kept: Bools = form.represents(values) & np.isfinite(values)
+    with np.errstate(over="ignore"):
+        narrow = values.astype(np.float32)
+    kept: Bools = (narrow == values) & np.isfinite(values)
+    if form.name != FLOAT32.name:
+        kept &= form.represents(narrow)
     kept &= (np.abs(values) >= form.tiny) | (values == 0.0)
     return kept
 

@@ -25,6 +25,7 @@ from moe_routing.conformance.generators.choices import (
     choose_shared_case,
     seeded,
 )
+from moe_routing.conformance.generators.experts import choose_experts_case
 from moe_routing.conformance.generators.gradients import choose_gradient_case
 from moe_routing.conformance.generators.permutation import choose_permutation_case
 from moe_routing.implementations import Capabilities
@@ -38,10 +39,14 @@ PERMUTATIONS = 1000
 DIFFERENTIATED = 1000
 """The calls of gradients drawn, of the whole specification."""
 
+LAYERS = 400
+"""The calls of experts drawn, of everything that there is to claim."""
+
 CASES_A_CLAUSE = 100
 """The cases drawn as each clause draws them."""
 
 _WITHIN = "drawn without it: the clause makes it inside each drawn case"
+_OWN = "drawn by the clause that is about it, and by no other"
 _COSTLY = "a case costs as much as hundreds of others"
 _AMONG_FINITE = "among finite logits it needs a gate that is not finite"
 
@@ -82,6 +87,14 @@ ONLY_CONSTRUCTED = {
     "permuted-routes-above-65535": _COSTLY,
     "gradient-nan-row": _WITHIN,
     "gradient-exact-sum": "no gate is drawn of zeros alone",
+    "ran-tokens:129": _COSTLY,
+    "ran-tokens:257": _COSTLY,
+    "ran-one-hot": _OWN,
+    "ran-zero-weight": _OWN,
+    "ran-zero-weight-overflow": _OWN,
+    "ran-absent-first-and-last-not-finite": _OWN,
+    "ran-unchosen-nan": _OWN,
+    "ran-unchosen-inf": _OWN,
 }
 """The events that no drawn case is meant to meet, and why."""
 
@@ -101,8 +114,8 @@ class Share:
 def shares(cases: int = CASES, cases_a_clause: int = CASES_A_CLAUSE) -> dict[str, Share]:
     """Return the share of every event among seeded cases of the whole specification."""
     whole, shared, permuted = Capabilities(), _named("shared-"), _named("permuted-")
-    differentiated = _named("gradient-")
-    apart = (*shared, *permuted, *differentiated)
+    differentiated, run = _named("gradient-"), _named("ran-")
+    apart = (*shared, *permuted, *differentiated, *run)
     routing = [slug for slug in _named("") if slug not in apart]
     choose = seeded(0)
     found: Counter[str] = Counter()
@@ -114,7 +127,7 @@ def shares(cases: int = CASES, cases_a_clause: int = CASES_A_CLAUSE) -> dict[str
             found.update(slug for slug in shared if EVENTS[slug].occurs(case))
         in_clauses = _in_clauses(cases_a_clause)
     anywhere = {slug: found[slug] / cases for slug in EVENTS}
-    anywhere |= _permuted(permuted) | _differentiated(differentiated)
+    anywhere |= _permuted(permuted) | _differentiated(differentiated) | _run(run)
     return {
         slug: Share(anywhere=anywhere[slug], in_its_clauses=in_clauses.get(slug)) for slug in EVENTS
     }
@@ -144,6 +157,16 @@ def _differentiated(slugs: Sequence[str]) -> dict[str, float]:
             facts = facts_of(choose_gradient_case(choose, whole, Focus()), whole)
             found.update(slug for slug in slugs if EVENTS[slug].occurs(facts))
     return {slug: found[slug] / DIFFERENTIATED for slug in slugs}
+
+
+def _run(slugs: Sequence[str]) -> dict[str, float]:
+    """Return the share of each of these events among calls of experts."""
+    choose, whole = seeded(0), Capabilities()
+    found: Counter[str] = Counter()
+    for _ in range(LAYERS):
+        facts = facts_of(choose_experts_case(choose, whole), whole)
+        found.update(slug for slug in slugs if EVENTS[slug].occurs(facts))
+    return {slug: found[slug] / LAYERS for slug in slugs}
 
 
 def _in_clauses(cases: int) -> dict[str, float]:

@@ -46,6 +46,7 @@ FAMILIES = {
     "M58": "shared expert dropped, or run where there is none",
     "M59": "shared expert counted twice or with a wrong weight",
     "M61": "inputs or the caller's state changed in place",
+    "M63": "an expert's output combined wrongly: its bias, its weight, its place",
     "M64": "gradients of the router: a factor, a part or a token of them lost",
     "M66": "probabilities returned for logits",
     "M77": "input norm skipped, or applied twice",
@@ -53,13 +54,16 @@ FAMILIES = {
     "M79": "weights recovered by taking the bias off the biased scores",
     "M80": "candidates that nothing wrote",
     "M81": "an index, offset, count or padding in another library's convention",
+    "M82": "another activation in the experts, or a part of it missing",
+    "M83": "gate and up mixed up, or weights read in another layout",
+    "M84": "the routing weight on the wrong side, twice, or not at all",
+    "M85": "products or sums of an expert below the permitted precision",
 }
 """What each family in the zoo is about, by its id in the catalogue of real bugs."""
 
 LATER = {
     "M49": "global and local ids: expert parallelism",
     "M51": "32-bit products of offsets: need more than 2**31 elements, so memory, not cases",
-    "M63": "expert output in the combine: needs the whole layer",
     "M67": "auxiliary loss",
     "M68": "auxiliary loss",
     "M69": "auxiliary loss",

@@ -13,6 +13,7 @@ from moe_routing.conformance.zoo.families import FAMILIES
 from moe_routing.conformance.zoo.router.differentiator import StagedDifferentiator
 from moe_routing.conformance.zoo.router.permuter import StagedPermuter
 from moe_routing.conformance.zoo.router.router import StagedRouter
+from moe_routing.conformance.zoo.router.runner import StagedRunner
 from moe_routing.conformance.zoo.router.work import Stage, Work
 from moe_routing.implementations import Capabilities, Numerics
 
@@ -23,7 +24,7 @@ ROUTED = Capabilities(logits="routed")
 """The whole spec, with the logits that were routed."""
 
 
-Staged = StagedRouter | StagedPermuter | StagedDifferentiator
+Staged = StagedRouter | StagedPermuter | StagedDifferentiator | StagedRunner
 """A resident as an adapter."""
 
 Makes = Callable[[str, Mapping[str, Any], Capabilities], Staged]
@@ -50,7 +51,7 @@ class Mutant:
     makes: Makes = StagedRouter
 
     def adapter(self) -> Staged:
-        """Return a new router or permuter, with an empty memory."""
+        """Return a new router, permuter or runner of experts, with an empty memory."""
         return self.makes(self.name, self.stages, self.claims)
 
 

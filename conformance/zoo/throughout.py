@@ -60,7 +60,7 @@ class _Raises:
     def route(self, config: Any, inputs: Any) -> Any:
         self._answer()
 
-    dispatch = shared_experts = permute = route
+    dispatch = shared_experts = permute = experts = route
 
     def gradients(self, config: Any, inputs: Any, cotangent: Any) -> Any:
         self._answer()

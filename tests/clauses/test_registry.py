@@ -44,6 +44,9 @@ STARTING = {
     "gradients": "logits hidden gate-weight gate-bias delta expert-scale hidden-scale "
     "norm-is-differentiated bias-has-none masked-groups saturated duplicates at-replayed-ids "
     "rows-apart linear no-tokens inputs-untouched",
+    "experts": "match exact one-hot weight-on-output weight-on-input bias-weighted zero-weight "
+    "zero-weight-overflow absent all-absent unchosen empty-expert no-token slot-order repeated "
+    "batch-split untouched repeatable",
 }
 
 APPLIES_TO_OTHER_LAYOUTS = {

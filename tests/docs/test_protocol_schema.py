@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from near_experts import ran
 from routed import routes_of
 from schemas import mistakes
 
@@ -16,6 +17,7 @@ from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.cases.files import load_case
 from moe_routing.implementations import wire
 from moe_routing.implementations.claims import CONFIG_AXES, INPUT_AXES
+from moe_routing.implementations.wire_experts import experts_request, read_output
 from moe_routing.implementations.wire_gradients import gradients_request
 from moe_routing.implementations.wire_permutation import LAYOUTS, permute_request
 from moe_routing.reference import GRADIENTS, PermutationConfig
@@ -41,7 +43,7 @@ def named(schema: dict[str, Any]) -> list[str]:
 def test_the_lines_of_the_page_keep_to_it() -> None:
     lines = (DOCS / "protocol.md").read_text().splitlines()
     said = [json.loads(x[6:]) for x in lines if x.startswith(("    > ", "    < "))]
-    assert [mistakes_in(each) for each in said] == [[]] * 10
+    assert [mistakes_in(each) for each in said] == [[]] * 12
 
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
@@ -123,3 +125,18 @@ def test_requests_for_gradients_keep_to_it(path: Path) -> None:
 def test_it_has_every_gradient() -> None:
     defs = json.loads(FILE.read_text())["$defs"]
     assert [*defs["gradients"]["properties"]] == [*GRADIENTS]
+
+
+def test_requests_to_run_experts_and_their_replies_keep_to_it() -> None:
+    case = ran([[0, -1], [2, 1]], drafted={"biased": True}, values="normal")
+    request = experts_request(case.config, case.inputs)
+    assert mistakes_in(json.loads(wire.written({"id": 5, **request}))) == []
+    output = {"dtype": "float32", "shape": [1, 2], "values": [0.5, "nan"]}
+    reply = {"id": 5, "experts": {"output": output}}
+    assert mistakes_in(reply) == []
+    assert read_output(reply).tolist()[0][0] == 0.5
+    claims = {"activations": ["silu"], "biases": [False], "products": "tf32", "max_top_k": 4}
+    hello = {"protocol": 1, "name": "mine", "methods": ["experts"]}
+    hello["capabilities"] = {"computes": {**claims, "hidden_multiple_of": 8}}
+    assert mistakes_in({"id": 1, "hello": hello}) == []
+    assert wire.read_hello({"hello": hello}).capabilities.computes.hidden_multiple_of == 8

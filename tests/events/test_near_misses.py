@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from near_experts import NEAR_EXPERTS
 from near_gradients import NEAR_GRADIENTS
 from near_permutations import NEAR_PERMUTATIONS
 
@@ -241,6 +242,7 @@ NEAR: dict[str, AnyCase] = {
     "shared-gate-half-open": shared("singular", gated=True),
     **NEAR_PERMUTATIONS,
     **NEAR_GRADIENTS,
+    **NEAR_EXPERTS,
 }
 
 

@@ -156,6 +156,16 @@ def test_what_a_format_holds_is_exact_and_one_step_off_is_not(form: FloatFormat)
     assert total(Ball.exact(many), form).rad > 0
 
 
+@FORMS
+@pytest.mark.parametrize("shape", [(0, 3, 2), (2, 0, 3), (2, 3, 0)])
+def test_sums_of_nothing_are_exactly_0(form: FloatFormat, shape: tuple[int, ...]) -> None:
+    rows, inner, columns = shape
+    ball = product(Ball.exact(np.ones((rows, inner))), np.ones((inner, columns)), form)
+    assert ball.mid.shape == (rows, columns)
+    assert (ball.mid == (inner if inner else 0.0)).all()
+    assert (ball.rad == 0.0).all()
+
+
 @pytest.mark.parametrize("bits", [10, 11, 12])
 def test_tf32_products_are_exact_while_operands_have_11_bits(bits: int) -> None:
     x, m = np.array([[2.0**bits - 1.0]]), np.ones((1, 1))

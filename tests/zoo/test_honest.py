@@ -46,9 +46,14 @@ UNDECLARED = {
 """A clause that each variant fails where it does not declare its numerics."""
 
 
+DRAWS_OF_EXPERTS = 10
+"""The calls of experts drawn for a clause and a variant: two are run for each that is judged."""
+
+
 def draws(clause: str) -> int:
     """The cases drawn for a clause and a variant."""
     few = {"permute": DRAWS_OF_PERMUTATIONS, "gradients": DRAWS_OF_GRADIENTS}
+    few["experts"] = DRAWS_OF_EXPERTS
     return CLAUSES[clause].draws(few.get(CLAUSES[clause].method, DRAWS))
 
 

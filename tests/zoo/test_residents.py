@@ -21,6 +21,7 @@ from moe_routing.conformance.zoo.router.differentiator import (
 )
 from moe_routing.conformance.zoo.router.permuter import PERMUTING, StagedPermuter
 from moe_routing.conformance.zoo.router.router import StagedRouter
+from moe_routing.conformance.zoo.router.runner import RUNNING, StagedRunner
 from moe_routing.conformance.zoo.router.stages import RIGHT
 from moe_routing.conformance.zoo.router.work import PlainWork, Work
 from moe_routing.reference import Groups, Renormalize, RouterConfig, RouterInputs
@@ -29,6 +30,7 @@ STAGES = {
     StagedRouter: set(RIGHT),
     StagedPermuter: set(PERMUTING),
     StagedDifferentiator: set(DIFFERENTIATING),
+    StagedRunner: set(RUNNING),
 }
 CITED = re.compile(r"[\w.-]+/[\w.-]+(#\d+|@[0-9a-f]{7,}| \d+\.\d+\.\d+, \w+)")
 
@@ -86,6 +88,13 @@ def test_the_differentiator_that_they_are_made_of_is_right():
     plain = StagedDifferentiator("plain", {}, ROUTED)
     plan = Plan(clauses=select_clauses(["gradients.*"]), max_examples=10)
     found = {clause.id: check_clause(plain, clause, plan).status for clause in plan.clauses}
+    assert set(found.values()) <= {"pass", "unsupported"}, found
+
+
+def test_the_runner_that_they_are_made_of_is_right():
+    runner = StagedRunner("plain", {}, WHOLE)
+    plan = Plan(clauses=select_clauses(["experts.*"]), max_examples=20)
+    found = {clause.id: check_clause(runner, clause, plan).status for clause in plan.clauses}
     assert set(found.values()) == {"pass"}, found
 
 

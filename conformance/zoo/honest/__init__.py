@@ -2,6 +2,7 @@
 
 from moe_routing.conformance.zoo.honest import (
     choices,
+    experts,
     gradients,
     permutation,
     precision,
@@ -13,6 +14,7 @@ from moe_routing.conformance.zoo.honest import (
 
 __all__ = [
     "choices",
+    "experts",
     "gradients",
     "permutation",
     "precision",

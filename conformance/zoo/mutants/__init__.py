@@ -21,11 +21,15 @@ from moe_routing.conformance.zoo.mutants import (  # noqa: I001  chapter order
     gradients,
     gradient_factors,
     gate_gradients,
+    experts,
+    expert_routes,
 )
 
 __all__ = [
     "conventions",
     "dispatch",
+    "expert_routes",
+    "experts",
     "gate_gradients",
     "gradient_factors",
     "gradients",

@@ -1,0 +1,162 @@
+"""Events of experts: how routes fall on them, absent and poisoned experts, weights, sizes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from moe_routing.conformance.events.experts import MIXED, ran, several_of
+from moe_routing.conformance.events.registry import FAMILIES
+from moe_routing.conformance.judge.experts import Layer
+from moe_routing.reference import expert_outputs
+from moe_routing.reference.permutation_maps import has_repeats
+
+ran(
+    "several",
+    "several experts have routes, and a token has several",
+    lambda layer: bool((layer.counts > 0).sum() > 1 and (several_of(layer) > 1).any()),
+)
+ran(
+    "weights-differ",
+    "a token's routes have weights that differ, none of them 0 or 1",
+    lambda layer: _weights_differ(layer),
+)
+ran(
+    "one-hot",
+    "a token with one weight of 1, and several present routes of weight 0",
+    lambda layer: _one_hot(layer),
+    ids=((2, 0, 1), (0, 3, 2), (3, 2, 1)),
+    weights="one-hot",
+)
+ran(
+    "zero-weight",
+    "a present route of weight 0 whose expert answers a finite number that is not 0",
+    lambda layer: layer.config.weight_on == "output" and _zeros(layer, overflow=False),
+    ids=((2, 0), (0, 3), (3, 2), (0, 2), (1, 3)),
+    weights="zeros",
+    weight_on=("output",),
+)
+ran(
+    "zero-weight-overflow",
+    "a present route of weight 0 whose expert's answer is not finite",
+    lambda layer: layer.config.weight_on == "output" and _zeros(layer, overflow=True),
+    ids=((2, 0), (0, 3), (3, 2), (0, 2), (1, 3)),
+    weights="zeros",
+    poison="idle",
+    weight_on=("output",),
+)
+ran(
+    "repeated",
+    "an expert holds several slots of a token",
+    lambda layer: has_repeats(layer.inputs.routes),
+    ids=((1, 1), (0, 1), (2, 2)),
+    count=3,
+)
+ran(
+    "some-absent",
+    "some routes of a token are absent, and others are not",
+    lambda layer: bool((~layer.present.all(axis=1) & layer.present.any(axis=1)).any()),
+    ids=((2, -1), (0, 3), (-1, 3), (3, 0)),
+)
+ran(
+    "token-absent",
+    "all routes of a token are absent, and those of another are not",
+    lambda layer: bool((~layer.present.any(axis=1)).any() and layer.present.any()),
+    ids=((2, 0), (-1, -1), (3, 2)),
+)
+ran(
+    "all-absent",
+    "every route is absent, of several",
+    lambda layer: layer.present.size > 1 and not layer.present.any(),
+    ids=((-1, -1), (-1, -1)),
+)
+ran(
+    "absent-first-and-last-not-finite",
+    "some routes are absent, and what the first and the last expert hold is not finite",
+    lambda layer: bool((~layer.present).any() and layer.present.any()) and _ends_poisoned(layer),
+    ids=((2, -1), (1, 2), (-1, 1), (-1, -1)),
+    poison="nan",
+)
+for _poison in ("nan", "inf"):
+    ran(
+        f"unchosen-{_poison}",
+        f"an expert that nobody chose holds {_poison}, and another is chosen",
+        lambda layer, poison=_poison: _unchosen(layer, poison),  # type: ignore[misc]
+        poison=_poison,
+    )
+ran(
+    "first-empty",
+    "the first expert has no routes, and another has",
+    lambda layer: layer.counts[0] == 0 < layer.counts.max(),
+    ids=((1, 2), (3, 1), (2, 3)),
+)
+ran(
+    "last-empty",
+    "the last expert has no routes, and another has",
+    lambda layer: layer.counts[-1] == 0 < layer.counts.max(),
+    ids=((1, 2), (0, 1), (2, 0)),
+)
+ran(
+    "every-other-empty",
+    "every other expert has no routes, and the ones between have",
+    lambda layer: (
+        layer.counts.size > 3
+        and not layer.counts[1::2].any()
+        and bool((layer.counts[::2] > 0).all())
+    ),
+    ids=((0, 2), (4, 0), (2, 4)),
+    count=5,
+)
+ran(
+    "one-token",
+    "an expert has exactly one route, and another has several",
+    lambda layer: bool((layer.counts == 1).any() and (layer.counts > 1).any()),
+    ids=((1, 2), (2, 3), (2, 3)),
+)
+ran(
+    "one-expert",
+    "all routes go to one expert of several",
+    lambda layer: np.count_nonzero(layer.counts) == 1 < layer.counts.size,
+    ids=((1,), (1,), (1,)),
+)
+
+FAMILIES["ran-tokens"] = "a call of experts on so many tokens"
+for _number in (0, 1, 31, 33, 65, 129, 257):
+    ran(
+        f"tokens:{_number}",
+        f"{_number} tokens",
+        lambda layer, number=_number: layer.inputs.num_tokens == number,  # type: ignore[misc]
+        ids=np.resize(np.array(MIXED), (_number, 2)),
+    )
+
+
+def _weights_differ(layer: Layer) -> bool:
+    weights = np.where(layer.present, layer.inputs.weights, 1.0)
+    rows = ((weights != 0.0) & (weights != 1.0)).all(axis=1)
+    return bool((rows & (weights.min(axis=1) != weights.max(axis=1))).any()) if rows.size else False
+
+
+def _one_hot(layer: Layer) -> bool:
+    weights = layer.inputs.weights
+    alone = (weights == 1.0).sum(axis=1) == 1
+    zeros = (layer.present & (weights == 0.0)).sum(axis=1) > 1
+    return bool((alone & zeros).any())
+
+
+def _zeros(layer: Layer, *, overflow: bool) -> bool:
+    zero = layer.present & (layer.inputs.weights == 0.0)
+    if not zero.any():
+        return False
+    answers = expert_outputs(layer.config, layer.inputs)[zero]
+    wild = ~np.isfinite(answers)
+    return bool(wild.any() if overflow else (~wild & (answers != 0.0)).any())
+
+
+def _ends_poisoned(layer: Layer) -> bool:
+    ends = layer.inputs.up_weight[[0, -1]]
+    return bool((~np.isfinite(ends)).any(axis=(1, 2)).all())
+
+
+def _unchosen(layer: Layer, poison: str) -> bool:
+    held = np.isnan if poison == "nan" else np.isinf
+    poisoned = held(layer.inputs.up_weight).any(axis=(1, 2))
+    return bool((poisoned & (layer.counts == 0)).any() and layer.present.any())

@@ -1,0 +1,65 @@
+"""The experts of a layer in eager PyTorch, one expert after the other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from moe_routing.reference import ExpertsConfig
+from moe_routing.reference.activations import CLAMPED
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Given = dict[str, "Tensor"]
+
+
+def run_experts(config: ExpertsConfig, given: Given) -> Tensor:
+    """Return the weighted sum ``[T, H]``; only routes with a weight that is not 0 are run."""
+    import torch
+
+    output = torch.zeros_like(given["hidden"])
+    ids, weights = given["expert_ids"], given["weights"]
+    idle = (weights == 0) & (config.weight_on == "output")  # 0 times infinity is NaN
+    for expert in sorted(set(ids.flatten().tolist())):
+        tokens, slots = torch.where((ids == expert) & ~idle)
+        if expert >= 0 and len(tokens):
+            weight = weights[tokens, slots, None]
+            x = given["hidden"][tokens]
+            if config.weight_on == "input":
+                answer = _answer(config, given, expert, x * weight)
+            else:
+                answer = _answer(config, given, expert, x) * weight
+            output.index_add_(0, tokens, answer)
+    return output
+
+
+def _answer(config: ExpertsConfig, given: Given, expert: int, x: Tensor) -> Tensor:
+    """Return what one expert makes of ``x [N, H]``."""
+    up = _linear(given, "up", expert, x)
+    if config.gated:
+        inner = _gated(config, _linear(given, "gate", expert, x), up)
+    else:
+        inner = _activated(config, up)
+    return _linear(given, "down", expert, inner)
+
+
+def _linear(given: Given, name: str, expert: int, x: Tensor) -> Tensor:
+    from torch.nn import functional as F
+
+    bias = given.get(f"{name}_bias")
+    return F.linear(x, given[f"{name}_weight"][expert], None if bias is None else bias[expert])
+
+
+def _gated(config: ExpertsConfig, gate: Tensor, up: Tensor) -> Tensor:
+    if config.activation != CLAMPED:
+        return _activated(config, gate) * up
+    gate, up = gate.clamp(max=config.limit), up.clamp(-config.limit, config.limit)
+    return gate * (config.alpha * gate).sigmoid() * (up + 1)
+
+
+def _activated(config: ExpertsConfig, x: Tensor) -> Tensor:
+    from torch.nn import functional as F
+
+    if config.activation in ("gelu", "gelu-tanh"):
+        return F.gelu(x, approximate="tanh" if config.activation == "gelu-tanh" else "none")
+    return F.silu(x) if config.activation == "silu" else F.relu(x)

@@ -1,0 +1,34 @@
+"""The wire of experts: the request, and the output that answers it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from moe_routing.implementations import wire
+from moe_routing.reference import ExpertsConfig, ExpertsInputs
+from moe_routing.reference.jsonform import to_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpertsReply:
+    """The answer to a call of ``experts``, as the key ``experts`` holds it."""
+
+    output: Any
+
+
+def experts_request(config: ExpertsConfig, inputs: ExpertsInputs) -> dict[str, Any]:
+    """Return the request to run experts: the configuration's fields, and the arrays there are."""
+    arrays: dict[str, Any] = {"dtype": inputs.dtype}
+    for name, array in inputs.arrays().items():
+        arrays[name] = {"shape": list(array.shape), "values": to_json(array.ravel().tolist())}
+    return {"request": "experts", "config": dict(vars(config)), "inputs": arrays}
+
+
+def read_output(reply: dict[str, Any]) -> Any:
+    """Return the answer to a call of ``experts``.
+
+    Errors: ``Unsupported`` and ``wire.BackendError``, in the backend's words;
+    ``wire.ProtocolError``.
+    """
+    return wire.read_layout(reply, {"experts": ExpertsReply}).output
