@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from moe_routing.implementations.claims import Claim
 from moe_routing.implementations.computes import Computes
-from moe_routing.implementations.differentiates import Differentiates
+from moe_routing.implementations.differentiates import OF_GATE, Differentiates
 from moe_routing.implementations.permitted import Closed, check_values, one_of
 from moe_routing.implementations.permutes import Permutes
 from moe_routing.implementations.unsupported import Unsupported as Unsupported
@@ -166,6 +166,14 @@ class Capabilities(Closed):
                     f"Cannot have takes='logits' with claim {place}, which has "
                     "input_norm=(True,): the norm comes before the logits"
                 )
+
+    @property
+    def differentiated(self) -> tuple[str, ...]:
+        """The gradients that are claimed: a backend that takes logits has theirs, and no gate's."""
+        of = self.gradients.of
+        if self.takes == "hidden":
+            return of
+        return ("logits", *(name for name in of if name not in (*OF_GATE, "logits")))
 
     def _check_claims(self) -> None:
         """Raise ``ValueError`` unless the claims are a tuple of claims."""

@@ -11,13 +11,17 @@ from moe_routing.reference import GRADIENTS
 OF_INPUTS = tuple(name for name in GRADIENTS if name not in ("logits", "selection_bias"))
 """The gradients that a router is trained by: those of its inputs but the selection bias."""
 
+OF_GATE = ("hidden", "gate_weight", "gate_bias", "gate_delta", "hidden_scale")
+"""The gradients of what the logits are made of."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Differentiates(Closed):
     """The gradients that a backend gives; without arguments those of all its inputs.
 
     ``of`` names inputs, as ``RouterInputs`` does: a gradient of one that is listed and comes back
-    as None counts as zeros. One that is not listed is judged where it comes back. Errors:
+    as None counts as zeros. One that is not listed is judged where it comes back. A backend that
+    takes logits has their gradient, and none of the gate, whatever is listed. Errors:
     ``ValueError`` naming the field.
     """
 

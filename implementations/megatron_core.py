@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.claims import Claim, GroupRule
-from moe_routing.implementations.differentiates import Differentiates
 from moe_routing.implementations.layouts import RoutingMap
 from moe_routing.implementations.megatron_experts import COMPUTES, maps_of, sequential_mlp
 from moe_routing.implementations.permitted import ANY
@@ -65,7 +64,6 @@ _CAPABILITIES = Capabilities(
         for claim, dtype in product(_CLAIMS, ("float32", "input"))
     ),
     takes="logits",
-    gradients=Differentiates(of=("logits",)),
 )
 
 

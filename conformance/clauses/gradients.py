@@ -57,8 +57,8 @@ def gives(*names: str) -> Callable[[Capabilities], str | None]:
     """Return why capabilities claim none of these gradients, or None if they claim one."""
 
     def needs(capabilities: Capabilities) -> str | None:
-        of = capabilities.gradients.of
-        return None if {*names} & {*of} else f"gradients.of={of} has no {' or '.join(names)}"
+        of, lacking = capabilities.differentiated, " or ".join(names)
+        return None if {*names} & {*of} else f"gradients.of={of} has no {lacking}"
 
     return needs
 

@@ -76,7 +76,7 @@ class GradientTrial(BaseTrial[GradientCase]):
     def judges(self, name: str) -> bool:
         """Whether the gradient of an input is to be judged: it is there, claimed or answered."""
         there = name == "logits" or getattr(self.case.inputs, name) is not None
-        claimed = name in self.capabilities.gradients.of
+        claimed = name in self.capabilities.differentiated
         return there and (claimed or name in self.received.gradients)
 
 

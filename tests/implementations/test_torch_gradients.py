@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from moe_routing.implementations import (
     Capabilities,
+    Claim,
     Differentiates,
     FlatRouting,
     RoutingMap,
@@ -132,3 +133,13 @@ def test_a_claim_names_inputs() -> None:
         Differentiates(of=("gate",))
     with pytest.raises(ValueError, match=r"gradients"):
         Capabilities(gradients=("hidden",))  # type: ignore[arg-type]
+
+
+def test_a_backend_that_takes_logits_claims_their_gradient_and_no_gates() -> None:
+    whole = Capabilities()
+    assert "hidden" in whole.differentiated
+    assert "logits" not in whole.differentiated
+    assert Capabilities(takes="logits", claims=(Claim(input_norm=(False,)),)).differentiated == (
+        "logits",
+        "per_expert_scale",
+    )

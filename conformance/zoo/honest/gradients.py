@@ -23,7 +23,7 @@ from moe_routing.conformance.zoo.router.differentiator import (
 )
 from moe_routing.conformance.zoo.router.functions import Array
 from moe_routing.conformance.zoo.router.layouts import flat, routing_map
-from moe_routing.implementations import Capabilities, Claim, Differentiates, RouterGradients
+from moe_routing.implementations import Capabilities, Claim, RouterGradients
 from moe_routing.reference import Renormalize, gradients
 from moe_routing.reference.formats import BFLOAT16, FLOAT16, FloatFormat
 
@@ -193,9 +193,9 @@ def _(w: GradientWork) -> RouterGradients:
     claims=Capabilities(
         takes="logits",
         claims=(Claim(input_norm=(False,)),),
-        gradients=Differentiates(of=("logits",)),
     ),
 )
 def _(w: GradientWork) -> RouterGradients:
-    """A backend that is given logits has a gradient of nothing else."""
-    return RouterGradients(routing=w.forward.answer, logits=w.of_logits)
+    """A backend that is given logits has no gradient of a gate."""
+    scales = w.of_per_expert_scale
+    return RouterGradients(routing=w.forward.answer, logits=w.of_logits, per_expert_scale=scales)
