@@ -27,7 +27,12 @@ if TYPE_CHECKING:
     from moe_routing.conformance.calls.experts import ExpertsCase
 
 SOME = tuple(n for n in TOKENS if n)
-ACTIVATIONS, EVERY_TOKENS = members("ran-activation"), members("ran-tokens")
+ACTIVATIONS = members("ran-activation")
+SIZES = tuple(
+    slug
+    for family in ("tokens", "experts", "slots", "rows", "columns", "width")
+    for slug in members(f"ran-{family}")
+)
 EMPTY = (
     "ran-first-empty",
     "ran-last-empty",
@@ -95,7 +100,7 @@ def _lists(axis: str, value: Any) -> Callable[[Capabilities], str | None]:
     "An activation that is nearly the right one, or halves that are swapped, train and serve badly "
     "and never crash.",
     rules=("EXP-1", "EXP-2", "EXP-3", "EXP-4"),
-    bugs=("M13", "M52", "M63", "M82", "M83", "M84"),
+    bugs=("M13", "M35", "M36", "M38", "M41", "M44", "M52", "M63", "M82", "M83", "M84"),
     events=(
         *ACTIVATIONS,
         "ran-several",
@@ -103,7 +108,8 @@ def _lists(axis: str, value: Any) -> Callable[[Capabilities], str | None]:
         "ran-plain",
         "ran-square",
         "ran-half-as-wide",
-        *EVERY_TOKENS,
+        "ran-negative-weights",
+        *SIZES,
     ),
 )
 def match(trial: ExpertsTrial) -> Failure | None:
@@ -357,7 +363,7 @@ def repeated(trial: ExpertsTrial) -> Failure | None:
     "What other tokens are in a batch must not matter: tiles, counters and places are theirs.",
     rules=("EXP-18",),
     bugs=("M36", "M41", "M53"),
-    events=("ran-several", *EVERY_TOKENS[1:]),
+    events=("ran-several", *members("ran-tokens")[1:]),
     most=100,
 )
 def batch_split(trial: ExpertsTrial) -> Failure | None:

@@ -1,11 +1,10 @@
-"""Events of experts: how routes fall on them, absent and poisoned experts, weights, sizes."""
+"""Events of experts: how routes fall on them, absent and poisoned experts, weights."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from moe_routing.conformance.events.experts import MIXED, ran, several_of
-from moe_routing.conformance.events.registry import FAMILIES
+from moe_routing.conformance.events.experts import ran, several_of
 from moe_routing.conformance.judge.experts import Layer
 from moe_routing.reference import expert_outputs
 from moe_routing.reference.permutation_maps import has_repeats
@@ -118,15 +117,6 @@ ran(
     lambda layer: np.count_nonzero(layer.counts) == 1 < layer.counts.size,
     ids=((1,), (1,), (1,)),
 )
-
-FAMILIES["ran-tokens"] = "a call of experts on so many tokens"
-for _number in (0, 1, 31, 33, 65, 129, 257):
-    ran(
-        f"tokens:{_number}",
-        f"{_number} tokens",
-        lambda layer, number=_number: layer.inputs.num_tokens == number,  # type: ignore[misc]
-        ids=np.resize(np.array(MIXED), (_number, 2)),
-    )
 
 
 def _weights_differ(layer: Layer) -> bool:

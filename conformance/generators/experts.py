@@ -33,9 +33,9 @@ LIMITS = (7.0, 1.0, 0.5)
 class Wishes:
     """What a clause wants of its calls: of each axis some values, where those are claimed.
 
-    ``weights`` are ``positive``, ``one-hot`` or ``zeros``; ``poison`` is what the experts that
-    nobody chose hold, ``nan`` or ``inf``; with ``idle``, those whose
-    routes all weigh 0 hold infinities.
+    ``weights`` are ``positive``, ``signed``, ``one-hot`` or ``zeros``; ``poison`` is what the
+    experts that nobody chose hold, ``nan`` or ``inf``; with ``idle``, those whose routes all
+    weigh 0 hold infinities.
     """
 
     offers: Mapping[str, Sequence[Any]] = field(default_factory=dict)
@@ -176,13 +176,15 @@ class Draft:
 def weights_of(
     rng: np.random.Generator, ids: Ids, kind: str, form: FloatFormat | None = None
 ) -> Array:
-    """Draw routing weights: powers of two between 1/8 and 1, one of 1 a token, or many zeros.
+    """Draw routing weights: powers of two from 1/8 to 1, signed, one of 1 a token, or many zeros.
 
     With a ``form`` they have all the bits that it holds.
     """
     weights = 2.0 ** -rng.integers(0, 4, ids.shape)
     if form is not None:
         weights = form.round(weights * rng.uniform(0.5, 1.0, ids.shape))
+    if kind == "signed":
+        weights = weights * rng.choice([-1.0, 1.0], ids.shape)
     if kind == "zeros":
         weights = weights * (rng.random(ids.shape) < 0.5)
     if kind == "one-hot" and ids.size:

@@ -34,7 +34,7 @@ def test_eager_torch_is_within_whatever_is_drawn(values: str) -> None:
     torch = load_adapter("torch")
     for seed in range(40):
         case = drawn(seed, Wishes(offers={"values": (values,)}))
-        honest = torch.experts(case.config, case.inputs).double().numpy()  # type: ignore[attr-defined]
+        honest = torch.experts(case.config, case.inputs).double().numpy()
         layer = Layer(case.config, case.inputs)
         assert layer.output.contains(honest).all(), (seed, case.config, case.size)
 

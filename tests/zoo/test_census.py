@@ -25,7 +25,10 @@ FULL = CensusPlan(
 LARGE = {
     name
     for name, mutant in MUTANTS.items()
-    if any(stage.__module__.endswith((".tiers", ".shapes")) for stage in mutant.stages.values())
+    if any(
+        stage.__module__.endswith((".tiers", ".shapes", ".expert_sizes"))
+        for stage in mutant.stages.values()
+    )
 }
 """Those that are wrong at sizes which cost too much to be drawn often."""
 

@@ -23,12 +23,14 @@ from moe_routing.conformance.zoo.mutants import (  # noqa: I001  chapter order
     gate_gradients,
     experts,
     expert_routes,
+    expert_sizes,
 )
 
 __all__ = [
     "conventions",
     "dispatch",
     "expert_routes",
+    "expert_sizes",
     "experts",
     "gate_gradients",
     "gradient_factors",

@@ -1,0 +1,86 @@
+"""Events of experts: sizes at which kernels change their path, exactly, and one beyond."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from moe_routing.conformance.events.experts import MIXED, ran
+from moe_routing.conformance.events.registry import FAMILIES
+from moe_routing.conformance.judge.experts import Layer
+from moe_routing.reference.formats import Ids
+
+FAMILIES["ran-tokens"] = "a call of experts on so many tokens"
+for _number in (0, 1, 31, 33, 65, 129, 257, 513, 1025, 4097):
+    ran(
+        f"tokens:{_number}",
+        f"{_number:,} tokens",
+        lambda layer, number=_number: layer.inputs.num_tokens == number,  # type: ignore[misc]
+        ids=np.resize(np.array(MIXED), (_number, 2)),
+    )
+
+
+def _each_once(count: int) -> Ids:
+    """Return tokens of two slots that go to every expert."""
+    return np.resize(np.arange(count), (-(-count // 2), 2))
+
+
+FAMILIES["ran-experts"] = "so many experts, and routes to each"
+for _number in (5, 60, 129, 257, 300):
+    ran(
+        f"experts:{_number}",
+        f"{_number} experts, and routes to each",
+        lambda layer, number=_number: _busy_experts(layer) == number,  # type: ignore[misc]
+        ids=_each_once(_number),
+        count=_number,
+    )
+
+FAMILIES["ran-slots"] = "so many experts a token, each of a weight that is not 0"
+for _number in (5, 9, 10, 16, 33):
+    ran(
+        f"slots:{_number}",
+        f"{_number} experts a token, each of a weight that is not 0",
+        lambda layer, number=_number: layer.inputs.top_k == number and _all_weigh(layer),  # type: ignore[misc]
+        ids=(np.arange(_number) + np.arange(3)[:, None]) % (_number + 2),
+        count=_number + 2,
+    )
+
+FAMILIES["ran-rows"] = "an expert with exactly so many routes"
+for _number in (16, 32, 64, 128, 256):
+    ran(
+        f"rows:{_number}",
+        f"an expert with exactly {_number} routes",
+        lambda layer, number=_number: bool((layer.counts == number).any()),  # type: ignore[misc]
+        ids=np.tile([[1, 3]], (_number, 1)),
+    )
+
+FAMILIES["ran-columns"] = "hidden states of so many columns"
+FAMILIES["ran-width"] = "experts of such a width"
+for _number in (17, 33, 65, 130, 257):
+    ran(
+        f"columns:{_number}",
+        f"hidden states of {_number} columns",
+        lambda layer, number=_number: layer.inputs.hidden_size == number and layer.present.any(),  # type: ignore[misc]
+        sizes=(_number, 4),
+    )
+    ran(
+        f"width:{_number}",
+        f"experts of a width of {_number}",
+        lambda layer, number=_number: layer.inputs.width == number and layer.present.any(),  # type: ignore[misc]
+        sizes=(4, _number),
+    )
+
+ran(
+    "negative-weights",
+    "routing weights below 0 beside others above it",
+    lambda layer: bool((layer.inputs.weights < 0.0).any() and (layer.inputs.weights > 0.0).any()),
+    weights="signed",
+)
+
+
+def _busy_experts(layer: Layer) -> int:
+    """Return E where every expert has a route, or 0."""
+    return layer.counts.size if bool((layer.counts > 0).all()) else 0
+
+
+def _all_weigh(layer: Layer) -> bool:
+    return layer.present.size > 0 and bool((layer.inputs.weights != 0.0).all())
