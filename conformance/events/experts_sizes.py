@@ -39,7 +39,7 @@ for _number in (5, 9, 10, 16, 33):
     ran(
         f"slots:{_number}",
         f"{_number} experts a token, each of a weight that is not 0",
-        lambda layer, number=_number: layer.inputs.top_k == number and _all_weigh(layer),  # type: ignore[misc]
+        lambda layer, number=_number: _all_weigh(layer, number),  # type: ignore[misc]
         ids=(np.arange(_number) + np.arange(3)[:, None]) % (_number + 2),
         count=_number + 2,
     )
@@ -59,13 +59,13 @@ for _number in (17, 33, 65, 130, 257):
     ran(
         f"columns:{_number}",
         f"hidden states of {_number} columns",
-        lambda layer, number=_number: layer.inputs.hidden_size == number and layer.present.any(),  # type: ignore[misc]
+        lambda layer, number=_number: number == _busy(layer)[0],  # type: ignore[misc]
         sizes=(_number, 4),
     )
     ran(
         f"width:{_number}",
         f"experts of a width of {_number}",
-        lambda layer, number=_number: layer.inputs.width == number and layer.present.any(),  # type: ignore[misc]
+        lambda layer, number=_number: number == _busy(layer)[1],  # type: ignore[misc]
         sizes=(4, _number),
     )
 
@@ -82,5 +82,12 @@ def _busy_experts(layer: Layer) -> int:
     return layer.counts.size if bool((layer.counts > 0).all()) else 0
 
 
-def _all_weigh(layer: Layer) -> bool:
-    return layer.present.size > 0 and bool((layer.inputs.weights != 0.0).all())
+def _all_weigh(layer: Layer, top_k: int) -> bool:
+    weights = layer.inputs.weights
+    return weights.size > 0 and weights.shape[1] == top_k and bool((weights != 0.0).all())
+
+
+def _busy(layer: Layer) -> tuple[int, int]:
+    """Return H and F where some expert runs, or (0, 0)."""
+    runs = bool(layer.present.any())
+    return (layer.inputs.hidden_size, layer.inputs.width) if runs else (0, 0)

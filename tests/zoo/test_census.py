@@ -22,6 +22,7 @@ FULL = CensusPlan(
 )
 
 
+SIZED = ("tiers", "shapes", "expert_sizes")
 LARGE = {
     name
     for name, mutant in MUTANTS.items()
