@@ -155,18 +155,31 @@ class _Experts:
         """Return what the experts add for ``x [B, n, H]``, whose weights are ``[B, n, 1]``.
 
         A weight on the output is applied to it, or before the product that makes it: either is
-        right, so that the greater radius of the two holds. That is the latter's but for underflow
-        and where that is exact, since no product is greater than the sum of its magnitudes.
+        right, so that the greater radius of the two holds. That is the latter's, but for underflow,
+        where every product with a weight is rounded: none of a row is greater than the magnitudes
+        that it sums.
         """
         if self.config.weight_on == "input":
-            return self._down(self._inner(mul(x, weight, self.form)), None)
+            inner = self._inner(mul(x, weight, self.form))
+            return self._linear(inner, self._last, self._bias(self.inputs.down_bias))
         inner = self._inner(x)
-        before = self._down(mul(inner, weight, self.form), weight)
-        if (before.rad[self.there] > 0.0).all():
+        scaled, bias = mul(inner, weight, self.form), self._bias(self.inputs.down_bias)
+        late = None if bias is None else mul(bias, weight, self.form)
+        before = self._linear(scaled, self._last, late)
+        if (
+            self._grown(scaled)
+            and (late is None or self._grown(late))
+            and (weight.mid[self.there] != 0.0).all()
+        ):
             under = 3.0 * (TINY + underflow(self.form)) * (1.0 + weight.reach)
             return known(before.mid, before.rad + under)
-        after = mul(self._down(inner, None), weight, self.form)
+        after = mul(self._linear(inner, self._last, bias), weight, self.form)
         return known(before.mid, np.maximum(after.rad, before.rad))
+
+    def _grown(self, product: Ball) -> bool:
+        """Whether every number that is not 0 has been rounded, in the rows that are there."""
+        open_ = (product.rad > 0.0) | (product.mid == 0.0)
+        return bool(open_[self.there].all())
 
     def _inner(self, x: Ball) -> Ball:
         """Return what goes into the last product, ``[B, n, F]``."""
@@ -181,13 +194,6 @@ class _Experts:
     @cached_property
     def _last(self) -> Matrix:
         return self._matrix(self.inputs.down_weight)
-
-    def _down(self, inner: Ball, weight: Ball | None) -> Ball:
-        """Return the last product, with the bias: itself, or times the weight."""
-        bias = self._bias(self.inputs.down_bias)
-        if bias is not None and weight is not None:
-            bias = mul(bias, weight, self.form)
-        return self._linear(inner, self._last, bias)
 
     def _linear(self, x: Ball, matrix: Matrix, bias: Ball | None) -> Ball:
         """Return a product, stored; a bias is then added, or the sum begins with it."""

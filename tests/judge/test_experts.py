@@ -31,7 +31,7 @@ def drawn(seed: int, wishes: Wishes | None = None) -> ExpertsCase:
 @pytest.mark.parametrize("values", VALUES)
 def test_eager_torch_is_within_whatever_is_drawn(values: str) -> None:
     pytest.importorskip("torch")
-    torch = load_adapter("torch")
+    torch: Any = load_adapter("torch")
     for seed in range(40):
         case = drawn(seed, Wishes(offers={"values": (values,)}))
         honest = torch.experts(case.config, case.inputs).double().numpy()
@@ -157,6 +157,25 @@ def test_a_sum_may_begin_with_its_bias() -> None:
     total = np.maximum(inner, 0)
     answer = (total[:, [0]] + total[:, [1]]) + total[:, [2]] + total[:, [3]]
     assert ball.contains(answer * inputs.weights).all()
+
+
+def test_a_weight_may_come_after_a_bias_with_which_its_own_product_is_exact() -> None:
+    """Found by transformers' eager experts: one layer in 13,042."""
+    case = ran([[0]], 1, gated=False, dtype="float16", hidden=1, width=1)
+    given = {"hidden": 1.0, "up_weight": 0.02604675, "down_weight": -0.00386047}
+    half = {name: np.float32(np.float16(value)) for name, value in given.items()}
+    inputs = replace(
+        case.inputs,
+        **{name: np.full(getattr(case.inputs, name).shape, value) for name, value in half.items()},
+        weights=np.full((1, 1), 0.1025390625),
+        down_bias=np.full((1, 1), -0.046875),
+    )
+    ball = Layer(case.config, inputs).output
+    stored = np.float16(np.float32(half["up_weight"] * half["down_weight"]))
+    answer = np.float16(np.float32(np.float16(np.float32(stored) - 0.046875)) * 0.1025390625)
+    assert ball.contains(answer).all()
+    step = 2.0**-16 * 0.1025390625 + 2.0**-19  # half an ulp of the sum, weighed, and of the product
+    assert (ball.rad >= step).all()
 
 
 def test_experts_are_judged_alike_together_and_one_by_one() -> None:
