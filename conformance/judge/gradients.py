@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -31,10 +31,23 @@ from moe_routing.reference.formats import INPUT_FORMATS, Bools, Floats, Ids
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GradientFacts:
-    """What the judge knows of a call of gradients before it sees an answer."""
+    """What the judge knows of a call of gradients before it sees an answer.
+
+    ``known`` are the permitted gradients of the logits, from the reference's logits, by the experts
+    that they are at: many answers have the same.
+    """
 
     bounds: Bounds
     cotangent: Floats
+    known: dict[bytes, LogitGradients] = field(default_factory=dict)
+
+    def at_logits(self, ids: Ids) -> LogitGradients:
+        """Return the permitted gradients of the logits at ``ids``, from the reference's logits."""
+        key = ids.tobytes()
+        if key not in self.known:
+            later = self.bounds.from_reference
+            self.known[key] = logit_gradients(self.bounds, later, ids, self.cotangent)
+        return self.known[key]
 
     @cached_property
     def reference(self) -> Gradients:
@@ -82,11 +95,20 @@ class GradientVerdict:
     None counts as zeros. ``routed`` says that the answer's logits are those that were routed.
     """
 
-    bounds: Bounds
-    cotangent: Floats
+    facts: GradientFacts
     answer: Answer
     given: Mapping[str, Floats]
     routed: bool
+
+    @property
+    def bounds(self) -> Bounds:
+        """The bounds of the forward pass."""
+        return self.facts.bounds
+
+    @property
+    def cotangent(self) -> Floats:
+        """The cotangent, ``[T, E]``."""
+        return self.facts.cotangent
 
     @cached_property
     def ids(self) -> Ids:
@@ -101,14 +123,23 @@ class GradientVerdict:
     @cached_property
     def later(self) -> SelectionBounds:
         """The bounds of the stages after the logits."""
-        if self.routed and self.answer.logits is not None:
+        if self.from_own and self.answer.logits is not None:
             return self.bounds.from_logits(own_logits(self.bounds, self.answer.logits))
         return self.bounds.from_reference
+
+    @property
+    def from_own(self) -> bool:
+        """Whether the answer's own logits are what it is judged from."""
+        return self.routed and self.answer.logits is not None
 
     @cached_property
     def at_logits(self) -> LogitGradients:
         """The permitted gradients of the logits."""
-        found = logit_gradients(self.bounds, self.later, self.ids, self.cotangent)
+        found = (
+            logit_gradients(self.bounds, self.later, self.ids, self.cotangent)
+            if self.from_own
+            else self.facts.at_logits(self.ids)
+        )
         ball = undecided(found.ball, ~self.valid[:, None])
         return LogitGradients(ball=ball, decided=found.decided & self.valid)
 

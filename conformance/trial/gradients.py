@@ -64,10 +64,9 @@ class GradientTrial(BaseTrial[GradientCase]):
     @cached_property
     def verdict(self) -> GradientVerdict:
         """The judge's verdict on the answer. Errors: as ``received``."""
-        received, facts = self.received, self._facts
+        received = self.received
         return GradientVerdict(
-            bounds=facts.bounds,
-            cotangent=facts.cotangent,
+            facts=self._facts,
             answer=received.routing.answer,
             given=received.gradients,
             routed=self.capabilities.logits == "routed",

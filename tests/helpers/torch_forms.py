@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from moe_routing.conformance.calls.gradients import GradientCase
 from moe_routing.conformance.judge import Answer, Bounds
-from moe_routing.conformance.judge.gradients import GradientVerdict
+from moe_routing.conformance.judge.gradients import GradientFacts, GradientVerdict
 from moe_routing.implementations import Numerics
 from moe_routing.reference import RouterConfig
 
@@ -27,9 +27,8 @@ def verdict_of(case: GradientCase, form: str) -> GradientVerdict:
 def judged(bounds: Bounds, case: GradientCase, answer: Answer, given: Any) -> GradientVerdict:
     """Return the verdict on gradients, judged from the answer's own logits."""
     cotangent = case.inputs.cotangent.astype(np.float64)
-    return GradientVerdict(
-        bounds=bounds, cotangent=cotangent, answer=answer, given=given, routed=True
-    )
+    facts = GradientFacts(bounds=bounds, cotangent=cotangent)
+    return GradientVerdict(facts=facts, answer=answer, given=given, routed=True)
 
 
 def differentiated(bounds: Bounds, case: GradientCase, form: str) -> tuple[Answer, Any]:
