@@ -28,7 +28,7 @@ ROWS = ("logits", "hidden")
 SCORES = members("gradient-score")
 PARTS = (
     *("gradient-normed", "gradient-not-normed", "gradient-norm-of-order", "gradient-norm-with-eps"),
-    *("gradient-scaled", "gradient-capped", "gradient-multiplied"),
+    *("gradient-floored", "gradient-scaled", "gradient-capped", "gradient-multiplied"),
 )
 
 

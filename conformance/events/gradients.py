@@ -16,6 +16,7 @@ from moe_routing.conformance.judge.gradients import GradientFacts
 from moe_routing.implementations import Capabilities
 from moe_routing.reference import Renormalize
 from moe_routing.reference.formats import Bools, Ids
+from moe_routing.reference.weight_gradients import norm_of
 
 Occurs = Callable[[GradientFacts], bool]
 Makes = Callable[[Capabilities], Iterator[Case]]
@@ -111,6 +112,18 @@ differentiated(
     "a norm over several experts to which an eps is added that shows",
     lambda f: _has_norm(f) and _rule(f).eps > 1e-3 and bool(_uneven(f).any()),
     rows_of(wants={"renormalize": lambda rule: rule is not None and rule.eps > 1e-3}),
+)
+differentiated(
+    "floored",
+    "a norm below the floor, which then is the divisor",
+    lambda f: _floored(f),
+    rows_of(
+        rows=[[-30.0, -31.0, -30.5, -32.0], [-33.0, -30.0, -31.5, -31.0]],
+        wants={
+            "score and weights": lambda pair: pair[0] == "sigmoid" or "sigmoid" in pair[1],
+            "renormalize": lambda rule: rule is not None and rule.floor > 0.0,
+        },
+    ),
 )
 differentiated(
     "scaled",
@@ -222,6 +235,14 @@ def _repeats(ids: Ids) -> bool:
 def _rule(facts: GradientFacts) -> Renormalize:
     assert facts.bounds.config.renormalize is not None
     return facts.bounds.config.renormalize
+
+
+def _floored(facts: GradientFacts) -> bool:
+    rule, bounds = facts.bounds.config.renormalize, facts.bounds
+    if rule is None or not rule.floor or not flows(facts, "logits"):
+        return False
+    norms = norm_of(rule, bounds.reference.gathered)[bounds.judged]
+    return bool((norms + rule.eps < rule.floor).any())
 
 
 def _alone(facts: GradientFacts) -> bool:

@@ -53,6 +53,7 @@ NEAR_GRADIENTS: dict[str, GradientCase] = {
     "gradient-normed-alone": differentiated(**ALONE),
     "gradient-norm-of-order": differentiated(renormalize=SUM),
     "gradient-norm-with-eps": differentiated(renormalize=Renormalize(eps=1e-20)),
+    "gradient-floored": differentiated(score="sigmoid", renormalize=Renormalize(floor=0.5)),
     "gradient-scaled": differentiated(scale=0.0),
     "gradient-capped": differentiated(logit_softcap=30.0),
     "gradient-multiplied": differentiated(),

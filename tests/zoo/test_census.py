@@ -27,7 +27,7 @@ LARGE = {
     name
     for name, mutant in MUTANTS.items()
     if any(
-        stage.__module__.endswith((".tiers", ".shapes", ".expert_sizes"))
+        stage.__module__.endswith((".tiers", ".shapes", ".expert_sizes", ".gradient_sums"))
         for stage in mutant.stages.values()
     )
 }

@@ -12,6 +12,7 @@ from moe_routing.conformance.zoo.router.differentiator import (
     StagedDifferentiator,
     at_gathered,
     at_operated,
+    powers_of_norm,
     scattered,
     through_norm,
 )
@@ -168,6 +169,18 @@ def _(w: GradientWork) -> Array:
     shares = shares / shares.sum(axis=1, keepdims=True)
     mean = (w.at_renormalized * shares).sum(axis=1, keepdims=True)
     return np.asarray((w.at_renormalized - mean) / w.forward.norm)
+
+
+@differentiator("floor-differentiated", "M64", "at_gathered", real="google-research/vmoe#218")
+def _(w: GradientWork) -> Array:
+    """Below the floor the divisor is a constant; the norm was differentiated all the same."""
+    if not w.has_norm:
+        return w.at_renormalized
+    weights, divisor = w.saved_weights, w.forward.norm
+    order = np.float32(w.forward.rule.order)
+    shared = (w.at_renormalized * (weights / divisor / divisor)).sum(axis=1, keepdims=True)
+    slope = (weights / powers_of_norm(w)) ** (order - 1)
+    return np.asarray(w.at_renormalized / divisor - shared * slope)
 
 
 @differentiator("norm-added-back", "M64", "at_gathered", real="HomericIntelligence/Odyssey#2134")
