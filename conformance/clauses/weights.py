@@ -64,7 +64,7 @@ from moe_routing.reference.formats import FORMATS
         *members("preset"),
         *members("published"),
         *members("shape"),
-        "each-size",
+        "each-top-k",
         "softmax-of-more-than-1024",
     ),
     bulk=("bulk-of-many-experts",),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from itertools import chain, islice
 
@@ -58,22 +58,29 @@ def _slots_of(experts: int) -> int:
     return 1 + experts * 7 // 5 % min(experts, _MOST_SLOTS)
 
 
-@event(
-    "each-size",
-    "E from 2 to 130, and K from 1 to 40, each exactly",
-    lambda b: (
-        b.config.num_experts in _EACH
-        and b.config.top_k == _slots_of(b.config.num_experts)
-        and b.inputs.num_tokens > 0
-    ),
-    series=True,
-)
-def _(capabilities: Capabilities) -> Iterator[Case]:
-    for experts in _EACH:
-        router = Router(experts=experts, top_k=_slots_of(experts), dtypes=_DTYPES[experts % 2])
-        plain = replace(router, biased=False)  # no bias keeps the last expert from winning
-        calls = (fine_calls(capabilities, each, _FEW) for each in (plain, router))
-        yield from islice(chain.from_iterable(calls), 1)
+_OF_EACH_SLOT = {_slots_of(experts): experts for experts in reversed(_EACH) if experts > 40}
+"""For each K from 1 to 40 the least E above 40 that it comes with."""
+
+
+def _each(slug: str, statement: str, sizes: Collection[int]) -> None:
+    """Register each of some numbers of experts, in a small call of its own."""
+
+    def occurs(bounds: Bounds) -> bool:
+        experts = bounds.config.num_experts
+        exactly = experts in sizes and bounds.config.top_k == _slots_of(experts)
+        return exactly and bounds.inputs.num_tokens > 0
+
+    @event(slug, statement, occurs, series=True)
+    def _(capabilities: Capabilities) -> Iterator[Case]:
+        for experts in sizes:
+            router = Router(experts=experts, top_k=_slots_of(experts), dtypes=_DTYPES[experts % 2])
+            plain = replace(router, biased=False)  # no bias keeps the last expert from winning
+            calls = (fine_calls(capabilities, each, _FEW) for each in (plain, router))
+            yield from islice(chain.from_iterable(calls), 1)
+
+
+_each("each-size", "E from 2 to 130, and K from 1 to 40, each exactly", _EACH)
+_each("each-top-k", "K from 1 to 40, each exactly, of more experts", sorted(_OF_EACH_SLOT.values()))
 
 
 FAMILIES["grouped-shape"] = "many groups or wide ones, of which more than four are kept, or one"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from moe_routing.conformance.calls.routing import Case
@@ -27,6 +28,7 @@ def bad_configs(case: Case) -> dict[str, Case]:
     return {words: with_config(case, **changes) for words, changes in bad.items()}
 
 
-def ragged_counts(num_experts: int) -> list[int]:
+@cache
+def ragged_counts(num_experts: int) -> tuple[int, ...]:
     """Return the group counts that leave several experts per group, and a remainder."""
-    return [n for n in range(2, num_experts // 2 + 1) if num_experts % n]
+    return tuple(n for n in range(2, num_experts // 2 + 1) if num_experts % n)

@@ -19,13 +19,13 @@ _OFTEN = 4  # how many times the small sizes are offered for each time that the 
 
 TOP_K = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 16, 18, 22, 32, 33)
 
-MOST_EXPERTS = 2304
-"""The most experts that are drawn: above what has been published, within milliseconds a case."""
+MOST_EXPERTS = 1280
+"""The most experts that are drawn: an identity gate of more costs tens of milliseconds."""
 
 _MOST_SLOTS = 64  # every K up to it, and powers of two above
 _TILES = (32, 64, 96, 128, 192, 256)
-_OCTAVE = 256  # how often each octave of numbers of experts is offered, or each number once
-_AT_BOUNDARIES = 8
+_OCTAVE = 1024  # how often each octave of numbers of experts is offered, or each number once
+_AT_BOUNDARIES = 16
 
 
 def _one_off(numbers: Iterable[int]) -> tuple[int, ...]:

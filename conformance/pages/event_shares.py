@@ -69,6 +69,7 @@ ONLY_CONSTRUCTED = {
         (*members("shape"), *members("grouped-shape"), *members("wide")),
         "sizes that lie between those drawn",
     ),
+    "each-top-k": "sizes that lie between those drawn",
     "biased-in-many-sizes": _ONE_ROUTER,
     "grouped-in-many-sizes": _ONE_ROUTER,
     "softmax-of-more-than-1024": _COSTLY,

@@ -19,6 +19,7 @@ from moe_routing.conformance.zoo.router.functions import Array
 from moe_routing.conformance.zoo.router.router import StagedRouter
 from moe_routing.conformance.zoo.router.stages import expert_ids, scaled
 from moe_routing.conformance.zoo.router.work import Stage, Work
+from moe_routing.reference import RouterConfig
 
 SMOKE = PROFILES["smoke"].max_examples
 
@@ -34,26 +35,27 @@ def first_weight_a_thousandth_off(w: Work) -> Array:
     return found
 
 
-@pytest.mark.parametrize(
-    ("clause", "stage", "wrong"),
-    [
-        ("selection.valid-top-k", "expert_ids", last_expert_lost),
-        ("weights.match", "scaled", first_weight_a_thousandth_off),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_a_router_wrong_at_any_one_size_is_wrong_in_its_case(
-    clause: str, stage: str, wrong: Stage
-) -> None:
-    """E from 2 to 130, as 37, and K from 1 to 40, as 11: no list has them all."""
-    router, checked = StagedRouter("wrong", {stage: wrong}, WHOLE), CLAUSES[clause]
-    seen = [
-        case.config
-        for case in EVENTS["each-size"].checked(checked.narrowed(WHOLE))
-        if evaluate(checked, trial_of(router, case, "route", memo=CaseMemo())).broken
-    ]
+def test_a_router_that_loses_the_last_expert_at_one_size_is_wrong_in_its_case() -> None:
+    """E from 2 to 130, as 37: no list has them all."""
+    seen = _wrong_in("selection.valid-top-k", "each-size", {"expert_ids": last_expert_lost})
     assert [config.num_experts for config in seen] == [*range(2, 131)]
     assert {config.top_k for config in seen} == {*range(1, 41)}
+
+
+def test_a_router_whose_weight_is_off_at_one_top_k_is_wrong_in_its_case() -> None:
+    """K from 1 to 40, as 11."""
+    seen = _wrong_in("weights.match", "each-top-k", {"scaled": first_weight_a_thousandth_off})
+    assert sorted(config.top_k for config in seen) == [*range(1, 41)]
+    assert all(config.num_experts > config.top_k for config in seen)
+
+
+def _wrong_in(clause: str, event: str, stages: dict[str, Stage]) -> list[RouterConfig]:
+    router, checked = StagedRouter("wrong", stages, WHOLE), CLAUSES[clause]
+    return [
+        case.config
+        for case in EVENTS[event].checked(checked.narrowed(WHOLE))
+        if evaluate(checked, trial_of(router, case, "route", memo=CaseMemo())).broken
+    ]
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,7 @@ LARGE = (
     "grouped-shape",
     "softmax-of-more",
     "bias-decides-beyond",
+    "each-top-k",
     "biased-in-many",
     "grouped-in-many",
 )

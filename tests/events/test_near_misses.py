@@ -142,6 +142,7 @@ NEAR: dict[str, AnyCase] = {
     "experts-above-1024": call(np.arange(1026) < 3),
     "biased-in-many-sizes": call(ladder(8, 256), 8, score="sigmoid"),
     "grouped-in-many-sizes": grouped(ladder(8, 256), 8, 4, 8, score="sigmoid"),
+    "each-top-k": call(ladder(1, 41), 17),
     "each-size": call(ladder(1, 37), 14),
     "softmax-of-more-than-1024": call(favouring_last(1024), 2),
     "bias-decides-beyond-1024": call(
