@@ -56,9 +56,10 @@ def any_experts(limits: Limits, least: int) -> tuple[int, ...]:
 
     Small ones and those at boundaries are there more often.
     """
-    numbers = range(1, min(limits.max_experts or MOST_EXPERTS, MOST_EXPERTS) + 1)
+    numbers = range(1, MOST_EXPERTS + 1)
     often = [n for n in numbers for _ in range(max(1, _OCTAVE >> n.bit_length() - 1))]
-    return _fitting(sorted([*often, *BOUNDARIES * _AT_BOUNDARIES]), limits, least)
+    often += [n for n in BOUNDARIES if n in numbers] * _AT_BOUNDARIES
+    return _fitting(sorted(often), limits, least)
 
 
 def _fitting(numbers: Iterable[int], limits: Limits, least: int) -> tuple[int, ...]:
