@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from moe_routing.implementations.permitted import Closed, check_values, one_of
+from moe_routing.implementations.permutes import ROUTES_AXES
 from moe_routing.implementations.unsupported import Unsupported
 from moe_routing.reference import ExpertsConfig, ExpertsInputs
 from moe_routing.reference.activations import ACTIVATIONS, CLAMPED
 from moe_routing.reference.checks import require_choice, require_count
-from moe_routing.reference.experts import WEIGHT_ON
+from moe_routing.reference.experts import OF_EXPERTS, WEIGHT_ON
 from moe_routing.reference.permutation_maps import has_repeats
 
 Products = Literal["float32", "tf32"]
@@ -24,6 +28,23 @@ _KNOWN: dict[str, tuple[Any, ...]] = {
     "absent": _EITHER,
     "repeats": _EITHER,
 }
+
+
+def _finite(inputs: ExpertsInputs, experts: Any) -> bool:
+    """Return whether all that these experts hold is finite."""
+    arrays = inputs.arrays()
+    return all(np.isfinite(arrays[name][experts]).all() for name in OF_EXPERTS if name in arrays)
+
+
+EXPERTS_AXES: dict[str, Callable[[Any], bool]] = {
+    **ROUTES_AXES,
+    "last_finite": lambda inputs: _finite(inputs, [-1]),
+    "unchosen_finite": lambda inputs: _finite(
+        inputs, np.setdiff1d(np.arange(inputs.num_experts), inputs.expert_ids)
+    ),
+}
+"""What a region of a known divergence may name of a call of experts, and how it is read."""
+
 _MULTIPLES = ("hidden_multiple_of", "width_multiple_of")
 
 

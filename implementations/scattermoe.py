@@ -32,6 +32,7 @@ from moe_routing.reference import (
     SharedExpertInputs,
     SortedRoutes,
 )
+from moe_routing.reference.formats import INPUT_FORMATS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,10 +59,16 @@ class ScatterMoeAdapter:
     def __init__(self, device: str = "cpu") -> None:
         self.device = device
         self._experts = ScatterMoeExperts(device=device)
-        has = ("experts",) if runs_experts(device) else ()
-        self.methods = ("route", "dispatch", "shared_experts", "permute", "gradients", *has)
-        computes = self._experts.capabilities().computes
-        self._capabilities = Capabilities(claims=_CLAIMS, permutes=_PERMUTES, computes=computes)
+        runs = runs_experts(device)
+        routing = ("route", "dispatch", "shared_experts", "permute", "gradients")
+        self.methods = (*routing, "experts") if runs else routing
+        claimed = self._experts.capabilities()
+        self._capabilities = Capabilities(
+            claims=_CLAIMS,
+            permutes=_PERMUTES,
+            computes=claimed.computes,
+            dtypes=claimed.dtypes if runs else tuple(INPUT_FORMATS),
+        )
 
     def capabilities(self) -> Capabilities:
         """Claim the softmax families, DeepSeek-V3 with GLM, and MiniMax-M2."""

@@ -41,6 +41,7 @@ from moe_routing.conformance.trial.shared_experts import SharedTrial
 from moe_routing.conformance.trial.trial import Trial
 from moe_routing.implementations import Adapter, Capabilities, Numerics
 from moe_routing.implementations.claims import INPUT_AXES
+from moe_routing.implementations.computes import EXPERTS_AXES
 from moe_routing.implementations.permutes import ROUTES_AXES
 from moe_routing.reference import (
     ExpertsConfig,
@@ -176,7 +177,8 @@ EXPERTS = Kind(
     sizes=EXPERTS_SIZES,
     claimed=lambda case, capabilities: not _experts_refused(case, capabilities),
     refusals=lambda case, capabilities: _experts_refused(case, capabilities),
-    compared=("activation", "gated", "weight_on", "dtype", "tokens"),
+    axes=EXPERTS_AXES,
+    compared=("activation", "gated", "weight_on", "dtype", "tokens", *EXPERTS_AXES),
 )
 
 

@@ -80,15 +80,18 @@ class TestWhatItWrites:
         assert (checked.returncode, tested.returncode) == (1, 1)
         assert "FAILED test_quick_gate.py::test_routing[weights.match]" in tested.stdout
 
-    def test_is_typed_as_strictly_as_it_can_be(self, repository: Path) -> None:
+    def test_is_typed_as_strictly_as_it_can_be(self, repository: Path, with_experts: Path) -> None:
         pytest.importorskip("mypy")
+        other = repository / "quick_experts.py"
+        other.write_text((with_experts / "quick_gate.py").read_text())
         where = str(Path(sys.modules["moe_routing.conformance"].__path__[0]).parents[1])
         done = shell(
             "python -m mypy --strict --follow-imports=silent --cache-dir=/dev/null "
-            "quick_gate.py test_quick_gate.py",
+            "quick_gate.py test_quick_gate.py quick_experts.py",
             repository,
             **({} if "site-packages" in where else {"MYPYPATH": where}),
         )
+        other.unlink()
         assert done.returncode == 0, done.stdout + done.stderr
 
     def test_keeps_a_list_that_known_add_can_add_to(self, repository: Path) -> None:
@@ -113,6 +116,26 @@ class TestWhatItWrites:
         assert added.returncode == 0, added.stderr
         assert known.read_text().startswith(before)
         assert shell(f"{check} --known known/quick-gate.toml", repository).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def with_experts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with a new adapter of experts in it."""
+    pytest.importorskip("torch")
+    folder = tmp_path_factory.mktemp("experts")
+    assert main(["new-adapter", "quick-gate", "--experts", f"--directory={folder}"]) == 0
+    return folder
+
+
+class TestExperts:
+    def test_the_files_are_the_same_and_green_at_once(self, with_experts: Path) -> None:
+        assert tree(str(with_experts)) == sorted(WRITTEN)
+        assert "my" not in re.findall(r"\bmy\b", (with_experts / WRITTEN[0]).read_text())
+        command = "moe-routing check quick_gate.py:QuickGateAdapter --profile smoke"
+        done = shell(f"{command} --known known/quick-gate.toml", with_experts)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert re.search(r"quick-gate: \d+ passed, \d+ unsupported", done.stdout)
+        assert "quick-gate has no method route" in done.stdout
 
 
 def test_it_says_what_it_wrote_and_what_to_do_next(capsys: pytest.CaptureFixture[str]) -> None:

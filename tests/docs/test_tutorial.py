@@ -21,7 +21,7 @@ pytest.importorskip("torch")
 def test_the_tutorial_does_what_it_says_and_ends_in_a_green_job(tmp_path: Path) -> None:
     yaml = pytest.importorskip("yaml", reason="needs pyyaml")
     todo = list(steps(PAGE))
-    assert sum(isinstance(step, Command) for step in todo) == 9
+    assert sum(isinstance(step, Command) for step in todo) == 10
     for step in todo:
         carry_out(step, tmp_path, **WHO)
     job = yaml.safe_load((tmp_path / ".github/workflows/my-gate.yml").read_text())

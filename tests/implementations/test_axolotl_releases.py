@@ -7,6 +7,7 @@ The environment variable ``MOE_ROUTING_AXOLOTL`` names the folder that holds the
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -37,6 +38,10 @@ from moe_routing.implementations import load_adapter
 assert "experts" not in untried_methods(load_adapter("scattermoe"))
 for name in ("scattermoe", "scattermoe@gpt_oss"):
     check_experts(load_adapter(name))
+from moe_routing.conformance.cli import main
+clauses = ["--clause=experts.unchosen", "--clause=experts.zero-weight-overflow"]
+few = ["--max-examples=2", "--no-isolate", "--cases=" + sys.argv[3]]
+assert main(["check", "scattermoe", "scattermoe@gpt_oss", "sonicmoe", *clauses, *few]) == 0
 """
 OURS = ("axolotl", "_axolotl_scattermoe_lora", "_axolotl_sonicmoe")
 
@@ -89,14 +94,20 @@ class TestTheNewest:
         assert found.counts.tolist() == [1, 2, 1]
         assert found.weights.tolist() == [0.5, 0.25, 0.75, 1.0]
 
-    def test_the_interpreter_runs_scattermoes_experts(self) -> None:
+    def test_the_interpreter_runs_scattermoes_experts(self, tmp_path: Path) -> None:
         pytest.importorskip("transformers")
-        code = "import sys; sys.path[:0] = sys.argv[1:]\n" + INTERPRETED
+        code = "import sys; sys.path[:0] = sys.argv[1:3]\n" + INTERPRETED
         folders = (NEWEST, str(Path(__file__).parents[1] / "helpers"))
         environment = {**os.environ, "TRITON_INTERPRET": "1"}  # read where triton is imported
-        command = [sys.executable, "-c", code, *folders]
+        command = [sys.executable, "-c", code, *folders, str(tmp_path)]
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
         assert done.returncode == 0, done.stderr
+        known = re.findall(r"(\S+): (\d) passed, (\d) known|(\S+): 2 known", done.stdout)
+        assert known == [
+            ("", "", "", "scattermoe"),
+            ("", "", "", "scattermoe@gpt_oss"),
+            ("sonicmoe", "1", "1", ""),
+        ], done.stdout
 
     def test_sonicmoes_grouped_path_runs_experts(self) -> None:
         pytest.importorskip("transformers")

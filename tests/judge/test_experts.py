@@ -17,7 +17,7 @@ from moe_routing.conformance.judge.activations import PLAIN
 from moe_routing.conformance.judge.balls import Ball
 from moe_routing.conformance.judge.experts import Layer
 from moe_routing.implementations import Capabilities, load_adapter
-from moe_routing.reference import activations, experts
+from moe_routing.reference import ExpertsConfig, ExpertsInputs, activations, experts
 from moe_routing.reference.formats import BFLOAT16, INPUT_FORMATS, FloatFormat
 
 FORMS = pytest.mark.parametrize("form", INPUT_FORMATS.values(), ids=lambda form: form.name)
@@ -37,6 +37,27 @@ def test_eager_torch_is_within_whatever_is_drawn(values: str) -> None:
         honest = torch.experts(case.config, case.inputs).double().numpy()
         layer = Layer(case.config, case.inputs)
         assert layer.output.contains(honest).all(), (seed, case.config, case.size)
+
+
+def test_a_bias_whose_product_with_the_weight_is_exact_hides_no_store() -> None:
+    """gpt-oss in bfloat16: the biased answer is stored, and so is its product with the weight."""
+    of_expert = {
+        "gate_weight": 0.09033203125,
+        "up_weight": 1.0,
+        "down_weight": 0.64453125,
+    }
+    inputs = ExpertsInputs(
+        hidden=np.full((1, 1), -2.0, np.float32),
+        expert_ids=np.zeros((1, 1), np.int64),
+        weights=np.full((1, 1), 0.1015625, np.float32),
+        gate_bias=np.full((1, 1), 0.03759765625, np.float32),
+        down_bias=np.full((1, 1), -4.0, np.float32),
+        dtype="bfloat16",
+        **{name: np.full((1, 1, 1), value, np.float32) for name, value in of_expert.items()},
+    )
+    config = ExpertsConfig(num_experts=1, activation="clamped-swiglu", limit=0.5)
+    assert Layer(config, inputs).output.contains([[-4.03125 * 0.1015625]]).all()
+    assert Layer(config, inputs).output.contains([[-0.41015625]]).all(), "as transformers has it"
 
 
 def test_the_reference_is_the_centre() -> None:

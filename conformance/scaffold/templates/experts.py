@@ -34,7 +34,9 @@ def swiglu_experts(hidden: Tensor, ids: Tensor, weights: Tensor, *matrices: Tens
     rows = hidden[tokens]
     gate = grouped_product(rows, gate_weight, counts)
     inner = gate.sigmoid() * gate * grouped_product(rows, up_weight, counts)
-    outer = grouped_product(inner, down_weight, counts) * weights.flatten()[order, None]
+    weight = weights.flatten()[order, None]
+    outer = grouped_product(inner, down_weight, counts) * weight
+    outer = outer.masked_fill(weight == 0, 0)  # also where the expert overflows
     return hidden.new_zeros(hidden.shape).index_add(0, tokens, outer)
 
 
