@@ -7,6 +7,7 @@ from moe_routing.implementations.capabilities import (
     Unsupported,
 )
 from moe_routing.implementations.claims import Claim, GroupRule
+from moe_routing.implementations.common import NothingInCommon, in_common
 from moe_routing.implementations.computes import Computes
 from moe_routing.implementations.differentiates import Differentiates, RouterGradients
 from moe_routing.implementations.layouts import FlatRouting, RoutingMap
@@ -64,6 +65,7 @@ __all__ = [
     "FlatRouting",
     "GroupRule",
     "Limits",
+    "NothingInCommon",
     "Numerics",
     "Permutes",
     "PermutesRoutes",
@@ -79,6 +81,7 @@ __all__ = [
     "adapter_of",
     "expand",
     "find_adapter",
+    "in_common",
     "is_shipped",
     "leaf",
     "load_adapter",

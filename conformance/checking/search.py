@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.clauses import Clause
@@ -23,9 +23,16 @@ def draw_cases(
     follows from the seed, the clause, its number and the capabilities alone: one adapter or a
     hundred get the same cases, in any process and after any other clause.
     """
+    for case in drawn_cases(clause, narrowed, suite_seed=suite_seed, max_examples=max_examples):
+        if enough(case):
+            return
+
+
+def drawn_cases(
+    clause: Clause, narrowed: Capabilities, *, suite_seed: int, max_examples: int
+) -> Iterator[AnyCase]:
+    """Yield the cases of ``draw_cases``."""
     from moe_routing.conformance.generators.strategies import steady_examples
 
     name = f"{suite_seed}/{clause.id}"
-    for case in steady_examples(clause.cases(narrowed), name, clause.draws(max_examples)):
-        if enough(case):
-            return
+    yield from steady_examples(clause.cases(narrowed), name, clause.draws(max_examples))

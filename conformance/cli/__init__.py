@@ -14,6 +14,7 @@ from moe_routing.conformance.cli import (
     adapters,
     check,
     clauses,
+    compare,
     diff,
     explain,
     known,
@@ -24,7 +25,7 @@ from moe_routing.conformance.cli import (
 from moe_routing.conformance.cli.options import Parser, UsageError, complain
 from moe_routing.conformance.cli.streams import lossless
 
-COMMANDS = (check, replay, explain, diff, known, clauses, adapters, new_adapter, zoo)
+COMMANDS = (check, compare, replay, explain, diff, known, clauses, adapters, new_adapter, zoo)
 """The modules of the commands, in the order that ``--help`` lists them."""
 
 

@@ -12,6 +12,12 @@ EXIT_CODES = {
         2: "it could not run: usage, unknown adapter or clause, import failure, missing package; "
         "or a report, or the output, could not be written",
     },
+    "compare": {
+        0: "every difference is explained: by rounding, by a tie, by a known divergence",
+        1: "an answer of some adapter is wrong, or missing; also an interrupted run",
+        2: "it could not run: fewer than two adapters, no call that all of them claim, usage, "
+        "unknown adapter, import failure, missing package; or a file could not be written",
+    },
     "replay": {
         0: "the case is pass somewhere, and fail, error, crash or timeout nowhere",
         1: "it is one of these somewhere, or pass nowhere: it is unsupported, or inconclusive "

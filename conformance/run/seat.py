@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
 
 from moe_routing.conformance.calls.case import AnyCase
+from moe_routing.conformance.calls.routing import Case
+from moe_routing.conformance.checking.answered import Answered, answer_case
 from moe_routing.conformance.checking.clause_run import check_clause
 from moe_routing.conformance.checking.plan import Plan
 from moe_routing.conformance.checking.replay import Replayed, replay_case
@@ -62,6 +64,9 @@ class Seat(Protocol):
     def replay(self, clause: Clause, case: AnyCase) -> Replayed:
         """Run one case on the adapter."""
 
+    def answer(self, case: Case) -> Answered:
+        """Return the adapter's answer to a routing case, not judged."""
+
     def threads(self) -> int | None:
         """Return the threads that its framework computes with, where that is known."""
 
@@ -104,6 +109,13 @@ class InProcess:
         """Run one case on the adapter."""
         try:
             return replay_case(self.adapter, clause, case, repeats=self._plan.repeats)
+        except BackendMissing as error:
+            raise CannotRun(str(error)) from error
+
+    def answer(self, case: Case) -> Answered:
+        """Return the adapter's answer to a routing case, not judged."""
+        try:
+            return answer_case(self.adapter, case)
         except BackendMissing as error:
             raise CannotRun(str(error)) from error
 

@@ -38,6 +38,7 @@ ORDER = (
     "checking",
     "run",
     "report",
+    "compare",
     "pytest_plugin",
     "zoo",
     "scaffold",

@@ -53,6 +53,7 @@ def test_code_imports_by_the_installed_name(path: Path) -> None:
 PROTOCOL = (
     "capabilities",
     "claims",
+    "common",
     "computes",
     "contradictions",
     "differentiates",

@@ -9,7 +9,9 @@ from functools import partial
 from typing import Any
 
 from moe_routing.conformance.calls.case import AnyCase
+from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.cases.kinds import all_defined, facts_of, kind_of
+from moe_routing.conformance.checking.answered import Answered
 from moe_routing.conformance.checking.clause_run import with_widths
 from moe_routing.conformance.checking.plan import Plan
 from moe_routing.conformance.checking.region_width import Width
@@ -100,6 +102,14 @@ class Isolated:
             return replayed
         except Ended as ended:
             return _replayed(ended.end)
+
+    def answer(self, case: Case) -> Answered:
+        """Return the adapter's answer to a routing case; a worker that ends in it gave none."""
+        try:
+            answered: Answered = self._request("route", case)
+            return answered
+        except Ended as ended:
+            return Answered(status=ended.end.status, message=ended.end.words)
 
     def _witnessed(self, clause: Clause, case: AnyCase) -> Replayed:
         """Replay a witness; if the worker was already dead, the result says nothing about it."""

@@ -19,6 +19,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, BinaryIO
 
+from moe_routing.conformance.checking.answered import Answered, answer_case
 from moe_routing.conformance.checking.clause_run import search_clause
 from moe_routing.conformance.checking.region_width import Width, width
 from moe_routing.conformance.checking.replay import Standing, replay_case
@@ -83,7 +84,7 @@ def _end() -> None:
     os._exit(0)
 
 
-_FORKED = ("check", "replay", "width")
+_FORKED = ("check", "replay", "route", "width")
 """The requests in which the adapter is called."""
 
 
@@ -159,6 +160,10 @@ class _Server:
     def _replay(self, clause: str, case: Any) -> Any:
         self._journal.cleared()
         return replay_case(self.adapter, CLAUSES[clause], case, repeats=self._plan.repeats)
+
+    def _route(self, case: Any) -> Answered:
+        self._journal.cleared()
+        return answer_case(self.adapter, case)
 
     def _width(self, clause: str, id: str) -> Width:
         self._journal.cleared()

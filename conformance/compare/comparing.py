@@ -1,0 +1,98 @@
+"""One comparison: every case given to every router, counted, and the smallest cases kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from moe_routing.conformance.calls.routing import Case
+from moe_routing.conformance.checking.plan import Plan
+from moe_routing.conformance.compare.cases import picked_cases
+from moe_routing.conformance.compare.counts import Tables
+from moe_routing.conformance.compare.routers import Router
+from moe_routing.conformance.compare.routes import Cause, routes_of
+from moe_routing.conformance.compare.smallest import Example, smallest_example
+from moe_routing.implementations import Capabilities
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What a comparison found: the routers, the counts, the smallest cases."""
+
+    routers: Sequence[Router]
+    plan: Plan
+    profile: str
+    device: str
+    tables: Tables
+    examples: Sequence[Example]
+
+    @property
+    def broken(self) -> list[Router]:
+        """The routers of which some answer is wrong, or missing."""
+        total = self.tables.total()
+        return [
+            each for each in self.routers if total.wrong[each.letter] or total.failed[each.letter]
+        ]
+
+    @property
+    def exit_code(self) -> int:
+        """0 where every difference is explained, 1 where some router is wrong."""
+        return 1 if self.broken else 0
+
+
+@dataclass
+class _Found:
+    """The smallest case of every cause so far."""
+
+    cases: dict[Cause, Case] = field(default_factory=dict)
+
+    def note(self, cause: Cause, case: Case) -> None:
+        if cause not in self.cases or _size(case) < _size(self.cases[cause]):
+            self.cases[cause] = case
+
+    def chosen(self) -> list[tuple[Cause, Case]]:
+        """Return one cause for each router that is wrong, and all causes of differences."""
+        kept: dict[str, Cause] = {}
+        for cause in sorted(self.cases, key=lambda each: _size(self.cases[each])):
+            kept.setdefault(cause[0] if cause[0] != "differ" else cause[1], cause)
+        return [(cause, self.cases[cause]) for cause in sorted(kept.values())]
+
+
+def _size(case: Case) -> int:
+    return case.num_tokens * case.config.num_experts
+
+
+def compare(
+    routers: Sequence[Router],
+    common: Capabilities,
+    plan: Plan,
+    *,
+    profile: str,
+    device: str,
+    folder: Path,
+    progress: Callable[[str, int], None] = lambda part, cases: None,
+) -> Comparison:
+    """Compare routers on what is ``common``; write the smallest cases to ``folder``.
+
+    ``progress`` is called with the part and the number of cases so far.
+    """
+    everyone = [each.capabilities for each in routers]
+    tables, found = Tables(), _Found()
+    for number, picked in enumerate(picked_cases(common, everyone, plan)):
+        progress(picked.part, number)
+        routes = routes_of(picked.case, routers)
+        tables.note(picked, routes)
+        for cause in routes.causes():
+            found.note(cause, picked.case)
+    examples = [
+        smallest_example(routers, cause, case, folder, device) for cause, case in found.chosen()
+    ]
+    return Comparison(
+        routers=routers,
+        plan=plan,
+        profile=profile,
+        device=device,
+        tables=tables,
+        examples=examples,
+    )

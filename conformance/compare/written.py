@@ -1,0 +1,231 @@
+"""A comparison as text, as Markdown and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.text import Text
+
+from moe_routing.conformance.clauses.registry import CHAPTERS
+from moe_routing.conformance.compare.cases import EVENTS
+from moe_routing.conformance.compare.comparing import Comparison
+from moe_routing.conformance.compare.counts import BUCKETS, LAST, Counts
+from moe_routing.conformance.compare.routers import Router
+from moe_routing.conformance.compare.smallest import Example
+from moe_routing.conformance.report.columns import Column, table
+from moe_routing.conformance.report.markdown import fenced, literal
+from moe_routing.conformance.report.text import printable
+from moe_routing.conformance.run.environment import environment, suite_version
+from moe_routing.reference import SPEC_VERSION
+from moe_routing.reference.checks import counted
+
+SCHEMA = 1
+"""The version of the form of the JSON."""
+
+_FIGURES = {"tokens": 8, "differ": 6, "rounding": 8, "ties": 5, "undefined": 9, "known": 5}
+"""The counts that are shown, and the columns of the terminal that each takes at least."""
+
+_MOST = 4
+"""The routers of which each has a column; of more, only those that are wrong."""
+
+_ALWAYS = ("tokens", "differ", "rounding", "ties")
+"""The counts that are shown even where there is none."""
+
+
+def lines(comparison: Comparison, width: int) -> Iterator[Text]:
+    """Yield what the terminal shows."""
+    for each in comparison.routers:
+        yield Text(f"{each.letter} {_head(each)}", style="italic")
+    for title, rows in _sections(comparison):
+        yield Text()
+        yield from table(_columns(comparison.routers, title, rows), None, width)
+    for example in comparison.examples:
+        yield Text()
+        yield Text(_title(comparison, example), style="red" if example.router else "yellow")
+        yield from (Text(f"  {line}") for line in _story(example))
+    yield Text()
+    yield from (Text(each) for each in closing(comparison))
+
+
+def markdown(comparison: Comparison) -> str:
+    """Return the comparison as GitHub's Markdown."""
+    names = " and ".join(literal(each.name) for each in comparison.routers)
+    text = [f"## moe-routing compare: {names}", ""]
+    text += [f"- {literal(each)}" for each in closing(comparison)]
+    text += [f"- {each.letter}: {literal(_head(each))}" for each in comparison.routers]
+    for title, rows in _sections(comparison):
+        columns = _columns(comparison.routers, title, rows)
+        heads = " | ".join(each.head for each in columns)
+        text += ["", f"| {heads} |", "|---" + "|--:" * (len(columns) - 1) + "|"]
+        for row in range(len(rows)):
+            text.append(f"| {' | '.join(each.cells[row].plain for each in columns)} |")
+    for example in comparison.examples:
+        text += ["", f"**{literal(_title(comparison, example))}**", "", *fenced(_story(example))]
+    plan = comparison.plan
+    settings = f"Profile {comparison.profile}, seed {plan.seed}, "
+    settings += f"{counted(plan.max_examples, 'case')} drawn per clause."
+    return "\n".join([*text, "", settings]) + "\n"
+
+
+def closing(comparison: Comparison) -> list[str]:
+    """Return the lines that a comparison ends with: what is known, and the verdict."""
+    total, known = comparison.tables.total(), comparison.tables.known
+    found = [
+        f"known divergence of {name}: {id_} ({counted(cases, 'case')})"
+        for (name, id_), cases in known.items()
+    ]
+    given = f"{counted(total.cases, 'case')}, {counted(total.tokens, 'token')}"
+    found += [f"{given}: {total.differ} routed differently{_explained(total)}"]
+    found += [f"{each.name} is wrong: {_wrongs(total, each)}" for each in comparison.broken]
+    if not comparison.broken:
+        found.append("every difference is explained" if total.differ else "no token differs")
+    return [printable(each) for each in found]
+
+
+def _explained(total: Counts) -> str:
+    causes = {"by rounding": total.rounding, "by ties": total.ties, "undefined": total.undefined}
+    words = ", ".join(f"{count} {words}" for words, count in causes.items() if count)
+    return f" ({words})" if words else ""
+
+
+def _wrongs(total: Counts, router: Router) -> str:
+    wrong, failed = total.wrong[router.letter], total.failed[router.letter]
+    words = [f"the answer to {counted(wrong, 'token')}"] if wrong else []
+    return " and ".join([*words, *([f"no answer to {counted(failed, 'case')}"] if failed else [])])
+
+
+def json_text(comparison: Comparison) -> str:
+    """Return the comparison as JSON; shapes as in docs/comparing.md."""
+    return json.dumps(form(comparison), indent=1) + "\n"
+
+
+def form(comparison: Comparison) -> dict[str, Any]:
+    """Return the comparison as plain values."""
+    plan, names = comparison.plan, {each.letter: each.name for each in comparison.routers}
+    return {
+        "schema": SCHEMA,
+        "kind": "comparison",
+        "suite_version": suite_version(),
+        "spec_version": SPEC_VERSION,
+        "environment": environment(),
+        "profile": comparison.profile,
+        "seed": plan.seed,
+        "max_examples": plan.max_examples,
+        "dtype": plan.dtype,
+        "device": comparison.device,
+        "exit_code": comparison.exit_code,
+        "adapters": [_adapter(each) for each in comparison.routers],
+        "total": _counts(comparison.tables.total(), names),
+        "rows": [
+            {**vars(key), "event": key.event or None, **_counts(row, names)}
+            for key, row in comparison.tables.rows.items()
+        ],
+        "known": [
+            {"adapter": name, "divergence": id_, "cases": cases}
+            for (name, id_), cases in comparison.tables.known.items()
+        ],
+        "smallest": [_example(each, names) for each in comparison.examples],
+    }
+
+
+def _adapter(router: Router) -> dict[str, Any]:
+    about = router.about
+    return {
+        "name": router.name,
+        "reference": router.reference,
+        "wraps": {"package": about.package, "version": about.version},
+        "numerics": about.capabilities.numerics.declared(),
+    }
+
+
+def _counts(counts: Counts, names: dict[str, str]) -> dict[str, Any]:
+    figures = {name: getattr(counts, name) for name in ("cases", *_FIGURES)}
+    wrong = {name: counts.wrong[letter] for letter, name in names.items()}
+    failed = {name: counts.failed[letter] for letter, name in names.items()}
+    return {**figures, "wrong": wrong, "failed": failed}
+
+
+def _example(example: Example, names: dict[str, str]) -> dict[str, Any]:
+    return {
+        "adapter": names[example.router] if example.router else None,
+        "cause": example.cause,
+        "clause": example.clause,
+        "message": example.title,
+        "details": list(example.lines),
+        "case": example.case_file,
+        "reproduce": example.reproduce,
+    }
+
+
+def _head(router: Router) -> str:
+    about = router.about
+    wraps = f" ({about.package} {about.version})" if about.package else ""
+    declared = about.capabilities.numerics.declared()
+    return printable(
+        f"{router.name}{wraps}" + (f"  declares {', '.join(declared)}" if declared else "")
+    )
+
+
+def _sections(comparison: Comparison) -> list[tuple[str, dict[str, Counts]]]:
+    """Return the tables that are shown, each with its title; the last ends in the total."""
+    tables, sizes = comparison.tables, (*BUCKETS, LAST)
+    found = [
+        ("cases", tables.by(lambda key: key.part, (EVENTS, *CHAPTERS))),
+        ("dtype", tables.by(lambda key: key.dtype, ("float32", "bfloat16", "float16"))),
+        ("experts", tables.by(lambda key: key.experts, sizes)),
+        ("tokens a call", tables.by(lambda key: key.calls_of, sizes)),
+    ]
+    return [*found, ("", {"total": tables.total()})]
+
+
+def _columns(routers: Sequence[Router], title: str, rows: dict[str, Counts]) -> list[Column]:
+    """Return the columns of a table, as wide in every table of a comparison."""
+    counts = [*rows.values()]
+    shown = [
+        (name, width)
+        for name, width in _FIGURES.items()
+        if name in _ALWAYS or any(getattr(row, name) for row in counts)
+    ]
+    figures = [
+        _figures(
+            name.rjust(width), [_cell(getattr(row, name)) for row in counts], name not in _ALWAYS
+        )
+        for name, width in shown
+    ]
+    named = [
+        each
+        for each in routers
+        if len(routers) <= _MOST or any(_wrong(row, each) for row in counts)
+    ]
+    wrong = [_figures(f"wrong {r.letter}", [_wrong(row, r) for row in counts]) for r in named]
+    first = Column(head=title, cells=[Text(each.ljust(13)) for each in rows])
+    return [first, *figures, *wrong]
+
+
+def _figures(head: str, cells: Sequence[str], leaves: bool = False) -> Column:
+    return Column(head=head, cells=[Text(each) for each in cells], right=True, leaves=int(leaves))
+
+
+def _cell(count: int) -> str:
+    return str(count) if count else ""
+
+
+def _wrong(row: Counts, router: Router) -> str:
+    """Return the wrong tokens of a router, and after a plus the calls without answer."""
+    wrong, failed = row.wrong[router.letter], row.failed[router.letter]
+    return f"{wrong}+{failed}" if failed else str(wrong or "")
+
+
+def _title(comparison: Comparison, example: Example) -> str:
+    names = {each.letter: each.name for each in comparison.routers}
+    if example.router is None:
+        return f"the smallest case that {example.title}"
+    return f"wrong: {printable(names[example.router])}, by {example.clause}"
+
+
+def _story(example: Example) -> list[str]:
+    title = [example.title] if example.router else []
+    found = [printable(each) for each in (*title, *example.lines)]
+    return [*found, f"Reproduce with: {printable(example.reproduce)}"]

@@ -1,0 +1,60 @@
+"""Routers to compare: right ones that differ as they may, wrong ones, one that claims little."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from moe_routing.conformance.zoo import HONEST, MUTANTS
+from moe_routing.conformance.zoo.router.router import StagedRouter
+from moe_routing.implementations import Capabilities, Claim
+from moe_routing.reference import RouterConfig, RouterInputs
+
+
+def lowest() -> Any:
+    return StagedRouter("lowest", {}, Capabilities())
+
+
+def highest() -> Any:
+    return HONEST["ties-to-the-highest"].adapter()
+
+
+def wide() -> Any:
+    return HONEST["float64-inside"].adapter()
+
+
+def narrow() -> Any:
+    return StagedRouter("narrow", {}, Capabilities(dtypes=("float32",)))
+
+
+def scale_twice() -> Any:
+    return MUTANTS["scale-twice"].adapter()
+
+
+def sigmoid() -> Any:
+    return StagedRouter("sigmoid", {}, Capabilities(claims=(Claim.plain(score=("sigmoid",)),)))
+
+
+def softmax() -> Any:
+    return StagedRouter("softmax", {}, Capabilities(claims=(Claim.plain(),)))
+
+
+class Raises(StagedRouter):
+    """Raises on batches of more than eight tokens."""
+
+    def __init__(self) -> None:
+        super().__init__("raises", {}, Capabilities())
+
+    def route(self, config: RouterConfig, inputs: RouterInputs) -> Any:
+        if inputs.num_tokens > 8:
+            raise RuntimeError("too many tokens")
+        return super().route(config, inputs)
+
+
+class NoRoute:
+    name = "no-route"
+
+    def capabilities(self) -> Capabilities:
+        return Capabilities()
+
+    def permute(self, config: Any, routes: Any) -> Any:
+        raise NotImplementedError
