@@ -14,7 +14,8 @@ EXIT_CODES = {
     },
     "compare": {
         0: "every difference is explained: by rounding, by a tie, by a known divergence",
-        1: "an answer of some adapter is wrong, or missing; also an interrupted run",
+        1: "an answer of some adapter is wrong, or missing; nothing was compared; also an "
+        "interrupted run",
         2: "it could not run: fewer than two adapters, no call that all of them claim, usage, "
         "unknown adapter, import failure, missing package; or a file could not be written",
     },

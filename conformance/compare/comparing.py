@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +16,16 @@ from moe_routing.conformance.compare.routes import Cause, routes_of
 from moe_routing.conformance.compare.smallest import Example, smallest_example
 from moe_routing.implementations import Capabilities
 
+ENDS = 3
+"""How often a router may end its process, or hang, before it is given no more cases."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What a comparison found: the routers, the counts, the smallest cases."""
+    """What a comparison found: the routers, the counts, the smallest cases.
+
+    ``ended`` are the routers that were given no more cases, since they ended or hung too often.
+    """
 
     routers: Sequence[Router]
     plan: Plan
@@ -26,6 +33,7 @@ class Comparison:
     device: str
     tables: Tables
     examples: Sequence[Example]
+    ended: Sequence[Router] = ()
 
     @property
     def broken(self) -> list[Router]:
@@ -37,8 +45,8 @@ class Comparison:
 
     @property
     def exit_code(self) -> int:
-        """0 where every difference is explained, 1 where some router is wrong."""
-        return 1 if self.broken else 0
+        """0 where every difference is explained, 1 where some router is wrong, or none compared."""
+        return 1 if self.broken or not self.tables.total().tokens else 0
 
 
 @dataclass
@@ -78,13 +86,22 @@ def compare(
     ``progress`` is called with the part and the number of cases so far.
     """
     everyone = [each.capabilities for each in routers]
-    tables, found = Tables(), _Found()
+    tables, found, ends = Tables(), _Found(), Counter[str]()
+    given = [*routers]
     for number, picked in enumerate(picked_cases(common, everyone, plan)):
         progress(picked.part, number)
-        routes = routes_of(picked.case, routers)
+        routes = routes_of(picked.case, given)
         tables.note(picked, routes)
         for cause in routes.causes():
             found.note(cause, picked.case)
+        ends.update(
+            each.letter
+            for each, stage in zip(given, routes.stages, strict=True)
+            if stage in ("crash", "timeout")
+        )
+        given = [each for each in given if ends[each.letter] < ENDS]
+        if len(given) < 2:
+            break
     examples = [
         smallest_example(routers, cause, case, folder, device) for cause, case in found.chosen()
     ]
@@ -95,4 +112,5 @@ def compare(
         device=device,
         tables=tables,
         examples=examples,
+        ended=[each for each in routers if each not in given],
     )

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from moe_routing.conformance.compare.cases import Picked
-from moe_routing.conformance.compare.routes import Routes, wrong_stage
+from moe_routing.conformance.compare.routers import NO_ANSWER
+from moe_routing.conformance.compare.routes import Routes
 
 BUCKETS = {"up to 8": 8, "9 to 64": 64, "65 to 256": 256}
 """The buckets of sizes, each with the greatest size in it, but for the last."""
@@ -82,22 +83,22 @@ class Tables:
                 setattr(row, name, getattr(row, name) + int(getattr(routes, name).sum()))
 
     def _note_wrong(self, row: Counts, routes: Routes) -> None:
-        parts = zip(routes.routers, routes.verdicts, routes.refused, strict=True)
-        for router, verdict, refused in parts:
-            stage = "call" if verdict is None else wrong_stage(verdict)
+        for router, stage, refused in zip(
+            routes.routers, routes.stages, routes.refused, strict=True
+        ):
             if stage is None:
                 continue
             if excuse := routes.excuse(router, stage):
                 row.known += int(refused.sum())
                 self.known[router.name, excuse] += 1
-            elif verdict is None:
+            elif stage in NO_ANSWER:
                 row.failed[router.letter] += 1
             else:
                 row.wrong[router.letter] += int(refused.sum())
 
     def total(self) -> Counts:
         """Return the counts of all."""
-        return self.by(lambda key: "")[""]
+        return self.by(lambda key: "").get("", Counts())
 
     def by(self, name: Callable[[Key], str], among: Iterable[str] = ("",)) -> dict[str, Counts]:
         """Return the counts by a name of the key; those ``among`` stand first, where counted."""

@@ -11,13 +11,16 @@ from moe_routing.conformance.known.divergence import Divergence
 from moe_routing.conformance.run.seat import About, CannotRun, Seat
 from moe_routing.implementations import Capabilities
 
+NO_ANSWER = ("error", "crash", "timeout")
+"""What stands for the stage where a call has no answer: its status."""
+
 CLAUSE_OF = {
     "in range": "selection.in-range",
     "distinct": "selection.distinct",
     "selection": "selection.valid-top-k",
     "logits": "logits.match",
     "weights": "weights.match",
-    "call": "selection.valid-top-k",
+    **dict.fromkeys(NO_ANSWER, "selection.valid-top-k"),
 }
 """The clause that a wrong answer breaks, by the stage at which it is wrong."""
 
@@ -43,10 +46,9 @@ class Router:
 
         A call that raises is excused by any that is left out of some clause on routing.
         """
-        clauses = {*CLAUSE_OF.values()} if stage == "call" else {CLAUSE_OF[stage]}
         for each in self.known:
-            about = any(each.touches(self.about.name, clause) for clause in clauses)
-            if (about or stage == "call") and each.covers(facts, case):
+            about = stage in NO_ANSWER or each.touches(self.about.name, CLAUSE_OF[stage])
+            if about and each.covers(facts, case):
                 return each.id
         return None
 

@@ -16,7 +16,8 @@ from moe_routing.conformance.judge.selection import chosen_mask
 from moe_routing.conformance.trial.few import SpreadBounds, right
 from moe_routing.conformance.trial.memo import CaseMemo
 from moe_routing.implementations import Numerics
-from moe_routing.reference.formats import Bools, Ids
+from moe_routing.reference.formats import Bools, Floats, Ids
+from moe_routing.reference.groups import group_scores
 
 Cause = tuple[str, str]
 """Why a case is worth showing: ``("differ", "ties")``, or a router's letter and a stage."""
@@ -82,19 +83,25 @@ class Routes:
     @cached_property
     def ties(self) -> Bools:
         """The tokens ``[T]`` that differ by experts or groups that tie in the exact reference."""
-        return np.asarray(
-            self.unlike & self.right & self.bounds.judged & _tied(self.bounds, self.sets)
-        )
+        due = np.asarray(self.unlike & self.right & self.bounds.judged)
+        return due & _tied(self.bounds, self.sets) if due.any() else due
 
     @cached_property
     def rounding(self) -> Bools:
         """The tokens ``[T]`` that differ by what rounding permits, and no tie explains."""
         return np.asarray(self.unlike & self.right & self.bounds.judged & ~self.ties)
 
+    @cached_property
+    def stages(self) -> Sequence[str | None]:
+        """For each router the first stage at which it is wrong, the status of a call, or None."""
+        return [
+            each.status if verdict is None else wrong_stage(verdict)
+            for each, verdict in zip(self.answered, self.verdicts, strict=True)
+        ]
+
     def causes(self) -> Iterator[Cause]:
         """Yield why the case is worth showing; a wrong answer that is known is no reason."""
-        for router, verdict in zip(self.routers, self.verdicts, strict=True):
-            stage = "call" if verdict is None else wrong_stage(verdict)
+        for router, stage in zip(self.routers, self.stages, strict=True):
             if stage and not self.excuse(router, stage):
                 yield router.letter, stage
         if self.compared:
@@ -156,14 +163,27 @@ def _disputed(sets: Ids, num_experts: int) -> Bools:
 
 def _tied(bounds: Bounds, sets: Ids) -> Bools:
     """Return the tokens ``[T]`` whose disputed experts compete alike, or whose groups tie."""
-    reference, groups = bounds.reference, bounds.config.groups
-    disputed_ = _disputed(sets, bounds.config.num_experts)
-    competing = np.fmax(reference.competing, -np.inf)
-    least = np.where(disputed_, competing, np.inf).min(axis=1)
-    most = np.where(disputed_, competing, -np.inf).max(axis=1)
+    groups, kept = bounds.config.groups, bounds.reference.kept
+    among, exact = _disputed(sets, bounds.config.num_experts), _exact(bounds)
+    competing = exact if groups is None else np.where(kept, exact, groups.fill)
+    least = np.where(among, competing, np.inf).min(axis=1)
+    most = np.where(among, competing, -np.inf).max(axis=1)
     tied: Bools = least == most
-    if groups is not None and reference.group_scores is not None and groups.kept < groups.count:
-        ranked = np.sort(np.fmax(reference.group_scores, -np.inf), axis=1)
+    if groups is not None and groups.kept < groups.count:
+        ranked = np.sort(group_scores(groups, exact), axis=1)
         cut = groups.count - groups.kept
         tied = tied | (ranked[:, cut] == ranked[:, cut - 1])
     return tied
+
+
+def _exact(bounds: Bounds) -> Floats:
+    """Return what the experts compete with, ``[T, E]``, the same for experts of the same rows.
+
+    The float64 of the reference adds up equal products in another order at the edge of a batch.
+    """
+    inputs = bounds.inputs
+    parts = (inputs.gate_weight, inputs.gate_delta, inputs.gate_bias, inputs.selection_bias)
+    rows = [each.reshape(len(each), -1) for each in parts if each is not None]
+    _, first, alike = np.unique(np.hstack(rows), axis=0, return_index=True, return_inverse=True)
+    exact: Floats = np.fmax(bounds.reference.biased, -np.inf)[:, first[alike.ravel()]]
+    return exact

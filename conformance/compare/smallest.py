@@ -22,8 +22,11 @@ from moe_routing.conformance.explain.story import call
 from moe_routing.conformance.generators.reducer import reduce_case
 from moe_routing.implementations import Capabilities
 
-BUDGET = 200
-"""The most cases that are given to the routers to make one smaller."""
+BUDGET = {"crash": 16, "timeout": 0}
+"""The most cases that are given to the routers to make one smaller, where each costs a process."""
+
+USUAL = 200
+"""The same, of every other cause."""
 
 SHOWN = 6
 """The disputed experts that are shown of a token, at most."""
@@ -60,7 +63,8 @@ def smallest_example(
             smaller, facts_of(smaller, Capabilities())
         )
 
-    case = reduce_case(case, kind_of(case).reductions, lasts, preferred=defined, budget=BUDGET)
+    budget = BUDGET.get(cause[1], USUAL)
+    case = reduce_case(case, kind_of(case).reductions, lasts, preferred=defined, budget=budget)
     wrong = next((each for each in routers if each.letter == cause[0]), None)
     about = [wrong] if wrong else list(routers)
     if wrong:

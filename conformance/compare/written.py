@@ -57,10 +57,10 @@ def markdown(comparison: Comparison) -> str:
     text += [f"- {each.letter}: {literal(_head(each))}" for each in comparison.routers]
     for title, rows in _sections(comparison):
         columns = _columns(comparison.routers, title, rows)
-        heads = " | ".join(each.head for each in columns)
+        heads = " | ".join(each.head.strip() for each in columns)
         text += ["", f"| {heads} |", "|---" + "|--:" * (len(columns) - 1) + "|"]
         for row in range(len(rows)):
-            text.append(f"| {' | '.join(each.cells[row].plain for each in columns)} |")
+            text.append(f"| {' | '.join(each.cells[row].plain.strip() for each in columns)} |")
     for example in comparison.examples:
         text += ["", f"**{literal(_title(comparison, example))}**", "", *fenced(_story(example))]
     plan = comparison.plan
@@ -77,17 +77,20 @@ def closing(comparison: Comparison) -> list[str]:
         for (name, id_), cases in known.items()
     ]
     given = f"{counted(total.cases, 'case')}, {counted(total.tokens, 'token')}"
-    found += [f"{given}: {total.differ} routed differently{_explained(total)}"]
+    found += [f"{given}: {total.differ} routed differently", *_explained(total)]
     found += [f"{each.name} is wrong: {_wrongs(total, each)}" for each in comparison.broken]
-    if not comparison.broken:
+    found += [f"{each.name} ended too often: it was given no more" for each in comparison.ended]
+    if not total.tokens:
+        found.append("nothing was compared")
+    elif not comparison.broken:
         found.append("every difference is explained" if total.differ else "no token differs")
     return [printable(each) for each in found]
 
 
-def _explained(total: Counts) -> str:
+def _explained(total: Counts) -> list[str]:
     causes = {"by rounding": total.rounding, "by ties": total.ties, "undefined": total.undefined}
     words = ", ".join(f"{count} {words}" for words, count in causes.items() if count)
-    return f" ({words})" if words else ""
+    return [f"of these {words}"] if words else []
 
 
 def _wrongs(total: Counts, router: Router) -> str:

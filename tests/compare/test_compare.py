@@ -102,6 +102,20 @@ def test_one_that_raises_is_said_and_the_others_are_compared() -> None:
     assert example.case.num_tokens == 9
 
 
+def test_one_that_ends_too_often_is_given_no_more_cases() -> None:
+    plan = plan_of("robustness.underflow")
+    adapters = {each: load_adapter(f"{HERE}:{each}") for each in ("lowest", "highest", "Lost")}
+    routers = open_routers(in_process(adapters, plan), dict.fromkeys(adapters, ()))
+    settings = {"profile": "smoke", "device": "cpu", "folder": Path("cases")}
+    found = compare(routers, Capabilities(), plan, **settings)
+    total = found.tables.total()
+    assert (total.failed["C"], [each.name for each in found.ended]) == (3, ["lost"])
+    assert total.cases > 3
+    pair = compare([routers[0], routers[2]], Capabilities(), plan, **settings)
+    assert (pair.tables.total().cases, pair.exit_code) == (3, 1)
+    assert "nothing was compared" in written.closing(pair)
+
+
 def test_what_a_known_divergence_covers_is_no_verdict() -> None:
     first = compared("lowest", "scale_twice", clause="weights.scale")
     divergence = Divergence(
@@ -133,6 +147,7 @@ def test_the_tables_fit_the_terminal(width: int) -> None:
     lines = [each.plain for each in written.lines(found, width)]
     tables = lines[: lines.index(next(each for each in lines if "the smallest" in each))]
     assert max(map(len, tables)) <= width, max(tables, key=len)
+    assert max(map(len, written.closing(found))) <= 80
 
 
 class TestCommand:
@@ -151,10 +166,15 @@ class TestCommand:
         assert Path(file).is_file()
         text = Path("a.md").read_text()
         assert text.startswith("## moe-routing compare: lowest and ties-to-the-highest\n")
-        assert re.search(r"^\| total +\|", text, re.MULTILINE)
+        assert re.search(r"^\| total \|", text, re.MULTILINE)
         wrong = ("--clause=weights.scale", *QUICK[1:])
         assert run("compare", f"{HERE}:lowest", f"{HERE}:scale_twice", *wrong) == 1
         assert "scale-twice is wrong" in capsys.readouterr().out
+
+    def test_exits_1_where_nothing_was_compared(self, capsys: pytest.CaptureFixture[str]) -> None:
+        clause = ("--clause=permutation.*", ALONE)
+        assert run("compare", f"{HERE}:lowest", f"{HERE}:highest", *clause) == 1
+        assert "nothing was compared" in capsys.readouterr().out
 
     @pytest.mark.parametrize(
         ("argv", "words"),

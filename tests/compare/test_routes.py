@@ -82,6 +82,18 @@ def test_a_difference_is_told_from_a_wrong_answer(
     assert told(routes_of(given, routers(Fixed("a", 0), Fixed("b", 1)))) == expected
 
 
+def test_experts_of_the_same_rows_tie_whatever_their_sums_round_to() -> None:
+    gate = np.random.default_rng(0).standard_normal((9, 257)).astype(np.float32) / 16
+    gate[8] = gate[0]
+    hidden = gate[:1] * np.linspace(0.5, 1.0, 17, dtype=np.float32)[:, None]
+    inputs = RouterInputs(hidden=hidden, gate_weight=gate)
+    given = Case(config=RouterConfig(num_experts=9, top_k=1, **SIGMOID), inputs=inputs)
+    assert told(routes_of(given, routers(Fixed("a", 0), Fixed("b", 8)))) == {
+        "differ": [*range(17)],
+        "ties": [*range(17)],
+    }
+
+
 def test_a_tie_of_groups_is_a_tie() -> None:
     groups = Groups(count=2, kept=1, top=1)
     given = case([[1.0, 1.0, 1.0, 1.0]], top_k=2, groups=groups, **SIGMOID)
@@ -106,7 +118,7 @@ def test_an_answer_that_is_none_leaves_the_others_compared() -> None:
     found = routes_of(given, routers(Fixed("a", 0), Fixed("b"), Fixed("c", 1)))
     assert found.compared
     assert told(found) == {"differ": [0], "ties": [0]}
-    assert sorted(found.causes()) == [("B", "call"), ("differ", "ties")]
+    assert sorted(found.causes()) == [("B", "error"), ("differ", "ties")]
     alone = routes_of(given, routers(Fixed("a", 0), Fixed("b")))
     assert not alone.compared
     assert told(alone) == {}

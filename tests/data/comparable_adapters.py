@@ -6,7 +6,7 @@ from typing import Any
 
 from moe_routing.conformance.zoo import HONEST, MUTANTS
 from moe_routing.conformance.zoo.router.router import StagedRouter
-from moe_routing.implementations import Capabilities, Claim
+from moe_routing.implementations import BackendLost, Capabilities, Claim
 from moe_routing.reference import RouterConfig, RouterInputs
 
 
@@ -48,6 +48,16 @@ class Raises(StagedRouter):
         if inputs.num_tokens > 8:
             raise RuntimeError("too many tokens")
         return super().route(config, inputs)
+
+
+class Lost(StagedRouter):
+    """Says of every call that the process which runs its backend has ended."""
+
+    def __init__(self) -> None:
+        super().__init__("lost", {}, Capabilities())
+
+    def route(self, config: RouterConfig, inputs: RouterInputs) -> Any:
+        raise BackendLost("it has ended", "crash")
 
 
 class NoRoute:
