@@ -31,12 +31,15 @@ def attribute_of(location: str, attribute: str) -> Any:
     Errors: ``AdapterError``, in one line.
     """
     module = module_of(location, attribute)
-    if not hasattr(module, attribute):
+    try:
+        return getattr(module, attribute)
+    except AdapterError:  # a module that knows better what it lacks
+        raise
+    except AttributeError as error:
         public = [name for name in vars(module) if not name.startswith("_")]
         near = difflib.get_close_matches(attribute, public, n=3)
         hint = f"; did you mean {', '.join(near)}?" if near else ""
-        raise AdapterError(f"{location} has no attribute {attribute!r}{hint}")
-    return getattr(module, attribute)
+        raise AdapterError(f"{location} has no attribute {attribute!r}{hint}") from error
 
 
 def module_of(location: str, attribute: str = "") -> ModuleType:

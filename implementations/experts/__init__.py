@@ -27,6 +27,10 @@ _SORTS = {"grouped_mm": GroupedMm, "deepgemm_layout": DeepGemmLayout}
 __all__ = ["MODELS", "ExpertsFunction"]
 
 
+class NoSuchExperts(AdapterError, AttributeError):
+    """No experts have this name: the module lacks an attribute, and compilers try for many."""
+
+
 def finds(member: str) -> bool:
     """Return whether ``member`` may name a function that is none of ``MEMBERS``."""
     function, _, model = member.partition("@")
@@ -54,10 +58,13 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"there is no {name}")
     function, _, model = name.partition("@")
     if model and model not in MODELS:
-        raise AdapterError(
+        raise NoSuchExperts(
             f"experts:{name} names no model {model!r}; there are {', '.join(MODELS)}"
         )
-    return partial(ExpertsFunction, function_of(function), MODELS[model or USUAL])
+    try:
+        return partial(ExpertsFunction, function_of(function), MODELS[model or USUAL])
+    except AdapterError as error:
+        raise NoSuchExperts(str(error)) from None
 
 
 def _member(function: str, model: str) -> str:

@@ -145,3 +145,11 @@ def test_the_list_of_adapters_does_not_import_transformers(monkeypatch: pytest.M
     assert registered.plugged_in() == ()
     assert "experts:eager" in expand("experts")
     assert registered._INTERFACE not in sys.modules
+
+
+def test_what_is_no_experts_function_is_no_attribute() -> None:
+    """torch's compiler tries the names that it looks for on every module."""
+    from moe_routing.implementations import experts
+
+    assert not hasattr(experts, "get_mempool_id")
+    assert not hasattr(experts, "eager@no_model")
