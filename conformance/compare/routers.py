@@ -42,13 +42,9 @@ class Router:
         return self.about.capabilities
 
     def excused(self, stage: str, case: Case, facts: Bounds) -> str | None:
-        """Return the known divergence that covers a case, wrong at a stage, or None.
-
-        A call that raises is excused by any that is left out of some clause on routing.
-        """
+        """Return the known divergence that covers a case, wrong at a stage, or None."""
         for each in self.known:
-            about = stage in NO_ANSWER or each.touches(self.about.name, CLAUSE_OF[stage])
-            if about and each.covers(facts, case):
+            if each.touches(self.about.name, CLAUSE_OF[stage]) and each.covers(facts, case):
                 return each.id
         return None
 

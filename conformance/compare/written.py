@@ -11,9 +11,10 @@ from rich.text import Text
 from moe_routing.conformance.clauses.registry import CHAPTERS
 from moe_routing.conformance.compare.cases import EVENTS
 from moe_routing.conformance.compare.comparing import Comparison
-from moe_routing.conformance.compare.counts import BUCKETS, LAST, Counts
+from moe_routing.conformance.compare.counts import BUCKETS, LAST, Counts, Key
 from moe_routing.conformance.compare.routers import Router
 from moe_routing.conformance.compare.smallest import Example
+from moe_routing.conformance.events import FAMILIES
 from moe_routing.conformance.report.columns import Column, table
 from moe_routing.conformance.report.markdown import fenced, literal
 from moe_routing.conformance.report.text import printable
@@ -29,6 +30,9 @@ _FIGURES = {"tokens": 8, "differ": 6, "rounding": 8, "ties": 5, "undefined": 9, 
 
 _MOST = 4
 """The routers of which each has a column; of more, only those that are wrong."""
+
+_FIRST = 14
+"""The columns of the terminal that the names of rows take at least."""
 
 _ALWAYS = ("tokens", "differ", "rounding", "ties")
 """The counts that are shown even where there is none."""
@@ -175,12 +179,18 @@ def _sections(comparison: Comparison) -> list[tuple[str, dict[str, Counts]]]:
     """Return the tables that are shown, each with its title; the last ends in the total."""
     tables, sizes = comparison.tables, (*BUCKETS, LAST)
     found = [
-        ("cases", tables.by(lambda key: key.part, (EVENTS, *CHAPTERS))),
+        ("cases", tables.by(_part, (EVENTS, *(f"{each}:" for each in FAMILIES), *CHAPTERS))),
         ("dtype", tables.by(lambda key: key.dtype, ("float32", "bfloat16", "float16"))),
         ("experts", tables.by(lambda key: key.experts, sizes)),
         ("tokens a call", tables.by(lambda key: key.calls_of, sizes)),
     ]
     return [*found, ("", {"total": tables.total()})]
+
+
+def _part(key: Key) -> str:
+    """Return the chapter of a case; of an event, its family where it has one, as ``family:``."""
+    family, colon, _ = key.event.partition(":")
+    return f"{family}:" if colon else key.part
 
 
 def _columns(routers: Sequence[Router], title: str, rows: dict[str, Counts]) -> list[Column]:
@@ -203,7 +213,7 @@ def _columns(routers: Sequence[Router], title: str, rows: dict[str, Counts]) -> 
         if len(routers) <= _MOST or any(_wrong(row, each) for row in counts)
     ]
     wrong = [_figures(f"wrong {r.letter}", [_wrong(row, r) for row in counts]) for r in named]
-    first = Column(head=title, cells=[Text(each.ljust(13)) for each in rows])
+    first = Column(head=title, cells=[Text(each.ljust(_FIRST)) for each in rows])
     return [first, *figures, *wrong]
 
 
@@ -218,7 +228,7 @@ def _cell(count: int) -> str:
 def _wrong(row: Counts, router: Router) -> str:
     """Return the wrong tokens of a router, and after a plus the calls without answer."""
     wrong, failed = row.wrong[router.letter], row.failed[router.letter]
-    return f"{wrong}+{failed}" if failed else str(wrong or "")
+    return f"{wrong or ''}+{failed}" if failed else _cell(wrong)
 
 
 def _title(comparison: Comparison, example: Example) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,8 @@ def test_what_a_known_divergence_covers_is_no_verdict() -> None:
     assert found.exit_code == 0
     assert found.tables.total().known == first.tables.total().wrong["B"] > 0
     assert {id_ for _, id_ in found.tables.known} == {"twice"}
+    elsewhere = replace(divergence, clause="layout.dtypes")
+    assert compared("lowest", "scale_twice", clause="weights.scale", known=(elsewhere,)).broken
 
 
 def test_every_case_is_one_that_all_of_them_claim() -> None:
