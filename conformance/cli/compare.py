@@ -166,11 +166,11 @@ def _common(routers: list[Router], dtype: str | None) -> Capabilities:
 
 
 def _shown(comparison: Comparison, files: dict[str, Path]) -> int:
-    from moe_routing.conformance.compare import written
+    from moe_routing.conformance.compare import form, written
     from moe_routing.conformance.report.terminal import plain_console
 
     makers: dict[str, Callable[[Comparison], str]] = {
-        "--json": written.json_text,
+        "--json": form.json_text,
         "--markdown": written.markdown,
     }
     texts = {each: (path, partial(makers[each], comparison)) for each, path in files.items()}

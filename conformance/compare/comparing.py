@@ -9,11 +9,11 @@ from pathlib import Path
 
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.checking.plan import Plan
-from moe_routing.conformance.compare.cases import picked_cases
+from moe_routing.conformance.compare.cases import Picked, picked_cases
 from moe_routing.conformance.compare.counts import Tables
 from moe_routing.conformance.compare.routers import Router
 from moe_routing.conformance.compare.routes import Cause, routes_of
-from moe_routing.conformance.compare.smallest import Example, smallest_example
+from moe_routing.conformance.compare.smallest import Example, folder_name, smallest_example
 from moe_routing.implementations import Capabilities
 
 ENDS = 3
@@ -86,31 +86,47 @@ def compare(
     ``progress`` is called with the part and the number of cases so far.
     """
     everyone = [each.capabilities for each in routers]
-    tables, found, ends = Tables(), _Found(), Counter[str]()
-    given = [*routers]
+    run = _Run([*routers])
     for number, picked in enumerate(picked_cases(common, everyone, plan)):
         progress(picked.part, number)
-        routes = routes_of(picked.case, given)
-        tables.note(picked, routes)
-        for cause in routes.causes():
-            found.note(cause, picked.case)
-        ends.update(
-            each.letter
-            for each, stage in zip(given, routes.stages, strict=True)
-            if stage in ("crash", "timeout")
-        )
-        given = [each for each in given if ends[each.letter] < ENDS]
-        if len(given) < 2:
+        run.take(picked)
+        if len(run.given) < 2:
             break
+    where = folder / folder_name(routers)
     examples = [
-        smallest_example(routers, cause, case, folder, device) for cause, case in found.chosen()
+        smallest_example(run.about(cause, routers), cause, case, where, device)
+        for cause, case in run.found.chosen()
     ]
     return Comparison(
         routers=routers,
         plan=plan,
         profile=profile,
         device=device,
-        tables=tables,
+        tables=run.tables,
         examples=examples,
-        ended=[each for each in routers if each not in given],
+        ended=[each for each in routers if each not in run.given],
     )
+
+
+@dataclass
+class _Run:
+    """A comparison as it goes: ``given`` are the routers that are still given cases."""
+
+    given: list[Router]
+    tables: Tables = field(default_factory=Tables)
+    found: _Found = field(default_factory=_Found)
+    ends: Counter[str] = field(default_factory=Counter)
+
+    def about(self, cause: Cause, routers: Sequence[Router]) -> Sequence[Router]:
+        """Return the routers that a cause is about: the one that is wrong, or those still given."""
+        return [each for each in routers if each.letter == cause[0]] or self.given
+
+    def take(self, picked: Picked) -> None:
+        """Give a case to the routers, and count what they answer."""
+        routes = routes_of(picked.case, self.given)
+        self.tables.note(picked, routes)
+        for cause in routes.causes():
+            self.found.note(cause, picked.case)
+        for router, stage in zip(self.given, routes.stages, strict=True):
+            self.ends[router.letter] += stage in ("crash", "timeout")
+        self.given = [each for each in self.given if self.ends[each.letter] < ENDS]

@@ -52,29 +52,20 @@ class Example:
 def smallest_example(
     routers: Sequence[Router], cause: Cause, case: Case, folder: Path, device: str
 ) -> Example:
-    """Make a case smaller while its cause lasts, explain it, and write it under ``folder``."""
-    everyone = [each.capabilities for each in routers]
+    """Make a case smaller while its cause lasts, explain it, and write it to ``folder``.
 
-    def lasts(smaller: Case) -> bool:
-        return claimed(smaller, everyone) and cause in routes_of(smaller, routers).causes()
-
-    def defined(smaller: Case) -> bool:
-        return claimed(smaller, everyone) and all_defined(
-            smaller, facts_of(smaller, Capabilities())
-        )
-
-    budget = BUDGET.get(cause[1], USUAL)
-    case = reduce_case(case, kind_of(case).reductions, lasts, preferred=defined, budget=budget)
+    ``routers`` are those that the cause is about: the one that is wrong, or those that differ.
+    """
+    case = _reduced(routers, cause, case)
     wrong = next((each for each in routers if each.letter == cause[0]), None)
-    about = [wrong] if wrong else list(routers)
     if wrong:
         clause, title, lines = _of_wrong(wrong, cause[1], case)
     else:
         clause, title, lines = _of_difference(routes_of(case, routers), cause[1])
-    path = folder / _folder_name(routers) / f"{_slug(wrong, cause[1])}.json"
+    path = folder / f"{_slug(wrong, cause[1])}.json"
     unwritten = _unwritten(case, path, clause)
+    named = [each.reference for each in routers]
     options = [] if device == "cpu" else [f"--device={device}"]
-    words = ["moe-routing", "replay", str(path), *(each.reference for each in about), *options]
     return Example(
         router=wrong.letter if wrong else None,
         cause=cause[1],
@@ -83,11 +74,27 @@ def smallest_example(
         lines=(*lines, *unwritten),
         case=case,
         case_file=None if unwritten else str(path),
-        reproduce=shlex.join(words),
+        reproduce=shlex.join(["moe-routing", "replay", str(path), *named, *options]),
     )
 
 
-def _folder_name(routers: Sequence[Router]) -> str:
+def _reduced(routers: Sequence[Router], cause: Cause, case: Case) -> Case:
+    """Return the smallest case found that all routers claim, and that has the same cause."""
+    everyone = [each.capabilities for each in routers]
+
+    def lasts(smaller: Case) -> bool:
+        return claimed(smaller, everyone) and cause in routes_of(smaller, routers).causes()
+
+    def defined(smaller: Case) -> bool:
+        facts = facts_of(smaller, Capabilities())
+        return claimed(smaller, everyone) and all_defined(smaller, facts)
+
+    budget = BUDGET.get(cause[1], USUAL)
+    return reduce_case(case, kind_of(case).reductions, lasts, preferred=defined, budget=budget)
+
+
+def folder_name(routers: Sequence[Router]) -> str:
+    """Return the folder of the cases of a comparison, within that of all cases."""
     return "compare-" + "-".join(case_folder(each.about.name) for each in routers)[:100]
 
 
@@ -118,7 +125,10 @@ def _of_wrong(router: Router, stage: str, case: Case) -> tuple[str, str, tuple[s
 
 def _of_difference(routes: Routes, cause: str) -> tuple[str, str, tuple[str, ...]]:
     """Return the title and the lines of the first token that differs by a cause."""
-    token = int(np.flatnonzero(getattr(routes, cause))[0])
+    tokens = np.flatnonzero(getattr(routes, cause))
+    if not len(tokens):
+        return CLAUSE_OF["selection"], f"differed by {cause}, but not when it was repeated", ()
+    token = int(tokens[0])
     lines = [f"token {token} of {call(routes.case.config, routes.case.inputs)}"]
     found = np.flatnonzero(disputed(routes)[token])
     for router, verdict in zip(routes.routers, routes.verdicts, strict=True):

@@ -1,10 +1,8 @@
-"""A comparison as text, as Markdown and as JSON."""
+"""A comparison as text and as Markdown."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from rich.text import Text
 
@@ -18,14 +16,9 @@ from moe_routing.conformance.events import FAMILIES
 from moe_routing.conformance.report.columns import Column, table
 from moe_routing.conformance.report.markdown import fenced, literal
 from moe_routing.conformance.report.text import printable
-from moe_routing.conformance.run.environment import environment, suite_version
-from moe_routing.reference import SPEC_VERSION
 from moe_routing.reference.checks import counted
 
-SCHEMA = 1
-"""The version of the form of the JSON."""
-
-_FIGURES = {"tokens": 8, "differ": 6, "rounding": 8, "ties": 5, "undefined": 9, "known": 5}
+FIGURES = {"tokens": 8, "differ": 6, "rounding": 8, "ties": 5, "undefined": 9, "known": 5}
 """The counts that are shown, and the columns of the terminal that each takes at least."""
 
 _MOST = 4
@@ -103,69 +96,6 @@ def _wrongs(total: Counts, router: Router) -> str:
     return " and ".join([*words, *([f"no answer to {counted(failed, 'case')}"] if failed else [])])
 
 
-def json_text(comparison: Comparison) -> str:
-    """Return the comparison as JSON; shapes as in docs/comparing.md."""
-    return json.dumps(form(comparison), indent=1) + "\n"
-
-
-def form(comparison: Comparison) -> dict[str, Any]:
-    """Return the comparison as plain values."""
-    plan, names = comparison.plan, {each.letter: each.name for each in comparison.routers}
-    return {
-        "schema": SCHEMA,
-        "kind": "comparison",
-        "suite_version": suite_version(),
-        "spec_version": SPEC_VERSION,
-        "environment": environment(),
-        "profile": comparison.profile,
-        "seed": plan.seed,
-        "max_examples": plan.max_examples,
-        "dtype": plan.dtype,
-        "device": comparison.device,
-        "exit_code": comparison.exit_code,
-        "adapters": [_adapter(each) for each in comparison.routers],
-        "total": _counts(comparison.tables.total(), names),
-        "rows": [
-            {**vars(key), "event": key.event or None, **_counts(row, names)}
-            for key, row in comparison.tables.rows.items()
-        ],
-        "known": [
-            {"adapter": name, "divergence": id_, "cases": cases}
-            for (name, id_), cases in comparison.tables.known.items()
-        ],
-        "smallest": [_example(each, names) for each in comparison.examples],
-    }
-
-
-def _adapter(router: Router) -> dict[str, Any]:
-    about = router.about
-    return {
-        "name": router.name,
-        "reference": router.reference,
-        "wraps": {"package": about.package, "version": about.version},
-        "numerics": about.capabilities.numerics.declared(),
-    }
-
-
-def _counts(counts: Counts, names: dict[str, str]) -> dict[str, Any]:
-    figures = {name: getattr(counts, name) for name in ("cases", *_FIGURES)}
-    wrong = {name: counts.wrong[letter] for letter, name in names.items()}
-    failed = {name: counts.failed[letter] for letter, name in names.items()}
-    return {**figures, "wrong": wrong, "failed": failed}
-
-
-def _example(example: Example, names: dict[str, str]) -> dict[str, Any]:
-    return {
-        "adapter": names[example.router] if example.router else None,
-        "cause": example.cause,
-        "clause": example.clause,
-        "message": example.title,
-        "details": list(example.lines),
-        "case": example.case_file,
-        "reproduce": example.reproduce,
-    }
-
-
 def _head(router: Router) -> str:
     about = router.about
     wraps = f" ({about.package} {about.version})" if about.package else ""
@@ -198,7 +128,7 @@ def _columns(routers: Sequence[Router], title: str, rows: dict[str, Counts]) -> 
     counts = [*rows.values()]
     shown = [
         (name, width)
-        for name, width in _FIGURES.items()
+        for name, width in FIGURES.items()
         if name in _ALWAYS or any(getattr(row, name) for row in counts)
     ]
     figures = [

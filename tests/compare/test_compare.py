@@ -117,6 +117,13 @@ def test_one_that_ends_too_often_is_given_no_more_cases() -> None:
     assert "nothing was compared" in written.closing(pair)
 
 
+def test_a_difference_that_does_not_repeat_is_said() -> None:
+    found = compared("lowest", "Wavers")
+    (example,) = [each for each in found.examples if each.cause == "ties"]
+    assert example.title == "differed by ties, but not when it was repeated"
+    assert found.exit_code == 0
+
+
 def test_what_a_known_divergence_covers_is_no_verdict() -> None:
     first = compared("lowest", "scale_twice", clause="weights.scale")
     divergence = Divergence(

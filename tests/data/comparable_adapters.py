@@ -50,6 +50,19 @@ class Raises(StagedRouter):
         return super().route(config, inputs)
 
 
+class Wavers(StagedRouter):
+    """Breaks ties to the highest expert in its first calls, to the lowest in all later ones."""
+
+    def __init__(self) -> None:
+        super().__init__("wavers", {}, Capabilities())
+        self.first, self.calls = highest(), 0
+
+    def route(self, config: RouterConfig, inputs: RouterInputs) -> Any:
+        self.calls += 1
+        router = self.first if self.calls <= 4 else super()
+        return router.route(config, inputs)
+
+
 class Lost(StagedRouter):
     """Says of every call that the process which runs its backend has ended."""
 
