@@ -21,12 +21,14 @@ from moe_routing.reference.routes import ABSENT
 Array = npt.NDArray[np.float32]
 
 TOKENS = (0, 1, 2, 3, 5, 8, 17, 31, 33, 64, 65)
-EXPERTS = (1, 2, 3, 4, 8, 16)
-SLOTS = (1, 2, 3, 4, 6, 8)
-WIDTHS = (1, 2, 3, 4, 8, 12, 16, 32)
+EXPERTS = (1, 2, 3, 4, 5, 8, 16)
+SLOTS = (1, 2, 3, 4, 5, 6, 8, 9)
+WIDTHS = (1, 2, 3, 4, 8, 12, 16, 17, 32, 33)
 VALUES = ("eighths", "exact", "normal", "wide")
 FINE = ("normal", "wide")
 LIMITS = (7.0, 1.0, 0.5)
+
+_SIGNS = ("positive", "positive", "signed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,11 +72,12 @@ def choose_experts_case(
         "F": pick("width", _multiples(computes.width_multiple_of)),
     }
     dtype = pick("dtype", capabilities.dtypes)
+    weights = choose("weights", _SIGNS) if wishes.weights == "positive" else wishes.weights
     rng = np.random.default_rng(choose("seed", range(2**16)))
     ids = loaded_ids(rng, load, (tokens, top_k), config.num_experts, repeats=repeats)
     ids = without(rng, ids, absence)
     draft = Draft(rng, config, INPUT_FORMATS[dtype], values, sizes)
-    return draft.case(ids, biased=biased, weights=wishes.weights, poison=wishes.poison)
+    return draft.case(ids, biased=biased, weights=weights, poison=wishes.poison)
 
 
 def choose_options(choose: Choose, computes: Computes, values: str) -> dict[str, Any]:

@@ -69,6 +69,7 @@ class Model:
         settings = {
             "hidden_size": inputs.hidden_size,
             "num_attention_heads": 1,
+            "head_dim": 2,  # whatever H is: some configurations want an even one
             self.experts: config.num_experts,
             self.width: inputs.width,
             **{setting: getattr(config, name) for setting, name in self.clamp.items()},

@@ -65,6 +65,7 @@ NEAR_EXPERTS: dict[str, ExpertsCase] = {
     "ran-half-as-wide": ran(width=3),
     "ran-several": ran([[0], [1], [2]]),
     "ran-weights-differ": _of_weights([1.0, 0.5]),
+    "ran-negative-weights": _of_weights([1.0, 0.5]),
     "ran-one-hot": _of_weights([1.0, 0.0, 0.5], ran(THREE)),
     "ran-zero-weight": _of_weights([1.0, 0.5]),
     "ran-zero-weight-overflow": _of_weights([1.0, 0.0]),
