@@ -161,7 +161,7 @@ class Capabilities(Closed):
                 check_values(name, getattr(self, name), one_of(name, known), f"some of {known!r}")
         for place, claim in enumerate(self.claims, start=1):
             self.limits.check_room(f"claim {place}", claim.least_top_k)
-            if self.takes == "logits" and False not in claim.input_norm:
+            if self._too_late_for(claim):
                 raise ValueError(
                     f"Cannot have takes='logits' with claim {place}, which has "
                     "input_norm=(True,): the norm comes before the logits"
@@ -214,7 +214,12 @@ class Capabilities(Closed):
         Each axis lists the values wanted; ``groups=(True,)`` stands for any claimed rule.
         """
         claims = (claim.narrowed(axes) for claim in self.claims)
-        return replace(self, claims=tuple(claim for claim in claims if claim is not None))
+        kept = (claim for claim in claims if claim is not None and not self._too_late_for(claim))
+        return replace(self, claims=tuple(kept))
+
+    def _too_late_for(self, claim: Claim) -> bool:
+        """Whether a claim is about an input norm alone, and the backend takes logits."""
+        return self.takes == "logits" and False not in claim.input_norm
 
     def storage_refusals(
         self, inputs: RouterInputs | SharedExpertInputs | ExpertsInputs

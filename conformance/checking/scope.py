@@ -50,7 +50,7 @@ def adapter_scope(
         return "the adapter claims nothing"
     narrowed = clause.narrowed(capabilities)
     if not narrowed.claims:
-        return f"nothing claimed has {_narrow(clause)}"
+        return f"nothing claimed has {_narrow(clause)}{_taken(clause, capabilities)}"
     if (reason := clause.needs(capabilities)) is not None:
         return reason
     probed = partial(_any_answer, adapter, clause, narrowed, is_known)
@@ -94,6 +94,12 @@ def _lacking(case: AnyCase, capabilities: Capabilities) -> str:
 def _narrow(clause: Clause) -> str:
     """Return the axes that a clause is about, with their values."""
     return ", ".join(f"{axis}={'/'.join(map(str, v))}" for axis, v in clause.narrow.items())
+
+
+def _taken(clause: Clause, capabilities: Capabilities) -> str:
+    """Return what of the backend's input excludes the norm that a clause is about, in words."""
+    normed = "input_norm" in clause.narrow and capabilities.takes == "logits"
+    return " with takes='logits'" if normed else ""
 
 
 def _any_answer(

@@ -198,7 +198,7 @@ def _never_alone(capabilities: Capabilities) -> str | None:
     for claim in capabilities.claims:
         if 1 in claim.top_k and any(rule is not None for rule in _rules(claim)):
             return None
-    return "no claim renormalises one expert: top_k=1 has renormalize=(None,)"
+    return "nothing claimed has top_k=1 with renormalize other than None"
 
 
 def _rules(claim: Any) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ from narrow_adapter import Narrow
 from moe_routing.conformance import Case
 from moe_routing.conformance.checking.scope import adapter_scope, case_scope
 from moe_routing.conformance.clauses import CLAUSES
-from moe_routing.implementations import Claim, Limits
+from moe_routing.implementations import Capabilities, Claim, Limits, load_adapter
 from moe_routing.reference import Renormalize, RouterConfig, RouterInputs
 
 PLAIN = {"claims": (Claim.plain(), Claim.plain(score=("sigmoid",)))}
@@ -33,6 +33,34 @@ def test_a_clause_that_does_not_apply_names_what_excludes_it(
 ) -> None:
     adapter = Narrow(**claims)
     assert adapter_scope(adapter, CLAUSES[clause], adapter.capabilities()) == words
+
+
+OF_LOGITS = "gradients.of=('logits', 'per_expert_scale')"
+
+
+@pytest.mark.parametrize(
+    ("clause", "words"),
+    [
+        ("gate-bias", f"{OF_LOGITS} has no gate_bias"),
+        ("delta", f"{OF_LOGITS} has no gate_delta or hidden"),
+        ("hidden-scale", "nothing claimed has input_norm=True with takes='logits'"),
+        ("expert-scale", None),
+    ],
+)
+def test_gradients_before_the_logits_do_not_apply_to_a_backend_that_takes_those(
+    clause: str, words: str | None
+) -> None:
+    adapter, claimed = load_adapter("reference"), Capabilities(takes="logits")
+    assert adapter_scope(adapter, CLAUSES[f"gradients.{clause}"], claimed) == words
+
+
+@pytest.mark.parametrize("axes", [{"top_k": (8,)}, {"top_k": (1, 8), "renormalize": (None,)}])
+def test_the_clause_of_one_renormalised_expert_says_what_is_not_claimed(
+    axes: dict[str, Any],
+) -> None:
+    adapter, clause = load_adapter("reference"), CLAUSES["gradients.norm-is-differentiated"]
+    words = "nothing claimed has top_k=1 with renormalize other than None"
+    assert adapter_scope(adapter, clause, Capabilities(claims=(Claim(**axes),))) == words
 
 
 RENORMALIZED = {"claims": (Claim.plain(renormalize=(Renormalize(),)),)}
