@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.events.gradients import Makes, differentiated, flows, rows_of
@@ -17,22 +18,27 @@ GATE = [[1.0, -2.0, 0.5], [0.0, 1.0, 2.0], [-1.0, 0.5, 1.0], [2.0, 1.0, -0.5]]
 HIDDEN = [[1.0, 0.5, -1.0], [0.5, -2.0, 1.0], [2.0, 1.0, 0.25]]
 
 
+def gate_of(experts: int) -> npt.NDArray[np.float32]:
+    """Return a gate ``[experts, 3]`` without symmetry, no two of whose rows are alike."""
+    e = np.arange(len(GATE), max(experts, len(GATE)))[:, None]
+    more = (e * [3, 5, 7] % [29, 31, 27] - 14) / 8.0
+    return np.vstack([GATE, more])[:experts].astype(np.float32)
+
+
 def _gated(*, top_ks: tuple[int, ...] = (2, 1), **parts: Any) -> Makes:
     """Return what makes cases with hidden states and a gate of different widths."""
     tables = rows_of(top_ks=top_ks, **parts)
 
     def make(capabilities: Capabilities) -> Iterator[Case]:
         if capabilities.takes != "logits":
-            yield from (made for case in tables(capabilities) if (made := _with_gate(case)))
+            yield from map(_with_gate, tables(capabilities))
 
     return make
 
 
-def _with_gate(case: Case) -> Case | None:
-    """Return the case with the hidden states and the gate, cut to its experts; of 4 at most."""
-    if case.config.num_experts > len(GATE):
-        return None
-    gate = np.array(GATE[: case.config.num_experts], np.float32)
+def _with_gate(case: Case) -> Case:
+    """Return the case with the hidden states and a gate of as many experts."""
+    gate = gate_of(case.config.num_experts)
     arrays: dict[str, Any] = {"hidden": np.array(HIDDEN, np.float32), "gate_weight": gate}
     arrays["hidden"] = arrays["hidden"][: case.inputs.num_tokens]
     if case.inputs.gate_delta is not None:
@@ -44,10 +50,15 @@ def _with_gate(case: Case) -> Case | None:
 
 def _part(slug: str, statement: str, name: str, **parts: Any) -> None:
     def occurs(facts: GradientFacts) -> bool:
-        array = getattr(facts.bounds.inputs, name)
-        return array is not None and bool(np.any(array)) and flows(facts, name) and _wide(facts)
+        return _any_of(facts, name) and flows(facts, name) and _wide(facts)
 
     differentiated(slug, statement, occurs, _gated(**parts))
+
+
+def _any_of(facts: GradientFacts, name: str) -> bool:
+    """Return whether the call has an input, which is not 0 throughout."""
+    array = getattr(facts.bounds.inputs, name)
+    return array is not None and bool(np.any(array))
 
 
 def _wide(facts: GradientFacts) -> bool:
@@ -81,6 +92,12 @@ def _summed(capabilities: Capabilities) -> Iterator[Case]:
         yield from (made for case in tables(capabilities) if (made := exact_sum(case)))
 
 
+def _scaled(capabilities: Capabilities) -> Iterator[Case]:
+    """Yield cases of scaled experts; the scale comes after the logits, which may be given."""
+    makes = rows_of if capabilities.takes == "logits" else _gated
+    yield from makes(per_expert_scale=[0.5, 2.0, -1.0, 1.5])(capabilities)
+
+
 def _sums_exactly(facts: GradientFacts) -> bool:
     inputs = facts.bounds.inputs
     still = not inputs.gate_weight.any() and inputs.gate_delta is None
@@ -108,11 +125,11 @@ _part(
     "gate_bias",
     gate_bias=[0.5, -0.25, 1.0, 0.0],
 )
-_part(
+differentiated(
     "expert-scale",
     "experts with scales of their own, and a gradient of them that is not 0",
-    "per_expert_scale",
-    per_expert_scale=[0.5, 2.0, -1.0, 1.5],
+    lambda f: _any_of(f, "per_expert_scale") and flows(f, "per_expert_scale"),
+    _scaled,
 )
 _part(
     "hidden-scale",
