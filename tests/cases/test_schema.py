@@ -41,7 +41,7 @@ def test_the_schema_is_of_this_version() -> None:
     ("change", "words"),
     [
         (lambda data: data.pop("clause"), "clause is missing"),
-        (lambda data: data.update(kind="gradients"), "'gradients' is none of"),
+        (lambda data: data.update(kind="gradient"), "'gradient' is none of"),
         (lambda data: data["inputs"]["hidden"].pop("values"), "values is missing"),
         (lambda data: data["inputs"]["hidden"].update(order="C"), "unknown order"),
         (lambda data: data["inputs"]["hidden"]["values"].append(None), "None is no number"),
