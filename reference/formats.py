@@ -47,13 +47,20 @@ class FloatFormat:
         with np.errstate(all="ignore"):
             if self.name in _NATIVE:
                 return exact.astype(self.name).astype(np.float64)
-            if self.name == "bfloat16" and _is_normal(exact):
-                return _bfloat16_of(exact)
+            if self._is_normal(exact):
+                return _cut(exact, self.precision)
             exponent = np.frexp(exact)[1] - 1
             step = np.ldexp(1.0, np.maximum(exponent, self.min_exponent) - self.precision + 1)
             rounded = np.rint(exact / step) * step
             overflow = np.abs(rounded) > self.largest
             return np.where(overflow, np.copysign(np.inf, exact), rounded)
+
+    def _is_normal(self, exact: Floats) -> bool:
+        """Return whether all of ``exact`` are 0 or far from where this format ends."""
+        magnitude = np.abs(exact)
+        least = magnitude.min(where=magnitude > 0.0, initial=1.0)
+        most = magnitude.max(initial=0.0)
+        return bool(least >= self.tiny and most < 2.0**self.max_exponent)
 
     def represents(self, values: npt.ArrayLike) -> Bools:
         """Return, element by element, whether this format holds ``values`` exactly."""
@@ -72,23 +79,16 @@ class FloatFormat:
             return np.equal(single.astype(self.name).astype(np.float32), single)
 
 
-def _is_normal(exact: Floats) -> bool:
-    """Return whether all of ``exact`` are 0 or far from where bfloat16 ends."""
-    magnitude = np.abs(exact)
-    least = magnitude.min(where=magnitude > 0.0, initial=1.0)
-    return bool(least >= 2.0**-126 and magnitude.max(initial=0.0) < 2.0**127)
-
-
-def _bfloat16_of(exact: Floats) -> Floats:
-    """Round float64 to the 8 bits of bfloat16, ties to even, by their integers."""
-    bits = exact.view(np.uint64)
-    odd = (bits >> _CUT) & np.uint64(1)
-    rounded: Floats = ((bits + _HALF + odd) >> _CUT << _CUT).view(np.float64)
+def _cut(exact: Floats, precision: int) -> Floats:
+    """Round float64 to ``precision`` bits, fewer than its own, ties to even, by their integers."""
+    bits, cut = exact.view(np.uint64), 53 - precision
+    last = np.uint64(cut)
+    below_half = np.uint64((1 << cut - 1) - 1)  # of what the last bit that is left stands for
+    odd = (bits >> last) & np.uint64(1)
+    rounded: Floats = ((bits + below_half + odd) >> last << last).view(np.float64)
     return rounded
 
 
-_CUT = np.uint64(53 - 8)  # how many of a float64's bits bfloat16 cuts off
-_HALF = np.uint64(2**44 - 1)  # just below half of what the last bit that is left stands for
 _BELOW_BFLOAT16 = np.uint32(0xFFFF)  # the bits of a float32 that bfloat16 cuts off
 _NATIVE = ("float16", "float32", "float64")  # NumPy's own casts round to nearest even
 

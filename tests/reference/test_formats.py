@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -133,6 +134,16 @@ def test_round_agrees_with_exact_rational_arithmetic(fmt: FloatFormat) -> None:
         expected = float(round(Fraction(value) / step) * step)
         got = float(fmt.round(value))
         assert got == expected, f"{fmt.name}.round({value!r})={got!r}, but should be {expected!r}"
+
+
+@pytest.mark.parametrize("precision", [2, 6, 8, 13])
+def test_a_format_rounds_to_its_own_precision_whatever_its_name(precision: int) -> None:
+    fmt = replace(FORMATS["bfloat16"], precision=precision)
+    step = 2.0 ** (1 - precision)
+    values = np.random.default_rng(7).uniform(1.0, 2.0, 1000)
+    values = np.concatenate([values, 1.0 + step * np.arange(1, 2**precision // 2, 2) / 2])
+    assert_rounds_like(fmt, values, np.rint(values / step) * step)
+    assert_rounds_like(fmt, -values, np.rint(-values / step) * step)
 
 
 def test_float64_is_its_own_rounding() -> None:
