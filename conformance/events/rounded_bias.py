@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ from moe_routing.conformance.judge.logits import format_of
 from moe_routing.conformance.judge.scores import competing_bounds
 from moe_routing.conformance.judge.selection import certain_groups
 from moe_routing.implementations import Capabilities
-from moe_routing.reference.formats import INPUT_FORMATS, Floats
+from moe_routing.reference.formats import INPUT_FORMATS, Bools, Floats
 
 Bias = npt.NDArray[np.float32]
 
@@ -31,11 +32,11 @@ def _rounding_decides(bounds: Bounds) -> bool:
     now, then = (_competing(bounds, each) for each in (bias, rounded))
     if now is None or then is None or (now[1] != then[1]).any():
         return True  # the groups are in doubt, and with them more than a pair of experts
-    may_gain = ~(rounded <= bias), ~(rounded >= bias)
-    return _may_swap(now[0], then[0], *may_gain, bounds.config.top_k)
+    moves = _Moves(bias=bias, rounded=rounded, kept=now[1])
+    return _may_swap(now[0], then[0], moves, bounds.config.top_k)
 
 
-def _competing(bounds: Bounds, bias: Bias) -> tuple[Interval, npt.NDArray[np.bool_]] | None:
+def _competing(bounds: Bounds, bias: Bias) -> tuple[Interval, Bools] | None:
     """Return what judged tokens compete with, and the kept experts; None: these are in doubt."""
     config, judged = bounds.config, bounds.judged
     form = format_of(config.scores_dtype, bounds.inputs)
@@ -51,18 +52,46 @@ def _competing(bounds: Bounds, bias: Bias) -> tuple[Interval, npt.NDArray[np.boo
     return Interval(np.where(kept, values.lo, fill), np.where(kept, values.hi, fill)), kept
 
 
-def _may_swap(
-    now: Interval,
-    then: Interval,
-    up: npt.NDArray[np.bool_],
-    down: npt.NDArray[np.bool_],
-    top_k: int,
-) -> bool:
-    """Return whether an expert may win ``then`` that must lose to another ``now``, in any token.
+@dataclass(frozen=True, kw_only=True)
+class _Moves:
+    """How rounding moves the biases of the experts, ``kept [T, E]`` of which compete."""
 
-    ``up`` marks the experts whose bias grew, ``down`` those whose bias shrank: where the winner's
-    did not grow and the loser's did not shrink, monotone rounding keeps them in order.
-    """
+    bias: Bias
+    rounded: Bias
+    kept: Bools
+
+    def may_reorder(self, t: int, now: Interval, then: Interval) -> Bools:
+        """Return ``[E, E]``: which experts may gain on which others, in token ``t``.
+
+        Where the winner's bias did not grow and the loser's did not shrink, monotone rounding
+        keeps them in order.
+        """
+        up, down = ~(self.rounded <= self.bias), ~(self.rounded >= self.bias)
+        may_gain: Bools = (up[:, None] | down) & ~self._together(t, now, then)
+        return may_gain
+
+    def _together(self, t: int, now: Interval, then: Interval) -> Bools:
+        """Return which pairs keep their order since they share a bias, and its rounding.
+
+        Coarser float32 sums would tie what differed, and a tie falls to the lower id.
+        """
+        own = np.where(self.kept[t], self.bias, np.nan)
+        least = np.maximum(np.maximum(now.lo[t], -now.hi[t]), 0.0)
+        most = np.maximum(np.abs(then.lo[t]), np.abs(then.hi[t]))
+        as_fine = _step(most) <= _step(least)  # infinities have no step
+        in_doubt = now.hi[t][:, None] >= now.lo[t]
+        together: Bools = (own[:, None] == own) & as_fine[:, None] & as_fine & in_doubt
+        return together
+
+
+def _step(values: Floats) -> Floats:
+    """Return the distance from float32 values of sums to the next."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.spacing(values.astype(np.float32)).astype(np.float64)
+
+
+def _may_swap(now: Interval, then: Interval, moves: _Moves, top_k: int) -> bool:
+    """Return whether an expert may win ``then`` that must lose to another ``now``, in any token."""
     experts = now.lo.shape[1]
     if top_k >= experts:
         return False
@@ -70,8 +99,8 @@ def _may_swap(
     may_lose = then.lo <= _nth_best(then.hi, top_k + 1)
     below = np.where(may_win, now.lo, np.inf).min(axis=1)
     above = np.where(may_lose, now.hi, -np.inf).max(axis=1)
-    for t in np.flatnonzero(below < above):
-        pairs = may_win[t][:, None] & may_lose[t] & (up[:, None] | down)
+    for t in np.flatnonzero(below < above).tolist():
+        pairs = may_win[t][:, None] & may_lose[t] & moves.may_reorder(t, now, then)
         pairs &= (now.lo[t][:, None] < now.hi[t]) & (then.hi[t][:, None] >= then.lo[t])
         if pairs.any():
             return True
