@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from moe_routing.conformance.zoo.router.functions import Array, sigmoid
+from moe_routing.conformance.zoo.router.staged import StagedAdapter
 from moe_routing.conformance.zoo.router.stages import RIGHT, product
 from moe_routing.conformance.zoo.router.work import Work
-from moe_routing.implementations import Capabilities, RouterGradients
+from moe_routing.implementations import RouterGradients
 from moe_routing.reference import RouterConfig, RouterInputs
 
 
@@ -86,21 +87,10 @@ class GradientWork:
 GradientStage = Callable[[GradientWork], Any]
 
 
-class StagedDifferentiator:
+class StagedDifferentiator(StagedAdapter):
     """An adapter that routes and differentiates; its answer is the last of its stages."""
 
     methods = ("gradients",)
-
-    def __init__(
-        self, name: str, stages: Mapping[str, GradientStage], capabilities: Capabilities
-    ) -> None:
-        self.name = name
-        self.memory: dict[Any, Any] = {}
-        self._stages, self._capabilities = stages, capabilities
-
-    def capabilities(self) -> Capabilities:
-        """Return the claims that it was made with."""
-        return self._capabilities
 
     def gradients(self, config: RouterConfig, inputs: RouterInputs, cotangent: Array) -> Any:
         """Return the stage ``answer``. Errors: ``Unsupported``, ``ValueError``."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from moe_routing.conformance.zoo.router.functions import Array
-from moe_routing.implementations import Capabilities
+from moe_routing.conformance.zoo.router.staged import StagedAdapter
 from moe_routing.reference import PermutationConfig, Routes, SortedRoutes
 from moe_routing.reference.permutation import PADDING
 
@@ -66,19 +66,8 @@ class PermuterWork:
 PermuterStage = Callable[[PermuterWork], Any]
 
 
-class StagedPermuter:
+class StagedPermuter(StagedAdapter):
     """An adapter that only permutes; its answer is the last of its stages."""
-
-    def __init__(
-        self, name: str, stages: Mapping[str, PermuterStage], capabilities: Capabilities
-    ) -> None:
-        self.name = name
-        self.memory: dict[Any, Any] = {}
-        self._stages, self._capabilities = stages, capabilities
-
-    def capabilities(self) -> Capabilities:
-        """Return the claims that it was made with."""
-        return self._capabilities
 
     def permute(self, config: PermutationConfig, routes: Routes) -> Any:
         """Return the stage ``answer``. Errors: ``Unsupported``."""

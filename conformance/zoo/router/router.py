@@ -8,15 +8,16 @@ reference's (``moe_routing.reference.Stages``), and before them those of the inp
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
 
 from moe_routing.conformance.calls.memory import with_fresh_arrays
 from moe_routing.conformance.trial.memo import contents
+from moe_routing.conformance.zoo.router.staged import StagedAdapter
 from moe_routing.conformance.zoo.router.stages import RIGHT
-from moe_routing.conformance.zoo.router.work import PlainWork, Stage, Work
+from moe_routing.conformance.zoo.router.work import PlainWork, Work
 from moe_routing.implementations import Capabilities
 from moe_routing.reference import (
     RouterConfig,
@@ -30,17 +31,8 @@ _REMEMBERED = 8
 """The number of calls whose plain work is cached: those that residents get one after the other."""
 
 
-class StagedRouter:
+class StagedRouter(StagedAdapter):
     """An adapter whose answer is the last of its stages."""
-
-    def __init__(self, name: str, stages: Mapping[str, Stage], capabilities: Capabilities) -> None:
-        self.name = name
-        self.memory: dict[Any, Any] = {}
-        self._stages, self._capabilities = stages, capabilities
-
-    def capabilities(self) -> Capabilities:
-        """Return the claims that it was made with."""
-        return self._capabilities
 
     def route(self, config: RouterConfig, inputs: RouterInputs) -> Any:
         """Return the stage ``answer``. Errors: ``Unsupported``, ``ValueError``."""

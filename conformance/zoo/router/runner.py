@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from moe_routing.conformance.zoo.router.functions import Array, sigmoid
-from moe_routing.implementations import Capabilities
+from moe_routing.conformance.zoo.router.staged import StagedAdapter
 from moe_routing.reference import ExpertsConfig, ExpertsInputs
 from moe_routing.reference.activations import CLAMPED, TANH_CUBIC, TANH_SLOPE
 from moe_routing.reference.formats import INPUT_FORMATS
@@ -79,19 +79,8 @@ class RunnerWork:
 RunnerStage = Callable[[RunnerWork], Any]
 
 
-class StagedRunner:
+class StagedRunner(StagedAdapter):
     """An adapter that only runs experts; its answer is the last of its stages."""
-
-    def __init__(
-        self, name: str, stages: Mapping[str, RunnerStage], capabilities: Capabilities
-    ) -> None:
-        self.name = name
-        self.memory: dict[Any, Any] = {}
-        self._stages, self._capabilities = stages, capabilities
-
-    def capabilities(self) -> Capabilities:
-        """Return the claims that it was made with."""
-        return self._capabilities
 
     def experts(self, config: ExpertsConfig, inputs: ExpertsInputs) -> Any:
         """Return the stage ``answer``. Errors: ``Unsupported``."""
