@@ -17,6 +17,33 @@ from moe_routing.implementations import load_adapter
 
 WRONG = Path(__file__).parent / "data" / "wrong_adapters.py"
 
+LONGEST = (
+    "zoo/test_census.py",
+    "zoo/test_honest.py",
+    "docs/test_tutorial.py",
+    "checking/test_narrow_claims.py",
+    "clauses/test_odd_claims.py",
+    "run/test_isolation.py",
+    "implementations/test_process.py",
+    "cli/test_streams.py",
+    "clauses/test_wrong_adapters.py",
+    "report/test_gating.py",
+    "zoo/test_nearest.py",
+    "cli/test_new_adapter.py",
+    "cli/test_cli.py",
+    "pytest_plugin/test_plugin.py",
+)
+"""The files that take longest, as `pytest --durations=0` shows: of several workers, none should
+begin one of them when the others are at their end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest first."""
+    tests = Path(__file__).parent
+    rank = {tests / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(LONGEST)))
+
+
 HOSTILE = (
     "</script><script>document.title='taken'</script> & \"'`|*_ ]]> [red]% ::error::x \x1b[31m\x00"
 )

@@ -17,7 +17,7 @@ from moe_routing.conformance.cli.options import Commands, positive
 from moe_routing.conformance.cli.outputs import make_room, write_texts
 
 if TYPE_CHECKING:
-    from moe_routing.conformance.zoo.census.census import CensusPlan
+    from moe_routing.conformance.zoo.census.plan import CensusPlan
 
 
 def add(commands: Commands) -> None:
@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _plan(arguments: argparse.Namespace) -> CensusPlan:
     from moe_routing.conformance.clauses import select_clauses
     from moe_routing.conformance.zoo import HONEST, MUTANTS, select_residents
-    from moe_routing.conformance.zoo.census.census import CensusPlan
+    from moe_routing.conformance.zoo.census.plan import CensusPlan
 
     chosen = select_residents(arguments.name, arguments.only)
     return CensusPlan(

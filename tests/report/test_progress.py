@@ -17,9 +17,9 @@ from screens import command, on_screen, plain, surroundings, written
 
 from moe_routing.conformance.checking.results import ClauseResult
 from moe_routing.conformance.report.progress import EVERY, Lines
-from moe_routing.conformance.zoo.census.census import CensusPlan
 from moe_routing.conformance.zoo.census.console import Watcher
 from moe_routing.conformance.zoo.census.matrix import Task
+from moe_routing.conformance.zoo.census.plan import CensusPlan
 
 WRONG = f"{Path(__file__).parents[1]}/data/wrong_adapters.py:BiasedWeights"
 QUICK = ("--clause=weights.unbiased", "--clause=weights.sum", "--max-examples=2")

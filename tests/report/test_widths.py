@@ -21,9 +21,10 @@ from moe_routing.conformance.checking.results import AdapterResult, ClauseResult
 from moe_routing.conformance.checking.status import STATUSES
 from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.report.terminal import LOG, Terminal
-from moe_routing.conformance.zoo.census.census import Census, CensusPlan
+from moe_routing.conformance.zoo.census.census import Census
 from moe_routing.conformance.zoo.census.console import Watcher
 from moe_routing.conformance.zoo.census.matrix import Count, Kill, Task
+from moe_routing.conformance.zoo.census.plan import CensusPlan
 from moe_routing.conformance.zoo.census.smallest import Smallest
 from moe_routing.conformance.zoo.residents import MUTANTS
 from moe_routing.implementations import registered

@@ -10,8 +10,9 @@ import pytest
 from moe_routing.conformance.checking.profiles import PROFILES
 from moe_routing.conformance.clauses import CLAUSES, select_clauses
 from moe_routing.conformance.zoo import MUTANTS
-from moe_routing.conformance.zoo.census.census import SOON, Census, CensusPlan, take
+from moe_routing.conformance.zoo.census.census import Census, take
 from moe_routing.conformance.zoo.census.matrix import Kill
+from moe_routing.conformance.zoo.census.plan import SOON, CensusPlan
 
 SEED = 0
 FULL = CensusPlan(
@@ -36,8 +37,8 @@ LARGE = {
 
 @pytest.fixture(scope="module")
 def census() -> Census:
-    """Every kill that counts; ``tox -e nightly`` finds the others, too, and reduces each case."""
-    return take(replace(FULL, by_family=True, reduced_of=3))
+    """The least census; ``tox -e nightly`` finds every kill, and makes every case smaller."""
+    return take(replace(FULL, least=True, large=frozenset(LARGE), reduced_of=6))
 
 
 def test_every_mutant_is_caught_by_a_clause_that_names_its_family(census):
@@ -58,7 +59,7 @@ def test_every_clause_catches_a_mutant_of_a_family_that_it_names(census):
 
 
 def test_the_smallest_failing_cases_are_small(census):
-    assert len(census.smallest) >= len(MUTANTS) / 3
+    assert len(census.smallest) >= len(MUTANTS) / 6
     sizes = {n: each for n, each in census.smallest.items() if not MUTANTS[n].needs}
     large = {n: (each.tokens, each.experts) for n, each in sizes.items() if not each.readable}
     assert len(large) <= 0.1 * len(sizes), f"tokens and experts of what is too large: {large}"
@@ -119,11 +120,26 @@ def cells(kills: Iterable[Kill]) -> list[tuple]:
     return [(kill.mutant, kill.clause, kill.event, kill.drawn) for kill in kills]
 
 
-def test_by_family_the_kills_that_count_are_the_same_and_no_other_is_looked_for():
-    whole, own = take(SCALE_TWICE), take(replace(SCALE_TWICE, by_family=True))
-    assert cells(own.kills) == cells(kill for kill in whole.kills if kill.named)
-    assert 0 < own.answers < whole.answers
-    assert (own.survivors, own.idle) == (whole.survivors, whole.idle)
+LEAST = CensusPlan(
+    clauses=("weights.scale", "weights.match", "invariance.expert-relabel"),
+    seeds=(0, 1),
+    max_examples=20,
+    mutants=("scale-twice", "ids-wrap-at-256", "scale-skipped"),
+)
+
+
+@pytest.mark.parametrize("large", [(), ("ids-wrap-at-256",)])
+def test_the_least_census_leaves_no_other_survivors_and_no_other_clause_idle(large):
+    whole, least = take(LEAST), take(replace(LEAST, least=True, large=frozenset(large)))
+    assert (least.survivors, least.idle) == (whole.survivors, whole.idle)
+    assert 0 < least.answers < whole.answers
+    assert {*cells(least.kills)} < {*cells(whole.kills)}
+
+
+def test_the_least_census_runs_a_settled_mutant_where_a_clause_would_be_idle():
+    plan = replace(LEAST, clauses=("weights.scale", "weights.match"), seeds=(0,), least=True)
+    plan = replace(plan, mutants=("scale-twice",))
+    assert [kill.clause for kill in take(plan).kills if kill.named] == [*plan.clauses]
 
 
 def test_the_same_seed_takes_the_same_census_whatever_the_jobs():

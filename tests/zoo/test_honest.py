@@ -16,7 +16,8 @@ from moe_routing.conformance.checking.scope import adapter_scope
 from moe_routing.conformance.clauses import CLAUSES, select_clauses
 from moe_routing.conformance.events import EVENTS
 from moe_routing.conformance.zoo import HONEST
-from moe_routing.conformance.zoo.census.census import CensusPlan, take
+from moe_routing.conformance.zoo.census.census import take
+from moe_routing.conformance.zoo.census.plan import CensusPlan
 from moe_routing.implementations import Capabilities, Numerics
 from moe_routing.reference import Groups, Renormalize, RouterConfig, RouterInputs
 from moe_routing.reference import route as reference

@@ -11,56 +11,10 @@ from multiprocessing import get_context
 from statistics import median
 from typing import Any
 
-from moe_routing.conformance.zoo.census.matrix import (
-    Alarm,
-    Count,
-    Found,
-    Kill,
-    Task,
-    names_family,
-)
+from moe_routing.conformance.zoo.census.least import least_tasks
+from moe_routing.conformance.zoo.census.matrix import Alarm, Count, Found, Kill, Task
+from moe_routing.conformance.zoo.census.plan import SOON, CensusPlan
 from moe_routing.conformance.zoo.census.smallest import Smallest, smallest
-
-SOON = 100
-"""The draws within which a mutant should be caught: the ``ci`` profile of one clause."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CensusPlan:
-    """What to check: clauses, seeds, draws per clause, and mutants and variants by name.
-
-    ``by_family`` runs a clause only on the mutants of families that it names: the kills that
-    count are the same, at a fifth of the cost. The failing case of every mutant is made smaller,
-    or of one in ``reduced_of`` of them.
-    """
-
-    clauses: tuple[str, ...]
-    seeds: tuple[int, ...]
-    max_examples: int
-    mutants: tuple[str, ...] = ()
-    variants: tuple[str, ...] = ()
-    by_family: bool = False
-    reduced_of: int = 1
-
-    def tasks(self) -> list[Task]:
-        """Return one task per clause and seed."""
-        return [
-            Task(
-                clause=clause,
-                seed=seed,
-                max_examples=self.max_examples,
-                mutants=self._checked_by(clause),
-                variants=self.variants,
-            )
-            for seed in self.seeds
-            for clause in self.clauses
-        ]
-
-    def _checked_by(self, clause: str) -> tuple[str, ...]:
-        """Return the mutants that a clause is run on."""
-        return tuple(
-            name for name in self.mutants if not self.by_family or names_family(clause, name)
-        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -140,7 +94,8 @@ def take(
     began = time.perf_counter()
     found: list[Found] = []
     with _Mapper(jobs) as mapped:
-        for task, part in zip(plan.tasks(), mapped(Task.run, plan.tasks()), strict=True):
+        tasks = least_tasks(plan, found) if plan.least else plan.tasks()
+        for task, part in mapped(_ran, tasks):
             on_task(task, part)
             found += part
         kills = tuple(each for each in found if isinstance(each, Kill))
@@ -156,6 +111,10 @@ def take(
         answers=sum(each.answers for each in counts),
         seconds=time.perf_counter() - began,
     )
+
+
+def _ran(task: Task) -> tuple[Task, list[Found]]:
+    return task, task.run()
 
 
 def _representatives(kills: Iterable[Kill]) -> list[Kill]:

@@ -10,8 +10,9 @@ from rich.text import Text
 
 from moe_routing.conformance.report.columns import Column, Notes, folded, table
 from moe_routing.conformance.report.terminal import LOG, plain_console
-from moe_routing.conformance.zoo.census.census import SOON, Census, CensusPlan
+from moe_routing.conformance.zoo.census.census import Census
 from moe_routing.conformance.zoo.census.matrix import Alarm, Count, Found, Kill, Task
+from moe_routing.conformance.zoo.census.plan import SOON, CensusPlan
 from moe_routing.conformance.zoo.census.smallest import Smallest
 from moe_routing.conformance.zoo.residents import MUTANTS
 

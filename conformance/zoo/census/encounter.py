@@ -62,7 +62,7 @@ class Encounter:
         herds = self._herds(residents)
         for claimed, herd in herds:
             for slug in self.clause.events:
-                for case in EVENTS[slug].checked(claimed):
+                for case in EVENTS[slug].checked(claimed) if any(map(self._is_due, herd)) else ():
                     self._run_case(case, herd, event=slug)
         self._done.clear()
         for claimed, herd in herds:

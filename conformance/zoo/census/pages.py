@@ -6,7 +6,8 @@ from collections import Counter
 from typing import Any
 
 from moe_routing.conformance.run.environment import environment, suite_version
-from moe_routing.conformance.zoo.census.census import SOON, Census
+from moe_routing.conformance.zoo.census.census import Census
+from moe_routing.conformance.zoo.census.plan import SOON
 from moe_routing.conformance.zoo.families import FAMILIES, LATER
 from moe_routing.conformance.zoo.residents import HONEST, MUTANTS
 

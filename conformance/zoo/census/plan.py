@@ -1,0 +1,49 @@
+"""The plan of a census: which clauses, seeds, draws, mutants and variants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from moe_routing.conformance.zoo.census.matrix import Task
+
+SOON = 100
+"""The draws within which a mutant should be caught: the ``ci`` profile of one clause."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CensusPlan:
+    """What to check: clauses, seeds, draws per clause, and mutants and variants by name.
+
+    ``least`` makes the least runs that show each mutant caught and no clause idle
+    (``least_tasks``); a mutant of ``large`` is wrong at sizes that are seldom drawn, and one
+    constructed case is enough there. The failing case of every mutant is made smaller, or of
+    one in ``reduced_of`` of them.
+    """
+
+    clauses: tuple[str, ...]
+    seeds: tuple[int, ...]
+    max_examples: int
+    mutants: tuple[str, ...] = ()
+    variants: tuple[str, ...] = ()
+    least: bool = False
+    large: frozenset[str] = frozenset()
+    reduced_of: int = 1
+
+    def tasks(self) -> Iterator[Task]:
+        """Yield one task per clause and seed."""
+        for seed in self.seeds:
+            for clause in self.clauses:
+                yield self.task(clause, seed, self.mutants, self.variants)
+
+    def task(
+        self, clause: str, seed: int, mutants: tuple[str, ...], variants: tuple[str, ...] = ()
+    ) -> Task:
+        """Return the task of a clause and seed, on some residents."""
+        return Task(
+            clause=clause,
+            seed=seed,
+            max_examples=self.max_examples,
+            mutants=mutants,
+            variants=variants,
+        )
