@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
-from moe_routing.implementations.claims import Claim
+from moe_routing.implementations.claims import Claim, axes_of
 from moe_routing.implementations.computes import Computes
 from moe_routing.implementations.differentiates import OF_GATE, Differentiates
 from moe_routing.implementations.permitted import Closed, check_values, one_of
@@ -199,14 +199,19 @@ class Capabilities(Closed):
 
     def nearest(self, config: RouterConfig, inputs: RouterInputs) -> tuple[Claim | None, list[str]]:
         """Return the claim that lacks least for the call, and what it lacks; sizes do not count."""
+        values = axes_of(config, inputs, self.takes)
+        for each in self.claims:
+            if each.permits(values):
+                return each, []
         lacking = [(each, each.refusals(config, inputs, self.takes)) for each in self.claims]
         return min(lacking, key=lambda pair: len(pair[1]), default=(None, ["any claim"]))
 
     def admits(self, config: RouterConfig, inputs: RouterInputs) -> bool:
         """Return whether the call is claimed."""
-        return not self._outside(config, inputs) and any(
-            not claim.refusals(config, inputs, self.takes) for claim in self.claims
-        )
+        if self._outside(config, inputs):
+            return False
+        values = axes_of(config, inputs, self.takes)
+        return any(claim.permits(values) for claim in self.claims)
 
     def narrowed(self, **axes: tuple[Any, ...]) -> Capabilities:
         """Return these capabilities with only what is claimed of ``axes``; may claim nothing.

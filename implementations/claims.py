@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -137,15 +137,15 @@ class Claim(Closed):
 
         The parts of the gate do not count for a backend that ``takes`` logits.
         """
-        values = {axis: read(config) for axis, read in CONFIG_AXES.items()}
-        values |= {axis: read(inputs) for axis, read in INPUT_AXES.items()}
-        if takes == "logits":
-            values = {axis: value for axis, value in values.items() if axis not in GATE_AXES}
         return [
             f"{axis}={value!r}"
-            for axis, value in values.items()
+            for axis, value in axes_of(config, inputs, takes).items()
             if not _holds(getattr(self, axis), value)
         ]
+
+    def permits(self, values: Mapping[str, Any]) -> bool:
+        """Return whether nothing is lacking for a call that has ``values`` on the axes."""
+        return all(_holds(getattr(self, axis), value) for axis, value in values.items())
 
     def narrowed(self, axes: dict[str, tuple[Any, ...]]) -> Claim | None:
         """Return this claim with only what it permits of ``axes``, or None where that is nothing.
@@ -219,6 +219,15 @@ INPUT_AXES: dict[str, Callable[[RouterInputs], Any]] = {
 
 GATE_AXES = ("gate_bias", "gate_delta")
 """The axes about what makes the logits."""
+
+
+def axes_of(config: RouterConfig, inputs: RouterInputs, takes: str) -> dict[str, Any]:
+    """Return what a call has on each axis; on those of the gate only where hidden states go in."""
+    values = {axis: read(config) for axis, read in CONFIG_AXES.items()}
+    values |= {axis: read(inputs) for axis, read in INPUT_AXES.items()}
+    if takes == "logits":
+        return {axis: value for axis, value in values.items() if axis not in GATE_AXES}
+    return values
 
 
 def _holds(permitted: Iterable[Any] | AnyValue, value: object) -> bool:

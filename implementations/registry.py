@@ -129,6 +129,15 @@ def load_adapter(reference: str, *, device: str = "cpu") -> Adapter:
     return adapter_of(attribute_of(location, attribute), reference, device=device)
 
 
+def load_registered(name: str, where: str) -> Adapter:
+    """Return an adapter of ``registered``, without looking for its name among all of them again.
+
+    Errors: ``AdapterError``, in one line.
+    """
+    location, _, attribute = where.rpartition(":")
+    return adapter_of(attribute_of(location, attribute), name)
+
+
 def find_adapter(reference: str) -> tuple[str, str]:
     """Return the module or file that ``reference`` names, and the attribute, without importing.
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.clauses import Clause
+from moe_routing.conformance.generators.seeds import Seeded
 from moe_routing.implementations import Capabilities
 
 
@@ -32,7 +33,11 @@ def drawn_cases(
     clause: Clause, narrowed: Capabilities, *, suite_seed: int, max_examples: int
 ) -> Iterator[AnyCase]:
     """Yield the cases of ``draw_cases``."""
+    name, count = f"{suite_seed}/{clause.id}", clause.draws(max_examples)
+    source = clause.cases(narrowed)
+    if isinstance(source, Seeded):
+        yield from source.examples(name, count)
+        return
     from moe_routing.conformance.generators.strategies import steady_examples
 
-    name = f"{suite_seed}/{clause.id}"
-    yield from steady_examples(clause.cases(narrowed), name, clause.draws(max_examples))
+    yield from steady_examples(source, name, count)

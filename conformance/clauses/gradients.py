@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
+from moe_routing.conformance.calls.gradients import GradientCase
 from moe_routing.conformance.clauses.registry import Check, clause
 from moe_routing.conformance.events import members
 from moe_routing.conformance.explain.failure import Failure
 from moe_routing.conformance.explain.gradients import gradient_failure
 from moe_routing.conformance.generators.choices import Focus
+from moe_routing.conformance.generators.gradients import choose_gradient_case
+from moe_routing.conformance.generators.seeds import Seeded
 from moe_routing.conformance.trial.base import Unchecked
 from moe_routing.conformance.trial.gradients import GradientTrial
 from moe_routing.implementations import Capabilities
-
-if TYPE_CHECKING:
-    from hypothesis.strategies import SearchStrategy
-
-    from moe_routing.conformance.calls.gradients import GradientCase
 
 FEW = 25
 """The cases that are drawn for a clause about one part: others draw the whole pipeline."""
@@ -37,10 +36,9 @@ def gradient_clause(
 ) -> Callable[[Check], Check]:
     """Register a clause about calls of ``gradients``, drawn under ``focus``."""
 
-    def strategy(capabilities: Capabilities) -> SearchStrategy[GradientCase]:
-        from moe_routing.conformance.generators.strategies import gradient_cases
-
-        return gradient_cases(capabilities, focus or Focus())
+    def strategy(capabilities: Capabilities) -> Seeded[GradientCase]:
+        focused = focus or Focus()
+        return Seeded(partial(choose_gradient_case, capabilities=capabilities, focus=focused))
 
     register: Callable[[Check], Check] = clause(
         f"gradients.{name}",

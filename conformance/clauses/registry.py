@@ -6,6 +6,7 @@ import difflib
 import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from moe_routing.conformance.calls.case import AnyCase
@@ -13,7 +14,8 @@ from moe_routing.conformance.cases.kinds import kind_of
 from moe_routing.conformance.clauses.rules import mistake
 from moe_routing.conformance.events import EVENTS, Event
 from moe_routing.conformance.explain.failure import Failure
-from moe_routing.conformance.generators.choices import Focus
+from moe_routing.conformance.generators.choices import Focus, choose_case
+from moe_routing.conformance.generators.seeds import Seeded
 from moe_routing.implementations import Capabilities
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ Level = Literal["MUST", "SHOULD"]
 Check = Callable[[Any], Failure | None]
 """Given the trial of the kind of case that the clause is about."""
 
-Strategy = Callable[[Capabilities], "SearchStrategy[AnyCase]"]
+Strategy = Callable[[Capabilities], "SearchStrategy[AnyCase] | Seeded[AnyCase]"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,13 +97,11 @@ class Clause:
         """Return the part of ``capabilities`` that the clause is about; may claim nothing."""
         return capabilities.narrowed(**self.narrow) if self.narrow else capabilities
 
-    def cases(self, capabilities: Capabilities) -> SearchStrategy[AnyCase]:
-        """Return the strategy that searches for a case that breaks the clause."""
-        from moe_routing.conformance.generators.strategies import seeded_cases
-
+    def cases(self, capabilities: Capabilities) -> SearchStrategy[AnyCase] | Seeded[AnyCase]:
+        """Return what draws cases in the search for one that breaks the clause."""
         if self.strategy is not None:
             return self.strategy(capabilities)
-        return seeded_cases(capabilities, self.focus)
+        return Seeded(partial(choose_case, capabilities=capabilities, focus=self.focus))
 
     def draws(self, max_examples: int) -> int:
         """Return how many cases are drawn, where a run draws ``max_examples`` a clause."""

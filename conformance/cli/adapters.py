@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,12 +38,12 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """List the adapters, what each wraps and whether that is installed, and what has none."""
-    from moe_routing.conformance.report.diff import load_report
     from moe_routing.implementations import out_of_scope, registered
 
     if arguments.report and arguments.markdown is None:
         raise UsageError("--report requires --markdown")
-    names = _matching(registered(), arguments.glob)
+    known = registered()
+    names = {name: known[name] for name in _matching(known, arguments.glob)}
     unserved = {name: out_of_scope()[name] for name in _matching(out_of_scope(), arguments.glob)}
     if arguments.glob and not names and not unserved:
         raise UsageError(f"No adapter matches {', '.join(arguments.glob)}")
@@ -50,6 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
         _print(names, unserved)
     else:
         read = [over(path, f"--report {path}, which is read") for path in arguments.report]
+        from moe_routing.conformance.report.diff import load_report
+
         check_outputs({"--markdown": arguments.markdown}, read=read)
         make_room({"--markdown": arguments.markdown})
         reports = [load_report(path) for path in arguments.report]
@@ -62,7 +65,7 @@ def _matching(names: Mapping[str, str], globs: Sequence[str]) -> list[str]:
     return [n for n in names if not globs or any(fnmatch.fnmatch(n, glob) for glob in globs)]
 
 
-def _print(names: Sequence[str], unserved: Mapping[str, str]) -> None:
+def _print(names: Mapping[str, str], unserved: Mapping[str, str]) -> None:
     from moe_routing.conformance.report.terminal import literal, plain_console
 
     console = plain_console()
@@ -74,14 +77,14 @@ def _print(names: Sequence[str], unserved: Mapping[str, str]) -> None:
         console.print(f"  {literal(name)}: {literal(reason)}")
 
 
-def _lines(names: Sequence[str], width: int) -> Iterator[Text]:
+def _lines(names: Mapping[str, str], width: int) -> Iterator[Text]:
     """Yield the lines of the list; a narrow terminal cuts the location before the name."""
     from rich.text import Text
 
     from moe_routing.conformance.report.columns import Column, Notes, table
     from moe_routing.conformance.report.text import printable
 
-    rows = [[Text(printable(cell)) for cell in _row(name)] for name in sorted(names)]
+    rows = [[Text(printable(cell)) for cell in _row(*each)] for each in sorted(names.items())]
     cells = list(zip(*rows, strict=True))
     columns = [
         Column(head="adapter", cells=cells[0]),
@@ -91,29 +94,37 @@ def _lines(names: Sequence[str], width: int) -> Iterator[Text]:
     return table(columns, Notes(head="where", cells=cells[3]), width)
 
 
-def _row(name: str) -> tuple[str, str, str, str]:
+def _row(name: str, where: str) -> tuple[str, str, str, str]:
     """Return an adapter's name, what it wraps, whether that is installed, and where it is."""
-    from moe_routing.conformance.run.seat import wrapped
-    from moe_routing.implementations import AdapterError, load_adapter, registered
+    from moe_routing.implementations import AdapterError, load_registered
 
     try:
-        package, version = wrapped(load_adapter(name))
+        package = getattr(load_registered(name, where), "wraps", None)
     except AdapterError as error:
         return name, "", "broken", str(error)
-    return name, package or "", version or ("no" if package else ""), registered()[name]
+    return name, package or "", _installed(package) if package else "", where
+
+
+@cache
+def _installed(package: str) -> str:
+    """Return the installed version of a package; the members of a family share one."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "no"
 
 
 def _page(
-    names: Sequence[str], reports: Sequence[Mapping[str, Any]], unserved: Mapping[str, str]
+    names: Mapping[str, str], reports: Sequence[Mapping[str, Any]], unserved: Mapping[str, str]
 ) -> str:
     from moe_routing.conformance.report.backends import Backend, backends_table
     from moe_routing.conformance.run.seat import wrapped
-    from moe_routing.implementations import load_adapter
+    from moe_routing.implementations import load_registered
     from moe_routing.implementations.protocol import offered
 
     backends = []
-    for name in names:
-        adapter = load_adapter(name)
+    for name, where in names.items():
+        adapter = load_registered(name, where)
         wraps = " ".join(filter(None, wrapped(adapter)))
         capabilities, methods = adapter.capabilities(), offered(adapter)
         backends.append(Backend(name=name, wraps=wraps, capabilities=capabilities, methods=methods))

@@ -1,7 +1,6 @@
 """Hypothesis strategies for routers: configurations, inputs, whole cases.
 
-They make the choices of ``choices`` by drawing an index into what is offered, and so shrink;
-``seeded_cases`` draws a seed for all of them.
+They make the choices of ``choices`` by drawing an index into what is offered, and so shrink.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from moe_routing.conformance.calls.experts import ExpertsCase
-from moe_routing.conformance.calls.gradients import GradientCase
 from moe_routing.conformance.calls.permutation import PermutationCase
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.calls.shared_experts import SharedCase
@@ -27,10 +25,8 @@ from moe_routing.conformance.generators.choices import (
     choose_router,
     choose_shared_case,
     narrowed_by,
-    seeded,
 )
 from moe_routing.conformance.generators.experts import Wishes, choose_experts_case
-from moe_routing.conformance.generators.gradients import choose_gradient_case
 from moe_routing.conformance.generators.inputs import Draft, make_inputs
 from moe_routing.conformance.generators.permutation import TOKENS, choose_permutation_case
 from moe_routing.conformance.generators.recipes import RECIPES
@@ -40,9 +36,7 @@ from moe_routing.reference.shared_experts import SHARED_KINDS
 
 Example = TypeVar("Example")
 
-_SEEDS = st.integers(0, 2**64 - 1)
-
-_BYTES = 8192  # given to Hypothesis for an example: the seed of a routing case takes eight
+_BYTES = 8192  # given to Hypothesis for an example
 
 
 def steady_examples(
@@ -103,15 +97,6 @@ def _cases(draw: st.DrawFn, capabilities: Capabilities, focus: Focus) -> Case:
 
 
 @st.composite
-def seeded_cases(draw: st.DrawFn, capabilities: Capabilities, focus: Focus) -> Case:
-    """Generate whole cases under ``focus`` at a third of the cost: a drawn seed makes all choices.
-
-    Such a case does not shrink; the reductions of its kind make it smaller.
-    """
-    return choose_case(seeded(draw(_SEEDS)), capabilities, focus)
-
-
-@st.composite
 def _configs(draw: st.DrawFn, capabilities: Capabilities) -> RouterConfig:
     return choose_router(_chooser(draw), capabilities)
 
@@ -133,12 +118,6 @@ def shared_expert_cases(
 ) -> SharedCase:
     """Generate shared-expert calls of the given kinds."""
     return choose_shared_case(_chooser(draw), dtypes, kinds=kinds, gated=gated)
-
-
-@st.composite
-def gradient_cases(draw: st.DrawFn, capabilities: Capabilities, focus: Focus) -> GradientCase:
-    """Generate routing calls with a cotangent under ``focus``; a drawn seed makes all choices."""
-    return choose_gradient_case(seeded(draw(_SEEDS)), capabilities, focus)
 
 
 @st.composite

@@ -21,6 +21,7 @@ from moe_routing.implementations import (
     Numerics,
     Unsupported,
 )
+from moe_routing.implementations.claims import axes_of
 from moe_routing.reference import Groups, Renormalize, RouterConfig, RouterInputs
 
 PLAIN = RouterConfig(num_experts=4, top_k=2)
@@ -47,6 +48,13 @@ class TestPlain:
         config = RouterConfig(**{**vars(PLAIN), **changes})
         (found,) = Claim.plain().refusals(config, INPUTS)
         assert found.startswith(refusal)
+
+    @pytest.mark.parametrize("claim", [Claim.plain(), Claim(), Claim.plain(score=("sigmoid",))])
+    def test_permits_what_it_refuses_nothing_of(self, claim: Claim) -> None:
+        for score in ("softmax", "sigmoid"):
+            config = RouterConfig(**{**vars(PLAIN), "score": score})
+            permitted = claim.permits(axes_of(config, INPUTS, "hidden"))
+            assert permitted == (not claim.refusals(config, INPUTS))
 
     def test_claims_no_part_of_the_inputs_that_is_not_named(self) -> None:
         parts = {

@@ -61,6 +61,7 @@ def test_a_region_covers_where_everything_in_when_holds(
     known, other = divergence(tmp_path, when=when), case(**parts)
     bounds = Bounds(other.config, other.inputs, Capabilities().numerics)
     assert known.covers(bounds, other) == covered
+    assert known.outlines(other) or not covered
 
 
 def test_a_region_of_routing_calls_covers_no_shared_expert_call(tmp_path: Path) -> None:

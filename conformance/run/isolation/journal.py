@@ -1,18 +1,18 @@
 """The journal: the case that the backend is about to be called with, written before the call.
 
 A process that dies in the call, or hangs, leaves nothing but this file: the run that started
-the process reads from it which case it was, and whether the call had returned.
+the process reads from it which case it was, and whether the call had returned. A case is pickled,
+as in the frames of the same process: its JSON form takes twenty times as long, before every call.
 """
 
 from __future__ import annotations
 
-import json
+import pickle
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from moe_routing.conformance.calls.case import AnyCase
-from moe_routing.conformance.cases.files import case_from_json, case_to_json
 
 _HEADER = 32
 _FAR = 10**7  # more than the calls of any clause
@@ -39,7 +39,7 @@ class Journal:
                 self._file.seek(0)
                 self._file.write(self._header("c"))
             return
-        self._write("c", json.dumps(case_to_json(case, compact=True)).encode())
+        self._write("c", pickle.dumps(case))
         self._case = case if self._text else None
 
     def returned(self) -> None:
@@ -96,5 +96,5 @@ def read_entry(path: Path) -> Entry:
     state, length = text[:1].decode() or "-", int(text[16:_HEADER] or b"0")
     case = None
     if state in ("c", "r") and length:
-        case, _ = case_from_json(json.loads(text[_HEADER : _HEADER + length]))
+        case = pickle.loads(text[_HEADER : _HEADER + length])
     return Entry(state=state, case=case)
