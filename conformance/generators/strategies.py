@@ -6,7 +6,7 @@ They make the choices of ``choices`` by drawing an index into what is offered, a
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
@@ -37,6 +37,7 @@ from moe_routing.reference.shared_experts import SHARED_KINDS
 Example = TypeVar("Example")
 
 _BYTES = 8192  # given to Hypothesis for an example
+_BLOCK = 32  # the seeds of one
 
 
 def steady_examples(
@@ -47,6 +48,25 @@ def steady_examples(
     Hypothesis makes them of bytes. Its own search would also try constants of the modules that
     a process has imported so far, and draw a tenth to a fifth of the examples twice.
     """
+    example_of = _reader(strategy)
+    for number in range(count):
+        yield from example_of(random.Random(f"{name}/{number}").randbytes(_BYTES))
+
+
+def steady_seeds(name: str, count: int) -> Iterator[int]:
+    """Yield ``count`` seeds of 64 bits, the n-th of which follows from ``name`` and n alone.
+
+    Hypothesis draws them, many in one example: to make an example costs as much as a case.
+    """
+    seeds_of = _reader(st.tuples(*[st.integers(0, 2**64 - 1)] * _BLOCK))
+    for first in range(0, count, _BLOCK):
+        streams = (random.Random(f"{name}/{first + n}") for n in range(_BLOCK))
+        for seeds in seeds_of(b"".join(stream.randbytes(8) for stream in streams)):
+            yield from seeds[: count - first]
+
+
+def _reader(strategy: st.SearchStrategy[Example]) -> Callable[[bytes], Iterator[Example]]:
+    """Return what makes one example of bytes; none, where the strategy wants more of them."""
     made: list[Example] = []
 
     @settings(database=None, deadline=None, suppress_health_check=list(HealthCheck))
@@ -54,11 +74,12 @@ def steady_examples(
     def keep(example: Example) -> None:
         made.append(example)
 
-    for number in range(count):
-        stream = random.Random(f"{name}/{number}")
-        keep.hypothesis.fuzz_one_input(stream.randbytes(_BYTES))  # type: ignore[attr-defined]
-        if made:  # else the strategy wanted more bytes
+    def read(data: bytes) -> Iterator[Example]:
+        keep.hypothesis.fuzz_one_input(data)  # type: ignore[attr-defined]
+        while made:
             yield made.pop()
+
+    return read
 
 
 def router_configs(capabilities: Capabilities | None = None) -> st.SearchStrategy[RouterConfig]:
