@@ -20,6 +20,7 @@ from moe_routing.implementations.protocol import (
     BackendLost,
     BackendMissing,
     Closes,
+    DifferentiatesExperts,
     DifferentiatesRoutes,
     Dispatches,
     PermutesRoutes,
@@ -48,6 +49,7 @@ from moe_routing.implementations.tensors import (
     torch_tensor,
     without_graph,
 )
+from moe_routing.implementations.torch_expert_gradients import torch_expert_gradients
 from moe_routing.implementations.torch_gradients import torch_gradients
 
 __all__ = [
@@ -61,6 +63,7 @@ __all__ = [
     "Closes",
     "Computes",
     "Differentiates",
+    "DifferentiatesExperts",
     "DifferentiatesRoutes",
     "Dispatches",
     "FlatRouting",
@@ -91,6 +94,7 @@ __all__ = [
     "parameter",
     "registered",
     "shipped_known",
+    "torch_expert_gradients",
     "torch_experts_inputs",
     "torch_gradients",
     "torch_inputs",

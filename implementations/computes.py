@@ -11,7 +11,7 @@ import numpy as np
 from moe_routing.implementations.permitted import Closed, check_values, one_of
 from moe_routing.implementations.permutes import ROUTES_AXES
 from moe_routing.implementations.unsupported import Unsupported
-from moe_routing.reference import ExpertsConfig, ExpertsInputs
+from moe_routing.reference import EXPERT_GRADIENTS, ExpertsConfig, ExpertsInputs
 from moe_routing.reference.activations import ACTIVATIONS, CLAMPED
 from moe_routing.reference.checks import require_choice, require_count
 from moe_routing.reference.experts import OF_EXPERTS, WEIGHT_ON
@@ -27,6 +27,7 @@ _KNOWN: dict[str, tuple[Any, ...]] = {
     "weight_on": WEIGHT_ON,
     "absent": _EITHER,
     "repeats": _EITHER,
+    "gradients": EXPERT_GRADIENTS,
 }
 
 
@@ -56,9 +57,10 @@ class Computes(Closed):
     come), ``weight_on`` what the routing weight scales, ``absent`` and ``repeats`` whether routes
     may be absent, and whether an expert may hold several slots of a token. ``products`` says
     what float32 products are made in: ``float32``, or ``tf32``, which rounds the operands to 11
-    bits. ``hidden_multiple_of`` and ``width_multiple_of`` are what H and F are multiples of;
-    ``max_experts``, ``max_tokens`` and ``max_top_k`` are the sizes that it stops at. Errors:
-    ``ValueError`` naming the field.
+    bits. ``gradients`` names the inputs that get one, where there is a method
+    ``expert_gradients``. ``hidden_multiple_of`` and ``width_multiple_of`` are what H and F are
+    multiples of; ``max_experts``, ``max_tokens`` and ``max_top_k`` are the sizes that it stops
+    at. Errors: ``ValueError`` naming the field.
     """
 
     activations: tuple[str, ...] = ACTIVATIONS
@@ -68,6 +70,7 @@ class Computes(Closed):
     absent: tuple[bool, ...] = _EITHER
     repeats: tuple[bool, ...] = _EITHER
     products: Products = "float32"
+    gradients: tuple[str, ...] = EXPERT_GRADIENTS
     hidden_multiple_of: int = 1
     width_multiple_of: int = 1
     max_experts: int | None = None

@@ -14,11 +14,17 @@ from typing import TYPE_CHECKING, Any
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.layouts import RoutingMap
-from moe_routing.implementations.megatron_experts import COMPUTES, maps_of, sequential_mlp
+from moe_routing.implementations.megatron_experts import (
+    COMPUTES,
+    maps_of,
+    sequential_mlp,
+    unpacked_mlps,
+)
 from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.permutes import Permutes
 from moe_routing.implementations.protocol import missing
 from moe_routing.implementations.tensors import torch_inputs, torch_tensor, without_graph
+from moe_routing.implementations.torch_expert_gradients import torch_expert_gradients
 from moe_routing.implementations.torch_gradients import torch_gradients
 from moe_routing.reference import (
     ExpertsConfig,
@@ -124,13 +130,21 @@ class MegatronCoreAdapter:
         utils, experts = _moe_utils(), sequential_mlp(config, inputs, self.device)
         probs, routing_map = maps_of(inputs.routes, config.num_experts, self.device)
         hidden = torch_tensor("hidden", inputs.hidden, dtype=inputs.dtype, device=self.device)
-        import torch
 
-        with torch.no_grad():
+        @without_graph
+        def combined() -> Tensor:
             tokens, permuted, order = utils.permute(hidden, routing_map, probs)
             output, _ = experts(tokens, routing_map.sum(dim=0), permuted)
-            combined: Tensor = utils.unpermute(output, order, hidden.shape)
-        return combined
+            made: Tensor = utils.unpermute(output, order, hidden.shape)
+            return made
+
+        return combined()
+
+    expert_gradients = torch_expert_gradients
+
+    def unpacked(self, inputs: ExpertsInputs, found: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return gradients by the names of ``inputs``, from those of each expert's layers."""
+        return unpacked_mlps(inputs, found)
 
 
 def _settings(name: str, config: RouterConfig) -> dict[str, Any]:

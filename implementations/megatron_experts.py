@@ -7,7 +7,8 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from moe_routing.implementations.computes import Computes
-from moe_routing.implementations.tensors import torch_tensor
+from moe_routing.implementations.experts.unpacking import unpacked
+from moe_routing.implementations.tensors import parameter, torch_tensor
 from moe_routing.reference import ExpertsConfig, ExpertsInputs, Routes, gate_up, gate_up_bias
 from moe_routing.reference.activations import PLAIN
 
@@ -96,7 +97,27 @@ def _fill(mlp: Module, inputs: ExpertsInputs, number: int, device: str) -> None:
             tensor = tensor.to(getattr(torch, inputs.dtype))
         else:
             tensor = torch_tensor(name, array[number], dtype=inputs.dtype, device=device)
-        setattr(owner, kind, torch.nn.Parameter(tensor, requires_grad=False))
+        setattr(owner, kind, parameter(f"{name}.{number}", tensor))
+
+
+def unpacked_mlps(inputs: ExpertsInputs, found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return gradients by the names of ``inputs``, from those of each expert's layers."""
+    import torch
+
+    joined = {n: each for n, each in found.items() if n in ("hidden", "weights")}
+    gated = inputs.gate_weight is not None
+    for name, source in (
+        ("linear_fc1.weight", "gate_up_proj" if gated else "up_proj"),
+        ("linear_fc1.bias", "gate_up_proj_bias" if gated else "up_bias"),
+        ("linear_fc2.weight", "down_proj"),
+        ("linear_fc2.bias", "down_proj_bias"),
+    ):
+        parts = {int(n.rpartition(".")[2]): found[n] for n in found if n.startswith(f"{name}.")}
+        if parts:
+            none = torch.zeros_like(next(iter(parts.values())))
+            rows = [parts.get(number, none) for number in range(inputs.num_experts)]
+            joined[source] = torch.stack(rows)
+    return unpacked(inputs, joined)
 
 
 def _core(name: str) -> Any:

@@ -18,10 +18,16 @@ from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.differentiates import RouterGradients
 from moe_routing.implementations.layouts import FlatRouting, RoutingMap
 from moe_routing.implementations.protocol import BackendLost, BackendMissing
-from moe_routing.implementations.wire_experts import experts_request, read_output
+from moe_routing.implementations.wire_experts import (
+    expert_gradients_request,
+    experts_request,
+    read_expert_gradients,
+    read_output,
+)
 from moe_routing.implementations.wire_gradients import gradients_request, read_gradients
 from moe_routing.implementations.wire_permutation import permute_request, read_permutation
 from moe_routing.reference import (
+    ExpertGradients,
     ExpertsConfig,
     ExpertsInputs,
     PermutationConfig,
@@ -87,6 +93,13 @@ class ProcessAdapter:
     def experts(self, config: ExpertsConfig, inputs: ExpertsInputs) -> Any:
         """Send a call of experts, and return the output. Errors: as ``route``."""
         return self._answered(experts_request(config, inputs), read_output)
+
+    def expert_gradients(
+        self, config: ExpertsConfig, inputs: ExpertsInputs, cotangent: npt.NDArray[np.float32]
+    ) -> ExpertGradients:
+        """Send a call of experts with its cotangent. Errors: as ``route``."""
+        request = expert_gradients_request(config, inputs, cotangent)
+        return self._answered(request, read_expert_gradients)
 
     @property
     def methods(self) -> tuple[str, ...]:

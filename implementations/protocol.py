@@ -12,6 +12,7 @@ from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.differentiates import RouterGradients
 from moe_routing.implementations.layouts import FlatRouting, RoutingMap
 from moe_routing.reference import (
+    ExpertGradients,
     ExpertsConfig,
     ExpertsInputs,
     PermutationConfig,
@@ -24,7 +25,15 @@ from moe_routing.reference import (
 )
 from moe_routing.reference.layouts import Layout
 
-METHODS = ("route", "dispatch", "shared_experts", "permute", "gradients", "experts")
+METHODS = (
+    "route",
+    "dispatch",
+    "shared_experts",
+    "permute",
+    "gradients",
+    "experts",
+    "expert_gradients",
+)
 """The methods through which the suite calls a backend; an adapter has at least one."""
 
 
@@ -166,4 +175,15 @@ class DifferentiatesRoutes(Protocol):
 
         ``cotangent [T, E]`` is dense, since the ids are the backend's own.
         """
+        ...
+
+
+@runtime_checkable
+class DifferentiatesExperts(Protocol):
+    """A backend that gives the gradients of the experts that it runs."""
+
+    def expert_gradients(
+        self, config: ExpertsConfig, inputs: ExpertsInputs, cotangent: npt.NDArray[np.float32]
+    ) -> ExpertGradients:
+        """Return the gradients of the sum of the output times ``cotangent [T, H]``."""
         ...

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.differentiates import RouterGradients
 from moe_routing.reference import (
+    ExpertGradients,
     ExpertsConfig,
     ExpertsInputs,
     PermutationConfig,
@@ -22,6 +23,7 @@ from moe_routing.reference import (
     SortedRoutes,
     as_sorted_routes,
     dispatch,
+    expert_gradients,
     experts,
     gradients,
     permute,
@@ -72,3 +74,9 @@ class ReferenceAdapter:
     def experts(self, config: ExpertsConfig, inputs: ExpertsInputs) -> Floats:
         """Return the weighted sum of the chosen experts' outputs, in float64."""
         return experts(config, inputs)
+
+    def expert_gradients(
+        self, config: ExpertsConfig, inputs: ExpertsInputs, cotangent: npt.NDArray[np.float32]
+    ) -> ExpertGradients:
+        """Return the gradients of the chosen experts, in float64."""
+        return expert_gradients(config, inputs, cotangent)

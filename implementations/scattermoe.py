@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
 from moe_routing.implementations._axolotl import (
     flagged_block,
     kernel_module,
@@ -20,6 +23,7 @@ from moe_routing.implementations.scattermoe_experts import ScatterMoeExperts, ru
 from moe_routing.implementations.tensors import torch_inputs, torch_tensor, without_graph
 from moe_routing.implementations.torch_gradients import torch_gradients
 from moe_routing.reference import (
+    ExpertGradients,
     ExpertsConfig,
     ExpertsInputs,
     PermutationConfig,
@@ -61,7 +65,7 @@ class ScatterMoeAdapter:
         self._experts = ScatterMoeExperts(device=device)
         runs = runs_experts(device)
         routing = ("route", "dispatch", "shared_experts", "permute", "gradients")
-        self.methods = (*routing, "experts") if runs else routing
+        self.methods = (*routing, "experts", "expert_gradients") if runs else routing
         claimed = self._experts.capabilities()
         self._capabilities = Capabilities(
             claims=_CLAIMS,
@@ -118,6 +122,12 @@ class ScatterMoeAdapter:
     def experts(self, config: ExpertsConfig, inputs: ExpertsInputs) -> Tensor:
         """Call ``scattermoe_experts_forward``. Errors: ``Unsupported``, ``BackendMissing``."""
         return self._experts.experts(config, inputs)
+
+    def expert_gradients(
+        self, config: ExpertsConfig, inputs: ExpertsInputs, cotangent: npt.NDArray[np.float32]
+    ) -> ExpertGradients:
+        """Go back through ``scattermoe_experts_forward``. Errors: as ``experts``."""
+        return self._experts.expert_gradients(config, inputs, cotangent)
 
     def _call(
         self, function: str, family: str, config: RouterConfig, inputs: RouterInputs

@@ -14,12 +14,17 @@ from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
 from moe_routing.implementations._axolotl import has_kernel_file, kernel_module
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.experts.adapter import run
 from moe_routing.implementations.experts.models import MODELS, USUAL
+from moe_routing.implementations.experts.unpacking import Named
 from moe_routing.implementations.protocol import BackendMissing
-from moe_routing.reference import ExpertsConfig, ExpertsInputs
+from moe_routing.implementations.torch_expert_gradients import torch_expert_gradients
+from moe_routing.reference import ExpertGradients, ExpertsConfig, ExpertsInputs
 from moe_routing.reference.formats import INPUT_FORMATS
 
 if TYPE_CHECKING:
@@ -63,6 +68,17 @@ class ScatterMoeExperts:
         module: Any = self._model.build(config, inputs, self.device)
         with _uncompiled() if self.device == "cpu" else nullcontext():
             return run(forward, module, inputs, self.device)
+
+    def expert_gradients(
+        self, config: ExpertsConfig, inputs: ExpertsInputs, cotangent: npt.NDArray[np.float32]
+    ) -> ExpertGradients:
+        """Go back through the function. Errors: as ``experts``."""
+        with _uncompiled() if self.device == "cpu" else nullcontext():
+            return torch_expert_gradients(self, config, inputs, cotangent)
+
+    def unpacked(self, inputs: ExpertsInputs, found: Named) -> Named:
+        """Return gradients by the names of ``inputs``, from those of the module's parameters."""
+        return self._model.unpacked(inputs, found)
 
 
 gpt_oss = partial(ScatterMoeExperts, "gpt_oss")

@@ -9,8 +9,10 @@ from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.computes import Computes
 from moe_routing.implementations.experts.adapter import run
 from moe_routing.implementations.experts.models import MODELS, USUAL
+from moe_routing.implementations.experts.unpacking import Named, unpacked
 from moe_routing.implementations.permutes import Permutes
 from moe_routing.implementations.tensors import torch_tensor
+from moe_routing.implementations.torch_expert_gradients import torch_expert_gradients
 from moe_routing.reference import (
     ExpertsConfig,
     ExpertsInputs,
@@ -72,6 +74,12 @@ class SonicMoeExperts:
         module: Any = MODELS[USUAL].build(config, inputs, self.device)
         fused = kernel_module("sonicmoe", "experts").sonicmoe_experts_forward_with_lora
         return run(fused, module, inputs, self.device)
+
+    expert_gradients = torch_expert_gradients
+
+    def unpacked(self, inputs: ExpertsInputs, found: Named) -> Named:
+        """Return gradients by the names of ``inputs``, from those of gate and up in one."""
+        return unpacked(inputs, found)
 
     def _grouped_call(self, config: ExpertsConfig, inputs: ExpertsInputs) -> Any:
         """Return the grouped path with its weights, for hidden states, ids and weights."""

@@ -15,6 +15,7 @@ from moe_routing.implementations.tensors import (
     torch_tensor,
     without_graph,
 )
+from moe_routing.implementations.torch_expert_gradients import torch_expert_gradients
 from moe_routing.implementations.torch_experts import run_experts
 from moe_routing.implementations.torch_gradients import torch_gradients
 from moe_routing.reference import (
@@ -115,11 +116,11 @@ class TorchAdapter:
 
     def experts(self, config: ExpertsConfig, inputs: ExpertsInputs) -> Tensor:
         """Run the chosen experts, one after the other. Errors: ``ValueError``."""
-        import torch
-
         config.check(inputs)
-        with torch.no_grad():
-            return run_experts(config, torch_experts_inputs(inputs, self.device))
+        given = torch_experts_inputs(inputs, self.device)
+        return without_graph(lambda: run_experts(config, given))()
+
+    expert_gradients = torch_expert_gradients
 
 
 def swiglu(hidden: Tensor, weights: dict[str, Tensor]) -> Tensor:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.computes import Computes
-from moe_routing.implementations.tensors import torch_tensor
+from moe_routing.implementations.tensors import parameter, torch_tensor, without_graph
+from moe_routing.implementations.torch_expert_gradients import torch_expert_gradients
 from moe_routing.implementations.torchtitan import counts_of, module
 from moe_routing.reference import ExpertsConfig, ExpertsInputs
 
@@ -49,8 +50,6 @@ class TorchtitanExperts:
         """Run the module for one sequence. Errors: ``Unsupported``, ``BackendMissing``."""
         _COMPUTES.require(config, inputs)
         routed = self._module(inputs)
-        import torch
-
         hidden, ids, weights = (
             torch_tensor(name, array, dtype=dtype, device=self.device)
             for name, array, dtype in (
@@ -61,9 +60,10 @@ class TorchtitanExperts:
         )
         ids = ids.contiguous()  # as a router's ids are
         counts = counts_of(ids, config.num_experts)
-        with torch.no_grad():
-            output: Tensor = routed(hidden[None], weights[None], ids[None], counts)
+        output: Tensor = without_graph(routed)(hidden[None], weights[None], ids[None], counts)
         return output[0]
+
+    expert_gradients = torch_expert_gradients
 
     def _module(self, inputs: ExpertsInputs) -> Module:
         """Build the module around the case's weights."""
@@ -83,5 +83,5 @@ class TorchtitanExperts:
         for name, source in _WEIGHTS.items():
             array = inputs.arrays()[source]
             tensor = torch_tensor(source, array, dtype=inputs.dtype, device=self.device)
-            setattr(inner, name, torch.nn.Parameter(tensor, requires_grad=False))
+            setattr(inner, name, parameter(source, tensor))
         return routed

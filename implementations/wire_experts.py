@@ -1,12 +1,15 @@
-"""The wire of experts: the request, and the output that answers it."""
+"""The wire of experts: requests, and the output or the gradients that answer them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from moe_routing.implementations import wire
-from moe_routing.reference import ExpertsConfig, ExpertsInputs
+from moe_routing.reference import ExpertGradients, ExpertsConfig, ExpertsInputs
 from moe_routing.reference.jsonform import to_json
 
 
@@ -32,3 +35,20 @@ def read_output(reply: dict[str, Any]) -> Any:
     ``wire.ProtocolError``.
     """
     return wire.read_layout(reply, {"experts": ExpertsReply}).output
+
+
+def expert_gradients_request(
+    config: ExpertsConfig, inputs: ExpertsInputs, cotangent: npt.NDArray[np.float32]
+) -> dict[str, Any]:
+    """Return the request for gradients of experts: that to run them, and the cotangent."""
+    table = {"shape": list(cotangent.shape), "values": to_json(cotangent.ravel().tolist())}
+    return {
+        **experts_request(config, inputs),
+        "request": "expert_gradients",
+        "cotangent": table,
+    }
+
+
+def read_expert_gradients(reply: dict[str, Any]) -> ExpertGradients:
+    """Return the answer to a call of ``expert_gradients``. Errors: as ``read_output``."""
+    return wire.read_layout(reply, {"expert_gradients": ExpertGradients})

@@ -2,6 +2,11 @@
 
 from moe_routing.reference.config import Groups, Renormalize, RmsNorm, RouterConfig
 from moe_routing.reference.dispatch import dispatch, dispatched_config
+from moe_routing.reference.expert_gradients import (
+    EXPERT_GRADIENTS,
+    ExpertGradients,
+    expert_gradients,
+)
 from moe_routing.reference.expert_layouts import (
     down_weights,
     gate_up,
@@ -43,11 +48,13 @@ SPEC_VERSION = "1.0"
 """The version of the specification in ``docs/spec/`` that this package computes."""
 
 __all__ = [
+    "EXPERT_GRADIENTS",
     "FORMATS",
     "GRADIENTS",
     "PRESETS",
     "SPEC_VERSION",
     "AlignedBlocks",
+    "ExpertGradients",
     "ExpertsConfig",
     "ExpertsInputs",
     "FloatFormat",
@@ -77,6 +84,7 @@ __all__ = [
     "dispatch",
     "dispatched_config",
     "down_weights",
+    "expert_gradients",
     "expert_of_row",
     "expert_outputs",
     "experts",

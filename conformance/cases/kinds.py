@@ -10,11 +10,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from moe_routing.conformance.calls.case import AnyCase
+from moe_routing.conformance.calls.expert_gradients import (
+    ExpertGradientCase,
+    ExpertGradientInputs,
+)
 from moe_routing.conformance.calls.experts import ExpertsCase
 from moe_routing.conformance.calls.gradients import GradientCase, GradientInputs
 from moe_routing.conformance.calls.permutation import PermutationCase
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.calls.shared_experts import SharedCase
+from moe_routing.conformance.generators.expert_gradients import EXPERT_GRADIENT_REDUCTIONS
 from moe_routing.conformance.generators.experts_smaller import (
     EXPERTS_REDUCTIONS,
     EXPERTS_SIZES,
@@ -30,6 +35,7 @@ from moe_routing.conformance.generators.shared import SHARED_REDUCTIONS
 from moe_routing.conformance.generators.sizes import ROUTING_SIZES, SHARED_SIZES, Size
 from moe_routing.conformance.judge import Bounds
 from moe_routing.conformance.trial.base import AnyTrial
+from moe_routing.conformance.trial.expert_gradients import ExpertGradientTrial, learning_of
 from moe_routing.conformance.trial.experts import ExpertsTrial, layer_of
 from moe_routing.conformance.trial.gradients import GradientTrial
 from moe_routing.conformance.trial.gradients import facts_of as gradient_facts
@@ -181,6 +187,23 @@ EXPERTS = Kind(
     compared=("activation", "gated", "weight_on", "dtype", "tokens", *EXPERTS_AXES),
 )
 
+EXPERT_GRADIENT = Kind(
+    case=ExpertGradientCase,
+    config=ExpertsConfig,
+    inputs=ExpertGradientInputs,
+    integers=EXPERTS.integers,
+    methods=("expert_gradients",),
+    trial=ExpertGradientTrial,
+    facts=lambda case, numerics: learning_of(case),
+    reductions=(*EXPERT_GRADIENT_REDUCTIONS, *EXPERTS_REDUCTIONS),
+    sizes=EXPERTS_SIZES,
+    claimed=EXPERTS.claimed,
+    refusals=EXPERTS.refusals,
+    axes=EXPERTS_AXES,
+    compared=EXPERTS.compared,
+    contains={"experts": lambda facts: facts.layer},
+)
+
 
 def _experts_refused(case: ExpertsCase, capabilities: Capabilities) -> list[str]:
     """Return what capabilities lack for a call of experts, in phrases."""
@@ -189,7 +212,8 @@ def _experts_refused(case: ExpertsCase, capabilities: Capabilities) -> list[str]
 
 
 KINDS: dict[str, Kind] = {
-    kind.name: kind for kind in (ROUTING, SHARED_EXPERTS, PERMUTATION, GRADIENT, EXPERTS)
+    kind.name: kind
+    for kind in (ROUTING, SHARED_EXPERTS, PERMUTATION, GRADIENT, EXPERTS, EXPERT_GRADIENT)
 }
 """Every kind of case by its name."""
 

@@ -2,6 +2,7 @@
 
 from moe_routing.conformance.clauses import (
     dispatch,
+    expert_gradients,
     experts,
     gradient_calls,
     gradients,
@@ -32,6 +33,7 @@ __all__ = [
     "Clause",
     "NoSuchClause",
     "dispatch",
+    "expert_gradients",
     "experts",
     "gradient_calls",
     "gradients",

@@ -8,6 +8,7 @@ from a backend's claims. An event that no constructed case shows is unreachable 
 from moe_routing.conformance.events import (
     biases,
     calls,
+    expert_gradients,
     experts,
     experts_loads,
     experts_sizes,
@@ -41,6 +42,7 @@ __all__ = [
     "Event",
     "biases",
     "calls",
+    "expert_gradients",
     "experts",
     "experts_loads",
     "experts_sizes",

@@ -27,12 +27,13 @@ def gradient_failure(verdict: GradientVerdict, judged: Judged) -> Failure:
     return Failure(
         stage=f"gradient of {judged.name}",
         token=token,
-        summary=_summary(judged, place),
+        summary=summary_of(judged, place),
         details=tuple(_story(verdict, judged, place)),
     )
 
 
-def _summary(judged: Judged, place: tuple[int, ...]) -> str:
+def summary_of(judged: Judged, place: tuple[int, ...]) -> str:
+    """Return one line: which number it is, what came back, and what is permitted."""
     name = f"the gradient of {at(judged.name, *place)}"
     ends = _ends(judged, place)
     if not judged.given:
@@ -51,14 +52,15 @@ def _ends(judged: Judged, place: tuple[int, ...]) -> tuple[float, float]:
 def _story(verdict: GradientVerdict, judged: Judged, place: tuple[int, ...]) -> Iterator[str]:
     config, inputs = verdict.bounds.config, verdict.bounds.inputs
     yield f"call    {story.call(config, inputs)}"
-    yield f"scalar    sum of w[t, k] * G[t, ids[t, k]], G {_of_cotangent(verdict.cotangent)}"
+    yield f"scalar    sum of w[t, k] * G[t, ids[t, k]], G {of_cotangent(verdict.cotangent)}"
     if found := missing(verdict, judged, place):
         yield f"factor    {found}"
     if judged.name in _BY_TOKEN:
         yield from _token(verdict, place[0], place[1] if judged.name == "logits" else None)
 
 
-def _of_cotangent(cotangent: Floats) -> str:
+def of_cotangent(cotangent: Floats) -> str:
+    """Return the shape of a cotangent, and its ends."""
     shape = str([*cotangent.shape])
     if not cotangent.size:
         return shape

@@ -17,9 +17,12 @@ from moe_routing.reference.formats import INPUT_FORMATS, Ids
 from moe_routing.reference.routes import ABSENT
 
 _AXES = {
-    "hidden": {"hidden": 1, "gate_weight": 2, "up_weight": 2, "down_weight": 1, "down_bias": 1},
+    "hidden": {
+        **{"hidden": 1, "gate_weight": 2, "up_weight": 2, "down_weight": 1, "down_bias": 1},
+        "cotangent": 1,
+    },
     "width": {"gate_weight": 1, "up_weight": 1, "down_weight": 2, "gate_bias": 1, "up_bias": 1},
-    "tokens": {"hidden": 0, "expert_ids": 0, "weights": 0},
+    "tokens": {"hidden": 0, "expert_ids": 0, "weights": 0, "cotangent": 0},
     "slots": {"expert_ids": 1, "weights": 1},
     "experts": dict.fromkeys(OF_EXPERTS, 0),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -24,10 +25,10 @@ from moe_routing.reference import ExpertsConfig
 from moe_routing.reference.activations import CLAMPED, TANH_CUBIC, TANH_SLOPE
 from moe_routing.reference.formats import FloatFormat, Floats
 
-_POLYNOMIAL = 7
+POLYNOMIAL = 7
 """Roundings of ``c (x + b x^3)``: two products for the cube, two with constants, the constants
 themselves, and the sum; all parts have one sign. Four of these results may be stored."""
-_POLYNOMIAL_STORES = 4
+POLYNOMIAL_STORES = 4
 
 _ERF = 12
 """Units of roundoff in one erf. CUDA and SLEEF document 2 ulp, but torch's GELU on CPUs has a
@@ -47,23 +48,33 @@ def gelu(x: Ball, form: FloatFormat) -> Ball:
 
     The slope of erf is at most that at the end of the ball that is nearest to 0.
     """
+    return _half(x, gelu_share(x, form), form)
+
+
+def gelu_share(x: Ball, form: FloatFormat) -> Ball:
+    """Return ``erf(x / sqrt(2))``, stored."""
     z = times(x, math.sqrt(0.5), form)
     nearest = np.maximum(np.abs(z.mid) - z.rad, 0.0)
     slope = 2.0 / math.sqrt(math.pi) * np.exp(-nearest * nearest)
     value = np.asarray(_erf(z.mid), np.float64)
-    return _half(x, rounded(known(value, _moved(slope, z.rad)), form, _ERF), form)
+    return rounded(known(value, _moved(slope, z.rad)), form, _ERF)
 
 
 def gelu_tanh(x: Ball, form: FloatFormat) -> Ball:
     """Return ``x/2 (1 + tanh(y))`` or ``x sigmoid(2 y)``, y a polynomial of x."""
+    return _half(x, rounded(tanh_of_polynomial(x, form), form, ELEMENTARY), form)
+
+
+def tanh_of_polynomial(x: Ball, form: FloatFormat) -> Ball:
+    """Return the tanh of y, with the errors of y alone."""
     reach = np.where(x.decided, x.reach, 0.0)
     y = TANH_SLOPE * (x.mid + TANH_CUBIC * x.mid**3)
     steep = TANH_SLOPE * (1.0 + 3.0 * TANH_CUBIC * reach**2)
-    units = (_POLYNOMIAL + EXPONENT) * UNIT + _POLYNOMIAL_STORES * store_unit(form)
+    units = (POLYNOMIAL + EXPONENT) * UNIT + POLYNOMIAL_STORES * store_unit(form)
     d = steep * x.rad + units * TANH_SLOPE * (reach + TANH_CUBIC * reach**3)
     nearest = np.maximum(np.abs(y) - d, 0.0)
     slope = np.minimum(1.0, 4.0 * np.exp(-2.0 * nearest))
-    return _half(x, rounded(known(np.tanh(y), _moved(slope, d)), form, ELEMENTARY), form)
+    return known(np.tanh(y), _moved(slope, d))
 
 
 def relu(x: Ball, form: FloatFormat) -> Ball:
@@ -86,13 +97,25 @@ def activated(config: ExpertsConfig, gate: Ball | None, up: Ball, form: FloatFor
         return PLAIN[config.activation](up, form)
     if config.activation != CLAMPED:
         return mul(PLAIN[config.activation](gate, form), up, form)
-    gate, up = _clamped(gate, -math.inf, config.limit, form), _both(up, config.limit, form)
+    parts = clamped_parts(config, gate, up, form)
+    return mul(parts.opened, parts.shifted, form)
+
+
+@dataclass(frozen=True, eq=False)
+class ClampedParts:
+    """gpt-oss's activation: the clamped gate, what it opens, and the clamped up plus 1."""
+
+    gate: Ball
+    opened: Ball
+    shifted: Ball
+
+
+def clamped_parts(config: ExpertsConfig, gate: Ball, up: Ball, form: FloatFormat) -> ClampedParts:
+    """Return the parts of gpt-oss's activation, each stored."""
+    gate = _clamped(gate, -math.inf, config.limit, form)
     opened = mul(gate, sigmoid(times(gate, config.alpha, form), form), form)
-    return mul(opened, add(up, _ONE, form), form)
-
-
-def _both(x: Ball, limit: float, form: FloatFormat) -> Ball:
-    return _clamped(x, -limit, limit, form)
+    up = _clamped(up, -config.limit, config.limit, form)
+    return ClampedParts(gate, opened, add(up, _ONE, form))
 
 
 def _clamped(x: Ball, low: float, high: float, form: FloatFormat) -> Ball:

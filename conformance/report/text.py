@@ -20,6 +20,7 @@ METHODS = {
     "permute": "permutation",
     "gradients": "gradients",
     "experts": "experts",
+    "expert_gradients": "experts' gradients",
 }
 """What the clauses of a method are about."""
 

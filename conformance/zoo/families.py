@@ -58,6 +58,7 @@ FAMILIES = {
     "M83": "gate and up mixed up, or weights read in another layout",
     "M84": "the routing weight on the wrong side, twice, or not at all",
     "M85": "products or sums of an expert below the permitted precision",
+    "M86": "gradients of the experts: a route, a factor or a part of them lost, or added",
 }
 """What each family in the zoo is about, by its id in the catalogue of real bugs."""
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from moe_routing.conformance.zoo.families import FAMILIES
 from moe_routing.conformance.zoo.router.differentiator import StagedDifferentiator
+from moe_routing.conformance.zoo.router.learner import StagedLearner
 from moe_routing.conformance.zoo.router.permuter import StagedPermuter
 from moe_routing.conformance.zoo.router.router import StagedRouter
 from moe_routing.conformance.zoo.router.runner import StagedRunner
@@ -24,7 +25,7 @@ ROUTED = Capabilities(logits="routed")
 """The whole spec, with the logits that were routed."""
 
 
-Staged = StagedRouter | StagedPermuter | StagedDifferentiator | StagedRunner
+Staged = StagedRouter | StagedPermuter | StagedDifferentiator | StagedRunner | StagedLearner
 """A resident as an adapter."""
 
 Makes = Callable[[str, Mapping[str, Any], Capabilities], Staged]

@@ -11,8 +11,10 @@ import numpy as np
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.experts.models import USUAL, Model
 from moe_routing.implementations.experts.registered import Function
+from moe_routing.implementations.experts.unpacking import Named
 from moe_routing.implementations.permutes import Permutes
-from moe_routing.implementations.tensors import torch_tensor
+from moe_routing.implementations.tensors import torch_tensor, without_graph
+from moe_routing.implementations.torch_expert_gradients import torch_expert_gradients
 from moe_routing.reference import ExpertsConfig, ExpertsInputs, Routes
 from moe_routing.reference.formats import Ids
 
@@ -57,6 +59,12 @@ class ExpertsFunction:
         ids = marked(inputs.routes, config.num_experts)
         return run(self._function.run, module, inputs, self.device, ids=ids)
 
+    expert_gradients = torch_expert_gradients
+
+    def unpacked(self, inputs: ExpertsInputs, found: Named) -> Named:
+        """Return gradients by the names of ``inputs``, from those of the module's parameters."""
+        return self._model.unpacked(inputs, found)
+
 
 def marked(routes: Routes, num_experts: int) -> Ids:
     """Return the expert ids with E where a route is absent."""
@@ -72,14 +80,11 @@ def run(
     ids: Ids | None = None,
 ) -> Tensor:
     """Return what ``function`` makes of a module, hidden states, ids and weights."""
-    import torch
-
     given = (
         ("hidden", inputs.hidden, inputs.dtype),
         ("top_k_index", inputs.expert_ids if ids is None else ids, "int64"),
         ("weights", inputs.weights, inputs.dtype),
     )
     tensors = (torch_tensor(name, a, dtype=dtype, device=device) for name, a, dtype in given)
-    with torch.no_grad():
-        output: Tensor = function(module, *tensors)
+    output: Tensor = without_graph(function)(module, *tensors)
     return output

@@ -8,8 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from moe_routing.implementations.computes import Computes
+from moe_routing.implementations.experts.unpacking import Named, unpacked
 from moe_routing.implementations.protocol import BackendMissing
-from moe_routing.implementations.tensors import torch_tensor
+from moe_routing.implementations.tensors import parameter, torch_tensor
 from moe_routing.reference import (
     ExpertsConfig,
     ExpertsInputs,
@@ -80,8 +81,13 @@ class Model:
             module: Module = experts_class(made(**settings)).eval()
         for name, array in self._weights(inputs).items():
             tensor = torch_tensor(name, array, dtype=inputs.dtype, device=device)
-            setattr(module, name, torch.nn.Parameter(tensor, requires_grad=False))
+            setattr(module, name, parameter(name, tensor))
         return module
+
+    def unpacked(self, inputs: ExpertsInputs, found: Named) -> Named:
+        """Return gradients by the names of ``inputs``, from those of the module's parameters."""
+        lie = {"interleaved": self.interleaved, "transposed": self.transposed}
+        return unpacked(inputs, found, **lie)
 
     def _weights(self, inputs: ExpertsInputs) -> dict[str, Any]:
         """Return the case's arrays as the module stores them; a bias that is missing is 0."""

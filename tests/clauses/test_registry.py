@@ -46,7 +46,8 @@ STARTING = {
     "rows-apart linear no-tokens inputs-untouched",
     "experts": "match exact one-hot weight-on-output weight-on-input bias-weighted zero-weight "
     "zero-weight-overflow absent all-absent unchosen empty-expert no-token slot-order repeated "
-    "batch-split untouched repeatable",
+    "batch-split untouched repeatable gradients gradients-exact gradients-absent gradients-empty "
+    "gradients-untouched",
 }
 
 APPLIES_TO_OTHER_LAYOUTS = {

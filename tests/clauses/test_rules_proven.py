@@ -144,6 +144,14 @@ BY_MUTANTS = {
     "EXP-18": "last-rows-of-a-tile-lost",
     "EXP-19": "hidden-states-overwritten",
     "EXP-20": "output-added-up",
+    "EXP-21": "hidden-misses-a-slot",
+    "EXP-22": "last-rows-of-a-matrix-lost",
+    "EXP-23": "bias-gradient-of-one-row",
+    "EXP-24": "gradient-of-a-weight-misses-the-bias",
+    "EXP-25": "matrix-gradient-in-16-bits",
+    "EXP-26": "absent-route-gets-a-gradient",
+    "EXP-27": "empty-expert-gets-a-gradient",
+    "EXP-28": "expert-inputs-overwritten",
 }
 """Mutants of the zoo that break a rule; several, where one does not show in each of its clauses."""
 

@@ -17,10 +17,15 @@ from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.cases.files import load_case
 from moe_routing.implementations import wire
 from moe_routing.implementations.claims import CONFIG_AXES, INPUT_AXES
-from moe_routing.implementations.wire_experts import experts_request, read_output
+from moe_routing.implementations.wire_experts import (
+    expert_gradients_request,
+    experts_request,
+    read_expert_gradients,
+    read_output,
+)
 from moe_routing.implementations.wire_gradients import gradients_request
 from moe_routing.implementations.wire_permutation import LAYOUTS, permute_request
-from moe_routing.reference import GRADIENTS, PermutationConfig
+from moe_routing.reference import EXPERT_GRADIENTS, GRADIENTS, PermutationConfig
 
 DOCS = Path(__file__).parents[2] / "docs"
 FILE = DOCS / "protocol.schema.json"
@@ -43,7 +48,7 @@ def named(schema: dict[str, Any]) -> list[str]:
 def test_the_lines_of_the_page_keep_to_it() -> None:
     lines = (DOCS / "protocol.md").read_text().splitlines()
     said = [json.loads(x[6:]) for x in lines if x.startswith(("    > ", "    < "))]
-    assert [mistakes_in(each) for each in said] == [[]] * 12
+    assert [mistakes_in(each) for each in said] == [[]] * 14
 
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
@@ -140,3 +145,25 @@ def test_requests_to_run_experts_and_their_replies_keep_to_it() -> None:
     hello["capabilities"] = {"computes": {**claims, "hidden_multiple_of": 8}}
     assert mistakes_in({"id": 1, "hello": hello}) == []
     assert wire.read_hello({"hello": hello}).capabilities.computes.hidden_multiple_of == 8
+
+
+def test_requests_for_gradients_of_experts_and_their_replies_keep_to_it() -> None:
+    case = ran([[0, -1], [2, 1]], drafted={"biased": True}, values="normal")
+    request = expert_gradients_request(case.config, case.inputs, case.inputs.hidden)
+    assert mistakes_in(json.loads(wire.written({"id": 5, **request}))) == []
+    defs = json.loads(FILE.read_text())["$defs"]
+    told = defs["expert_gradients_reply"]["properties"]["expert_gradients"]
+    assert [*told["properties"]] == [*EXPERT_GRADIENTS]
+    reply = {
+        "id": 5,
+        "expert_gradients": {"weights": {"dtype": "float32", "shape": [1, 1], "values": [2]}},
+    }
+    assert mistakes_in(reply) == []
+    assert read_expert_gradients(reply).weights.tolist() == [[2.0]]
+    hello = {"protocol": 1, "name": "mine", "methods": ["expert_gradients"]}
+    hello["capabilities"] = {"computes": {"gradients": ["hidden", "weights"]}}
+    assert mistakes_in({"id": 1, "hello": hello}) == []
+    assert wire.read_hello({"hello": hello}).capabilities.computes.gradients == (
+        "hidden",
+        "weights",
+    )

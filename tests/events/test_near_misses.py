@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from near_expert_gradients import NEAR_EXPERT_GRADIENTS
 from near_experts import NEAR_EXPERTS
 from near_gradients import NEAR_GRADIENTS
 from near_permutations import NEAR_PERMUTATIONS
@@ -244,6 +245,7 @@ NEAR: dict[str, AnyCase] = {
     **NEAR_PERMUTATIONS,
     **NEAR_GRADIENTS,
     **NEAR_EXPERTS,
+    **NEAR_EXPERT_GRADIENTS,
 }
 
 

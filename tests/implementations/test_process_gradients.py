@@ -75,3 +75,46 @@ def test_a_reply_of_another_form_is_told(wrong: str, words: str, tmp_path: Path)
     config = RouterConfig(num_experts=2, top_k=1, score="sigmoid")
     with pytest.raises(BackendLost, match=words):
         adapter.gradients(config, inputs, np.ones((2, 2), np.float32))
+
+
+EXPERTS = """
+import json, sys
+
+def array(given, values):
+    return {"dtype": "float64", "shape": given["shape"], "values": values}
+
+for line in sys.stdin:
+    asked = json.loads(line)
+    if asked["request"] == "hello":
+        computes = {"activations": ["relu"], "gated": [False], "biases": [False], "absent": [False],
+                    "weight_on": ["output"], "gradients": ["weights"]}
+        reply = {"hello": {"protocol": 1, "name": "relu", "methods": ["expert_gradients"],
+                           "capabilities": {"computes": computes, "dtypes": ["float32"]}}}
+    else:
+        inputs = asked["inputs"]
+        (tokens, size), x = (inputs["hidden"][k] for k in ("shape", "values"))
+        (_, width, _), up = (inputs["up_weight"][k] for k in ("shape", "values"))
+        down, g = inputs["down_weight"]["values"], asked["cotangent"]["values"]
+        ids, back = inputs["expert_ids"]["values"], []
+        slots = inputs["expert_ids"]["shape"][1]
+        for route, e in enumerate(ids):
+            t = route // slots
+            inner = [max(0.0, sum(up[(e * width + f) * size + h] * x[t * size + h]
+                                  for h in range(size))) for f in range(width)]
+            back.append(FACTOR * sum(g[t * size + h] * down[(e * size + h) * width + f] * inner[f]
+                                     for h in range(size) for f in range(width)))
+        reply = {"expert_gradients": {"weights": array(inputs["weights"], back)}}
+    print(json.dumps({"id": asked["id"], **reply}), flush=True)
+"""
+
+
+@pytest.mark.parametrize(("factor", "status"), [("1", "pass"), ("-1", "fail")])
+def test_experts_are_held_to_their_gradients(factor: str, status: str, tmp_path: Path) -> None:
+    path = tmp_path / "relu.py"
+    path.write_text(EXPERTS.replace("FACTOR", factor))
+    adapter = ProcessAdapter([sys.executable, str(path)])
+    (clause,) = select_clauses(["experts.gradients-exact"])
+    result = check_clause(adapter, clause, Plan(clauses=[clause], max_examples=5))
+    assert result.status == status, result.message
+    assert result.failure is None or "the sign" in "\n".join(result.failure.details)
+    adapter.close()

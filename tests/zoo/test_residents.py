@@ -19,6 +19,7 @@ from moe_routing.conformance.zoo.router.differentiator import (
     DIFFERENTIATING,
     StagedDifferentiator,
 )
+from moe_routing.conformance.zoo.router.learner import LEARNING, StagedLearner
 from moe_routing.conformance.zoo.router.permuter import PERMUTING, StagedPermuter
 from moe_routing.conformance.zoo.router.router import StagedRouter
 from moe_routing.conformance.zoo.router.runner import RUNNING, StagedRunner
@@ -31,6 +32,7 @@ STAGES = {
     StagedPermuter: set(PERMUTING),
     StagedDifferentiator: set(DIFFERENTIATING),
     StagedRunner: set(RUNNING),
+    StagedLearner: set(LEARNING),
 }
 CITED = re.compile(r"[\w.-]+/[\w.-]+(#\d+|@[0-9a-f]{7,}| \d+\.\d+\.\d+, \w+)")
 
@@ -95,6 +97,13 @@ def test_the_runner_that_they_are_made_of_is_right():
     runner = StagedRunner("plain", {}, WHOLE)
     plan = Plan(clauses=select_clauses(["experts.*"]), max_examples=20)
     found = {clause.id: check_clause(runner, clause, plan).status for clause in plan.clauses}
+    assert {each for id_, each in found.items() if "gradients" not in id_} == {"pass"}, found
+
+
+def test_the_learner_that_they_are_made_of_is_right():
+    learner = StagedLearner("plain", {}, WHOLE)
+    plan = Plan(clauses=select_clauses(["experts.gradients*"]), max_examples=20)
+    found = {clause.id: check_clause(learner, clause, plan).status for clause in plan.clauses}
     assert set(found.values()) == {"pass"}, found
 
 

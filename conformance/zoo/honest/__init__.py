@@ -2,6 +2,7 @@
 
 from moe_routing.conformance.zoo.honest import (
     choices,
+    expert_gradients,
     experts,
     gradients,
     permutation,
@@ -14,6 +15,7 @@ from moe_routing.conformance.zoo.honest import (
 
 __all__ = [
     "choices",
+    "expert_gradients",
     "experts",
     "gradients",
     "permutation",

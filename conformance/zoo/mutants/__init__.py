@@ -25,13 +25,17 @@ from moe_routing.conformance.zoo.mutants import (  # noqa: I001  chapter order
     experts,
     expert_routes,
     expert_sizes,
+    expert_gradients,
+    expert_slopes,
 )
 
 __all__ = [
     "conventions",
     "dispatch",
+    "expert_gradients",
     "expert_routes",
     "expert_sizes",
+    "expert_slopes",
     "experts",
     "gate_gradients",
     "gradient_factors",

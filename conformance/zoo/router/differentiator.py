@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 
 from moe_routing.conformance.zoo.router.functions import Array, sigmoid
-from moe_routing.conformance.zoo.router.staged import StagedAdapter
+from moe_routing.conformance.zoo.router.staged import StagedAdapter, StagedWork
 from moe_routing.conformance.zoo.router.stages import RIGHT, product
 from moe_routing.conformance.zoo.router.work import Work
 from moe_routing.implementations import RouterGradients
 from moe_routing.reference import RouterConfig, RouterInputs
 
 
-class GradientWork:
-    """One call of gradients in progress: a stage's value is computed when it is first read.
+class GradientWork(StagedWork):
+    """One call of gradients in progress.
 
     ``forward`` is the right router's work on the call, ``own`` the stages of the way back that the
     differentiator has in place of the right ones, ``memory`` what it stores between calls. On
@@ -53,14 +53,8 @@ class GradientWork:
         cotangent: Array,
         memory: dict[Any, Any],
     ) -> None:
-        self._own, self.forward, self.cotangent, self.memory = own, forward, cotangent, memory
-
-    def __getattr__(self, stage: str) -> Any:
-        if stage not in DIFFERENTIATING:
-            raise AttributeError(f"a differentiator has no stage {stage!r}")
-        value = (self._own.get(stage) or DIFFERENTIATING[stage])(self)
-        vars(self)[stage] = value
-        return value
+        super().__init__("a differentiator", DIFFERENTIATING, own, memory)
+        self.forward, self.cotangent = forward, cotangent
 
     @property
     def config(self) -> RouterConfig:

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from moe_routing.conformance.zoo.router.functions import Array
-from moe_routing.conformance.zoo.router.staged import StagedAdapter
+from moe_routing.conformance.zoo.router.staged import StagedAdapter, StagedWork
 from moe_routing.reference import PermutationConfig, Routes, SortedRoutes
 from moe_routing.reference.permutation import PADDING
 
 
-class PermuterWork:
-    """One permutation in progress: a stage's value is computed when it is first read.
+class PermuterWork(StagedWork):
+    """One permutation in progress.
 
     ``config`` and ``routes`` are the call's, ``memory`` what is stored between calls, and ``own``
     the stages that the permuter has in place of the right ones. With N routes, R rows, E experts:
@@ -43,14 +43,8 @@ class PermuterWork:
         routes: Routes,
         memory: dict[Any, Any],
     ) -> None:
-        self._own, self.config, self.routes, self.memory = own, config, routes, memory
-
-    def __getattr__(self, stage: str) -> Any:
-        if stage not in PERMUTING:
-            raise AttributeError(f"a permuter has no stage {stage!r}")
-        value = (self._own.get(stage) or PERMUTING[stage])(self)
-        vars(self)[stage] = value
-        return value
+        super().__init__("a permuter", PERMUTING, own, memory)
+        self.config, self.routes = config, routes
 
     @property
     def tile(self) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from moe_routing.conformance.zoo.router.functions import Array, sigmoid
-from moe_routing.conformance.zoo.router.staged import StagedAdapter
+from moe_routing.conformance.zoo.router.staged import StagedAdapter, StagedWork
 from moe_routing.reference import ExpertsConfig, ExpertsInputs
 from moe_routing.reference.activations import CLAMPED, TANH_CUBIC, TANH_SLOPE
 from moe_routing.reference.formats import INPUT_FORMATS
@@ -17,8 +17,8 @@ from moe_routing.reference.formats import INPUT_FORMATS
 _erf = np.frompyfunc(math.erf, 1, 1)
 
 
-class RunnerWork:
-    """One call of experts in progress: a stage's value is computed when it is first read.
+class RunnerWork(StagedWork):
+    """One call of experts in progress.
 
     ``config`` and ``inputs`` are the call's, ``memory`` what is stored between calls, and ``own``
     the stages that the runner has in place of the right ones. With N present routes, sorted by
@@ -51,15 +51,8 @@ class RunnerWork:
         inputs: ExpertsInputs,
         memory: dict[Any, Any],
     ) -> None:
-        self._own, self.config, self.inputs, self.memory = own, config, inputs, memory
-
-    def __getattr__(self, stage: str) -> Any:
-        if stage not in RUNNING:
-            raise AttributeError(f"a runner has no stage {stage!r}")
-        with np.errstate(all="ignore"):
-            value = (self._own.get(stage) or RUNNING[stage])(self)
-        vars(self)[stage] = value
-        return value
+        super().__init__("a runner", RUNNING, own, memory)
+        self.config, self.inputs = config, inputs
 
     @property
     def top_k(self) -> int:
@@ -70,10 +63,6 @@ class RunnerWork:
         """Round to the dtype of the call."""
         with np.errstate(all="ignore"):
             return INPUT_FORMATS[self.inputs.dtype].round(values).astype(np.float32)
-
-    def right(self, stage: str) -> Any:
-        """Return what the right stage makes."""
-        return RUNNING[stage](self)
 
 
 RunnerStage = Callable[[RunnerWork], Any]

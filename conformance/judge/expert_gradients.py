@@ -1,0 +1,129 @@
+"""Which gradients of a layer's experts rounding can explain (docs/spec/judging.md, "Experts")."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from moe_routing.conformance.judge.ball_sums import total
+from moe_routing.conformance.judge.balls import Ball
+from moe_routing.conformance.judge.expert_ways import Way, wider
+from moe_routing.conformance.judge.experts import Layer, _Batch, _batches
+from moe_routing.conformance.judge.gradients import Judged
+from moe_routing.reference import (
+    EXPERT_GRADIENTS,
+    ExpertGradients,
+    ExpertsConfig,
+    ExpertsInputs,
+    expert_gradients,
+)
+from moe_routing.reference.formats import INPUT_FORMATS, Bools, Floats
+
+_ROUTES = ("hidden", "weights")
+
+
+@dataclass(frozen=True, eq=False)
+class Learning:
+    """What follows from a call of experts' gradients.
+
+    ``products`` says what float32 products are made in.
+    """
+
+    config: ExpertsConfig
+    inputs: ExpertsInputs
+    cotangent: Floats
+    products: str = "float32"
+
+    @cached_property
+    def layer(self) -> Layer:
+        """What follows from the call of experts."""
+        return Layer(self.config, self.inputs, self.products)
+
+    @cached_property
+    def reference(self) -> ExpertGradients:
+        """The reference's gradients."""
+        return expert_gradients(self.config, self.inputs, self.cotangent.astype(np.float32))
+
+    @cached_property
+    def permitted(self) -> Mapping[str, Ball]:
+        """The permitted gradients of all inputs that are there, by name."""
+        with np.errstate(all="ignore"):
+            return dict(_permitted(self))
+
+    @cached_property
+    def skippable(self) -> Bools:
+        """The routes ``[T, K]`` that need not be computed: their weight, on the output, is 0.
+
+        The gradient of such a weight is what the expert answers, or 0 where nobody asked it.
+        """
+        zero: Bools = self.layer.present & (self.inputs.weights == 0.0)
+        return zero & (self.config.weight_on == "output")
+
+    def judged(self, given: Mapping[str, Floats]) -> dict[str, Judged]:
+        """Judge gradients by name; one that is not given counts as zeros."""
+        return {name: self._judge(name, given.get(name)) for name in self.permitted}
+
+    def _judge(self, name: str, given: Floats | None) -> Judged:
+        ball = self.permitted[name]
+        answered = np.zeros(ball.mid.shape) if given is None else given
+        if name == "weights":
+            skipped = self.skippable & (answered == 0.0)
+            ball = Ball(np.where(skipped, 0.0, ball.mid), np.where(skipped, 0.0, ball.rad))
+        return Judged(name=name, answered=answered, permitted=ball, given=given is not None)
+
+
+def _permitted(learning: Learning) -> Iterator[tuple[str, Ball]]:
+    inputs = learning.inputs
+    shapes = {n: a.shape for n, a in inputs.arrays().items() if n in EXPERT_GRADIENTS}
+    made = {name: _zeros(shape) for name, shape in shapes.items() if name != "hidden"}
+    slots = inputs.num_tokens, inputs.top_k
+    parts = _zeros((*slots, 1 + learning.config.gated, inputs.hidden_size))
+    rows = _zeros((*slots, inputs.hidden_size))
+    for batch in _batches(inputs):
+        way = _way(learning, batch)
+        there = batch.there
+        places = batch.tokens[there], batch.slots[there]
+        _put(parts, places, way.at_x_parts[there])
+        _put(rows, places, way.at_x[there])
+        _put(made["weights"], places, way.at_weight[there])
+        for name, ball in way.of_experts():
+            _put(made[name], batch.experts, ball)
+    yield "hidden", _summed(learning, parts, rows)
+    yield from made.items()
+
+
+def _way(learning: Learning, batch: _Batch) -> Way:
+    inputs = learning.inputs
+    return Way(
+        config=learning.config,
+        inputs=inputs,
+        experts=batch.experts,
+        there=batch.there,
+        products=learning.products if inputs.dtype == "float32" else "float32",
+        hidden=Ball.exact(batch.of(inputs.hidden[batch.tokens])),
+        weight=Ball.exact(batch.of(inputs.weights[batch.tokens, batch.slots][..., None])),
+        at=Ball.exact(batch.of(learning.cotangent[batch.tokens])),
+    )
+
+
+def _summed(learning: Learning, parts: Ball, rows: Ball) -> Ball:
+    """Add the slots of each token, or the products of gate and up of each slot, in any order."""
+    form = INPUT_FORMATS[learning.inputs.dtype]
+    tokens, slots, each, size = parts.mid.shape
+    flat = Ball(
+        parts.mid.reshape(tokens, slots * each, size), parts.rad.reshape(tokens, slots * each, size)
+    )
+    added = total(flat, form, axis=1, stores=slots * each)
+    return wider(added, total(rows, form, axis=1, stores=slots))
+
+
+def _zeros(shape: tuple[int, ...]) -> Ball:
+    return Ball(np.zeros(shape), np.zeros(shape))
+
+
+def _put(whole: Ball, places: Any, ball: Ball) -> None:
+    whole.mid[places], whole.rad[places] = ball.mid, ball.rad

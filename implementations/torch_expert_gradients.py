@@ -1,0 +1,45 @@
+"""Gradients of any torch experts: their own forward, run on tensors that require them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from moe_routing.implementations.tensors import differentiating
+from moe_routing.reference import ExpertGradients, ExpertsConfig, ExpertsInputs
+
+
+def torch_expert_gradients(
+    adapter: Any, config: ExpertsConfig, inputs: ExpertsInputs, cotangent: npt.NDArray[np.float32]
+) -> ExpertGradients:
+    """Return the gradients of ``sum output[t, h] * cotangent[t, h]`` by torch's autograd.
+
+    One line makes an adapter of torch experts differentiable:
+    ``expert_gradients = torch_expert_gradients``. It runs the adapter's own ``experts``, whose
+    tensors (of ``torch_experts_inputs``) require gradients now, and goes back from its output. An
+    adapter that lays weights out in another way has a method ``unpacked``, which takes gradients
+    by the names of its own tensors and returns those of ``ExpertsInputs``. An output without a
+    graph has no gradient at all: every one is None. Errors: those of ``experts``, and of the
+    backward pass.
+    """
+    import torch
+
+    with differentiating() as leaves, torch.enable_grad():
+        output = adapter.experts(config, inputs)
+    if not output.requires_grad or not leaves:
+        return ExpertGradients()
+    given = torch.from_numpy(np.array(cotangent)).to(output.device, output.dtype)
+    found = torch.autograd.grad(output, [*leaves.values()], given, allow_unused=True)
+    named = dict(zip(leaves, found, strict=True))
+    there = {name: each for name, each in named.items() if each is not None}
+    return ExpertGradients(**_unpacked(adapter, inputs, there))
+
+
+def _unpacked(adapter: Any, inputs: ExpertsInputs, found: dict[str, Any]) -> Mapping[str, Any]:
+    if not hasattr(adapter, "unpacked"):
+        return found
+    named: Mapping[str, Any] = adapter.unpacked(inputs, found)
+    return named
