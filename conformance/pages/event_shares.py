@@ -9,22 +9,25 @@ from __future__ import annotations
 import argparse
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
+from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.cases.kinds import facts_of
 from moe_routing.conformance.clauses import CLAUSES, Clause
 from moe_routing.conformance.events import EVENTS, FAMILIES, members
+from moe_routing.conformance.generators.axes import Choose
 from moe_routing.conformance.generators.choices import (
     Focus,
     choose_case,
     choose_shared_case,
     seeded,
 )
+from moe_routing.conformance.generators.expert_gradients import choose_expert_gradient_case
 from moe_routing.conformance.generators.experts import choose_experts_case
 from moe_routing.conformance.generators.gradients import choose_gradient_case
 from moe_routing.conformance.generators.permutation import choose_permutation_case
@@ -41,6 +44,20 @@ DIFFERENTIATED = 1000
 
 LAYERS = 400
 """The calls of experts drawn, of everything that there is to claim."""
+
+LEARNED = 500
+"""The calls of experts' gradients drawn, of everything that there is to claim."""
+
+WHOLE = Capabilities()
+Draws = Callable[[Choose], AnyCase]
+
+APART: dict[str, tuple[int, Draws]] = {
+    "permuted-": (PERMUTATIONS, lambda choose: choose_permutation_case(choose, WHOLE.permutes)),
+    "gradient-": (DIFFERENTIATED, lambda choose: choose_gradient_case(choose, WHOLE, Focus())),
+    "ran-": (LAYERS, lambda choose: choose_experts_case(choose, WHOLE)),
+    "learned-": (LEARNED, lambda choose: choose_expert_gradient_case(choose, WHOLE)),
+}
+"""The calls of other methods than ``route``, by what the names of their events begin with."""
 
 CASES_A_CLAUSE = 100
 """The cases drawn as each clause draws them."""
@@ -100,6 +117,9 @@ ONLY_CONSTRUCTED = {
     "ran-absent-first-and-last-not-finite": _OWN,
     "ran-unchosen-nan": _OWN,
     "ran-unchosen-inf": _OWN,
+    "learned-absent-not-finite": _OWN,
+    "learned-unchosen-nan": _OWN,
+    "learned-routes-above-256": _COSTLY,
 }
 """The events that no drawn case is meant to meet, and why."""
 
@@ -118,21 +138,20 @@ class Share:
 @cache
 def shares(cases: int = CASES, cases_a_clause: int = CASES_A_CLAUSE) -> dict[str, Share]:
     """Return the share of every event among seeded cases of the whole specification."""
-    whole, shared, permuted = Capabilities(), _named("shared-"), _named("permuted-")
-    differentiated, run = _named("gradient-"), _named("ran-")
-    apart = (*shared, *permuted, *differentiated, *run)
-    routing = [slug for slug in _named("") if slug not in apart]
+    shared = _named("shared-")
+    routing = [slug for slug in _named("") if not slug.startswith(("shared-", *APART))]
     choose = seeded(0)
     found: Counter[str] = Counter()
     with np.errstate(all="ignore"):
         for _ in range(cases):
-            facts = facts_of(choose_case(choose, whole, Focus()), whole)
+            facts = facts_of(choose_case(choose, WHOLE, Focus()), WHOLE)
             found.update(slug for slug in routing if EVENTS[slug].occurs(facts))
-            case = choose_shared_case(choose, whole.dtypes)
+            case = choose_shared_case(choose, WHOLE.dtypes)
             found.update(slug for slug in shared if EVENTS[slug].occurs(case))
         in_clauses = _in_clauses(cases_a_clause)
     anywhere = {slug: found[slug] / cases for slug in EVENTS}
-    anywhere |= _permuted(permuted) | _differentiated(differentiated) | _run(run)
+    for start, (number, draw) in APART.items():
+        anywhere |= _among(_named(start), number, draw)
     return {
         slug: Share(anywhere=anywhere[slug], in_its_clauses=in_clauses.get(slug)) for slug in EVENTS
     }
@@ -143,35 +162,14 @@ def _named(start: str) -> list[str]:
     return [slug for slug in EVENTS if slug.startswith(start) and slug not in ONLY_CONSTRUCTED]
 
 
-def _permuted(slugs: Sequence[str]) -> dict[str, float]:
-    """Return the share of each of these events among permutations."""
-    choose, whole = seeded(0), Capabilities()
-    found: Counter[str] = Counter()
-    for _ in range(PERMUTATIONS):
-        facts = facts_of(choose_permutation_case(choose, whole.permutes), whole)
-        found.update(slug for slug in slugs if EVENTS[slug].occurs(facts))
-    return {slug: found[slug] / PERMUTATIONS for slug in slugs}
-
-
-def _differentiated(slugs: Sequence[str]) -> dict[str, float]:
-    """Return the share of each of these events among calls of gradients."""
-    choose, whole = seeded(0), Capabilities()
-    found: Counter[str] = Counter()
+def _among(slugs: Sequence[str], number: int, draw: Draws) -> dict[str, float]:
+    """Return the share of each of these events among drawn calls."""
+    choose, found = seeded(0), Counter[str]()
     with np.errstate(all="ignore"):
-        for _ in range(DIFFERENTIATED):
-            facts = facts_of(choose_gradient_case(choose, whole, Focus()), whole)
+        for _ in range(number):
+            facts = facts_of(draw(choose), WHOLE)
             found.update(slug for slug in slugs if EVENTS[slug].occurs(facts))
-    return {slug: found[slug] / DIFFERENTIATED for slug in slugs}
-
-
-def _run(slugs: Sequence[str]) -> dict[str, float]:
-    """Return the share of each of these events among calls of experts."""
-    choose, whole = seeded(0), Capabilities()
-    found: Counter[str] = Counter()
-    for _ in range(LAYERS):
-        facts = facts_of(choose_experts_case(choose, whole), whole)
-        found.update(slug for slug in slugs if EVENTS[slug].occurs(facts))
-    return {slug: found[slug] / LAYERS for slug in slugs}
+    return {slug: found[slug] / number for slug in slugs}
 
 
 def _in_clauses(cases: int) -> dict[str, float]:
