@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from moe_routing.conformance.events import members
 from moe_routing.conformance.explain.expert_gradients import expert_gradient_failure
 from moe_routing.conformance.explain.experts import call_line
 from moe_routing.conformance.explain.failure import Failure
+from moe_routing.conformance.generators.expert_gradients import choose_expert_gradient_case
 from moe_routing.conformance.generators.experts import TOKENS, Wishes
+from moe_routing.conformance.generators.seeds import Seeded
 from moe_routing.conformance.judge.gradients import Judged
 from moe_routing.conformance.trial.expert_gradients import ExpertGradientTrial
 from moe_routing.implementations import Capabilities
@@ -21,8 +24,6 @@ from moe_routing.reference.experts import OF_EXPERTS
 from moe_routing.reference.formats import Bools
 
 if TYPE_CHECKING:
-    from hypothesis.strategies import SearchStrategy
-
     from moe_routing.conformance.calls.expert_gradients import ExpertGradientCase
 
 FEW = 25
@@ -41,10 +42,9 @@ def _gradients(
 ) -> Callable[[Check], Check]:
     wishes = Wishes(offers={"tokens": SOME, **(offers or {})}, poison=poison)
 
-    def strategy(capabilities: Capabilities) -> SearchStrategy[ExpertGradientCase]:
-        from moe_routing.conformance.generators.strategies import expert_gradient_cases
-
-        return expert_gradient_cases(capabilities, wishes)
+    def strategy(capabilities: Capabilities) -> Seeded[ExpertGradientCase]:
+        made = partial(choose_expert_gradient_case, capabilities=capabilities, wishes=wishes)
+        return Seeded(made)
 
     register: Callable[[Check], Check] = clause(
         f"experts.{name}",

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from moe_routing.conformance.calls.expert_gradients import ExpertGradientCase
 from moe_routing.conformance.calls.experts import ExpertsCase
 from moe_routing.conformance.calls.permutation import PermutationCase
 from moe_routing.conformance.calls.routing import Case
@@ -27,7 +26,6 @@ from moe_routing.conformance.generators.choices import (
     choose_shared_case,
     narrowed_by,
 )
-from moe_routing.conformance.generators.expert_gradients import choose_expert_gradient_case
 from moe_routing.conformance.generators.experts import Wishes, choose_experts_case
 from moe_routing.conformance.generators.inputs import Draft, make_inputs
 from moe_routing.conformance.generators.permutation import TOKENS, choose_permutation_case
@@ -157,15 +155,6 @@ def experts_cases(
 ) -> ExpertsCase:
     """Generate calls of experts that ``capabilities`` claim, as ``wishes`` would have them."""
     return choose_experts_case(_chooser(draw), capabilities or Capabilities(), wishes)
-
-
-@st.composite
-def expert_gradient_cases(
-    draw: st.DrawFn, capabilities: Capabilities | None = None, wishes: Wishes | None = None
-) -> ExpertGradientCase:
-    """Generate calls of experts with a cotangent that ``capabilities`` claim."""
-    choose = _chooser(draw)
-    return choose_expert_gradient_case(choose, capabilities or Capabilities(), wishes)
 
 
 def _chooser(draw: st.DrawFn) -> Choose:
