@@ -25,6 +25,7 @@ from moe_routing.implementations.protocol import (
     Dispatches,
     PermutesRoutes,
     Prepares,
+    ReplaysRoutes,
     RoutesTokens,
     RunsExperts,
     SharesExperts,
@@ -39,6 +40,7 @@ from moe_routing.implementations.registry import (
     registered,
     shipped_known,
 )
+from moe_routing.implementations.replays import Replays
 from moe_routing.implementations.tensors import (
     TorchInputs,
     leaf,
@@ -51,9 +53,11 @@ from moe_routing.implementations.tensors import (
 )
 from moe_routing.implementations.torch_expert_gradients import torch_expert_gradients
 from moe_routing.implementations.torch_gradients import torch_gradients
+from moe_routing.implementations.torch_replay import FORCED, torch_replay
 
 __all__ = [
     "ANY",
+    "FORCED",
     "Adapter",
     "AdapterError",
     "BackendLost",
@@ -75,6 +79,8 @@ __all__ = [
     "PermutesRoutes",
     "Prepares",
     "ProcessAdapter",
+    "Replays",
+    "ReplaysRoutes",
     "RouterGradients",
     "RoutesTokens",
     "RoutingMap",
@@ -98,6 +104,7 @@ __all__ = [
     "torch_experts_inputs",
     "torch_gradients",
     "torch_inputs",
+    "torch_replay",
     "torch_shared_inputs",
     "torch_tensor",
     "without_graph",

@@ -26,11 +26,13 @@ from moe_routing.implementations.wire_experts import (
 )
 from moe_routing.implementations.wire_gradients import gradients_request, read_gradients
 from moe_routing.implementations.wire_permutation import permute_request, read_permutation
+from moe_routing.implementations.wire_replay import replay_request
 from moe_routing.reference import (
     ExpertGradients,
     ExpertsConfig,
     ExpertsInputs,
     PermutationConfig,
+    Recorded,
     RouterConfig,
     RouterInputs,
     Routes,
@@ -100,6 +102,12 @@ class ProcessAdapter:
         """Send a call of experts with its cotangent. Errors: as ``route``."""
         request = expert_gradients_request(config, inputs, cotangent)
         return self._answered(request, read_expert_gradients)
+
+    def replay(
+        self, config: RouterConfig, inputs: RouterInputs, recorded: Recorded
+    ) -> Routing | FlatRouting | RoutingMap:
+        """Send the call with its record, and return the answer. Errors: as ``route``."""
+        return self._answered(replay_request(config, inputs, recorded), wire.read_answer)
 
     @property
     def methods(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from moe_routing.reference import (
     ExpertsConfig,
     ExpertsInputs,
     PermutationConfig,
+    Recorded,
     RouterConfig,
     RouterInputs,
     Routes,
@@ -33,6 +34,7 @@ METHODS = (
     "gradients",
     "experts",
     "expert_gradients",
+    "replay",
 )
 """The methods through which the suite calls a backend; an adapter has at least one."""
 
@@ -186,4 +188,15 @@ class DifferentiatesExperts(Protocol):
         self, config: ExpertsConfig, inputs: ExpertsInputs, cotangent: npt.NDArray[np.float32]
     ) -> ExpertGradients:
         """Return the gradients of the sum of the output times ``cotangent [T, H]``."""
+        ...
+
+
+@runtime_checkable
+class ReplaysRoutes(Protocol):
+    """A backend that runs recorded experts."""
+
+    def replay(
+        self, config: RouterConfig, inputs: RouterInputs, recorded: Recorded
+    ) -> Routing | FlatRouting | RoutingMap:
+        """Return the recorded experts, slot by slot, and their weights, unconverted."""
         ...

@@ -14,6 +14,7 @@ from moe_routing.reference import (
     ExpertsConfig,
     ExpertsInputs,
     PermutationConfig,
+    Recorded,
     RouterConfig,
     RouterInputs,
     Routes,
@@ -27,6 +28,7 @@ from moe_routing.reference import (
     experts,
     gradients,
     permute,
+    replay,
     route,
     shared_contribution,
     tiles,
@@ -80,3 +82,7 @@ class ReferenceAdapter:
     ) -> ExpertGradients:
         """Return the gradients of the chosen experts, in float64."""
         return expert_gradients(config, inputs, cotangent)
+
+    def replay(self, config: RouterConfig, inputs: RouterInputs, recorded: Recorded) -> Routing:
+        """Return the recorded experts, with the reference's weights or the recorded ones."""
+        return replay(RouterConfig(**vars(config)), inputs, recorded)

@@ -31,7 +31,14 @@ LAYOUTS: dict[str, type[Routing | FlatRouting | RoutingMap]] = {
 }
 """The answers to a routing call, by the key that holds each."""
 
-REQUESTS = ("route", "permute", "gradients", "experts", "expert_gradients")
+REQUESTS = (
+    "route",
+    "permute",
+    "gradients",
+    "experts",
+    "expert_gradients",
+    "replay",
+)
 """The methods that a backend may answer, as ``methods`` of its hello."""
 
 _DTYPES = ("bfloat16", "bool", "float16", "float32", "float64", "int32", "int64", "uint8")

@@ -14,6 +14,7 @@ from moe_routing.implementations.computes import Computes
 from moe_routing.implementations.differentiates import Differentiates
 from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.permutes import Permutes
+from moe_routing.implementations.replays import Replays
 from moe_routing.reference import Renormalize
 from moe_routing.reference.checks import is_number
 from moe_routing.reference.jsonform import from_json
@@ -35,6 +36,8 @@ def capabilities_from_json(data: Any) -> Capabilities:
     if "gradients" in given:
         table = _object("gradients", given["gradients"], Differentiates)
         given["gradients"] = Differentiates(**{n: _axis(n, each) for n, each in table.items()})
+    if "replays" in given:
+        given["replays"] = _replays(given["replays"])
     if "computes" in given:
         given["computes"] = _computes(given["computes"])
     if "claims" in given:
@@ -47,6 +50,11 @@ def _permutes(data: Any) -> Permutes:
     numbers = {name: each for name, each in given.items() if name.startswith("max_")}
     axes = {name: _axis(name, each) for name, each in given.items() if name not in numbers}
     return Permutes(**axes, **numbers)
+
+
+def _replays(data: Any) -> Replays:
+    given = _object("replays", data, Replays)
+    return Replays(**{n: x if n == "same_bits" else _axis(n, x) for n, x in given.items()})
 
 
 def _computes(data: Any) -> Computes:

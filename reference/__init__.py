@@ -36,6 +36,8 @@ from moe_routing.reference.permutation_maps import (
     token_of_row,
 )
 from moe_routing.reference.presets import PRESETS, Preset, preset
+from moe_routing.reference.records import from_megatron, from_sglang, from_vllm, rows_of
+from moe_routing.reference.replay import Recorded, replay
 from moe_routing.reference.routes import Routes
 from moe_routing.reference.routing import Routing, Stages, route, stages
 from moe_routing.reference.shared_experts import (
@@ -63,6 +65,7 @@ __all__ = [
     "Permutation",
     "PermutationConfig",
     "Preset",
+    "Recorded",
     "Renormalize",
     "RmsNorm",
     "RouterConfig",
@@ -88,6 +91,9 @@ __all__ = [
     "expert_of_row",
     "expert_outputs",
     "experts",
+    "from_megatron",
+    "from_sglang",
+    "from_vllm",
     "gate_up",
     "gate_up_bias",
     "gradients",
@@ -97,8 +103,10 @@ __all__ = [
     "preset",
     "read_layout",
     "realign",
+    "replay",
     "route",
     "row_of_route",
+    "rows_of",
     "shared_contribution",
     "stages",
     "tiles",
