@@ -36,6 +36,11 @@ class GradientInputs(RouterInputs):
         return {**super().arrays(), "cotangent": self.cotangent}
 
     @property
+    def by_token(self) -> tuple[str, ...]:
+        """The arrays that have a row for each token, besides those of a routing call."""
+        return ("cotangent",)
+
+    @property
     def router(self) -> RouterInputs:
         """The inputs of the routing call: the same arrays, which are not checked again."""
         made = object.__new__(RouterInputs)

@@ -17,6 +17,7 @@ from moe_routing.conformance.calls.expert_gradients import (
 from moe_routing.conformance.calls.experts import ExpertsCase
 from moe_routing.conformance.calls.gradients import GradientCase, GradientInputs
 from moe_routing.conformance.calls.permutation import PermutationCase
+from moe_routing.conformance.calls.replay import ReplayCase, ReplayInputs
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.calls.shared_experts import SharedCase
 from moe_routing.conformance.generators.expert_gradients import EXPERT_GRADIENT_REDUCTIONS
@@ -31,6 +32,7 @@ from moe_routing.conformance.generators.permutation import (
 )
 from moe_routing.conformance.generators.reducer import Reduction
 from moe_routing.conformance.generators.reductions import ROUTING_REDUCTIONS
+from moe_routing.conformance.generators.replay import REPLAY_REDUCTIONS, REPLAY_SIZES
 from moe_routing.conformance.generators.shared import SHARED_REDUCTIONS
 from moe_routing.conformance.generators.sizes import ROUTING_SIZES, SHARED_SIZES, Size
 from moe_routing.conformance.judge import Bounds
@@ -43,12 +45,15 @@ from moe_routing.conformance.trial.lenience import STRICT, Lenience
 from moe_routing.conformance.trial.memo import CaseMemo
 from moe_routing.conformance.trial.permutation import PermutationTrial, due_of
 from moe_routing.conformance.trial.repeats import REPEATS
+from moe_routing.conformance.trial.replay import ReplayTrial
+from moe_routing.conformance.trial.replay import facts_of as replay_facts
 from moe_routing.conformance.trial.shared_experts import SharedTrial
 from moe_routing.conformance.trial.trial import Trial
 from moe_routing.implementations import Adapter, Capabilities, Numerics
 from moe_routing.implementations.claims import INPUT_AXES
 from moe_routing.implementations.computes import EXPERTS_AXES
 from moe_routing.implementations.permutes import ROUTES_AXES
+from moe_routing.implementations.replays import RECORD_AXES
 from moe_routing.reference import (
     ExpertsConfig,
     ExpertsInputs,
@@ -211,9 +216,47 @@ def _experts_refused(case: ExpertsCase, capabilities: Capabilities) -> list[str]
     return capabilities.storage_refusals(case.inputs) + found
 
 
+RECORDED = {
+    name: lambda inputs, read=read: read(inputs.recorded) for name, read in RECORD_AXES.items()
+}
+"""What a region of a known divergence may name of a record, and how it is read of inputs."""
+
+REPLAY = Kind(
+    case=ReplayCase,
+    config=RouterConfig.unchecked,
+    inputs=ReplayInputs,
+    words=(*ROUTING.words, "layer"),
+    integers=(*ROUTING.integers, "recorded_ids", "rows"),
+    methods=("replay",),
+    trial=ReplayTrial,
+    facts=replay_facts,
+    reductions=(*REPLAY_REDUCTIONS, *ROUTING_REDUCTIONS),
+    sizes=REPLAY_SIZES,
+    claimed=lambda case, capabilities: not _replay_refused(case, capabilities),
+    refusals=lambda case, capabilities: _replay_refused(case, capabilities),
+    axes={**INPUT_AXES, **RECORDED},
+    compared=(*ROUTING.compared, *RECORDED),
+    contains={"routing": lambda facts: facts.routing},
+)
+
+
+def _replay_refused(case: ReplayCase, capabilities: Capabilities) -> list[str]:
+    """Return what capabilities lack for a replay, in phrases."""
+    found = capabilities.replays.refusals(case.config, case.inputs.recorded)
+    return capabilities.refusals(case.config, case.inputs) + found
+
+
 KINDS: dict[str, Kind] = {
     kind.name: kind
-    for kind in (ROUTING, SHARED_EXPERTS, PERMUTATION, GRADIENT, EXPERTS, EXPERT_GRADIENT)
+    for kind in (
+        ROUTING,
+        SHARED_EXPERTS,
+        PERMUTATION,
+        GRADIENT,
+        EXPERTS,
+        EXPERT_GRADIENT,
+        REPLAY,
+    )
 }
 """Every kind of case by its name."""
 

@@ -36,6 +36,7 @@ CHAPTERS = (
     "permutation",
     "gradients",
     "experts",
+    "replay",
 )
 """The chapters of the spec, in reading order; a clause id begins with one of them."""
 

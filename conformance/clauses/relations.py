@@ -148,7 +148,7 @@ def reverse_experts(case: Case) -> Case:
     return with_inputs(case, **changes)
 
 
-def raised(trial: Trial) -> Failure | None:
+def raised(trial: AnyTrial) -> Failure | None:
     """Return the failure of a call that raised but should have been answered, or None."""
     try:
         _ = trial.native

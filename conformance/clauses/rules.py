@@ -21,6 +21,7 @@ PAGES = {
     "PERM": "docs/spec/permutation.md",
     "GRAD": "docs/spec/gradients.md",
     "EXP": "docs/spec/experts.md",
+    "RPL": "docs/spec/replay.md",
 }
 """The page of a rule, by the letters that its id begins with."""
 

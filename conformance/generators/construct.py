@@ -187,7 +187,7 @@ def take_tokens(case: Case, tokens: Sequence[int] | npt.NDArray[np.int64]) -> Ca
     inputs, rows = case.inputs, np.asarray(tokens, dtype=np.int64)
     changes = {
         name: getattr(inputs, name)[rows]
-        for name in ("hidden", "token_ids", "logits", "cotangent")
+        for name in ("hidden", "token_ids", "logits", *getattr(inputs, "by_token", ()))
         if getattr(inputs, name, None) is not None
     }
     return with_inputs(case, **changes)

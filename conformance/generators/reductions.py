@@ -78,6 +78,8 @@ def with_experts(case: Case, kept: Ids, **config: Any) -> Case:
     for name in ("logits", "cotangent"):
         if (table := getattr(inputs, name, None)) is not None:
             arrays[name] = table[:, kept]
+    if (more := getattr(inputs, "by_expert", None)) is not None:
+        arrays |= more(kept)
     if inputs.expert_table is not None:
         arrays["expert_table"] = inputs.expert_table % len(kept)
     else:

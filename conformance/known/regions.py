@@ -12,6 +12,7 @@ from moe_routing.conformance.cases.kinds import kind_of
 from moe_routing.conformance.events import EVENTS
 from moe_routing.implementations.claims import INPUT_AXES, SELECTION_BIAS
 from moe_routing.implementations.computes import EXPERTS_AXES
+from moe_routing.implementations.replays import RECORD_AXES
 from moe_routing.reference.config import LEAST_PRECISE, SCORES, WEIGHTS_FROM
 from moe_routing.reference.formats import INPUT_FORMATS
 from moe_routing.reference.jsonform import PARTS
@@ -33,7 +34,7 @@ _WORDS: dict[str, tuple[Any, ...]] = {
     "kind": SHARED_KINDS,
     "gated": (True, False),
     **{name: (True, False) for name in INPUT_AXES if name != "selection_bias"},
-    **dict.fromkeys(EXPERTS_AXES, (True, False)),
+    **dict.fromkeys((*EXPERTS_AXES, *RECORD_AXES), (True, False)),
     **dict.fromkeys(PARTS, ("present", "absent")),
 }
 

@@ -31,6 +31,7 @@ from moe_routing.conformance.generators.expert_gradients import choose_expert_gr
 from moe_routing.conformance.generators.experts import choose_experts_case
 from moe_routing.conformance.generators.gradients import choose_gradient_case
 from moe_routing.conformance.generators.permutation import choose_permutation_case
+from moe_routing.conformance.generators.replay import choose_replay_case
 from moe_routing.implementations import Capabilities
 
 CASES = 4000
@@ -41,6 +42,9 @@ PERMUTATIONS = 1000
 
 DIFFERENTIATED = 1000
 """The calls of gradients drawn, of the whole specification."""
+
+REPLAYED = 400
+"""The calls of replay drawn, of everything that there is to claim."""
 
 LAYERS = 400
 """The calls of experts drawn, of everything that there is to claim."""
@@ -56,6 +60,7 @@ APART: dict[str, tuple[int, Draws]] = {
     "gradient-": (DIFFERENTIATED, lambda choose: choose_gradient_case(choose, WHOLE, Focus())),
     "ran-": (LAYERS, lambda choose: choose_experts_case(choose, WHOLE)),
     "learned-": (LEARNED, lambda choose: choose_expert_gradient_case(choose, WHOLE)),
+    "replayed-": (REPLAYED, lambda choose: choose_replay_case(choose, WHOLE, Focus())),
 }
 """The calls of other methods than ``route``, by what the names of their events begin with."""
 
@@ -103,6 +108,7 @@ ONLY_CONSTRUCTED = {
     "outside-claims": "nothing is outside the whole specification",
     "permuted-tokens:4097": _COSTLY,
     "permuted-routes-above-65535": _COSTLY,
+    "replayed-id-above-32767": _COSTLY,
     "gradient-nan-row": _WITHIN,
     "gradient-exact-sum": "no gate is drawn of zeros alone",
     **dict.fromkeys((f"ran-tokens:{number}" for number in (129, 257, 513, 1025, 4097)), _COSTLY),

@@ -21,6 +21,7 @@ METHODS = {
     "gradients": "gradients",
     "experts": "experts",
     "expert_gradients": "experts' gradients",
+    "replay": "replay",
 }
 """What the clauses of a method are about."""
 

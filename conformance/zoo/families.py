@@ -49,6 +49,7 @@ FAMILIES = {
     "M63": "an expert's output combined wrongly: its bias, its weight, its place",
     "M64": "gradients of the router: a factor, a part or a token of them lost",
     "M66": "probabilities returned for logits",
+    "M76": "recorded routes lost, shifted, cut or overruled where they are replayed",
     "M77": "input norm skipped, or applied twice",
     "M78": "weights of a table's experts not taken from the scores",
     "M79": "weights recovered by taking the bias off the biased scores",
@@ -72,6 +73,5 @@ LATER = {
     "M72": "capacity",
     "M74": "dropped tokens: capacity",
     "M75": "expert maps: expert parallelism",
-    "M76": "replayed routing across systems",
 }
 """The families without a mutant yet, and what they wait for."""

@@ -13,6 +13,7 @@ from moe_routing.conformance.zoo.families import FAMILIES
 from moe_routing.conformance.zoo.router.differentiator import StagedDifferentiator
 from moe_routing.conformance.zoo.router.learner import StagedLearner
 from moe_routing.conformance.zoo.router.permuter import StagedPermuter
+from moe_routing.conformance.zoo.router.replayer import StagedReplayer
 from moe_routing.conformance.zoo.router.router import StagedRouter
 from moe_routing.conformance.zoo.router.runner import StagedRunner
 from moe_routing.conformance.zoo.router.work import Stage, Work
@@ -25,7 +26,14 @@ ROUTED = Capabilities(logits="routed")
 """The whole spec, with the logits that were routed."""
 
 
-Staged = StagedRouter | StagedPermuter | StagedDifferentiator | StagedRunner | StagedLearner
+Staged = (
+    StagedRouter
+    | StagedPermuter
+    | StagedDifferentiator
+    | StagedRunner
+    | StagedLearner
+    | StagedReplayer
+)
 """A resident as an adapter."""
 
 Makes = Callable[[str, Mapping[str, Any], Capabilities], Staged]

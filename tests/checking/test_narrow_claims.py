@@ -119,7 +119,7 @@ UNREACHABLE: dict[str, set[str]] = {
         "gradient-exact-sum",
         *members("wide"),
     },
-    "rows": STRIDES,
+    "rows": STRIDES | {"replayed-strided"},
     "E in eights": {
         "experts:5",
         "experts:60",
@@ -138,6 +138,7 @@ UNREACHABLE: dict[str, set[str]] = {
         "bulk-of-many-experts",
         "batch-of-many-experts",
         "gradient-tokens-above-256",
+        "replayed-tokens-above-256",
         "gradient-exact-sum",
     },
     "linear bias": set(),

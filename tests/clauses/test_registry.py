@@ -48,6 +48,8 @@ STARTING = {
     "zero-weight-overflow absent all-absent unchosen empty-expert no-token slot-order repeated "
     "batch-split untouched repeatable gradients gradients-exact gradients-absent gradients-empty "
     "gradients-untouched",
+    "replay": "forced masked-scores repeated absent-rows recorded-weights own-record rows padding "
+    "layers unrecorded wide-ids written strided untouched no-tokens",
 }
 
 APPLIES_TO_OTHER_LAYOUTS = {

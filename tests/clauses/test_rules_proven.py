@@ -152,6 +152,22 @@ BY_MUTANTS = {
     "EXP-26": "absent-route-gets-a-gradient",
     "EXP-27": "empty-expert-gets-a-gradient",
     "EXP-28": "expert-inputs-overwritten",
+    "RPL-1": "replay-is-a-no-op replayed-ids-in-8-bits",
+    "RPL-2": "weights-of-the-best-replayed",
+    "RPL-3": "selection-bias-in-replayed-weights group-mask-on-replayed-experts",
+    "RPL-4": "repeated-weights-added-up",
+    "RPL-5": "absent-replays-the-last-expert absent-keeps-its-recorded-weight",
+    "RPL-6": "absent-in-the-norm",
+    "RPL-7": "recorded-weights-ignored",
+    "RPL-8": "replay-computes-otherwise",
+    "RPL-9": "rows-inverted",
+    "RPL-10": "padding-has-the-last-row",
+    "RPL-11": "next-layer-replayed",
+    "RPL-12": "mtp-layer-gets-the-decoders-routes",
+    "RPL-13": "absent-replay-the-last-batch",
+    "RPL-14": "record-taken-for-contiguous",
+    "RPL-15": "record-sorted-in-place",
+    "RPL-16": "replay-of-no-tokens-raises",
 }
 """Mutants of the zoo that break a rule; several, where one does not show in each of its clauses."""
 

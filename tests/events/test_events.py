@@ -32,6 +32,8 @@ def shows(slug: str, case: AnyCase, capabilities: Capabilities) -> bool:
 LARGE = (
     "gradient-tokens",
     "gradient-exact-sum",
+    "replayed-tokens",
+    "replayed-id",
     "winner",
     "batch",
     "ragged",

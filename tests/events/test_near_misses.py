@@ -11,6 +11,7 @@ from near_expert_gradients import NEAR_EXPERT_GRADIENTS
 from near_experts import NEAR_EXPERTS
 from near_gradients import NEAR_GRADIENTS
 from near_permutations import NEAR_PERMUTATIONS
+from near_replays import NEAR_REPLAYS
 
 from moe_routing.conformance import Case
 from moe_routing.conformance.calls.case import AnyCase
@@ -246,6 +247,7 @@ NEAR: dict[str, AnyCase] = {
     **NEAR_GRADIENTS,
     **NEAR_EXPERTS,
     **NEAR_EXPERT_GRADIENTS,
+    **NEAR_REPLAYS,
 }
 
 

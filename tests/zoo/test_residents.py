@@ -21,6 +21,7 @@ from moe_routing.conformance.zoo.router.differentiator import (
 )
 from moe_routing.conformance.zoo.router.learner import LEARNING, StagedLearner
 from moe_routing.conformance.zoo.router.permuter import PERMUTING, StagedPermuter
+from moe_routing.conformance.zoo.router.replayer import REPLAYING, StagedReplayer
 from moe_routing.conformance.zoo.router.router import StagedRouter
 from moe_routing.conformance.zoo.router.runner import RUNNING, StagedRunner
 from moe_routing.conformance.zoo.router.stages import RIGHT
@@ -33,6 +34,7 @@ STAGES = {
     StagedDifferentiator: set(DIFFERENTIATING),
     StagedRunner: set(RUNNING),
     StagedLearner: set(LEARNING),
+    StagedReplayer: set(REPLAYING),
 }
 CITED = re.compile(r"[\w.-]+/[\w.-]+(#\d+|@[0-9a-f]{7,}| \d+\.\d+\.\d+, \w+)")
 
@@ -104,6 +106,13 @@ def test_the_learner_that_they_are_made_of_is_right():
     learner = StagedLearner("plain", {}, WHOLE)
     plan = Plan(clauses=select_clauses(["experts.gradients*"]), max_examples=20)
     found = {clause.id: check_clause(learner, clause, plan).status for clause in plan.clauses}
+    assert set(found.values()) == {"pass"}, found
+
+
+def test_the_replayer_that_they_are_made_of_is_right():
+    replayer = StagedReplayer("plain", {}, WHOLE)
+    plan = Plan(clauses=select_clauses(["replay.*"]), max_examples=20)
+    found = {clause.id: check_clause(replayer, clause, plan).status for clause in plan.clauses}
     assert set(found.values()) == {"pass"}, found
 
 

@@ -27,6 +27,7 @@ from moe_routing.conformance.zoo.mutants import (  # noqa: I001  chapter order
     expert_sizes,
     expert_gradients,
     expert_slopes,
+    replay,
 )
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "logits",
     "permutation",
     "repetition",
+    "replay",
     "robustness",
     "scores",
     "selection",
