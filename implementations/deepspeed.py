@@ -24,6 +24,7 @@ from moe_routing.implementations.tensors import (
     without_graph,
 )
 from moe_routing.implementations.torch_gradients import torch_gradients
+from moe_routing.implementations.torch_replay import FORCED, torch_replay
 from moe_routing.reference import (
     PermutationConfig,
     Renormalize,
@@ -152,7 +153,7 @@ class EpRouter:
 
     def __init__(self, device: str = "cpu") -> None:
         self.device = device
-        self._capabilities = Capabilities(claims=_EP_ROUTER, logits="routed")
+        self._capabilities = Capabilities(claims=_EP_ROUTER, logits="routed", replays=FORCED)
 
     def capabilities(self) -> Capabilities:
         """Claim what the models need, and what the module's settings offer."""
@@ -186,6 +187,7 @@ class EpRouter:
         return routed
 
     gradients = torch_gradients
+    replay = torch_replay
 
 
 class PermuteIndices:

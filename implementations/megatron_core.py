@@ -20,6 +20,7 @@ from moe_routing.implementations.megatron_experts import (
     sequential_mlp,
     unpacked_mlps,
 )
+from moe_routing.implementations.megatron_replay import REPLAYS, replaying
 from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.permutes import Permutes
 from moe_routing.implementations.protocol import missing
@@ -30,6 +31,7 @@ from moe_routing.reference import (
     ExpertsConfig,
     ExpertsInputs,
     PermutationConfig,
+    Recorded,
     Renormalize,
     RouterConfig,
     RouterInputs,
@@ -64,6 +66,7 @@ _CLAIMS = (
 _PERMUTES = Permutes(align=(1,), empty_takes=("nothing",), repeats=(False,))
 _CAPABILITIES = Capabilities(
     permutes=_PERMUTES,
+    replays=REPLAYS,
     computes=COMPUTES,
     claims=tuple(
         replace(claim, scores_dtype=(dtype,), weights_dtype=(dtype,))
@@ -99,6 +102,11 @@ class MegatronCoreAdapter:
 
     def prepare(self, config: RouterConfig, inputs: RouterInputs) -> Callable[[], RoutingMap]:
         """Lay out the logits and spell the settings of a call. Errors: as ``route``."""
+        return self._prepared(config, inputs, None)
+
+    def _prepared(
+        self, config: RouterConfig, inputs: RouterInputs, router_replay: Any
+    ) -> Callable[[], RoutingMap]:
         settings = _settings(self.capabilities().require(config, inputs).name, config)
         function = _moe_utils().topk_routing_with_score_function
         given = torch_inputs(inputs, self.device)
@@ -108,12 +116,29 @@ class MegatronCoreAdapter:
 
         @without_graph
         def routed() -> RoutingMap:
-            answer = function(logits, config.top_k, expert_bias=given.selection_bias, **settings)
+            answer = function(
+                logits,
+                config.top_k,
+                expert_bias=given.selection_bias,
+                router_replay=router_replay,
+                **settings,
+            )
             return RoutingMap(probs=answer[0], routing_map=answer[1])
 
         return routed
 
     gradients = torch_gradients
+
+    def replay(self, config: RouterConfig, inputs: RouterInputs, recorded: Recorded) -> RoutingMap:
+        """Give every layer's ``RouterReplay`` its record, and route the one that is called.
+
+        Errors: ``Unsupported``, ``BackendMissing``.
+        """
+        self.capabilities().replays.require(config, recorded)
+        if recorded.layer is None:
+            return self.route(config, inputs)
+        with replaying(recorded, self.device) as router_replay:
+            return self._prepared(config, inputs, router_replay)()
 
     def permute(self, config: PermutationConfig, routes: Routes) -> SortedTokens:
         """Call ``permute`` with a routing map. Errors: ``Unsupported``, ``BackendMissing``."""

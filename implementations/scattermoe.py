@@ -22,6 +22,7 @@ from moe_routing.implementations.permutes import Permutes
 from moe_routing.implementations.scattermoe_experts import ScatterMoeExperts, runs_experts
 from moe_routing.implementations.tensors import torch_inputs, torch_tensor, without_graph
 from moe_routing.implementations.torch_gradients import torch_gradients
+from moe_routing.implementations.torch_replay import FORCED, torch_replay
 from moe_routing.reference import (
     ExpertGradients,
     ExpertsConfig,
@@ -64,12 +65,13 @@ class ScatterMoeAdapter:
         self.device = device
         self._experts = ScatterMoeExperts(device=device)
         runs = runs_experts(device)
-        routing = ("route", "dispatch", "shared_experts", "permute", "gradients")
+        routing = ("route", "dispatch", "shared_experts", "permute", "gradients", "replay")
         self.methods = (*routing, "experts", "expert_gradients") if runs else routing
         claimed = self._experts.capabilities()
         self._capabilities = Capabilities(
             claims=_CLAIMS,
             permutes=_PERMUTES,
+            replays=FORCED,
             computes=claimed.computes,
             dtypes=claimed.dtypes if runs else tuple(INPUT_FORMATS),
         )
@@ -88,6 +90,7 @@ class ScatterMoeAdapter:
         return self._call(f"_{claim.name}_topk_route", claim.name, config, inputs)
 
     gradients = torch_gradients
+    replay = torch_replay
 
     def dispatch(self, config: RouterConfig, inputs: RouterInputs) -> Routing:
         """Call ``_route``, which infers the score function from the presence of a bias."""

@@ -25,6 +25,7 @@ from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.sonicmoe_experts import SonicMoeExperts
 from moe_routing.implementations.tensors import TorchInputs, torch_inputs, without_graph
 from moe_routing.implementations.torch_gradients import torch_gradients
+from moe_routing.implementations.torch_replay import FORCED, torch_replay
 from moe_routing.reference import (
     Renormalize,
     RouterConfig,
@@ -69,7 +70,7 @@ _CLAIMS = (
         per_expert_scale=(False, True),
     ),
 )
-_CAPABILITIES = Capabilities(claims=_CLAIMS, logits="routed")
+_CAPABILITIES = Capabilities(claims=_CLAIMS, logits="routed", replays=FORCED)
 
 
 def sonicmoe(device: str = "cpu") -> SonicMoeAdapter | SonicMoeExperts:
@@ -116,6 +117,7 @@ class SonicMoeAdapter:
         return routed
 
     gradients = torch_gradients
+    replay = torch_replay
 
     def shared_experts(
         self, config: SharedExpertConfig, inputs: SharedExpertInputs

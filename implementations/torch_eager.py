@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from moe_routing.implementations.capabilities import Capabilities
@@ -23,6 +24,7 @@ from moe_routing.reference import (
     ExpertsInputs,
     Groups,
     PermutationConfig,
+    Recorded,
     RouterConfig,
     RouterInputs,
     Routes,
@@ -32,6 +34,7 @@ from moe_routing.reference import (
     SortedRoutes,
     check_inputs,
 )
+from moe_routing.reference.replay import forced_config
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,6 +70,21 @@ class TorchAdapter:
         check_inputs(config, inputs)
         given = torch_inputs(inputs, self.device)
         return without_graph(lambda: _route(config, given))
+
+    def replay(self, config: RouterConfig, inputs: RouterInputs, recorded: Recorded) -> Routing:
+        """Gather weights at the recorded experts. Errors: ``ValueError``."""
+        if recorded.layer is None:
+            return self.route(config, inputs)
+        config = forced_config(RouterConfig(**vars(config)))
+        recorded.check_fits(config, inputs)
+        given = torch_inputs(inputs, self.device)
+        ids = torch_tensor("forced_ids", recorded.ids, dtype="int64", device=self.device)
+        held = recorded.forced_weights
+        routing = without_graph(lambda: _replay(config, given, ids))()
+        if held is None:
+            return routing
+        weights = torch_tensor("forced_weights", held, dtype="float32", device=self.device)
+        return replace(routing, weights=weights.to(routing.weights.dtype))
 
     gradients = torch_gradients
 
@@ -146,6 +164,24 @@ def _route(config: RouterConfig, given: TorchInputs) -> Routing:
         ids = competing.topk(config.top_k, dim=-1).indices
     weights = _weights(config, given, _gathered(config, operated, scores, kept, ids), ids)
     return Routing(weights=weights, expert_ids=ids, logits=logits)
+
+
+def _replay(config: RouterConfig, given: TorchInputs, ids: Tensor) -> Routing:
+    """Weigh given experts, of which -1 weighs 0; no expert competes."""
+    import torch
+
+    present, at = ids >= 0, ids.clamp(min=0)
+    logits = _logits(config, given)
+    operated = _logit_op(config, logits)
+    scores = _scores(config, operated)
+    if config.weights_from == "softmax_of_selected":
+        chosen = operated.gather(1, at).masked_fill(~present, float("-inf"))
+        gathered = torch.nn.functional.softmax(chosen, dim=-1)
+    else:
+        kept = torch.ones_like(scores, dtype=torch.bool)
+        gathered = _gathered(config, operated, scores, kept, at)
+    weights = _weights(config, given, gathered.masked_fill(~present, 0.0), at)
+    return Routing(weights=weights.masked_fill(~present, 0.0), expert_ids=ids, logits=logits)
 
 
 def _logits(config: RouterConfig, given: TorchInputs) -> Tensor:

@@ -21,6 +21,7 @@ from moe_routing.implementations.tensors import (
     without_graph,
 )
 from moe_routing.implementations.torch_gradients import torch_gradients
+from moe_routing.implementations.torch_replay import FORCED, torch_replay
 from moe_routing.reference import (
     PermutationConfig,
     Renormalize,
@@ -70,7 +71,7 @@ class TorchtitanAdapter:
         self.device = device
         dtypes = ("float32",) if device == "cpu" else tuple(INPUT_FORMATS)
         self._capabilities = Capabilities(
-            claims=_CLAIMS, logits="routed", dtypes=dtypes, permutes=_PERMUTES
+            claims=_CLAIMS, logits="routed", dtypes=dtypes, permutes=_PERMUTES, replays=FORCED
         )
 
     def capabilities(self) -> Capabilities:
@@ -99,6 +100,7 @@ class TorchtitanAdapter:
         return routed
 
     gradients = torch_gradients
+    replay = torch_replay
 
     def permute(self, config: PermutationConfig, routes: Routes) -> SortedTokens:
         """Call the local dispatcher. Errors: ``Unsupported``, ``BackendMissing``."""

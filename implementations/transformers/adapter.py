@@ -8,6 +8,7 @@ from typing import Any
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.tensors import TorchInputs, torch_inputs, without_graph
 from moe_routing.implementations.torch_gradients import torch_gradients
+from moe_routing.implementations.torch_replay import torch_replay
 from moe_routing.implementations.transformers.blocks import build_block, fill_block, run_block
 from moe_routing.implementations.transformers.reading import READERS
 from moe_routing.implementations.transformers.rows import Row
@@ -23,6 +24,7 @@ class TransformersRouter:
         self.name = f"transformers:{row.name}"
         self.device = device
         self._row, self._capabilities = row, row.capabilities()
+        self.methods = ("route", "gradients", *(("replay",) if row.replays else ()))
 
     def capabilities(self) -> Capabilities:
         """Claim what the published models of the family have, and what their classes offer."""
@@ -44,6 +46,7 @@ class TransformersRouter:
         return without_graph(lambda: self._run(block, config, given))
 
     gradients = torch_gradients
+    replay = torch_replay
 
     def _run(self, block: Any, config: RouterConfig, given: TorchInputs) -> Routing:
         returned, heard = run_block(self._row, block, given)

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from moe_routing.implementations.capabilities import Capabilities, Limits
 from moe_routing.implementations.claims import Claim, GroupRule
+from moe_routing.implementations.replays import Replays
+from moe_routing.implementations.torch_replay import FORCED
 from moe_routing.reference import Preset, preset
 
 _OPTIONAL = ("gate_bias", "per_expert_scale")
@@ -25,7 +27,8 @@ class Row:
     its tensors to the fields of ``RouterInputs``. ``calls`` says whether the block is run
     or just its router, ``reads`` how the answer is read off, ``at`` under which name the
     block stands in the model. ``presets`` (default: ``name``) are the published models it
-    serves; a claim is what they have, widened by ``varies``: the axes that the
+    serves; ``replays`` is what can be forced where it takes its top k, None where it takes
+    none; a claim is what they have, widened by ``varies``: the axes that the
     configuration class leaves open.
     """
 
@@ -44,6 +47,7 @@ class Row:
     reads: Literal["experts", "divided", "router", "dense", "sorted", "one-hot"] = "experts"
     logits: Literal["routed", "none"] = "routed"
     limits: Limits = field(default_factory=Limits)
+    replays: Replays | None = FORCED
 
     @property
     def config_type(self) -> str:
@@ -58,7 +62,12 @@ class Row:
     def capabilities(self) -> Capabilities:
         """Return what the row claims: what its presets have, widened by ``varies``."""
         claims = dict.fromkeys(claim_of(preset(name), **self.varies) for name in self.served)
-        return Capabilities(claims=tuple(claims), logits=self.logits, limits=self.limits)
+        return Capabilities(
+            claims=tuple(claims),
+            logits=self.logits,
+            limits=self.limits,
+            replays=self.replays or FORCED,
+        )
 
 
 def claim_of(model: Preset, **varies: Any) -> Claim:

@@ -151,6 +151,7 @@ ROWS = (
         arrays={**_GATE, "gate.tid2eid": "expert_table"},
         settings={"mlp_layer_types": ["hash_moe"], "eos_token_id": None},
         arguments={"layer_idx": 0},
+        replays=None,
         **_V4,
     ),
 )

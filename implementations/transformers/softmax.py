@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from moe_routing.implementations.capabilities import Limits
 from moe_routing.implementations.permitted import ANY
+from moe_routing.implementations.torch_replay import FORCED
 from moe_routing.implementations.transformers.rows import Row
 from moe_routing.reference import Renormalize
 
@@ -109,6 +111,7 @@ ROWS = (
         router="router",
         reads="one-hot",
         limits=Limits(max_top_k=1),
+        replays=None,
     ),
     # Softmax with groups or a selection bias.
     Row(
@@ -177,6 +180,7 @@ ROWS = (
         router="router",
         calls="router",
         reads="sorted",
+        replays=replace(FORCED, repeats=(False,)),
     ),
     Row(
         name="cohere2_moe",

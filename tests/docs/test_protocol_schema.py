@@ -25,7 +25,8 @@ from moe_routing.implementations.wire_experts import (
 )
 from moe_routing.implementations.wire_gradients import gradients_request
 from moe_routing.implementations.wire_permutation import LAYOUTS, permute_request
-from moe_routing.reference import EXPERT_GRADIENTS, GRADIENTS, PermutationConfig
+from moe_routing.implementations.wire_replay import replay_request
+from moe_routing.reference import EXPERT_GRADIENTS, GRADIENTS, PermutationConfig, Recorded
 
 DOCS = Path(__file__).parents[2] / "docs"
 FILE = DOCS / "protocol.schema.json"
@@ -125,6 +126,24 @@ def test_requests_for_gradients_keep_to_it(path: Path) -> None:
         cotangent = np.zeros((case.num_tokens, case.config.num_experts), np.float32)
         request = gradients_request(case.config, case.inputs, cotangent)
         assert mistakes_in(json.loads(wire.written({"id": 2, **request}))) == []
+
+
+@pytest.mark.parametrize("layer", [0, None])
+def test_requests_to_replay_keep_to_it(layer: int | None) -> None:
+    case, _ = load_case(CORPUS[0])
+    record = Recorded(
+        expert_ids=np.zeros((2, 1, 3), np.int64),
+        weights=np.ones((2, 1, 3), np.float32),
+        rows=np.array([1, -1]),
+        layer=layer,
+    )
+    request = replay_request(case.config, case.inputs, record)
+    assert mistakes_in(json.loads(wire.written({"id": 2, **request}))) == []
+    claims = {"weights": [False], "layers": [False, True], "same_bits": False}
+    hello = {"protocol": 1, "name": "mine", "methods": ["replay"]}
+    hello["capabilities"] = {"replays": claims}
+    assert mistakes_in({"id": 1, "hello": hello}) == []
+    assert wire.read_hello({"hello": hello}).capabilities.replays.weights == (False,)
 
 
 def test_it_has_every_gradient() -> None:
