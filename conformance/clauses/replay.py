@@ -202,7 +202,8 @@ def own_record(trial: ReplayTrial) -> Failure | None:
         raise Unchecked("its own choice is no record") from error
     if (failure := replay_failure(again.verdict)) is not None:
         return replace(failure, made=again.case)
-    if not free.in_slots or not trial.capabilities.replays.same_bits:
+    masked = trial.case.config.weights_from == "masked_scores"  # of which a replay masks nothing
+    if masked or not free.in_slots or not trial.capabilities.replays.same_bits:
         return None
     return _not_its_own(free, again)
 
