@@ -61,6 +61,7 @@ PROTOCOL = (
     "loading",
     "permitted",
     "permutes",
+    "replays",
     "protocol",
     "registry",
     "tensors",
