@@ -28,6 +28,7 @@ from moe_routing.implementations.protocol import (
     ReplaysRoutes,
     RoutesTokens,
     RunsExperts,
+    ShardsExperts,
     SharesExperts,
 )
 from moe_routing.implementations.registry import (
@@ -41,6 +42,7 @@ from moe_routing.implementations.registry import (
     shipped_known,
 )
 from moe_routing.implementations.replays import Replays
+from moe_routing.implementations.shards import Shards, shard_of_experts
 from moe_routing.implementations.tensors import (
     TorchInputs,
     leaf,
@@ -85,6 +87,8 @@ __all__ = [
     "RoutesTokens",
     "RoutingMap",
     "RunsExperts",
+    "Shards",
+    "ShardsExperts",
     "SharesExperts",
     "TorchInputs",
     "Unsupported",
@@ -99,6 +103,7 @@ __all__ = [
     "out_of_scope",
     "parameter",
     "registered",
+    "shard_of_experts",
     "shipped_known",
     "torch_expert_gradients",
     "torch_experts_inputs",

@@ -11,6 +11,7 @@ from moe_routing.implementations.differentiates import OF_GATE, Differentiates
 from moe_routing.implementations.permitted import Closed, check_values, one_of
 from moe_routing.implementations.permutes import Permutes
 from moe_routing.implementations.replays import Replays
+from moe_routing.implementations.shards import Shards
 from moe_routing.implementations.unsupported import Unsupported as Unsupported
 from moe_routing.reference import (
     ExpertsInputs,
@@ -130,8 +131,9 @@ class Capabilities(Closed):
     ``logits`` says what ``Routing.logits`` are: ``routed`` (the very numbers that were
     routed), ``copy`` (a rounded copy, for an auxiliary loss) or ``none``. ``threads`` says
     that several threads may call it at the same time. ``permutes`` is about the method
-    ``permute``, where there is one, ``gradients``, ``computes`` and ``replays`` about the methods
-    ``gradients``, ``experts`` and ``replay``. Errors: ``ValueError`` naming the field.
+    ``permute``, where there is one; ``gradients``, ``computes``, ``shards`` and ``replays`` about
+    the methods ``gradients``, ``experts``, ``shard`` and ``replay``. Errors: ``ValueError`` naming
+    the field.
     """
 
     claims: tuple[Claim, ...] = (Claim(),)
@@ -146,6 +148,7 @@ class Capabilities(Closed):
     gradients: Differentiates = field(default_factory=Differentiates)
     computes: Computes = field(default_factory=Computes)
     replays: Replays = field(default_factory=Replays)
+    shards: Shards = field(default_factory=Shards)
 
     def __post_init__(self) -> None:
         require_choice("takes", self.takes, get_args(Takes))
@@ -157,6 +160,7 @@ class Capabilities(Closed):
         require_part("gradients", self.gradients, Differentiates)
         require_part("computes", self.computes, Computes)
         require_part("replays", self.replays, Replays)
+        require_part("shards", self.shards, Shards)
         self._check_claims()
         for name, known in (("dtypes", tuple(INPUT_FORMATS)), ("layouts", LAYOUTS)):
             if getattr(self, name) != ():  # of which no case can be drawn

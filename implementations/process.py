@@ -23,6 +23,7 @@ from moe_routing.implementations.wire_experts import (
     experts_request,
     read_expert_gradients,
     read_output,
+    shard_request,
 )
 from moe_routing.implementations.wire_gradients import gradients_request, read_gradients
 from moe_routing.implementations.wire_permutation import permute_request, read_permutation
@@ -32,6 +33,7 @@ from moe_routing.reference import (
     ExpertsConfig,
     ExpertsInputs,
     PermutationConfig,
+    Placement,
     Recorded,
     RouterConfig,
     RouterInputs,
@@ -108,6 +110,12 @@ class ProcessAdapter:
     ) -> Routing | FlatRouting | RoutingMap:
         """Send the call with its record, and return the answer. Errors: as ``route``."""
         return self._answered(replay_request(config, inputs, recorded), wire.read_answer)
+
+    def shard(
+        self, config: ExpertsConfig, inputs: ExpertsInputs, placement: Placement, rank: int
+    ) -> Any:
+        """Send a call of a rank's experts, and return its part. Errors: as ``route``."""
+        return self._answered(shard_request(config, inputs, placement, rank), read_output)
 
     @property
     def methods(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from moe_routing.reference import (
     ExpertsConfig,
     ExpertsInputs,
     PermutationConfig,
+    Placement,
     Recorded,
     RouterConfig,
     RouterInputs,
@@ -34,6 +35,7 @@ METHODS = (
     "gradients",
     "experts",
     "expert_gradients",
+    "shard",
     "replay",
 )
 """The methods through which the suite calls a backend; an adapter has at least one."""
@@ -163,6 +165,20 @@ class RunsExperts(Protocol):
 
     def experts(self, config: ExpertsConfig, inputs: ExpertsInputs) -> Any:
         """Return the weighted sum of the chosen experts' outputs, ``[T, H]``, unconverted."""
+        ...
+
+
+@runtime_checkable
+class ShardsExperts(Protocol):
+    """A backend that runs one rank's part of the experts."""
+
+    def shard(
+        self, config: ExpertsConfig, inputs: ExpertsInputs, placement: Placement, rank: int
+    ) -> Any:
+        """Return what a rank adds to the output, ``[T, H]``, unconverted.
+
+        Experts are numbered over all ranks; those of other ranks hold NaN.
+        """
         ...
 
 

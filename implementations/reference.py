@@ -14,6 +14,7 @@ from moe_routing.reference import (
     ExpertsConfig,
     ExpertsInputs,
     PermutationConfig,
+    Placement,
     Recorded,
     RouterConfig,
     RouterInputs,
@@ -30,6 +31,7 @@ from moe_routing.reference import (
     permute,
     replay,
     route,
+    shard,
     shared_contribution,
     tiles,
 )
@@ -86,3 +88,9 @@ class ReferenceAdapter:
     def replay(self, config: RouterConfig, inputs: RouterInputs, recorded: Recorded) -> Routing:
         """Return the recorded experts, with the reference's weights or the recorded ones."""
         return replay(RouterConfig(**vars(config)), inputs, recorded)
+
+    def shard(
+        self, config: ExpertsConfig, inputs: ExpertsInputs, placement: Placement, rank: int
+    ) -> Floats:
+        """Return what a rank adds to that sum, in float64."""
+        return shard(config, inputs, placement, rank)

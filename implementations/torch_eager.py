@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.permutes import Permutes
+from moe_routing.implementations.shards import shard_of_experts
 from moe_routing.implementations.tensors import (
     TorchInputs,
     torch_experts_inputs,
@@ -139,6 +140,8 @@ class TorchAdapter:
         return without_graph(lambda: run_experts(config, given))()
 
     expert_gradients = torch_expert_gradients
+
+    shard = shard_of_experts
 
 
 def swiglu(hidden: Tensor, weights: dict[str, Tensor]) -> Tensor:

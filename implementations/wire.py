@@ -37,6 +37,7 @@ REQUESTS = (
     "gradients",
     "experts",
     "expert_gradients",
+    "shard",
     "replay",
 )
 """The methods that a backend may answer, as ``methods`` of its hello."""

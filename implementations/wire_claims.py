@@ -15,6 +15,7 @@ from moe_routing.implementations.differentiates import Differentiates
 from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.permutes import Permutes
 from moe_routing.implementations.replays import Replays
+from moe_routing.implementations.shards import Shards
 from moe_routing.reference import Renormalize
 from moe_routing.reference.checks import is_number
 from moe_routing.reference.jsonform import from_json
@@ -28,7 +29,7 @@ def capabilities_from_json(data: Any) -> Capabilities:
     for name in _LISTS:
         if name in given:
             given[name] = _listed(name, given[name])
-    for name, part in (("limits", Limits), ("numerics", Numerics)):
+    for name, part in (("limits", Limits), ("numerics", Numerics), ("shards", Shards)):
         if name in given:
             given[name] = part(**_object(name, given[name], part))
     if "permutes" in given:

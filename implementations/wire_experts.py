@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moe_routing.implementations import wire
-from moe_routing.reference import ExpertGradients, ExpertsConfig, ExpertsInputs
+from moe_routing.reference import ExpertGradients, ExpertsConfig, ExpertsInputs, Placement
 from moe_routing.reference.jsonform import to_json
 
 
@@ -28,8 +28,20 @@ def experts_request(config: ExpertsConfig, inputs: ExpertsInputs) -> dict[str, A
     return {"request": "experts", "config": dict(vars(config)), "inputs": arrays}
 
 
+def shard_request(
+    config: ExpertsConfig, inputs: ExpertsInputs, placement: Placement, rank: int
+) -> dict[str, Any]:
+    """Return the request to run a rank's experts: that of experts, the placement, the rank."""
+    where = {
+        "num_ranks": placement.num_ranks,
+        "rank_of": placement.rank_of.tolist(),
+        "logical_of": placement.logical_of.tolist(),
+    }
+    return {**experts_request(config, inputs), "request": "shard", "placement": where, "rank": rank}
+
+
 def read_output(reply: dict[str, Any]) -> Any:
-    """Return the answer to a call of ``experts``.
+    """Return the answer to a call of ``experts`` or ``shard``.
 
     Errors: ``Unsupported`` and ``wire.BackendError``, in the backend's words;
     ``wire.ProtocolError``.

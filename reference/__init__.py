@@ -40,6 +40,13 @@ from moe_routing.reference.records import from_megatron, from_sglang, from_vllm,
 from moe_routing.reference.replay import Recorded, replay
 from moe_routing.reference.routes import Routes
 from moe_routing.reference.routing import Routing, Stages, route, stages
+from moe_routing.reference.shards import (
+    Placement,
+    computed_by,
+    even_placement,
+    local_call,
+    shard,
+)
 from moe_routing.reference.shared_experts import (
     SharedExpertConfig,
     SharedExpertInputs,
@@ -64,6 +71,7 @@ __all__ = [
     "Groups",
     "Permutation",
     "PermutationConfig",
+    "Placement",
     "Preset",
     "Recorded",
     "Renormalize",
@@ -84,9 +92,11 @@ __all__ = [
     "as_sorted_routes",
     "as_sorted_tokens",
     "check_inputs",
+    "computed_by",
     "dispatch",
     "dispatched_config",
     "down_weights",
+    "even_placement",
     "expert_gradients",
     "expert_of_row",
     "expert_outputs",
@@ -97,6 +107,7 @@ __all__ = [
     "gate_up",
     "gate_up_bias",
     "gradients",
+    "local_call",
     "offsets",
     "permutation_of",
     "permute",
@@ -107,6 +118,7 @@ __all__ = [
     "route",
     "row_of_route",
     "rows_of",
+    "shard",
     "shared_contribution",
     "stages",
     "tiles",

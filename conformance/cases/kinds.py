@@ -19,6 +19,7 @@ from moe_routing.conformance.calls.gradients import GradientCase, GradientInputs
 from moe_routing.conformance.calls.permutation import PermutationCase
 from moe_routing.conformance.calls.replay import ReplayCase, ReplayInputs
 from moe_routing.conformance.calls.routing import Case
+from moe_routing.conformance.calls.shards import ShardsCase, ShardsInputs
 from moe_routing.conformance.calls.shared_experts import SharedCase
 from moe_routing.conformance.generators.expert_gradients import EXPERT_GRADIENT_REDUCTIONS
 from moe_routing.conformance.generators.experts_smaller import (
@@ -33,6 +34,7 @@ from moe_routing.conformance.generators.permutation import (
 from moe_routing.conformance.generators.reducer import Reduction
 from moe_routing.conformance.generators.reductions import ROUTING_REDUCTIONS
 from moe_routing.conformance.generators.replay import REPLAY_REDUCTIONS, REPLAY_SIZES
+from moe_routing.conformance.generators.shards_smaller import SHARDS_REDUCTIONS, SHARDS_SIZES
 from moe_routing.conformance.generators.shared import SHARED_REDUCTIONS
 from moe_routing.conformance.generators.sizes import ROUTING_SIZES, SHARED_SIZES, Size
 from moe_routing.conformance.judge import Bounds
@@ -47,6 +49,7 @@ from moe_routing.conformance.trial.permutation import PermutationTrial, due_of
 from moe_routing.conformance.trial.repeats import REPEATS
 from moe_routing.conformance.trial.replay import ReplayTrial
 from moe_routing.conformance.trial.replay import facts_of as replay_facts
+from moe_routing.conformance.trial.shards import ShardsTrial, sharded_of
 from moe_routing.conformance.trial.shared_experts import SharedTrial
 from moe_routing.conformance.trial.trial import Trial
 from moe_routing.implementations import Adapter, Capabilities, Numerics
@@ -54,6 +57,7 @@ from moe_routing.implementations.claims import INPUT_AXES
 from moe_routing.implementations.computes import EXPERTS_AXES
 from moe_routing.implementations.permutes import ROUTES_AXES
 from moe_routing.implementations.replays import RECORD_AXES
+from moe_routing.implementations.shards import SHARDS_AXES
 from moe_routing.reference import (
     ExpertsConfig,
     ExpertsInputs,
@@ -210,6 +214,32 @@ EXPERT_GRADIENT = Kind(
 )
 
 
+SHARDS = Kind(
+    case=ShardsCase,
+    config=ExpertsConfig,
+    inputs=ShardsInputs,
+    words=("dtype", "num_ranks"),
+    integers=("expert_ids", "rank_of", "logical_of"),
+    methods=("shard",),
+    trial=ShardsTrial,
+    facts=lambda case, numerics: sharded_of(case),
+    reductions=SHARDS_REDUCTIONS,
+    sizes=SHARDS_SIZES,
+    claimed=lambda case, capabilities: not _shards_refused(case, capabilities),
+    refusals=lambda case, capabilities: _shards_refused(case, capabilities),
+    axes=SHARDS_AXES,
+    compared=("activation", "gated", "weight_on", "dtype", "tokens", *SHARDS_AXES),
+    contains={"experts": lambda facts: facts.layer},
+)
+
+
+def _shards_refused(case: ShardsCase, capabilities: Capabilities) -> list[str]:
+    """Return what capabilities lack for calls of shards, in phrases."""
+    found = capabilities.computes.refusals(case.config, case.inputs)
+    found += capabilities.shards.refusals(case.inputs.placement)
+    return capabilities.storage_refusals(case.inputs) + found
+
+
 def _experts_refused(case: ExpertsCase, capabilities: Capabilities) -> list[str]:
     """Return what capabilities lack for a call of experts, in phrases."""
     found = capabilities.computes.refusals(case.config, case.inputs)
@@ -255,6 +285,7 @@ KINDS: dict[str, Kind] = {
         GRADIENT,
         EXPERTS,
         EXPERT_GRADIENT,
+        SHARDS,
         REPLAY,
     )
 }

@@ -16,6 +16,7 @@ from moe_routing.conformance.clauses import (
     robustness,
     scores,
     selection,
+    shards,
     shared_experts,
     weights,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "scores",
     "select_clauses",
     "selection",
+    "shards",
     "shared_experts",
     "weights",
 ]

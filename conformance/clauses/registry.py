@@ -37,6 +37,7 @@ CHAPTERS = (
     "gradients",
     "experts",
     "replay",
+    "shards",
 )
 """The chapters of the spec, in reading order; a clause id begins with one of them."""
 

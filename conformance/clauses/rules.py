@@ -22,6 +22,7 @@ PAGES = {
     "GRAD": "docs/spec/gradients.md",
     "EXP": "docs/spec/experts.md",
     "RPL": "docs/spec/replay.md",
+    "SHD": "docs/spec/shards.md",
 }
 """The page of a rule, by the letters that its id begins with."""
 

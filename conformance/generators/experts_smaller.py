@@ -50,7 +50,9 @@ def keep_experts(case: ExpertsCase, kept: Ids) -> ExpertsCase:
     return replace(case, config=replace(case.config, num_experts=len(kept)), inputs=inputs)
 
 
-def _fewer(size: str) -> Reduction:
+def fewer(size: str) -> Reduction:
+    """Return the reduction that keeps some of a size."""
+
     def proposed(case: ExpertsCase) -> Iterator[ExpertsCase]:
         for kept in subsets(_count(case, size)):
             yield from attempt(keep, case, size, kept)
@@ -72,7 +74,7 @@ def _experts(case: ExpertsCase) -> Iterator[ExpertsCase]:
         yield from attempt(keep_experts, case, kept)
 
 
-def _parts(case: ExpertsCase) -> Iterator[ExpertsCase]:
+def without_biases(case: ExpertsCase) -> Iterator[ExpertsCase]:
     """Yield the case without its biases, each and all."""
     inputs = case.inputs
     names = [n for n in ("gate_bias", "up_bias", "down_bias") if getattr(inputs, n) is not None]
@@ -82,7 +84,7 @@ def _parts(case: ExpertsCase) -> Iterator[ExpertsCase]:
         yield replace(case, inputs=with_changes(inputs, **{name: None}))
 
 
-def _plainer(case: ExpertsCase) -> Iterator[ExpertsCase]:
+def plainer(case: ExpertsCase) -> Iterator[ExpertsCase]:
     """Yield the case with rounder numbers: small integers, then quarters, array by array."""
     form = INPUT_FORMATS[case.dtype]
     for step in (1.0, 0.25):
@@ -96,13 +98,13 @@ def _plainer(case: ExpertsCase) -> Iterator[ExpertsCase]:
 
 
 EXPERTS_REDUCTIONS: tuple[Reduction, ...] = (
-    _fewer("hidden"),
-    _fewer("width"),
-    _fewer("tokens"),
-    _fewer("slots"),
+    fewer("hidden"),
+    fewer("width"),
+    fewer("tokens"),
+    fewer("slots"),
     _experts,
-    _parts,
-    _plainer,
+    without_biases,
+    plainer,
 )
 """The reductions of a case of experts, in the order in which they are tried."""
 

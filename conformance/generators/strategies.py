@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from moe_routing.conformance.calls.experts import ExpertsCase
 from moe_routing.conformance.calls.permutation import PermutationCase
 from moe_routing.conformance.calls.routing import Case
+from moe_routing.conformance.calls.shards import ShardsCase
 from moe_routing.conformance.calls.shared_experts import SharedCase
 from moe_routing.conformance.generators.axes import Choose
 from moe_routing.conformance.generators.choices import (
@@ -30,6 +31,7 @@ from moe_routing.conformance.generators.experts import Wishes, choose_experts_ca
 from moe_routing.conformance.generators.inputs import Draft, make_inputs
 from moe_routing.conformance.generators.permutation import TOKENS, choose_permutation_case
 from moe_routing.conformance.generators.recipes import RECIPES
+from moe_routing.conformance.generators.shards import choose_shards_case
 from moe_routing.implementations import Capabilities, Permutes
 from moe_routing.reference import RouterConfig, RouterInputs
 from moe_routing.reference.shared_experts import SHARED_KINDS
@@ -155,6 +157,14 @@ def experts_cases(
 ) -> ExpertsCase:
     """Generate calls of experts that ``capabilities`` claim, as ``wishes`` would have them."""
     return choose_experts_case(_chooser(draw), capabilities or Capabilities(), wishes)
+
+
+@st.composite
+def shards_cases(
+    draw: st.DrawFn, capabilities: Capabilities | None = None, wishes: Wishes | None = None
+) -> ShardsCase:
+    """Generate calls of shards that ``capabilities`` claim, as ``wishes`` would have them."""
+    return choose_shards_case(_chooser(draw), capabilities or Capabilities(), wishes)
 
 
 def _chooser(draw: st.DrawFn) -> Choose:

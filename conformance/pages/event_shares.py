@@ -32,6 +32,7 @@ from moe_routing.conformance.generators.experts import choose_experts_case
 from moe_routing.conformance.generators.gradients import choose_gradient_case
 from moe_routing.conformance.generators.permutation import choose_permutation_case
 from moe_routing.conformance.generators.replay import choose_replay_case
+from moe_routing.conformance.generators.shards import choose_shards_case
 from moe_routing.implementations import Capabilities
 
 CASES = 4000
@@ -60,6 +61,7 @@ APART: dict[str, tuple[int, Draws]] = {
     "gradient-": (DIFFERENTIATED, lambda choose: choose_gradient_case(choose, WHOLE, Focus())),
     "ran-": (LAYERS, lambda choose: choose_experts_case(choose, WHOLE)),
     "learned-": (LEARNED, lambda choose: choose_expert_gradient_case(choose, WHOLE)),
+    "spread-": (LAYERS, lambda choose: choose_shards_case(choose, WHOLE)),
     "replayed-": (REPLAYED, lambda choose: choose_replay_case(choose, WHOLE, Focus())),
 }
 """The calls of other methods than ``route``, by what the names of their events begin with."""
@@ -126,6 +128,7 @@ ONLY_CONSTRUCTED = {
     "learned-absent-not-finite": _OWN,
     "learned-unchosen-nan": _OWN,
     "learned-routes-above-256": _COSTLY,
+    "spread-zero-weight": _OWN,
 }
 """The events that no drawn case is meant to meet, and why."""
 

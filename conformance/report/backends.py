@@ -12,6 +12,7 @@ from moe_routing.conformance.report.claim_words import (
     either,
     limits_in_words,
     permutes_in_words,
+    shards_in_words,
     takes_in_words,
 )
 from moe_routing.implementations import Capabilities
@@ -93,6 +94,7 @@ def supports_in_words(backend: Backend, reports: Sequence[Mapping[str, Any]] = (
         *(routing if "route" in backend.methods else [""] * len(routing)),
         permutes_in_words(capabilities.permutes) if "permute" in backend.methods else "",
         _experts(capabilities) if "experts" in backend.methods else "",
+        shards_in_words(capabilities.shards) if "shard" in backend.methods else "",
     ]
 
 
@@ -111,11 +113,12 @@ def _checked(name: str, reports: Sequence[Mapping[str, Any]]) -> str:
     return " ".join(filter(None, (seen[0]["package"], seen[0]["version"]))) if seen else ""
 
 
-_COLUMNS = ("adapter", "wraps", "takes", "sizes", "claims", "permutes", "runs")
+_COLUMNS = ("adapter", "wraps", "takes", "sizes", "claims", "permutes", "runs", "spreads")
 _PARTS_CHECKED: dict[str, tuple[str, ...]] = {
     "routing": (),
     "permutation": ("permutation",),
     "experts": ("experts", "layer"),
+    "shards": ("shards",),
 }
 """The columns of conformance on a CPU, with their chapters; routing has all the others."""
 
@@ -127,8 +130,8 @@ _HEAD = (
     "`takes`, `sizes` and `claims` are what each adapter declares of its router on a CPU",
     "([adapters.md](adapters.md#claims)); one that takes hidden states computes the logits itself.",
     "`permutes` is what it declares of its [permutation](spec/permutation.md), `runs` of its",
-    "[experts](spec/experts.md). An empty cell: there is none. The last columns count",
-    "the clauses by status, and name the [known divergences](findings.md).",
+    "[experts](spec/experts.md), `spreads` of its [shards](spec/shards.md). An empty cell: none.",
+    "The last columns count the clauses by status, and name the [known divergences](findings.md).",
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from moe_routing.conformance.checking.edges import words_of
 from moe_routing.conformance.checking.results import AdapterResult, ClauseResult, RunResult
@@ -22,6 +23,7 @@ METHODS = {
     "experts": "experts",
     "expert_gradients": "experts' gradients",
     "replay": "replay",
+    "shard": "shards",
 }
 """What the clauses of a method are about."""
 
@@ -96,16 +98,28 @@ def notes(run: RunResult) -> list[str]:
 
 
 def untried(run: RunResult) -> list[str]:
-    """Return, a line for each method, which clauses were not tried for want of it, and where."""
-    lines = []
-    for method in dict.fromkeys(name for each in run.adapters for name in each.untried):
-        lacking = [each for each in run.adapters if method in each.untried]
-        number = max(each.untried[method] for each in lacking)
-        many = len(lacking) > 1
-        who = f"{len(lacking)} adapters have" if many else f"{printable(lacking[0].name)} has"
-        what = f"{number} clause{'s' if number > 1 else ''} of {METHODS[method]}"
-        lines.append(f"{who} no method {method}: {what} skipped")
-    return lines
+    """Return, a line for those that lack the same methods, which clauses were not tried for it."""
+    lacking: dict[tuple[tuple[str, int], ...], list[AdapterResult]] = {}
+    for each in run.adapters:
+        lacking.setdefault(tuple(each.untried.items()), []).append(each)
+    return [
+        f"{_have(adapters)} {_without(dict(methods))} skipped"
+        for methods, adapters in lacking.items()
+        if methods
+    ]
+
+
+def _have(adapters: Sequence[AdapterResult]) -> str:
+    several = len(adapters) > 1
+    return f"{len(adapters)} adapters have" if several else f"{printable(adapters[0].name)} has"
+
+
+def _without(methods: Mapping[str, int]) -> str:
+    """Return which methods are missing, and how many clauses of what call them."""
+    if len(methods) == 1:
+        ((method, number),) = methods.items()
+        return f"no method {method}: {counted(number, 'clause')} of {METHODS[method]}"
+    return f"none of the methods {', '.join(methods)}: {counted(sum(methods.values()), 'clause')}"
 
 
 def past_edges(adapter: AdapterResult) -> list[str]:

@@ -39,6 +39,7 @@ FAMILIES = {
     "M46": "a sentinel of -1 that sorts first, wraps or indexes",
     "M47": "a sentinel taken for an expert",
     "M48": "padding rows that nothing wrote",
+    "M49": "ids over all ranks and local ones confused, or a block of experts misplaced",
     "M52": "tokens, experts or slots mixed up by a reshape or an index",
     "M53": "no token, or a single one, not handled",
     "M55": "padding routed or returned",
@@ -49,6 +50,7 @@ FAMILIES = {
     "M63": "an expert's output combined wrongly: its bias, its weight, its place",
     "M64": "gradients of the router: a factor, a part or a token of them lost",
     "M66": "probabilities returned for logits",
+    "M75": "a map of experts to places missing, applied twice, or in another order",
     "M76": "recorded routes lost, shifted, cut or overruled where they are replayed",
     "M77": "input norm skipped, or applied twice",
     "M78": "weights of a table's experts not taken from the scores",
@@ -64,7 +66,6 @@ FAMILIES = {
 """What each family in the zoo is about, by its id in the catalogue of real bugs."""
 
 LATER = {
-    "M49": "global and local ids: expert parallelism",
     "M51": "32-bit products of offsets: need more than 2**31 elements, so memory, not cases",
     "M67": "auxiliary loss",
     "M68": "auxiliary loss",
@@ -72,6 +73,5 @@ LATER = {
     "M70": "the update of the balance bias: training",
     "M72": "capacity",
     "M74": "dropped tokens: capacity",
-    "M75": "expert maps: expert parallelism",
 }
 """The families without a mutant yet, and what they wait for."""

@@ -16,6 +16,7 @@ from moe_routing.conformance.zoo.router.permuter import StagedPermuter
 from moe_routing.conformance.zoo.router.replayer import StagedReplayer
 from moe_routing.conformance.zoo.router.router import StagedRouter
 from moe_routing.conformance.zoo.router.runner import StagedRunner
+from moe_routing.conformance.zoo.router.sharder import StagedSharder
 from moe_routing.conformance.zoo.router.work import Stage, Work
 from moe_routing.implementations import Capabilities, Numerics
 
@@ -33,6 +34,7 @@ Staged = (
     | StagedRunner
     | StagedLearner
     | StagedReplayer
+    | StagedSharder
 )
 """A resident as an adapter."""
 

@@ -13,6 +13,7 @@ from moe_routing.implementations.experts.models import USUAL, Model
 from moe_routing.implementations.experts.registered import Function
 from moe_routing.implementations.experts.unpacking import Named
 from moe_routing.implementations.permutes import Permutes
+from moe_routing.implementations.shards import shard_of_experts
 from moe_routing.implementations.tensors import torch_tensor, without_graph
 from moe_routing.implementations.torch_expert_gradients import torch_expert_gradients
 from moe_routing.reference import ExpertsConfig, ExpertsInputs, Routes
@@ -64,6 +65,8 @@ class ExpertsFunction:
     def unpacked(self, inputs: ExpertsInputs, found: Named) -> Named:
         """Return gradients by the names of ``inputs``, from those of the module's parameters."""
         return self._model.unpacked(inputs, found)
+
+    shard = shard_of_experts
 
 
 def marked(routes: Routes, num_experts: int) -> Ids:

@@ -50,6 +50,8 @@ STARTING = {
     "gradients-untouched",
     "replay": "forced masked-scores repeated absent-rows recorded-weights own-record rows padding "
     "layers unrecorded wide-ids written strided untouched no-tokens",
+    "shards": "union sum elsewhere-is-zero maps replicas one-rank skewed idle-rank absent "
+    "biases-once no-token",
 }
 
 APPLIES_TO_OTHER_LAYOUTS = {

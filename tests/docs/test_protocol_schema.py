@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from near_experts import ran
+from near_shards import spread
 from routed import routes_of
 from schemas import mistakes
 
@@ -22,6 +23,7 @@ from moe_routing.implementations.wire_experts import (
     experts_request,
     read_expert_gradients,
     read_output,
+    shard_request,
 )
 from moe_routing.implementations.wire_gradients import gradients_request
 from moe_routing.implementations.wire_permutation import LAYOUTS, permute_request
@@ -49,7 +51,7 @@ def named(schema: dict[str, Any]) -> list[str]:
 def test_the_lines_of_the_page_keep_to_it() -> None:
     lines = (DOCS / "protocol.md").read_text().splitlines()
     said = [json.loads(x[6:]) for x in lines if x.startswith(("    > ", "    < "))]
-    assert [mistakes_in(each) for each in said] == [[]] * 14
+    assert [mistakes_in(each) for each in said] == [[]] * 18
 
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
@@ -164,6 +166,17 @@ def test_requests_to_run_experts_and_their_replies_keep_to_it() -> None:
     hello["capabilities"] = {"computes": {**claims, "hidden_multiple_of": 8}}
     assert mistakes_in({"id": 1, "hello": hello}) == []
     assert wire.read_hello({"hello": hello}).capabilities.computes.hidden_multiple_of == 8
+
+
+def test_requests_to_run_a_rank_keep_to_it() -> None:
+    case = spread()
+    config, inputs, placement, rank = case.at(1).arguments(case.inputs)
+    request = shard_request(config, inputs, placement, rank)
+    assert mistakes_in(json.loads(wire.written({"id": 5, **request}))) == []
+    hello = {"protocol": 1, "name": "mine", "methods": ["shard"]}
+    hello["capabilities"] = {"shards": {"placements": "blocks", "max_ranks": 8}}
+    assert mistakes_in({"id": 1, "hello": hello}) == []
+    assert wire.read_hello({"hello": hello}).capabilities.shards.max_ranks == 8
 
 
 def test_requests_for_gradients_of_experts_and_their_replies_keep_to_it() -> None:

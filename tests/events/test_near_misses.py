@@ -12,6 +12,7 @@ from near_experts import NEAR_EXPERTS
 from near_gradients import NEAR_GRADIENTS
 from near_permutations import NEAR_PERMUTATIONS
 from near_replays import NEAR_REPLAYS
+from near_shards import NEAR_SHARDS
 
 from moe_routing.conformance import Case
 from moe_routing.conformance.calls.case import AnyCase
@@ -248,6 +249,7 @@ NEAR: dict[str, AnyCase] = {
     **NEAR_EXPERTS,
     **NEAR_EXPERT_GRADIENTS,
     **NEAR_REPLAYS,
+    **NEAR_SHARDS,
 }
 
 

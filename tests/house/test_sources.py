@@ -64,6 +64,7 @@ PROTOCOL = (
     "replays",
     "protocol",
     "registry",
+    "shards",
     "tensors",
     "traces",
     "unsupported",

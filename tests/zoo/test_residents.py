@@ -24,6 +24,7 @@ from moe_routing.conformance.zoo.router.permuter import PERMUTING, StagedPermute
 from moe_routing.conformance.zoo.router.replayer import REPLAYING, StagedReplayer
 from moe_routing.conformance.zoo.router.router import StagedRouter
 from moe_routing.conformance.zoo.router.runner import RUNNING, StagedRunner
+from moe_routing.conformance.zoo.router.sharder import SHARDING, StagedSharder
 from moe_routing.conformance.zoo.router.stages import RIGHT
 from moe_routing.conformance.zoo.router.work import PlainWork, Work
 from moe_routing.reference import Groups, Renormalize, RouterConfig, RouterInputs
@@ -35,6 +36,7 @@ STAGES = {
     StagedRunner: set(RUNNING),
     StagedLearner: set(LEARNING),
     StagedReplayer: set(REPLAYING),
+    StagedSharder: set(SHARDING),
 }
 CITED = re.compile(r"[\w.-]+/[\w.-]+(#\d+|@[0-9a-f]{7,}| \d+\.\d+\.\d+, \w+)")
 

@@ -10,6 +10,7 @@ from moe_routing.conformance.zoo.honest import (
     repetition,
     replay,
     scores,
+    shards,
     sixteen_bits,
     sums,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "repetition",
     "replay",
     "scores",
+    "shards",
     "sixteen_bits",
     "sums",
 ]

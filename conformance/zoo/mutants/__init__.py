@@ -28,6 +28,7 @@ from moe_routing.conformance.zoo.mutants import (  # noqa: I001  chapter order
     expert_gradients,
     expert_slopes,
     replay,
+    shards,
 )
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "selection",
     "selection_bias",
     "shapes",
+    "shards",
     "shared_experts",
     "sizes",
     "tiers",
