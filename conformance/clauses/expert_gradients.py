@@ -106,7 +106,7 @@ def gradients(trial: ExpertGradientTrial) -> Failure | None:
     "gradients-exact",
     "A gradient that is summed in 16 bits stops growing after a few hundred tokens.",
     rules=("EXP-25",),
-    events=("learned-exact",),
+    events=("learned-exact", "learned-sum-in-16-bits"),
     offers={"values": ("exact",), "load": ("one", "two"), "absence": ("none",)},
     needs=_lists("activations", "relu"),
 )

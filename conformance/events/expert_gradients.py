@@ -250,6 +250,24 @@ learned(
     sizes=(8, 8),
 )
 
+learned(
+    "sum-in-16-bits",
+    "a gradient of a matrix in 16 bits that is off by most of what is permitted if its sum is "
+    "stored after each route",
+    lambda each: each.inputs.dtype != "float32" and _steps_show(each),
+    ids=((0, 1), (1, 0), (0, 1), (1, 0)),
+    exact=True,
+    sizes=(8, 8),
+)
+
+
+def _steps_show(learning: Learning) -> bool:
+    for name, found in learning.sums_in_steps.items():
+        ball = learning.permitted[name]
+        if (ball.decided & (np.abs(found - ball.mid) > 0.75 * ball.rad)).any():
+            return True
+    return False
+
 
 def _exact_sum(learning: Learning) -> bool:
     """Whether a gradient of up is exact, and much smaller than the parts that it is a sum of."""

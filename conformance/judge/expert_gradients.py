@@ -21,7 +21,7 @@ from moe_routing.reference import (
     ExpertsInputs,
     expert_gradients,
 )
-from moe_routing.reference.formats import INPUT_FORMATS, Bools, Floats
+from moe_routing.reference.formats import INPUT_FORMATS, Bools, FloatFormat, Floats
 
 _ROUTES = ("hidden", "weights")
 
@@ -63,6 +63,16 @@ class Learning:
         zero: Bools = self.layer.present & (self.inputs.weights == 0.0)
         return zero & (self.config.weight_on == "output")
 
+    @cached_property
+    def sums_in_steps(self) -> Mapping[str, Floats]:
+        """The gradients of matrices whose sums are stored after each route, by name."""
+        found = {n: np.zeros(b.mid.shape) for n, b in self.permitted.items() if b.mid.ndim == 3}
+        with np.errstate(all="ignore"):
+            for batch in _batches(self.inputs):
+                for name, at, x in _way(self, batch).summands():
+                    found[name][batch.experts] = _in_steps(at, x, self.layer.form)
+        return found
+
     def judged(self, given: Mapping[str, Floats]) -> dict[str, Judged]:
         """Judge gradients by name; one that is not given counts as zeros."""
         return {name: self._judge(name, given.get(name)) for name in self.permitted}
@@ -94,6 +104,13 @@ def _permitted(learning: Learning) -> Iterator[tuple[str, Ball]]:
             _put(made[name], batch.experts, ball)
     yield "hidden", _summed(learning, parts, rows)
     yield from made.items()
+
+
+def _in_steps(at: Floats, x: Floats, form: FloatFormat) -> Floats:
+    total = np.zeros((len(at), at.shape[2], x.shape[2]))
+    for row in range(at.shape[1]):
+        total = form.round(total + at[:, row, :, None] * x[:, row, None, :]).astype(np.float64)
+    return total
 
 
 def _way(learning: Learning, batch: _Batch) -> Way:

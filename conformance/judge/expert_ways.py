@@ -63,6 +63,12 @@ class Way:
             if getattr(self.inputs, f"{name}_bias") is not None:
                 yield f"{name}_bias", self._stored(total(at, self.form, -2, stores=_OFTEN))
 
+    def summands(self) -> Iterator[tuple[str, Floats, Floats]]:
+        """Yield what each matrix's gradient is a sum of: products of rows, ``[B, n, ...]``."""
+        yield "down_weight", self._at_answer.mid, self._inner.mid
+        for name, at in self._firsts.items():
+            yield f"{name}_weight", at.mid, self._x.mid
+
     @cached_property
     def at_weight(self) -> Ball:
         """The gradient of each route's weight, ``[B, n]``."""

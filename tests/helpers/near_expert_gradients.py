@@ -62,5 +62,6 @@ NEAR_EXPERT_GRADIENTS: dict[str, ExpertGradientCase] = {
     "learned-unchosen-nan": learned(ran()),
     "learned-no-tokens": learned(ran([[0, 1]])),
     "learned-exact": _of_one_token(),
+    "learned-sum-in-16-bits": exact_case(np.random.default_rng(0), ran(hidden=8, width=8)),
 }
 """A case for each event that stands alone, which does not show it."""
