@@ -5,6 +5,7 @@ Derivations: docs/spec/judging.md, "Balls".
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,6 +16,12 @@ from moe_routing.conformance.judge.balls import TINY, UNIT, Ball, known, settled
 from moe_routing.conformance.judge.exactness import lowest_bit
 from moe_routing.conformance.judge.intervals import store_unit, underflow
 from moe_routing.reference.formats import FLOAT32, Bools, FloatFormat, Floats, Ids
+
+_MANY = 2**18
+"""The products of magnitudes from which they are summed in float32, at half the cost."""
+
+_SOME = 16
+"""The first numbers of a row that say whether it may be exact."""
 
 _TF32_UNIT, _TF32_BITS = 2.0**-10, 11  # significand bits, truncated rather than rounded
 
@@ -63,6 +70,11 @@ class Matrix:
         return magnitudes
 
     @cached_property
+    def narrow_size(self) -> npt.NDArray[np.float32]:
+        """The magnitudes in float32, rounded."""
+        return self.size.astype(np.float32)
+
+    @cached_property
     def count(self) -> Ids:
         """How many numbers of each row are not 0, ``[..., 1, N]``."""
         return np.asarray(np.count_nonzero(self.rows, axis=-1))[..., None, :]
@@ -71,6 +83,11 @@ class Matrix:
     def bits(self) -> Floats:
         """The greatest power of two that divides each row, ``[..., N]``."""
         return _bits(self.rows)
+
+    @cached_property
+    def some_bits(self) -> Floats:
+        """An upper bound of ``bits``, from the first numbers of each row."""
+        return _bits(self.rows[..., :_SOME])
 
     @cached_property
     def lost(self) -> Floats | None:
@@ -93,10 +110,11 @@ def summed(
         if small.any():
             rad = rad + small * TINY
         n = np.minimum(np.count_nonzero(reach, axis=-1)[..., None], matrix.count)
-        mid, whole = a.mid @ matrix.rows.mT, reach @ matrix.size.mT
+        mid, whole = a.mid @ matrix.rows.mT, _magnitudes(reach, matrix)
         more = 0.0 if start is None else start.reach
         units = (n + (start is not None)) * UNIT
-        out = np.expm1(units) * (whole + more) + n * TINY
+        reached = whole if start is None else whole + more
+        out = _grown(units) * reached + n * TINY
         if rad.any():
             out += rad @ matrix.size.mT
         if matrix.lost is not None:
@@ -105,16 +123,47 @@ def summed(
             out += _cut(a, matrix)
         if matrix.lost is None:
             firm = (rad == 0.0).all(axis=-1)
-            exact = firm.any() and _exact(a, firm, matrix, whole, start, products)
-            out = np.where(exact, 0.0, out)
-        return known(mid, np.where(whole + more <= FLOAT32.largest, out, np.inf))
+            exact = firm.any() and _exact(a, firm, matrix, start, products, whole)
+            if np.any(exact):
+                out = np.where(exact, 0.0, out)
+        past = ~(reached <= FLOAT32.largest)
+        return known(mid, np.where(past, np.inf, out) if past.any() else out)
+
+
+def _grown(units: Floats) -> Floats:
+    """Return at least ``exp(units) - 1``, of units below 1."""
+    return units + units * units
+
+
+def _magnitudes(reach: Floats, matrix: Matrix) -> Floats:
+    """Return at least ``reach @ matrix.size.mT``: of many numbers by a sum in float32.
+
+    n roundings of a product and its sum, and two of the operands, take off less than is added.
+    """
+    n = reach.shape[-1]
+    if reach.size * matrix.rows.shape[-2] < _MANY:
+        whole: Floats = reach @ matrix.size.mT
+        return whole
+    narrow = reach.astype(np.float32) @ matrix.narrow_size.mT
+    under = 3.0 * n * TINY * (1.0 + reach.max(initial=0.0) + matrix.narrow_size.max(initial=0.0))
+    least: Floats = narrow.astype(np.float64) * math.exp((n + 2) * UNIT) + under
+    return least
 
 
 def _exact(
-    a: Ball, firm: Bools, matrix: Matrix, whole: Floats, start: Ball | None, products: str
-) -> Bools:
-    """Return where every product is a multiple of a power of two that no partial sum leaves."""
-    quantum, size = _bits(a.mid)[..., None] * matrix.bits[..., None, :], whole
+    a: Ball, firm: Bools, matrix: Matrix, start: Ball | None, products: str, least: Floats
+) -> Bools | bool:
+    """Return where every product is a multiple of a power of two that no partial sum leaves.
+
+    ``least`` is no less than the sums of magnitudes. Where even half of it is too much for the
+    first numbers of each row, nothing is exact.
+    """
+    own = _bits(a.mid)[..., None]
+    most = own * matrix.some_bits[..., None, :] * 2.0**FLOAT32.precision
+    if not (firm[..., None] & (least / 2.0 <= most)).any():
+        return False
+    whole: Floats = a.reach @ matrix.size.mT
+    quantum, size = own * matrix.bits[..., None, :], whole
     if start is not None:
         quantum = np.minimum(quantum, _bits(start.mid[..., None]))
         size = whole + start.reach

@@ -42,6 +42,8 @@ def where(mask: Bools, a: Ball, b: Ball) -> Ball:
 
 def undecided(a: Ball, mask: Bools) -> Ball:
     """Return ``a``, of which nothing is known where ``mask`` holds."""
+    if not mask.any():
+        return a
     return Ball(a.mid, np.where(mask, np.inf, a.rad))
 
 

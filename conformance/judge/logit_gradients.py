@@ -137,9 +137,13 @@ class _Way:
         return scattered(at, self.ids, self.bounds.config.num_experts, self.form)
 
     def _of_selected_softmax(self, at: Ball) -> Ball:
-        """Return the gradient of the logits through a softmax of the selected ones."""
-        chosen = selected_softmax(self.later.operated.at(self.ids), self.form)
-        weights, at = around(chosen.scores), self._normed(at)
+        """Return the gradient of the logits through a softmax of the selected ones.
+
+        Of logits that may all be -inf it is 0 / 0.
+        """
+        operated = self.later.operated.at(self.ids)
+        chosen, lost = selected_softmax(operated, self.form), operated.lo.max(axis=1) == -np.inf
+        weights, at = around(chosen.scores), undecided(self._normed(at), lost[:, None])
         mean = added(times(at, weights, self.form), self.form)
         return self._scattered(weighted_rest(weights, at, mean, self.form))
 

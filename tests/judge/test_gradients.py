@@ -55,6 +55,21 @@ def test_honest_forms_are_right(form: str) -> None:
     assert decided > 5000
 
 
+def test_a_softmax_of_selected_experts_that_are_all_lost_is_undecided() -> None:
+    """A selection bias, a fill or a table may choose experts whose logits are all -inf."""
+    table = np.array([[-np.inf, 1.0, -np.inf], [-np.inf, 0.5, -np.inf]], np.float32)
+    inputs = RouterInputs.from_logits(
+        table, expert_table=np.array([[0, 2], [1, 0]]), token_ids=np.arange(2)
+    )
+    config = RouterConfig(
+        num_experts=3, top_k=2, score="identity", weights_from="softmax_of_selected"
+    )
+    case = with_cotangent(Case(config=config, inputs=inputs))
+    verdict = verdict_of(case, "eager")
+    assert wrong(verdict) == []
+    assert verdict.of("logits").permitted.decided.all(axis=1).tolist() == [False, True]
+
+
 @pytest.mark.parametrize("config", [{}, {"score": "sigmoid", "renormalize": SUM}], ids=str)
 def test_a_gradient_that_is_a_ten_thousandth_off_is_wrong(config: dict[str, Any]) -> None:
     case = case_of(**config)
