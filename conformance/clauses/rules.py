@@ -31,7 +31,7 @@ UNCHECKED = {
     "PIPE-2": _PERMITS.format("softmax-after-top-k"),
     "PIPE-3": "it is about what a backend is given, and `RouterInputs` takes nothing else",
     "SEL-11": _PERMITS.format("slots-by-id"),
-    "GRAD-21": "no call that a router is given has an absent route: `route` refuses -1",
+    "GRAD-21": "no call of `gradients` has an absent route; where one arises, see below",
     "LAY-3": _PERMITS.format("slots-by-id"),
 }
 """The rules that no clause can check, and why."""

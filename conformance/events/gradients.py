@@ -14,9 +14,7 @@ from moe_routing.conformance.generators.construct import table_cases
 from moe_routing.conformance.generators.gradients import with_cotangent
 from moe_routing.conformance.judge.gradients import GradientFacts
 from moe_routing.implementations import Capabilities
-from moe_routing.reference import Renormalize
 from moe_routing.reference.formats import Bools, Ids
-from moe_routing.reference.weight_gradients import norm_of
 
 Occurs = Callable[[GradientFacts], bool]
 Makes = Callable[[Capabilities], Iterator[Case]]
@@ -50,7 +48,7 @@ def rows_of(*, top_ks: tuple[int, ...] = (2, 1), rows: Any = ROWS, **parts: Any)
     return make
 
 
-def _uneven(facts: GradientFacts) -> Bools:
+def uneven(facts: GradientFacts) -> Bools:
     """Return the judged tokens whose experts have cotangents that differ."""
     chosen = facts.chosen
     apart = chosen.max(axis=1, initial=-np.inf) > chosen.min(axis=1, initial=np.inf)
@@ -61,10 +59,6 @@ def flows(facts: GradientFacts, name: str) -> bool:
     """Return whether some gradient of an input is finite and not 0."""
     found = getattr(facts.reference, name)
     return found is not None and bool((np.isfinite(found) & (found != 0.0)).any())
-
-
-def _has_norm(facts: GradientFacts) -> bool:
-    return facts.bounds.config.renormalize is not None and facts.bounds.config.top_k > 1
 
 
 def _by_sigmoid(facts: GradientFacts) -> bool:
@@ -79,51 +73,6 @@ differentiated(
     "a gradient that is not 0",
     lambda f: flows(f, "logits"),
     rows_of(),
-)
-differentiated(
-    "normed",
-    "a norm over several experts whose cotangents differ",
-    lambda f: _has_norm(f) and bool(_uneven(f).any()),
-    rows_of(wants={"renormalize": lambda rule: rule is not None}),
-)
-differentiated(
-    "not-normed",
-    "weights without a norm, and a gradient that is not 0",
-    lambda f: f.bounds.config.renormalize is None and flows(f, "logits"),
-    rows_of(wants={"renormalize": None}),
-)
-differentiated(
-    "normed-alone",
-    "one expert a token, divided by its own score alone",
-    lambda f: _alone(f),
-    rows_of(
-        top_ks=(1,),
-        wants={"renormalize": lambda rule: rule is not None and rule.eps < 1e-9 > rule.floor},
-    ),
-)
-differentiated(
-    "norm-of-order",
-    "a norm of another order than 1 over several experts",
-    lambda f: _has_norm(f) and _rule(f).order != 1.0 and bool(_uneven(f).any()),
-    rows_of(wants={"renormalize": lambda rule: rule is not None and rule.order != 1.0}),
-)
-differentiated(
-    "norm-with-eps",
-    "a norm over several experts to which an eps is added that shows",
-    lambda f: _has_norm(f) and _rule(f).eps > 1e-3 and bool(_uneven(f).any()),
-    rows_of(wants={"renormalize": lambda rule: rule is not None and rule.eps > 1e-3}),
-)
-differentiated(
-    "floored",
-    "a norm below the floor, which then is the divisor",
-    lambda f: _floored(f),
-    rows_of(
-        rows=[[-30.0, -31.0, -30.5, -32.0], [-33.0, -30.0, -31.5, -31.0]],
-        wants={
-            "score and weights": lambda pair: pair[0] == "sigmoid" or "sigmoid" in pair[1],
-            "renormalize": lambda rule: rule is not None and rule.floor > 0.0,
-        },
-    ),
 )
 differentiated(
     "scaled",
@@ -206,7 +155,7 @@ differentiated(
 differentiated(
     "nan-row",
     "a token of NaN among others",
-    lambda f: bool(np.isnan(f.bounds.inputs.hidden).all(axis=1).any()) and bool(_uneven(f).any()),
+    lambda f: bool(np.isnan(f.bounds.inputs.hidden).all(axis=1).any()) and bool(uneven(f).any()),
     rows_of(rows=[[np.nan] * 4, *ROWS], top_ks=(2,)),
 )
 differentiated(
@@ -230,27 +179,6 @@ differentiated(
 def _repeats(ids: Ids) -> bool:
     ordered = np.sort(ids, axis=1)
     return bool((ordered[:, 1:] == ordered[:, :-1]).any())
-
-
-def _rule(facts: GradientFacts) -> Renormalize:
-    assert facts.bounds.config.renormalize is not None
-    return facts.bounds.config.renormalize
-
-
-def _floored(facts: GradientFacts) -> bool:
-    rule, bounds = facts.bounds.config.renormalize, facts.bounds
-    if rule is None or not rule.floor or not flows(facts, "logits"):
-        return False
-    norms = norm_of(rule, bounds.reference.gathered)[bounds.judged]
-    return bool((norms + rule.eps < rule.floor).any())
-
-
-def _alone(facts: GradientFacts) -> bool:
-    config, rule = facts.bounds.config, facts.bounds.config.renormalize
-    if rule is None or config.top_k > 1 or not facts.bounds.inputs.num_tokens:
-        return False
-    free = rule.eps < 1e-9 and rule.floor < 1e-9
-    return free and bool((facts.chosen[facts.bounds.judged] != 0.0).any())
 
 
 def _caps(facts: GradientFacts) -> bool:
