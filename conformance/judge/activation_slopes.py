@@ -39,26 +39,20 @@ class Slope:
     """A slope as two parts that are added: ``share + moves``.
 
     ``large`` are the factors of ``moves`` that a gradient may be multiplied with first, before
-    what makes the product small.
+    what makes the product small; ``root`` is the least sigmoid whose square may be one of them.
     """
 
     share: Ball
     moves: Ball
     large: Floats
+    root: Floats | None = None
 
 
 def silu(x: Ball, form: FloatFormat) -> Slope:
-    """Return ``s + x s (1 - s)``, s the sigmoid; its own slope may be a reciprocal's square."""
+    """Return ``s + x s (1 - s)``, s the sigmoid; ``1 - s`` errs by units of 1."""
     s = sigmoid(x, form)
-    return Slope(s, mul(x, _rise(s, form), form), x.reach)
-
-
-def _rise(s: Ball, form: FloatFormat) -> Ball:
-    """Return ``s (1 - s)``; ``1 - s`` errs by units of 1, and ``s * s`` may underflow."""
-    rise = mul(s, add(_ONE, -s, form), form)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        lost = np.minimum(underflow(form) / np.maximum(s.mid - s.rad, 0.0) ** 2, 1.0)
-    return known(rise.mid, rise.rad + lost * rise.reach)
+    moves = mul(x, mul(s, add(_ONE, -s, form), form), form)
+    return Slope(s, moves, x.reach, np.maximum(s.mid - s.rad, 0.0))
 
 
 def gelu(x: Ball, form: FloatFormat) -> Slope:
@@ -135,7 +129,8 @@ SLOPES: dict[str, Callable[[Ball, FloatFormat], Slope]] = {
 def through(activation: str, at: Ball, x: Ball, form: FloatFormat) -> Ball:
     """Return the gradient ``at`` of an activation, carried to its argument ``x``.
 
-    Either part of the slope may be multiplied with the gradient before they are added.
+    Either part of the slope may be multiplied with the gradient before they are added, and what
+    underflows with the square of a reciprocal in it is multiplied by its inverse at the most.
     """
     slope = SLOPES[activation](x, form)
     if activation == "relu":
@@ -143,5 +138,9 @@ def through(activation: str, at: Ball, x: Ball, form: FloatFormat) -> Ball:
     share, moves = mul(at, slope.share, form), mul(at, slope.moves, form)
     both = add(share, moves, form)
     rad = both.rad + of_parts(share.reach + moves.reach, form, ROUNDING)
+    if slope.root is not None:
+        large = np.maximum(at.reach, 1.0) * np.maximum(slope.large, 1.0)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            rad = rad + np.fmin(underflow(form) * large / slope.root, moves.reach)
     overflows = ~(at.reach * np.maximum(slope.large, 1.0) <= form.largest / 4.0)
     return known(both.mid, np.where(overflows, np.inf, rad))

@@ -83,19 +83,24 @@ def added(a: Ball, form: FloatFormat) -> Ball:
 
 
 def weighted_rest(w: Ball, g: Ball, mean: Ball, form: FloatFormat) -> Ball:
-    """Return ``w (g - mean)``, or ``w g - w mean``: two roundings of the parts, not of the rest."""
+    """Return ``w (g - mean)``, or ``w g - w mean``: roundings of the parts, not of the rest.
+
+    Each product may be stored, and so may w in one of them and not in the other.
+    """
     with np.errstate(invalid="ignore", over="ignore"):
         rest = Ball(g.mid - mean.mid, g.rad + mean.rad)
         rad = np.abs(w.mid) * rest.rad + np.abs(rest.mid) * w.rad + w.rad * rest.rad
-        parts = w.reach * (g.reach + mean.reach)
-        rad = rad + of_parts(parts, form, 2 * ROUNDING)
+        both = g.reach + mean.reach
+        rad = rad + of_parts(w.reach * both, form, 2 * ROUNDING, 2)
+        if (s := store_unit(form)) > 0.0:
+            rad = rad + (s * w.reach + underflow(form)) * both
     return inside(known(w.mid * rest.mid, rad), form)
 
 
-def of_parts(parts: Floats, form: FloatFormat, count: int) -> Floats:
-    """Return the error of ``count`` roundings and a store of numbers as large as ``parts``."""
+def of_parts(parts: Floats, form: FloatFormat, count: int, stores: int = 1) -> Floats:
+    """Return the error of ``count`` roundings and some stores of numbers as large as ``parts``."""
     zero = Ball(np.zeros_like(parts), parts)
-    return rounded(zero, form, count).rad - parts
+    return rounded(zero, form, count, stores).rad - parts
 
 
 def scattered(a: Ball, ids: Ids, experts: int, form: FloatFormat) -> Ball:

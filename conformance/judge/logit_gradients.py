@@ -178,11 +178,15 @@ class _Way:
         return store_unit(self.form) > 0.0
 
     def _by_sigmoid(self, at: Ball, scores: Interval) -> Ball:
-        """Multiply by ``s (1 - s)``; the square of a reciprocal, its slope, may underflow."""
+        """Multiply by ``s (1 - s)``.
+
+        The slope may be the square of a reciprocal, ``g s s exp(-z)``: what underflows in it is
+        multiplied by ``1 / s`` at the most, and loses no more than there is.
+        """
         s = around(scores)
         found = times(times(at, less(ONE, s, self.form), self.form), s, self.form)
-        lost = np.minimum(underflow(self.form) / np.maximum(scores.lo, 0.0) ** 2, 1.0)
-        return Ball(found.mid, found.rad + lost * found.reach)
+        lost = underflow(self.form) * np.maximum(at.reach, 1.0) / np.maximum(scores.lo, 0.0)
+        return Ball(found.mid, found.rad + np.fmin(lost, found.reach))
 
     def _by_sqrtsoftplus(self, at: Ball) -> Ball:
         """Divide by twice the root, and multiply by the sigmoid that a softplus' slope is."""

@@ -15,10 +15,12 @@ from moe_routing.conformance.events import EVENTS
 from moe_routing.conformance.generators.choices import Focus, seeded
 from moe_routing.conformance.generators.gradients import choose_gradient_case, with_cotangent
 from moe_routing.conformance.judge import Bounds
+from moe_routing.conformance.judge.balls import Ball
+from moe_routing.conformance.judge.gradient_balls import weighted_rest
 from moe_routing.conformance.judge.gradients import GradientVerdict
 from moe_routing.implementations import Capabilities, Numerics
 from moe_routing.reference import Renormalize, RouterConfig, RouterInputs
-from moe_routing.reference.formats import BFLOAT16
+from moe_routing.reference.formats import BFLOAT16, FLOAT16
 
 ROWS = [[1.0, 0.25, -0.5, 2.0], [0.0, 1.5, 0.5, -1.0], [-1.0, 0.75, 2.5, 0.25]]
 SUM = Renormalize()
@@ -161,3 +163,25 @@ def test_experts_out_of_range_are_not_judged() -> None:
     other = replace(verdict, answer=replace(verdict.answer, expert_ids=ids))
     assert not other.of("hidden").permitted.decided[0].any()
     assert other.of("hidden").permitted.decided[1:].all()
+
+
+def test_a_weight_may_be_stored_in_one_product_and_not_in_the_other() -> None:
+    """``log_softmax(z).exp()`` in 16 bits: the exponential is stored, and made anew on the way."""
+    w, g, mean = np.array([[0.9e-7]]), 8.0, 7.9
+    stored = FLOAT16.round(w)
+    honest = FLOAT16.round(FLOAT16.round(stored * g) - w * mean)
+    form = Ball(w, np.full_like(w, FLOAT16.tiny * FLOAT16.unit_roundoff))
+    ball = weighted_rest(form, Ball.exact([[g]]), Ball.exact([[mean]]), FLOAT16)
+    assert np.abs(honest - ball.mid)[0, 0] > FLOAT16.tiny * FLOAT16.unit_roundoff
+    assert ball.contains(honest).all()
+
+
+def test_a_small_cotangent_may_underflow_with_the_square_of_a_reciprocal() -> None:
+    """``g s s exp(-z)``: the first three are 6e-40, and may count as 0."""
+    case = case_of([[-43.0, -80.0]], top_k=1, score="sigmoid")
+    small = replace(case, inputs=replace(case.inputs, cotangent=case.inputs.cotangent / 64))
+    verdict = verdict_of(small, "eager")
+    ball = verdict.of("logits").permitted
+    assert ball.mid[0, 0] != 0.0
+    assert ball.contains(np.zeros((1, 2))).all()
+    assert not ball.contains(-ball.mid)[0, 0]
