@@ -9,22 +9,17 @@ import numpy as np
 
 from moe_routing.conformance.judge.defined_scores import judged_tokens
 from moe_routing.conformance.judge.intervals import Interval
+from moe_routing.conformance.judge.later import SelectionBounds as SelectionBounds
 from moe_routing.conformance.judge.logits import (
     LogitBounds,
     format_of,
     logit_bounds,
 )
 from moe_routing.conformance.judge.numerics import products_of
-from moe_routing.conformance.judge.quotients import ScoreBounds
-from moe_routing.conformance.judge.scores import (
-    competing_bounds,
-    operated_bounds,
-    score_bounds,
-)
 from moe_routing.conformance.judge.selection import chosen_mask, only_selects
 from moe_routing.implementations import Numerics
 from moe_routing.reference import RouterConfig, RouterInputs, Stages, stages
-from moe_routing.reference.formats import FLOAT32, Bools, FloatFormat, Ids
+from moe_routing.reference.formats import Bools, FloatFormat, Ids
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,8 +102,14 @@ class Bounds:
 
     def from_logits(self, logits: Interval) -> SelectionBounds:
         """Return the bounds of the later stages from any logit bounds."""
-        with np.errstate(all="ignore"):
-            return SelectionBounds.of(self, logits)
+        return SelectionBounds(
+            config=self.config,
+            selection_bias=self.inputs.selection_bias,
+            numerics=self.numerics,
+            form=self.score_format,
+            logits=logits,
+            judged=self.judged,
+        )
 
     @cached_property
     def only_reference(self) -> Bools:
@@ -119,39 +120,4 @@ class Bounds:
             return np.ones(len(chosen), dtype=bool)
         return self.judged & only_selects(
             later.competing, chosen, self.config.groups, later.group_format
-        )
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class SelectionBounds:
-    """Bounds of the stages between logits and weights, all ``[T, E]``."""
-
-    operated: Interval
-    scores: ScoreBounds
-    competing: Interval
-    group_format: FloatFormat
-
-    def rows(self, which: Ids | slice) -> SelectionBounds:
-        """Take the rows ``which``."""
-        return SelectionBounds(
-            operated=self.operated.rows(which),
-            scores=self.scores.rows(which),
-            competing=self.competing.rows(which),
-            group_format=self.group_format,
-        )
-
-    @classmethod
-    def of(cls, bounds: Bounds, logits: Interval) -> SelectionBounds:
-        """Carry logit bounds through the stages. Errors: ``JudgeError``."""
-        config, inputs = bounds.config, bounds.inputs
-        form = bounds.score_format
-        operated = operated_bounds(config, logits, form)
-        scores = score_bounds(config, operated, form, bounds.numerics)
-        bias = inputs.selection_bias
-        competing = competing_bounds(scores, bias, form, bounds.numerics).checked(bounds.judged)
-        return cls(
-            operated=operated,
-            scores=scores,
-            competing=competing,
-            group_format=form if bias is None else FLOAT32,
         )

@@ -36,26 +36,23 @@ def gather(bounds: Bounds, later: SelectionBounds, expert_ids: Ids) -> Gathered:
     ones = Interval.point(np.ones((len(expert_ids), 1)))
     always = np.ones(len(expert_ids), dtype=bool)
     if config.weights_from == "softmax_of_selected":
-        logits = later.operated.at(expert_ids)
+        logits = later.operated_at(expert_ids)
         selected = selected_softmax(logits, form)
         plain, own = selected.scores, selected.numerators
         some = logits.hi.max(axis=1) != -np.inf  # else 0 / 0
         return Gathered(plain=plain, numerators=plain, denominator=ones, own=own, decided=some)
     if config.weights_from == "sigmoid_of_selected":
-        plain = sigmoid_bounds(later.operated.at(expert_ids), form, bounds.numerics)
+        plain = sigmoid_bounds(later.operated_at(expert_ids), form, bounds.numerics)
         return Gathered(plain=plain, numerators=plain, denominator=ones, own=plain, decided=always)
-    plain, numerators = later.scores.scores, later.scores.numerators
+    found = later.scores_at(expert_ids)
+    plain, numerators = found.scores, found.numerators
     if config.weights_from == "masked_scores" and config.groups is not None:
-        plain, numerators = (
-            _masked(config.groups, later.competing, x, form) for x in (plain, numerators)
-        )
-    gathered = plain.at(expert_ids)
-    own = gathered if numerators is plain else numerators.at(expert_ids)
+        plain, numerators = _masked(config.groups, later, found, expert_ids, form)
     return Gathered(
-        plain=gathered,
-        numerators=own,
-        own=own,
-        denominator=later.scores.denominator,
+        plain=plain,
+        numerators=numerators,
+        own=numerators,
+        denominator=found.denominator,
         decided=always,
     )
 
@@ -65,10 +62,20 @@ def selected_softmax(logits: Interval, form: FloatFormat) -> ScoreBounds:
     return softmax_bounds(logits, form, selected=True)
 
 
-def _masked(groups: Groups, competing: Interval, values: Interval, form: FloatFormat) -> Interval:
-    """Bound a masked score: itself if its group is certainly kept, 0 if it cannot be, else both."""
-    size = values.lo.shape[1] // groups.count
-    kept, _ = certain_groups(competing, groups, form)
-    possible = possible_groups(competing, groups, form)
-    kept, possible = (np.repeat(mask, size, axis=1) for mask in (kept, possible))
-    return Interval(np.where(kept, values.lo, 0.0), np.where(possible, values.hi, 0.0))
+def _masked(
+    groups: Groups, later: SelectionBounds, found: ScoreBounds, expert_ids: Ids, form: FloatFormat
+) -> tuple[Interval, Interval]:
+    """Bound masked scores: themselves if the group is certainly kept, 0 if it cannot be, or both.
+
+    Returns the scores and their numerators, ``[T, K]``.
+    """
+    competing = later.competing
+    chosen = expert_ids // (competing.lo.shape[1] // groups.count)
+    certain, _ = certain_groups(competing, groups, form)
+    kept = np.take_along_axis(certain, chosen, axis=1)
+    possible = np.take_along_axis(possible_groups(competing, groups, form), chosen, axis=1)
+    plain, numerators = (
+        Interval(np.where(kept, each.lo, 0.0), np.where(possible, each.hi, 0.0))
+        for each in (found.scores, found.numerators)
+    )
+    return plain, plain if found.numerators is found.scores else numerators

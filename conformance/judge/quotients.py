@@ -37,6 +37,13 @@ class ScoreBounds:
             denominator=self.denominator.rows(which),
         )
 
+    def at(self, expert_ids: Ids) -> ScoreBounds:
+        """Gather the columns ``expert_ids [T, K]`` of each row."""
+        scores = self.scores.at(expert_ids)
+        one = self.numerators is self.scores
+        numerators = scores if one else self.numerators.at(expert_ids)
+        return ScoreBounds(scores=scores, numerators=numerators, denominator=self.denominator)
+
 
 def cast(logits: Interval, form: FloatFormat) -> Interval:
     """Allow a cast to less than float32; that to float32 is one of ``EXPONENT``."""

@@ -25,14 +25,16 @@ from moe_routing.conformance.judge.quotients import (
     row_sums,
     zero_where,
 )
-from moe_routing.reference.formats import FLOAT32, FloatFormat
+from moe_routing.reference.formats import FLOAT32, FloatFormat, Ids
 
 _LOGARITHM = 2
 """Roundings of a norm stored as its logarithm, besides the logarithm's own: the sum with the
 maximum, and its storage; the logit that it is taken from adds one of its own."""
 
 
-def softmax_bounds(logits: Interval, form: FloatFormat, *, selected: bool = False) -> ScoreBounds:
+def softmax_bounds(
+    logits: Interval, form: FloatFormat, *, selected: bool = False, at: Ids | None = None
+) -> ScoreBounds:
     """Bound a softmax over the last axis of ``[T, N]``.
 
     Numerators are ``exp(z - m)`` with m the row's greatest upper bound: a backend's own
@@ -41,10 +43,11 @@ def softmax_bounds(logits: Interval, form: FloatFormat, *, selected: bool = Fals
     logarithm, which the quotients allow for a second time. A -inf logit has the numerator 0,
     exactly. Rows of -inf alone, or with +inf, are NaN in every backend; here they get [0, 1],
     and the caller must not judge them. Whether it is of the ``selected`` experts counts in
-    16 bits only.
+    16 bits only. ``at [T, K]`` are the columns that are wanted; none given, all are.
     """
     if store_unit(form):
-        return narrow_softmax_bounds(logits, form, selected)
+        made = narrow_softmax_bounds(logits, form, selected)
+        return made if at is None else made.at(at)
     u, tiny, units = form.unit_roundoff, underflow(form), additions(logits.lo.shape[1], form)
     shift = logits.hi.max(axis=1, keepdims=True, initial=-np.inf)
     shift = np.where(np.isfinite(shift), shift, 0.0)
@@ -55,6 +58,9 @@ def softmax_bounds(logits: Interval, form: FloatFormat, *, selected: bool = Fals
     numerators = zero_where(lost, bounds.widen_nonnegative(ELEMENTARY + ROUNDING, u, tiny))
     total = row_sums(numerators)
     denominator = total.widen(units, u)
+    if at is not None:
+        numerators, magnitude = numerators.at(at), np.take_along_axis(magnitude, at, axis=1)
+        lost = None if lost is None else np.take_along_axis(lost, at, axis=1)
     scores = own_share(numerators, total).widen_nonnegative(units + DIVISION, u, tiny)
     if lost is not None:
         scores = zero_where(lost & (total.lo > 0.0), scores)

@@ -9,6 +9,7 @@ import numpy as np
 
 from moe_routing.conformance.judge.bounds import Bounds, SelectionBounds
 from moe_routing.conformance.judge.intervals import Interval
+from moe_routing.conformance.judge.points import chosen_by, same_set
 from moe_routing.conformance.judge.rows import NONE
 from moe_routing.conformance.judge.selection import (
     chosen_mask,
@@ -87,13 +88,15 @@ def _judge(bounds: Bounds, answer: Answer, routed: bool) -> Verdict:
     distinct, in_range = distinct_in_range(answer.expert_ids, config.num_experts)
     if bounds.inputs.expert_table is not None:
         distinct = np.ones(len(distinct), dtype=bool)  # a table may repeat an expert
-    selection = _selection(bounds, later, answer.expert_ids) | ~(distinct & in_range)
-    if bounds.inputs.expert_table is None:
-        selection |= ~judged  # a table needs no scores, so a token without any still has its row
     valid, ids = np.ones(answer.expert_ids.shape, dtype=bool), answer.expert_ids
     if not in_range.all():
         valid = (ids >= 0) & (ids < config.num_experts)
         ids = np.clip(ids, 0, config.num_experts - 1)
+    selection = ~(distinct & in_range)
+    if bounds.inputs.expert_table is None:
+        _select(selection, bounds, later, ids, answer.logits if routed else None)
+    else:  # a table needs no scores, so a token without any still has its row
+        selection |= same_set(ids, bounds.reference.expert_ids)
     bound = weight_bounds(bounds, later, ids)
     bound.permitted.checked(judged)
     fine = bound.permitted.contains(answer.weights)
@@ -138,10 +141,26 @@ def own_logits(bounds: Bounds, own: Floats) -> Interval:
     return Interval.point(np.where(finite, own, 0.0)).where(finite, bounds.logits.permitted)
 
 
-def _selection(bounds: Bounds, later: SelectionBounds, expert_ids: Ids) -> Bools:
-    if bounds.inputs.expert_table is not None:
-        table = bounds.reference.expert_ids
-        same: Bools = (np.sort(expert_ids, axis=1) == np.sort(table, axis=1)).all(axis=1)
-        return same
-    chosen = chosen_mask(expert_ids, bounds.config.num_experts)
-    return may_select(later.competing, chosen, bounds.config.groups, later.group_format)
+def _select(
+    selection: Bools, bounds: Bounds, later: SelectionBounds, ids: Ids, own: Floats | None
+) -> None:
+    """Add the tokens whose ``ids`` are right: by exact scores, else by all that rounding may make.
+
+    What is True in ``selection`` already needs no scores.
+    """
+    selection |= ~bounds.judged
+    if own is None:
+        selection |= same_set(ids, bounds.reference.expert_ids)
+    else:
+        selection |= chosen_by(bounds.config, later, exact_logits(bounds, own), ids)
+    others = np.flatnonzero(~selection)
+    if len(others):
+        part, chosen = later.alone(others), chosen_mask(ids[others], bounds.config.num_experts)
+        groups, form = bounds.config.groups, later.group_format
+        selection[others] = may_select(part.competing, chosen, groups, form)
+
+
+def exact_logits(bounds: Bounds, own: Floats) -> Floats:
+    """Return a point of ``own_logits``: the reference's logits where the own are not finite."""
+    finite = np.isfinite(own)
+    return own if finite.all() else np.where(finite, own, bounds.logits.reference)

@@ -89,7 +89,7 @@ def _or_of_selected(
     softmax = config.score == "softmax" and config.weights_from == "scores"
     if not store_unit(form) or not softmax or config.renormalize != Renormalize():
         return quotients
-    one = selected_softmax(later.operated.at(expert_ids), form).scores
+    one = selected_softmax(later.operated_at(expert_ids), form).scores
     return Interval(np.minimum(one.lo, quotients.lo), np.maximum(one.hi, quotients.hi))
 
 

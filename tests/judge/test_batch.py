@@ -15,6 +15,7 @@ from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.generators.construct import take_tokens
 from moe_routing.conformance.judge import Answer, Bounds, Verdict, batch, judge
 from moe_routing.conformance.judge.batch import judge_all
+from moe_routing.conformance.judge.later import SelectionBounds
 from moe_routing.conformance.judge.numerics import without_idle
 from moe_routing.conformance.trial.boundary import Malformed
 from moe_routing.conformance.trial.call import Raised
@@ -75,6 +76,9 @@ def assert_same(one: Any, other: Any, where: str) -> None:
     """Compare two values part by part, arrays to the bit."""
     if isinstance(one, np.ndarray):
         np.testing.assert_array_equal(one, other, err_msg=where, strict=True)
+    elif isinstance(one, SelectionBounds):
+        for name in ("logits", "operated", "scores", "competing"):
+            assert_same(getattr(one, name), getattr(other, name), f"{where}.{name}")
     elif is_dataclass(one) and not isinstance(one, (Bounds, Answer)):
         for field in fields(one):
             name = field.name
