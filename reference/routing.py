@@ -76,12 +76,13 @@ def stages(config: RouterConfig, inputs: RouterInputs, *, logits: Floats | None 
     with np.errstate(all="ignore"):
         products = gate.gate_products(config, inputs) if logits is None else ()
         raw = gate.gate_logits(products, inputs) if logits is None else logits
-        return _stages(config, inputs, products, raw)
+        return later_stages(config, inputs, products, raw)
 
 
-def _stages(
+def later_stages(
     config: RouterConfig, inputs: RouterInputs, products: tuple[Floats, ...], raw: Floats
 ) -> Stages:
+    """Return the stages from the logits ``raw`` on, which may be some rows of a call's own."""
     operated = gate.logit_op(config, raw)
     scored = scores.SCORE_FUNCTIONS[config.score](operated)
     biased = scored if inputs.selection_bias is None else scored + inputs.selection_bias

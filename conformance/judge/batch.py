@@ -65,7 +65,7 @@ def _part(whole: Verdict, bounds: Bounds, answer: Answer, rows: slice) -> Verdic
     weights = whole.weight_bounds.rows(rows)
     return Verdict(
         bounds=bounds,
-        later=whole.later.rows(rows) if whole.routed else bounds.from_reference,
+        made=whole.later.rows(rows) if whole.routed else None,
         answer=answer,
         judged=bounds.judged,
         distinct=whole.distinct[rows],

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import copy
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from moe_routing.conformance.judge.defined_scores import judged_tokens
 from moe_routing.conformance.judge.intervals import Interval
 from moe_routing.conformance.judge.later import SelectionBounds as SelectionBounds
+from moe_routing.conformance.judge.lean import LargeCall, blocks_of
 from moe_routing.conformance.judge.logits import (
     LogitBounds,
     format_of,
@@ -48,7 +50,34 @@ class Bounds:
     @cached_property
     def reference(self) -> Stages:
         """The reference's stages."""
+        if self.large is not None:
+            return self.large.reference
         return stages(self.config, self.inputs) if self.other is None else self.other.reference
+
+    @cached_property
+    def blocks(self) -> list[slice]:
+        """The blocks of rows that a large call is judged by; none where it is small."""
+        return blocks_of(self.config, self.inputs)
+
+    @cached_property
+    def large(self) -> LargeCall | None:
+        """What is held of a large call, for its blocks; None of a small one."""
+        if not self.blocks:
+            return None
+        if (other := self._of_equal_products) is not None:
+            return other.large
+        with np.errstate(all="ignore"):
+            return LargeCall.of(self.config, self.inputs, self.numerics, self.blocks)
+
+    def block(self, rows: slice) -> Bounds:
+        """Return the bounds of a block of a large call; its inputs are those of all."""
+        assert self.large is not None, "only a large call has blocks"
+        one = Bounds(self.config, self.inputs, self.numerics)
+        one.__dict__["reference"] = self.large.reference.rows(rows)
+        one.__dict__["judged"] = self.judged[rows]
+        with np.errstate(all="ignore"):
+            one.__dict__["logits"] = self.large.logits(rows)
+        return one
 
     @cached_property
     def logits(self) -> LogitBounds:
@@ -56,6 +85,8 @@ class Bounds:
         if (other := self._of_equal_products) is not None:
             return other.logits
         with np.errstate(all="ignore"):
+            if self.large is not None:
+                return self.large.logits()
             return logit_bounds(self.config, self.inputs, self.reference, self.numerics)
 
     @cached_property
@@ -63,6 +94,8 @@ class Bounds:
         """Which tokens ``[T]`` have defined scores, so that more than their ids can be judged."""
         if (other := self._of_equal_products) is not None:
             return other.judged
+        if self.large is not None:
+            return self.large.judged
         with np.errstate(all="ignore"):
             return judged_tokens(self.config, self.inputs, self.logits, self.reference)
 
@@ -92,7 +125,7 @@ class Bounds:
         """
         one = Bounds(self.config, self.inputs, self.numerics)
         ids = self.reference.expert_ids[tokens]
-        one.__dict__["reference"] = replace(self.reference, expert_ids=ids)
+        one.__dict__["reference"] = _at_rows(self.reference, ids)
         one.__dict__["judged"] = self.judged[tokens]
         if logits:
             one.__dict__["logits"] = self.logits.rows(tokens)
@@ -121,3 +154,10 @@ class Bounds:
         return self.judged & only_selects(
             later.competing, chosen, self.config.groups, later.group_format
         )
+
+
+def _at_rows(reference: Stages, expert_ids: Ids) -> Stages:
+    """Return the reference with the ids of some rows: all that the judge of those reads of it."""
+    one = copy.copy(reference)
+    object.__setattr__(one, "expert_ids", expert_ids)
+    return one

@@ -11,6 +11,7 @@ from moe_routing.reference import RouterInputs
 from moe_routing.reference.formats import FLOAT32, Bools, FloatFormat, Floats, Ids
 
 _NO_BIT = 2000  # beyond every exponent of float64
+_BLOCK = 2**18  # logits that are looked at together: a temporary that caches hold
 _HEAD = 32  # hidden columns; these alone mostly show that nothing in a row is exact
 
 _FRACTION = 0x007FFFFF  # the bits of a float32 below its leading one
@@ -43,8 +44,7 @@ class Exactness:
         x, *parts = _bits_of_heads([inputs.hidden, *matrices])
         a = np.minimum.reduce(parts)
         if inputs.hidden_size > _HEAD:
-            hopeful = _fits(magnitude, _product(x, a), FLOAT32)
-            tokens, experts = hopeful.any(axis=1), hopeful.any(axis=0)
+            tokens, experts = _hopeful(magnitude, x, a)
             if not tokens.any():
                 return cls(magnitude, None)
             x[tokens] = lowest_bit(inputs.hidden[tokens])
@@ -54,6 +54,11 @@ class Exactness:
             bits = lowest_bit(bias.astype(np.float32)[:, None])
             quantum = np.minimum(quantum, np.ldexp(1.0, bits))
         return cls(magnitude, quantum)
+
+    def rows(self, which: slice) -> Exactness:
+        """Take the rows ``which``; what was found of the whole call stays."""
+        quantum = None if self.quantum is None else self.quantum[which]
+        return Exactness(self.magnitude[which], quantum)
 
     def within(self, form: FloatFormat) -> Bools:
         """Return which logits ``[T, E]`` are exact where sums are held in ``form``.
@@ -70,6 +75,18 @@ def _fits(magnitude: Floats, quantum: Floats, form: FloatFormat) -> Bools:
     """Return where ``form`` holds every multiple of the quantum up to the magnitude."""
     fits: Bools = magnitude <= quantum * 2.0**form.precision
     return fits
+
+
+def _hopeful(magnitude: Floats, x: Ids, a: Ids) -> tuple[Bools, Bools]:
+    """Return which tokens, and which experts, have a logit that fits; block by block of rows."""
+    tokens, experts = np.zeros(len(x), dtype=bool), np.zeros(len(a), dtype=bool)
+    step = max(1, _BLOCK // max(1, len(a)))
+    for first in range(0, len(x), step):
+        rows = slice(first, first + step)
+        fits = _fits(magnitude[rows], _product(x[rows], a), FLOAT32)
+        tokens[rows] = fits.any(axis=1)
+        experts |= fits.any(axis=0)
+    return tokens, experts
 
 
 def lowest_bit(rows: npt.NDArray[np.float32]) -> Ids:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -223,6 +223,12 @@ class Interval:
     def contains(self, values: Floats) -> Bools:
         """Return, element by element, whether ``values`` are permitted; NaN never is."""
         return (self.lo <= values) & (values <= self.hi)
+
+
+def joined_intervals(parts: Sequence[Interval]) -> Interval:
+    """Return the rows of some intervals, one after the other."""
+    lo, hi = ([getattr(part, end) for part in parts] for end in ("lo", "hi"))
+    return Interval(np.concatenate(lo), np.concatenate(hi))
 
 
 @lru_cache(maxsize=4096)

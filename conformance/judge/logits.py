@@ -46,7 +46,7 @@ class LogitBounds:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Terms:
+class Terms:
     """What a logit sums: products ``x A^T`` (``values``), and a linear bias or None.
 
     ``magnitude`` is the sum of all magnitudes, ``count`` the number of products and terms
@@ -60,6 +60,17 @@ class _Terms:
     exactness: Exactness
     count: Floats
     error: Floats | None
+
+    def rows(self, which: slice) -> Terms:
+        """Take the rows ``which``."""
+        return Terms(
+            values=[each[which] for each in self.values],
+            bias=self.bias,
+            magnitude=self.magnitude[which],
+            exactness=self.exactness.rows(which),
+            count=self.count[which],
+            error=None if self.error is None else self.error[which],
+        )
 
 
 def format_of(field: str, inputs: RouterInputs) -> FloatFormat:
@@ -76,11 +87,16 @@ def logit_bounds(
     tokens are never judged.
     """
     out = format_of(config.logits_dtype, inputs)
-    terms = _terms(config, inputs, done, numerics, out)
+    terms = logit_terms(config, inputs, done.products, numerics)
+    return bounds_of_terms(terms, done.logits, out)
+
+
+def bounds_of_terms(terms: Terms, logits: Floats, out: FloatFormat) -> LogitBounds:
+    """Bound the ``logits`` that have these terms and are stored in ``out``: all, or some rows."""
     clean = True if terms.error is None else terms.error == 0.0
     in_float32 = terms.exactness.within(FLOAT32) & clean
     exact = in_float32 if out is FLOAT32 else terms.exactness.within(out) & clean
-    stored, largest = _stored(terms, done.logits)
+    stored, largest = _stored(terms, logits)
     accumulation = _accumulation(terms, in_float32)
     storage = stored + accumulation
     storage *= out.unit_roundoff
@@ -88,14 +104,14 @@ def logit_bounds(
     radius += (len(terms.values) + (terms.bias is not None)) * underflow(out)
     fits = (terms.magnitude <= FLOAT32.largest) & ~(largest + radius > out.largest)
     return LogitBounds(
-        reference=done.logits,
-        permitted=_around(done.logits, radius, terms.bias),
-        exact=exact & np.isfinite(done.logits),
+        reference=logits,
+        permitted=_around(logits, radius, terms.bias),
+        exact=exact & np.isfinite(logits),
         overflows=~fits,
     )
 
 
-def _accumulation(terms: _Terms, exact: Bools) -> Floats:
+def _accumulation(terms: Terms, exact: Bools) -> Floats:
     n = terms.count
     accumulation: Floats = n * FLOAT32.unit_roundoff / (1.0 - n * FLOAT32.unit_roundoff)
     accumulation = accumulation * terms.magnitude
@@ -146,22 +162,19 @@ def _gate_input(
     return np.where(squares > FLOAT32.largest, np.nan, x), error
 
 
-def _terms(
-    config: RouterConfig,
-    inputs: RouterInputs,
-    done: Stages,
-    numerics: Numerics,
-    out: FloatFormat,
-) -> _Terms:
+def logit_terms(
+    config: RouterConfig, inputs: RouterInputs, products: Sequence[Floats], numerics: Numerics
+) -> Terms:
+    """Return the terms of every logit, and which call-wide facts make some of them exact."""
     matrices: list[Matrix] = [inputs.gate_weight]
     if inputs.gate_delta is not None:
         matrices.append(inputs.gate_delta)
     bias = None if inputs.gate_bias is None else inputs.gate_bias.astype(np.float64)
-    x, x_error = _gate_input(config, inputs, out)
+    x, x_error = _gate_input(config, inputs, format_of(config.logits_dtype, inputs))
     magnitude, exactness = _magnitude(inputs, x, matrices, bias)
     count = reduce(np.add, [_products(x, matrix) for matrix in matrices])
-    return _Terms(
-        values=done.products,
+    return Terms(
+        values=products,
         bias=bias,
         magnitude=magnitude,
         exactness=exactness,
@@ -192,8 +205,9 @@ def _magnitude(
         exactness = Exactness.of(inputs, magnitude, finite)
         if exactness.quantum is None:
             gamma = size * FLOAT32.unit_roundoff / (1.0 - size * FLOAT32.unit_roundoff)
-            up = (magnitude + len(matrices) * size * FLOAT32.tiny) * (1.0 + 2.0 * gamma)
-            return up, exactness
+            magnitude += len(matrices) * size * FLOAT32.tiny
+            magnitude *= 1.0 + 2.0 * gamma
+            return magnitude, exactness
     magnitude = summed(np.float64)
     return magnitude, Exactness.of(inputs, magnitude, finite)
 
@@ -207,7 +221,7 @@ def _products(x: Matrix, matrix: Matrix) -> Floats:
     return least.astype(np.float64)
 
 
-def _stored(terms: _Terms, logits: Floats) -> tuple[Floats, Floats]:
+def _stored(terms: Terms, logits: Floats) -> tuple[Floats, Floats]:
     """Return the sum, and the greatest, of the magnitudes that each may be stored apart.
 
     One part alone is rounded once. Several may be stored apart, and so may their

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from moe_routing.conformance.judge.intervals import Interval
+from moe_routing.conformance.judge.intervals import Interval, joined_intervals
 from moe_routing.reference.formats import Bools, Floats, Ids
 
 NONE = -1
@@ -53,3 +54,12 @@ class RowBounds:
             scale * self.own.hi[token, one] / self.own.lo[token, other],
         )
         return float(min(ends)), float(max(ends))
+
+
+def joined_rows(parts: Sequence[RowBounds]) -> RowBounds:
+    """Return the rows of some bounds, one after the other."""
+    return RowBounds(
+        own=joined_intervals([part.own for part in parts]),
+        scale=np.concatenate([part.scale for part in parts]),
+        below=np.concatenate([part.below for part in parts]),
+    )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,7 +18,7 @@ from moe_routing.conformance.judge.selection import (
     distinct_in_range,
     may_select,
 )
-from moe_routing.conformance.judge.weights import WeightBounds, weight_bounds
+from moe_routing.conformance.judge.weights import WeightBounds, joined_bounds, weight_bounds
 from moe_routing.reference.formats import Bools, Floats, Ids
 
 
@@ -33,6 +35,12 @@ class Answer:
     weights_dtype: str = "float64"
     logits_dtype: str = "float64"
 
+    def rows(self, which: slice) -> Answer:
+        """Take the rows ``which``."""
+        logits = None if self.logits is None else self.logits[which]
+        weights, ids = self.weights[which], self.expert_ids[which]
+        return replace(self, weights=weights, expert_ids=ids, logits=logits)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Verdict:
@@ -42,11 +50,11 @@ class Verdict:
     ``in_range``, ``selection [T]``; ``logits [T, E]`` or None where the answer has none;
     ``weights [T, K]``, ``decided [T]`` as in ``WeightBounds``; ``apart [T, 2]``: the slots of
     whose weights no factor of the row explains both, ``NONE`` where there are none; ``routed``:
-    whether the later stages were judged from the answer's own logits.
+    whether the later stages were judged from the answer's own logits; ``made``: the bounds of
+    those stages, where they were made of all tokens at once.
     """
 
     bounds: Bounds
-    later: SelectionBounds
     answer: Answer
     judged: Bools
     distinct: Bools
@@ -58,6 +66,20 @@ class Verdict:
     apart: Ids
     weight_bounds: WeightBounds
     routed: bool
+    made: SelectionBounds | None = None
+
+    @cached_property
+    def later(self) -> SelectionBounds:
+        """The bounds of the stages between logits and weights."""
+        return self.made or _later(self.bounds, self.answer, self.routed)
+
+    def parts(self) -> Iterator[Verdict]:
+        """Yield the verdicts on the blocks of a large call, made anew; of a small one, this."""
+        if not self.bounds.blocks:
+            yield self
+            return
+        with np.errstate(all="ignore"):
+            yield from _of_blocks(self.bounds, self.answer, self.routed)
 
     @property
     def right(self) -> bool:
@@ -75,16 +97,51 @@ def judge(
     stages are judged, as points; otherwise from the reference's interval. Non-finite
     own logits fall back to the interval. Source: ``docs/spec/judging.md``.
     """
+    routed = logits == "routed"
     with np.errstate(all="ignore"):
-        return _judge(bounds, answer, logits == "routed")
+        if bounds.blocks:
+            parts = [replace(part, bounds=bounds) for part in _of_blocks(bounds, answer, routed)]
+            return _joined(bounds, answer, parts)
+        return _judge(bounds, answer, routed)
+
+
+def _of_blocks(bounds: Bounds, answer: Answer, routed: bool) -> Iterator[Verdict]:
+    """Judge the blocks of a large call; what is made of one is let go of before the next."""
+    for rows in bounds.blocks:
+        found = _judge(bounds.block(rows), answer.rows(rows), routed)
+        yield replace(found, made=None)
+
+
+def _joined(bounds: Bounds, answer: Answer, parts: Sequence[Verdict]) -> Verdict:
+    """Return the verdict on all tokens, of those on blocks of them."""
+
+    def joined(name: str) -> Any:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    return Verdict(
+        bounds=bounds,
+        answer=answer,
+        judged=bounds.judged,
+        **{name: joined(name) for name in _ARRAYS},
+        logits=None if answer.logits is None else joined("logits"),
+        weight_bounds=joined_bounds([part.weight_bounds for part in parts]),
+        routed=parts[0].routed,
+    )
+
+
+_ARRAYS = ("distinct", "in_range", "selection", "weights", "decided", "apart")
+
+
+def _later(bounds: Bounds, answer: Answer, routed: bool) -> SelectionBounds:
+    """Return the bounds of the later stages, from the logits that they are judged from."""
+    if routed and answer.logits is not None:
+        return bounds.from_logits(own_logits(bounds, answer.logits))
+    return bounds.from_reference
 
 
 def _judge(bounds: Bounds, answer: Answer, routed: bool) -> Verdict:
     config, judged = bounds.config, bounds.judged
-    if routed and answer.logits is not None:
-        later = bounds.from_logits(own_logits(bounds, answer.logits))
-    else:
-        later = bounds.from_reference
+    later = _later(bounds, answer, routed)
     distinct, in_range = distinct_in_range(answer.expert_ids, config.num_experts)
     if bounds.inputs.expert_table is not None:
         distinct = np.ones(len(distinct), dtype=bool)  # a table may repeat an expert
@@ -111,7 +168,6 @@ def _judge(bounds: Bounds, answer: Answer, routed: bool) -> Verdict:
         logit_verdict = bounds.logits.permitted.contains(answer.logits) | ~judged[:, None]
     return Verdict(
         bounds=bounds,
-        later=later,
         answer=answer,
         judged=judged,
         distinct=distinct,
@@ -123,6 +179,7 @@ def _judge(bounds: Bounds, answer: Answer, routed: bool) -> Verdict:
         apart=apart,
         weight_bounds=bound,
         routed=routed and answer.logits is not None,
+        made=later,
     )
 
 

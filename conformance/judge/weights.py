@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,13 +16,14 @@ from moe_routing.conformance.judge.intervals import (
     division,
     elementary,
     half_ulp,
+    joined_intervals,
     running_additions,
     store_unit,
     underflow,
 )
 from moe_routing.conformance.judge.quotients import EXPONENT, magnitude_of
 from moe_routing.conformance.judge.renormalize import guard, renormalized
-from moe_routing.conformance.judge.rows import RowBounds
+from moe_routing.conformance.judge.rows import RowBounds, joined_rows
 from moe_routing.reference import Renormalize
 from moe_routing.reference.formats import FLOAT32, Bools, Floats, Ids
 
@@ -44,6 +46,16 @@ class WeightBounds:
         return WeightBounds(
             permitted=self.permitted.rows(which), decided=self.decided[which], row=row
         )
+
+
+def joined_bounds(parts: Sequence[WeightBounds]) -> WeightBounds:
+    """Return the bounds of all rows, of those of blocks of them."""
+    rows = [part.row for part in parts if part.row is not None]
+    return WeightBounds(
+        permitted=joined_intervals([part.permitted for part in parts]),
+        decided=np.concatenate([part.decided for part in parts]),
+        row=joined_rows(rows) if rows else None,
+    )
 
 
 def weight_bounds(bounds: Bounds, later: SelectionBounds, expert_ids: Ids) -> WeightBounds:

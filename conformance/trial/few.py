@@ -82,6 +82,11 @@ class SpreadBounds(Bounds):
             weights=whole.weights[rows],
         )
 
+    @property
+    def blocks(self) -> list[slice]:
+        """None: what costs is that of the few."""
+        return []
+
     @cached_property
     def logits(self) -> LogitBounds:
         """The permitted logits."""
@@ -121,6 +126,11 @@ class BatchFacts(Bounds):
     def reference(self) -> Stages:
         """The reference's stages of the few."""
         return self.few.reference
+
+    @property
+    def blocks(self) -> list[slice]:
+        """None: what costs is that of the few."""
+        return []
 
     @property
     def logits(self) -> LogitBounds:
