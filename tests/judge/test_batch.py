@@ -80,8 +80,8 @@ def assert_same(one: Any, other: Any, where: str) -> None:
         for name in ("logits", "operated", "scores", "competing"):
             assert_same(getattr(one, name), getattr(other, name), f"{where}.{name}")
     elif is_dataclass(one) and not isinstance(one, (Bounds, Answer)):
-        for field in fields(one):
-            name = field.name
+        names = [field.name for field in fields(one)]
+        for name in ["later" if name == "made" else name for name in names]:
             assert_same(getattr(one, name), getattr(other, name), f"{where}.{name}")
     elif isinstance(one, (Bounds, Answer)):
         assert one is other, where
