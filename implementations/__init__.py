@@ -10,6 +10,7 @@ from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.common import NothingInCommon, in_common
 from moe_routing.implementations.computes import Computes
 from moe_routing.implementations.differentiates import Differentiates, RouterGradients
+from moe_routing.implementations.drops import Drops
 from moe_routing.implementations.layouts import FlatRouting, RoutingMap
 from moe_routing.implementations.loading import AdapterError, adapter_of
 from moe_routing.implementations.permitted import ANY
@@ -23,6 +24,7 @@ from moe_routing.implementations.protocol import (
     DifferentiatesExperts,
     DifferentiatesRoutes,
     Dispatches,
+    DropsRoutes,
     PermutesRoutes,
     Prepares,
     ReplaysRoutes,
@@ -72,6 +74,8 @@ __all__ = [
     "DifferentiatesExperts",
     "DifferentiatesRoutes",
     "Dispatches",
+    "Drops",
+    "DropsRoutes",
     "FlatRouting",
     "GroupRule",
     "Limits",

@@ -1,4 +1,4 @@
-"""DeepSpeed, one adapter a function: the GShard gate, AutoEP's router, AutoEP's permutation.
+"""DeepSpeed, one adapter a function: the gate, what it drops, AutoEP's router and permutation.
 
 Each adapter is an attribute of this module: a class.
 """
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.claims import Claim, GroupRule
+from moe_routing.implementations.deepspeed_drops import Top1Drop, Top2Drop, TopKDrop
 from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.permutes import Permutes
 from moe_routing.implementations.protocol import missing
@@ -82,14 +83,14 @@ _EP_ROUTER = (
 _RANKS = 2
 _PERMUTES = Permutes(empty_takes=("align",), absent=(False,))
 
-MEMBERS = ("topk_gate", "ep_router", "permute_indices")
+MEMBERS = ("topk_gate", "ep_router", "permute_indices", "top1_drop", "top2_drop", "topk_drop")
 """The names of the adapters, after ``deepspeed:``."""
 
 OUT_OF_SCOPE = {
     "top2_sampling": "it takes the second expert by chance (``top2_2nd_expert_sampling``, on by "
     "default); topk_gate has it off",
-    "drop_tokens": "tokens beyond an expert's capacity lose it, whatever their scores say; "
-    "topk_gate keeps all",
+    "drop_tokens": "tokens beyond an expert's capacity lose it, whatever their scores say: "
+    "topk_gate keeps all, and top1_drop, top2_drop and topk_drop are the functions that drop",
     "ragged_top_k_gating": "a CUDA kernel of its inference engine, compiled on first use for "
     "the GPU at hand",
 }
@@ -236,6 +237,7 @@ class PermuteIndices:
 
 
 topk_gate, ep_router, permute_indices = TopKGate, EpRouter, PermuteIndices
+top1_drop, top2_drop, topk_drop = Top1Drop, Top2Drop, TopKDrop
 
 
 def _settings(config: RouterConfig, inputs: RouterInputs) -> dict[str, Any]:

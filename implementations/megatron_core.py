@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.claims import Claim, GroupRule
+from moe_routing.implementations.drops import Drops
 from moe_routing.implementations.layouts import RoutingMap
 from moe_routing.implementations.megatron_experts import (
     COMPUTES,
@@ -28,6 +29,7 @@ from moe_routing.implementations.tensors import torch_inputs, torch_tensor, with
 from moe_routing.implementations.torch_expert_gradients import torch_expert_gradients
 from moe_routing.implementations.torch_gradients import torch_gradients
 from moe_routing.reference import (
+    CapacityConfig,
     ExpertsConfig,
     ExpertsInputs,
     PermutationConfig,
@@ -64,9 +66,20 @@ _CLAIMS = (
     Claim.plain(top_k=_FROM_TWO, renormalize=(Renormalize(eps=1e-20),), **_SIGMOID),
 )
 _PERMUTES = Permutes(align=(1,), empty_takes=("nothing",), repeats=(False,))
+# Of no minimum: ``get_capacity`` has one, but what calls it gives none.
+_DROPS = Drops(
+    share=("routes",),
+    rounding=("up",),
+    minimum=(0,),
+    zero=("nothing",),
+    order=("token", "weight"),
+    survivors=("kept",),
+)
+_POLICIES = {"token": "position", "weight": "probs"}
 _CAPABILITIES = Capabilities(
     permutes=_PERMUTES,
     replays=REPLAYS,
+    drops=_DROPS,
     computes=COMPUTES,
     claims=tuple(
         replace(claim, scores_dtype=(dtype,), weights_dtype=(dtype,))
@@ -148,6 +161,17 @@ class MegatronCoreAdapter:
         tokens = probs.new_zeros((routes.num_tokens, 1))
         _, permuted, order = utils.permute(tokens, routing_map, probs)
         return SortedTokens(tokens=order, counts=routing_map.sum(dim=0), weights=permuted)
+
+    def drop(self, config: CapacityConfig, routes: Routes) -> RoutingMap:
+        """Call ``apply_router_token_dropping``. Errors: as ``permute``."""
+        _DROPS.require(config, routes)
+        probs, routing_map = _moe_utils().apply_router_token_dropping(
+            *maps_of(routes, config.num_experts, self.device),
+            router_topk=routes.top_k,
+            capacity_factor=config.factor,
+            drop_policy=_POLICIES[config.order],
+        )
+        return RoutingMap(probs=probs, routing_map=routing_map)
 
     def experts(self, config: ExpertsConfig, inputs: ExpertsInputs) -> Tensor:
         """Permute, run the experts one by one, unpermute. Errors: as ``permute``."""

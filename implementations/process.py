@@ -18,6 +18,7 @@ from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.differentiates import RouterGradients
 from moe_routing.implementations.layouts import FlatRouting, RoutingMap
 from moe_routing.implementations.protocol import BackendLost, BackendMissing
+from moe_routing.implementations.wire_capacity import drop_request, read_drop
 from moe_routing.implementations.wire_experts import (
     expert_gradients_request,
     experts_request,
@@ -29,6 +30,7 @@ from moe_routing.implementations.wire_gradients import gradients_request, read_g
 from moe_routing.implementations.wire_permutation import permute_request, read_permutation
 from moe_routing.implementations.wire_replay import replay_request
 from moe_routing.reference import (
+    CapacityConfig,
     ExpertGradients,
     ExpertsConfig,
     ExpertsInputs,
@@ -116,6 +118,10 @@ class ProcessAdapter:
     ) -> Any:
         """Send a call of a rank's experts, and return its part. Errors: as ``route``."""
         return self._answered(shard_request(config, inputs, placement, rank), read_output)
+
+    def drop(self, config: CapacityConfig, routes: Routes) -> Routing | RoutingMap:
+        """Send routes to experts of a capacity, and return what is kept. Errors: as ``route``."""
+        return self._answered(drop_request(config, routes), read_drop)
 
     @property
     def methods(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.differentiates import RouterGradients
 from moe_routing.implementations.layouts import FlatRouting, RoutingMap
 from moe_routing.reference import (
+    CapacityConfig,
     ExpertGradients,
     ExpertsConfig,
     ExpertsInputs,
@@ -36,6 +37,7 @@ METHODS = (
     "experts",
     "expert_gradients",
     "shard",
+    "drop",
     "replay",
 )
 """The methods through which the suite calls a backend; an adapter has at least one."""
@@ -215,4 +217,13 @@ class ReplaysRoutes(Protocol):
         self, config: RouterConfig, inputs: RouterInputs, recorded: Recorded
     ) -> Routing | FlatRouting | RoutingMap:
         """Return the recorded experts, slot by slot, and their weights, unconverted."""
+        ...
+
+
+@runtime_checkable
+class DropsRoutes(Protocol):
+    """A backend whose experts have a capacity."""
+
+    def drop(self, config: CapacityConfig, routes: Routes) -> Routing | RoutingMap:
+        """Return the routes with -1 and a weight of 0 where an expert had no room for them."""
         ...

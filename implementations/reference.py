@@ -10,6 +10,7 @@ import numpy.typing as npt
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.differentiates import RouterGradients
 from moe_routing.reference import (
+    CapacityConfig,
     ExpertGradients,
     ExpertsConfig,
     ExpertsInputs,
@@ -25,6 +26,7 @@ from moe_routing.reference import (
     SortedRoutes,
     as_sorted_routes,
     dispatch,
+    drop,
     expert_gradients,
     experts,
     gradients,
@@ -94,3 +96,7 @@ class ReferenceAdapter:
     ) -> Floats:
         """Return what a rank adds to that sum, in float64."""
         return shard(config, inputs, placement, rank)
+
+    def drop(self, config: CapacityConfig, routes: Routes) -> Routing:
+        """Return what the reference keeps, and its weights in float64."""
+        return drop(config, routes)

@@ -38,6 +38,7 @@ REQUESTS = (
     "experts",
     "expert_gradients",
     "shard",
+    "drop",
     "replay",
 )
 """The methods that a backend may answer, as ``methods`` of its hello."""

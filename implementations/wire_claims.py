@@ -12,6 +12,7 @@ from moe_routing.implementations.capabilities import Capabilities, Limits, Numer
 from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.computes import Computes
 from moe_routing.implementations.differentiates import Differentiates
+from moe_routing.implementations.drops import Drops
 from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.permutes import Permutes
 from moe_routing.implementations.replays import Replays
@@ -41,6 +42,8 @@ def capabilities_from_json(data: Any) -> Capabilities:
         given["replays"] = _replays(given["replays"])
     if "computes" in given:
         given["computes"] = _computes(given["computes"])
+    if "drops" in given:
+        given["drops"] = _drops(given["drops"])
     if "claims" in given:
         given["claims"] = tuple(_claim(each) for each in given["claims"])
     return Capabilities(**{**given, "layouts": ("contiguous",)})
@@ -64,6 +67,13 @@ def _computes(data: Any) -> Computes:
     plain |= {n: each for n, each in given.items() if n.endswith("_multiple_of")}
     axes: dict[str, Any] = {n: _listed(n, each) for n, each in given.items() if n not in plain}
     return Computes(**axes, **plain)
+
+
+def _drops(data: Any) -> Drops:
+    given = _object("drops", data, Drops)
+    numbers = {name: each for name, each in given.items() if name.startswith("max_")}
+    axes = {name: _axis(name, each) for name, each in given.items() if name not in numbers}
+    return Drops(**axes, **numbers)
 
 
 def _claim(data: Any) -> Claim:

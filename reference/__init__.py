@@ -1,5 +1,6 @@
 """The reference router: what Mixture-of-Experts routing means, executable, in pure NumPy."""
 
+from moe_routing.reference.capacity import CapacityConfig, drop
 from moe_routing.reference.config import Groups, Renormalize, RmsNorm, RouterConfig
 from moe_routing.reference.dispatch import dispatch, dispatched_config
 from moe_routing.reference.expert_gradients import (
@@ -63,6 +64,7 @@ __all__ = [
     "PRESETS",
     "SPEC_VERSION",
     "AlignedBlocks",
+    "CapacityConfig",
     "ExpertGradients",
     "ExpertsConfig",
     "ExpertsInputs",
@@ -96,6 +98,7 @@ __all__ = [
     "dispatch",
     "dispatched_config",
     "down_weights",
+    "drop",
     "even_placement",
     "expert_gradients",
     "expert_of_row",

@@ -31,7 +31,9 @@ _FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
     **dict.fromkeys(("num_experts", "top_k", "count", "kept", "top"), _COUNT),
     **dict.fromkeys(("scale", "logit_softcap", "logit_multiplier"), _NUMBER),
     **dict.fromkeys(("fill", "eps", "floor", "renormalize.order"), _NUMBER),
-    "order": _WORD,  # of a permutation
+    "order": _WORD,  # of a permutation, and of a capacity
+    "factor": _NUMBER,
+    "minimum": _COUNT,
     **dict.fromkeys(("weights_from", "logits_dtype", "scores_dtype", "weights_dtype"), _WORD),
 }
 """What is read before the reference sees it: the kind of value of a field, and its words."""

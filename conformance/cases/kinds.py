@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from moe_routing.conformance.calls.capacity import CapacityCase
 from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.calls.expert_gradients import (
     ExpertGradientCase,
@@ -21,6 +22,7 @@ from moe_routing.conformance.calls.replay import ReplayCase, ReplayInputs
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.calls.shards import ShardsCase, ShardsInputs
 from moe_routing.conformance.calls.shared_experts import SharedCase
+from moe_routing.conformance.generators.capacity import CAPACITY_REDUCTIONS, CAPACITY_SIZES
 from moe_routing.conformance.generators.expert_gradients import EXPERT_GRADIENT_REDUCTIONS
 from moe_routing.conformance.generators.experts_smaller import (
     EXPERTS_REDUCTIONS,
@@ -39,6 +41,7 @@ from moe_routing.conformance.generators.shared import SHARED_REDUCTIONS
 from moe_routing.conformance.generators.sizes import ROUTING_SIZES, SHARED_SIZES, Size
 from moe_routing.conformance.judge import Bounds
 from moe_routing.conformance.trial.base import AnyTrial
+from moe_routing.conformance.trial.capacity import CapacityTrial, demand_of
 from moe_routing.conformance.trial.expert_gradients import ExpertGradientTrial, learning_of
 from moe_routing.conformance.trial.experts import ExpertsTrial, layer_of
 from moe_routing.conformance.trial.gradients import GradientTrial
@@ -59,6 +62,7 @@ from moe_routing.implementations.permutes import ROUTES_AXES
 from moe_routing.implementations.replays import RECORD_AXES
 from moe_routing.implementations.shards import SHARDS_AXES
 from moe_routing.reference import (
+    CapacityConfig,
     ExpertsConfig,
     ExpertsInputs,
     PermutationConfig,
@@ -276,6 +280,23 @@ def _replay_refused(case: ReplayCase, capabilities: Capabilities) -> list[str]:
     return capabilities.refusals(case.config, case.inputs) + found
 
 
+CAPACITY = Kind(
+    case=CapacityCase,
+    config=CapacityConfig,
+    inputs=Routes,
+    words=(),
+    integers=("expert_ids",),
+    methods=("drop",),
+    trial=CapacityTrial,
+    facts=lambda case, numerics: demand_of(case),
+    reductions=CAPACITY_REDUCTIONS,
+    sizes=CAPACITY_SIZES,
+    claimed=lambda case, capabilities: not capabilities.drops.refusals(case.config, case.inputs),
+    refusals=lambda case, capabilities: capabilities.drops.refusals(case.config, case.inputs),
+    axes=ROUTES_AXES,
+    compared=("order", "survivors", "share", "rounding", "zero", "tokens", "absent"),
+)
+
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
@@ -287,6 +308,7 @@ KINDS: dict[str, Kind] = {
         EXPERT_GRADIENT,
         SHARDS,
         REPLAY,
+        CAPACITY,
     )
 }
 """Every kind of case by its name."""

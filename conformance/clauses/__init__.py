@@ -1,6 +1,7 @@
 """Clauses, by the chapters of the spec; importing this package registers them all."""
 
 from moe_routing.conformance.clauses import (
+    capacity,
     dispatch,
     expert_gradients,
     experts,
@@ -35,6 +36,7 @@ __all__ = [
     "CLAUSES",
     "Clause",
     "NoSuchClause",
+    "capacity",
     "dispatch",
     "expert_gradients",
     "experts",

@@ -38,6 +38,7 @@ CHAPTERS = (
     "experts",
     "replay",
     "shards",
+    "capacity",
 )
 """The chapters of the spec, in reading order; a clause id begins with one of them."""
 

@@ -23,6 +23,7 @@ PAGES = {
     "EXP": "docs/spec/experts.md",
     "RPL": "docs/spec/replay.md",
     "SHD": "docs/spec/shards.md",
+    "CAP": "docs/spec/capacity.md",
 }
 """The page of a rule, by the letters that its id begins with."""
 

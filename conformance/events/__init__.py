@@ -8,6 +8,7 @@ from a backend's claims. An event that no constructed case shows is unreachable 
 from moe_routing.conformance.events import (
     biases,
     calls,
+    capacity,
     expert_gradients,
     experts,
     experts_loads,
@@ -45,6 +46,7 @@ __all__ = [
     "Event",
     "biases",
     "calls",
+    "capacity",
     "expert_gradients",
     "experts",
     "experts_loads",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from moe_routing.conformance.cases.kinds import facts_of
 from moe_routing.conformance.clauses import CLAUSES, Clause
 from moe_routing.conformance.events import EVENTS, FAMILIES, members
 from moe_routing.conformance.generators.axes import Choose
+from moe_routing.conformance.generators.capacity import choose_capacity_case
 from moe_routing.conformance.generators.choices import (
     Focus,
     choose_case,
@@ -53,6 +55,9 @@ LAYERS = 400
 LEARNED = 500
 """The calls of experts' gradients drawn, of everything that there is to claim."""
 
+DROPS = 2000
+"""The calls of capacities drawn, of everything that there is to claim."""
+
 WHOLE = Capabilities()
 Draws = Callable[[Choose], AnyCase]
 
@@ -62,6 +67,7 @@ APART: dict[str, tuple[int, Draws]] = {
     "ran-": (LAYERS, lambda choose: choose_experts_case(choose, WHOLE)),
     "learned-": (LEARNED, lambda choose: choose_expert_gradient_case(choose, WHOLE)),
     "spread-": (LAYERS, lambda choose: choose_shards_case(choose, WHOLE)),
+    "dropped-": (DROPS, lambda choose: choose_capacity_case(choose, WHOLE.drops)),
     "replayed-": (REPLAYED, lambda choose: choose_replay_case(choose, WHOLE, Focus())),
 }
 """The calls of other methods than ``route``, by what the names of their events begin with."""
@@ -185,16 +191,17 @@ def _in_clauses(cases: int) -> dict[str, float]:
     """Return for each event its share among cases drawn by the clauses that name it."""
     met: Counter[str] = Counter()
     drawn: Counter[str] = Counter()
-    for number, clause in enumerate(CLAUSES.values()):
+    for clause in CLAUSES.values():
         slugs = [slug for slug in clause.events if slug not in ONLY_CONSTRUCTED]
         drawn.update({slug: cases for slug in slugs if clause.strategy is None})
-        for facts in _facts(clause, cases, seed=number) if clause.strategy is None else ():
+        for facts in _facts(clause, cases) if clause.strategy is None else ():
             met.update(slug for slug in slugs if EVENTS[slug].occurs(facts))
     return {slug: met[slug] / drawn[slug] for slug in drawn}
 
 
-def _facts(clause: Clause, cases: int, *, seed: int) -> Iterator[object]:
-    choose, narrowed = seeded(seed), clause.narrowed(Capabilities())
+def _facts(clause: Clause, cases: int) -> Iterator[object]:
+    """Yield the facts of a clause's cases, of a seed of its own that no new clause changes."""
+    choose, narrowed = seeded(zlib.crc32(clause.id.encode())), clause.narrowed(Capabilities())
     for _ in range(cases):
         yield facts_of(choose_case(choose, narrowed, clause.focus), narrowed)
 

@@ -119,6 +119,7 @@ _PARTS_CHECKED: dict[str, tuple[str, ...]] = {
     "permutation": ("permutation",),
     "experts": ("experts", "layer"),
     "shards": ("shards",),
+    "training": ("capacity",),
 }
 """The columns of conformance on a CPU, with their chapters; routing has all the others."""
 
@@ -131,7 +132,8 @@ _HEAD = (
     "([adapters.md](adapters.md#claims)); one that takes hidden states computes the logits itself.",
     "`permutes` is what it declares of its [permutation](spec/permutation.md), `runs` of its",
     "[experts](spec/experts.md), `spreads` of its [shards](spec/shards.md). An empty cell: none.",
-    "The last columns count the clauses by status, and name the [known divergences](findings.md).",
+    "The last columns count the clauses by status, and name the [known divergences](findings.md);",
+    "`training` is about [capacity](spec/capacity.md).",
 )
 
 

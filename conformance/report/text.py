@@ -24,6 +24,7 @@ METHODS = {
     "expert_gradients": "experts' gradients",
     "replay": "replay",
     "shard": "shards",
+    "drop": "capacity",
 }
 """What the clauses of a method are about."""
 

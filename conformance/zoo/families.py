@@ -52,6 +52,8 @@ FAMILIES = {
     "M66": "probabilities returned for logits",
     "M75": "a map of experts to places missing, applied twice, or in another order",
     "M76": "recorded routes lost, shifted, cut or overruled where they are replayed",
+    "M72": "a capacity miscounted, not applied, or applied to other routes",
+    "M74": "the weights of what a capacity leaves not as the rule has them",
     "M77": "input norm skipped, or applied twice",
     "M78": "weights of a table's experts not taken from the scores",
     "M79": "weights recovered by taking the bias off the biased scores",
@@ -71,7 +73,5 @@ LATER = {
     "M68": "auxiliary loss",
     "M69": "auxiliary loss",
     "M70": "the update of the balance bias: training",
-    "M72": "capacity",
-    "M74": "dropped tokens: capacity",
 }
 """The families without a mutant yet, and what they wait for."""

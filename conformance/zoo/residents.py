@@ -11,6 +11,7 @@ from typing import Any
 
 from moe_routing.conformance.zoo.families import FAMILIES
 from moe_routing.conformance.zoo.router.differentiator import StagedDifferentiator
+from moe_routing.conformance.zoo.router.dropper import StagedDropper
 from moe_routing.conformance.zoo.router.learner import StagedLearner
 from moe_routing.conformance.zoo.router.permuter import StagedPermuter
 from moe_routing.conformance.zoo.router.replayer import StagedReplayer
@@ -35,6 +36,7 @@ Staged = (
     | StagedLearner
     | StagedReplayer
     | StagedSharder
+    | StagedDropper
 )
 """A resident as an adapter."""
 

@@ -52,6 +52,8 @@ STARTING = {
     "layers unrecorded wide-ids written strided untouched no-tokens",
     "shards": "union sum elsewhere-is-zero maps replicas one-rank skewed idle-rank absent "
     "biases-once no-token",
+    "capacity": "no-others respected none-needlessly order survivors dropped-weigh-nothing "
+    "larger-than-batch zero no-tokens inputs-untouched",
 }
 
 APPLIES_TO_OTHER_LAYOUTS = {

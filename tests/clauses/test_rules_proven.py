@@ -168,6 +168,20 @@ BY_MUTANTS = {
     "RPL-14": "record-taken-for-contiguous",
     "RPL-15": "record-sorted-in-place",
     "RPL-16": "replay-of-no-tokens-raises",
+    "CAP-1": "overflow-into-the-next-expert",
+    "CAP-2": "absent-taken-by-expert-0",
+    "CAP-3": "capacity-rounded-up capacity-rounded-down",
+    "CAP-4": "second-slots-not-held-to-it",
+    "CAP-5": "places-from-1",
+    "CAP-6": "kept-from-the-end",
+    "CAP-7": "rescaled-where-kept",
+    "CAP-8": "survivors-not-rescaled",
+    "CAP-9": "kept-where-normalized",
+    "CAP-10": "dropped-keep-their-weights",
+    "CAP-11": "capacity-above-the-batch-raises",
+    "CAP-12": "zero-factor-taken-for-unset",
+    "CAP-13": "no-tokens-no-share",
+    "CAP-14": "ids-dropped-in-place",
 }
 """Mutants of the zoo that break a rule; several, where one does not show in each of its clauses."""
 

@@ -207,7 +207,7 @@ def test_the_command_writes_the_table_with_the_conformance_of_a_report(tmp_path:
     assert row.startswith("| `reference` | moe-routing-conformance ")
     supports = "hidden states in float32, bfloat16 or float16 | any | the whole specification"
     assert f"| {supports} | stable, rows aligned, absent routes | silu, gelu, " in row
-    assert row.endswith(" | 1 pass |  |  |")
+    assert row.endswith(" | 1 pass |  |  |  |")
 
 
 def test_known_divergences_are_named_and_linked(tmp_path: Path) -> None:
@@ -230,7 +230,9 @@ def test_each_part_of_the_specification_has_a_column(tmp_path: Path) -> None:
     row = Backend(name="reference", wraps="", capabilities=Capabilities(), methods=("permute",))
     page = backends_table([row], [made], {})
     permutes = "stable, rows aligned, absent routes"
-    assert f"|  |  |  | {permutes} |  | 1 pass | 1 known: [a-bug](findings.md#a-bug) |  |" in page
+    assert (
+        f"|  |  |  | {permutes} |  | 1 pass | 1 known: [a-bug](findings.md#a-bug) |  |  |" in page
+    )
 
 
 def test_each_device_has_a_column(tmp_path: Path) -> None:
@@ -239,8 +241,8 @@ def test_each_device_has_a_column(tmp_path: Path) -> None:
     row = Backend(name="reference", wraps="", capabilities=Capabilities())
     page = backends_table([row], [made, on_cuda], {})
     declared = "adapter | wraps | takes | sizes | claims | permutes | runs"
-    assert f"| {declared} | routing | permutation | experts | on cuda |" in page
-    assert page.count("| 1 pass |  |  | 1 pass |") == 1
+    assert f"| {declared} | routing | permutation | experts | training | on cuda |" in page
+    assert page.count("| 1 pass |  |  |  | 1 pass |") == 1
     assert ", on cpu" in page
     assert ", on cuda" in page
 
@@ -274,7 +276,7 @@ def test_the_listing_gives_the_reason_where_there_is_no_adapter(
 @pytest.mark.skipif(not PAGE.is_file(), reason="the documentation is not here")
 class TestPage:
     ROWS = re.findall(
-        r"^\| `(.+?)` " + r"\| (.*?) " * 10 + r"\|$",
+        r"^\| `(.+?)` " + r"\| (.*?) " * 11 + r"\|$",
         PAGE.read_text() if PAGE.is_file() else "",
         re.M,
     )
@@ -282,16 +284,17 @@ class TestPage:
     def test_lists_every_shipped_adapter_with_what_it_supports(self) -> None:
         shipped = [n for n in registered() if n in SHIPPED or n.partition(":")[0] in FAMILIES]
         assert [name for name, *_ in self.ROWS] == shipped
-        for name, wraps, *supports, _, _, _, _ in self.ROWS:
+        for name, wraps, *supports, _, _, _, _, _ in self.ROWS:
             adapter = load_adapter(name)
             capabilities, methods = adapter.capabilities(), offered(adapter)
             backend = Backend(name=name, wraps=wraps, capabilities=capabilities, methods=methods)
             assert [wraps, *supports] == supports_in_words(backend), name
 
     def test_shows_each_as_pass_or_known_and_none_missing(self) -> None:
-        for name, *_, routing, permutation, experts, on_cuda in self.ROWS:
+        for name, *_, routing, permutation, experts, training, on_cuda in self.ROWS:
             methods = offered(load_adapter(name))
             cells = {"route": routing, "permute": permutation, "experts": experts}
+            cells["drop"] = training
             for method, cell in cells.items():
                 if not any(each.method == method for each in CLAUSES.values()):
                     continue

@@ -18,6 +18,7 @@ from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.cases.files import load_case
 from moe_routing.implementations import wire
 from moe_routing.implementations.claims import CONFIG_AXES, INPUT_AXES
+from moe_routing.implementations.wire_capacity import drop_request
 from moe_routing.implementations.wire_experts import (
     expert_gradients_request,
     experts_request,
@@ -28,7 +29,13 @@ from moe_routing.implementations.wire_experts import (
 from moe_routing.implementations.wire_gradients import gradients_request
 from moe_routing.implementations.wire_permutation import LAYOUTS, permute_request
 from moe_routing.implementations.wire_replay import replay_request
-from moe_routing.reference import EXPERT_GRADIENTS, GRADIENTS, PermutationConfig, Recorded
+from moe_routing.reference import (
+    EXPERT_GRADIENTS,
+    GRADIENTS,
+    CapacityConfig,
+    PermutationConfig,
+    Recorded,
+)
 
 DOCS = Path(__file__).parents[2] / "docs"
 FILE = DOCS / "protocol.schema.json"
@@ -119,6 +126,16 @@ def test_requests_to_permute_and_their_replies_keep_to_it() -> None:
         told = defs[f"{key}_reply"]["properties"][key]
         assert {*told["properties"]} == {field.name for field in fields(layout)}
         assert told["required"] == [f.name for f in fields(layout) if f.default is MISSING]
+
+
+def test_requests_to_drop_and_claims_of_it_keep_to_it() -> None:
+    request = drop_request(CapacityConfig(num_experts=3), routes_of([[0, -1], [2, 1]]))
+    assert mistakes_in(json.loads(wire.written({"id": 5, **request}))) == []
+    claims = {"factor": "any", "order": ["weight"], "minimum": [0], "top_k": [2]}
+    hello: dict[str, Any] = {"protocol": 1, "name": "mine", "methods": ["drop"]}
+    hello["capabilities"] = {"drops": claims}
+    assert mistakes_in({"id": 1, "hello": hello}) == []
+    assert wire.read_hello({"hello": hello}).capabilities.drops.top_k == (2,)
 
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from near_capacities import NEAR_CAPACITIES
 from near_expert_gradients import NEAR_EXPERT_GRADIENTS
 from near_experts import NEAR_EXPERTS
 from near_gradients import NEAR_GRADIENTS
@@ -250,6 +251,7 @@ NEAR: dict[str, AnyCase] = {
     **NEAR_EXPERT_GRADIENTS,
     **NEAR_REPLAYS,
     **NEAR_SHARDS,
+    **NEAR_CAPACITIES,
 }
 
 

@@ -57,6 +57,7 @@ PROTOCOL = (
     "computes",
     "contradictions",
     "differentiates",
+    "drops",
     "layouts",
     "loading",
     "permitted",

@@ -19,6 +19,7 @@ from moe_routing.conformance.zoo.router.differentiator import (
     DIFFERENTIATING,
     StagedDifferentiator,
 )
+from moe_routing.conformance.zoo.router.dropper import DROPPING, StagedDropper
 from moe_routing.conformance.zoo.router.learner import LEARNING, StagedLearner
 from moe_routing.conformance.zoo.router.permuter import PERMUTING, StagedPermuter
 from moe_routing.conformance.zoo.router.replayer import REPLAYING, StagedReplayer
@@ -37,6 +38,7 @@ STAGES = {
     StagedLearner: set(LEARNING),
     StagedReplayer: set(REPLAYING),
     StagedSharder: set(SHARDING),
+    StagedDropper: set(DROPPING),
 }
 CITED = re.compile(r"[\w.-]+/[\w.-]+(#\d+|@[0-9a-f]{7,}| \d+\.\d+\.\d+, \w+)")
 
@@ -115,6 +117,13 @@ def test_the_replayer_that_they_are_made_of_is_right():
     replayer = StagedReplayer("plain", {}, WHOLE)
     plan = Plan(clauses=select_clauses(["replay.*"]), max_examples=20)
     found = {clause.id: check_clause(replayer, clause, plan).status for clause in plan.clauses}
+    assert set(found.values()) == {"pass"}, found
+
+
+def test_the_dropper_that_they_are_made_of_is_right():
+    dropper = StagedDropper("plain", {}, WHOLE)
+    plan = Plan(clauses=select_clauses(["capacity.*"]), max_examples=20)
+    found = {clause.id: check_clause(dropper, clause, plan).status for clause in plan.clauses}
     assert set(found.values()) == {"pass"}, found
 
 

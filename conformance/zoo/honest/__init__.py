@@ -1,6 +1,7 @@
 """Honest variants: routers that differ from the plain one only as the specification permits."""
 
 from moe_routing.conformance.zoo.honest import (
+    capacity,
     choices,
     expert_gradients,
     experts,
@@ -16,6 +17,7 @@ from moe_routing.conformance.zoo.honest import (
 )
 
 __all__ = [
+    "capacity",
     "choices",
     "expert_gradients",
     "experts",

@@ -29,9 +29,13 @@ from moe_routing.conformance.zoo.mutants import (  # noqa: I001  chapter order
     expert_slopes,
     replay,
     shards,
+    capacity,
+    capacities,
 )
 
 __all__ = [
+    "capacities",
+    "capacity",
     "conventions",
     "dispatch",
     "expert_gradients",
