@@ -19,13 +19,12 @@ from moe_routing.conformance.judge.activations import (
     tanh_of_polynomial,
 )
 from moe_routing.conformance.judge.balls import UNIT, Ball, add, known, mul, rounded, sigmoid
-from moe_routing.conformance.judge.gradient_balls import of_parts
+from moe_routing.conformance.judge.gradient_balls import of_parts, of_square
 from moe_routing.conformance.judge.intervals import (
     DIVISION,
     ELEMENTARY,
     ROUNDING,
     store_unit,
-    underflow,
 )
 from moe_routing.conformance.judge.quotients import EXPONENT
 from moe_routing.reference.activations import TANH_CUBIC, TANH_SLOPE
@@ -140,7 +139,6 @@ def through(activation: str, at: Ball, x: Ball, form: FloatFormat) -> Ball:
     rad = both.rad + of_parts(share.reach + moves.reach, form, ROUNDING)
     if slope.root is not None:
         large = np.maximum(at.reach, 1.0) * np.maximum(slope.large, 1.0)
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            rad = rad + np.fmin(underflow(form) * large / slope.root, moves.reach)
+        rad = rad + of_square(slope.root, large, moves.reach, form)
     overflows = ~(at.reach * np.maximum(slope.large, 1.0) <= form.largest / 4.0)
     return known(both.mid, np.where(overflows, np.inf, rad))

@@ -97,6 +97,21 @@ def weighted_rest(w: Ball, g: Ball, mean: Ball, form: FloatFormat) -> Ball:
     return inside(known(w.mid * rest.mid, rad), form)
 
 
+def of_square(least: Floats, factor: Floats, reach: Floats, form: FloatFormat) -> Floats:
+    """Return what ``factor s s / s`` loses where ``s s`` underflows, s being ``least`` or more.
+
+    A product that is flushed loses no more than there is; one that is rounded below the normal
+    range is off by half of the least number, and 0 where it is below that. Either is multiplied by
+    the factor, and by 1 / s.
+    """
+    half = form.tiny * form.unit_roundoff
+    large = np.maximum(factor, 1.0)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        flushed = underflow(form) * large / np.maximum(least, 0.0)
+        lost: Floats = np.fmin(flushed, reach + half * large / np.maximum(least, half**0.5))
+    return lost
+
+
 def of_parts(parts: Floats, form: FloatFormat, count: int, stores: int = 1) -> Floats:
     """Return the error of ``count`` roundings and some stores of numbers as large as ``parts``."""
     zero = Ball(np.zeros_like(parts), parts)

@@ -22,6 +22,7 @@ from moe_routing.conformance.judge.gradient_balls import (
     ends,
     inside,
     less,
+    of_square,
     over,
     scattered,
     times,
@@ -31,7 +32,7 @@ from moe_routing.conformance.judge.gradient_balls import (
     within,
 )
 from moe_routing.conformance.judge.gradient_norms import through_norm
-from moe_routing.conformance.judge.intervals import Interval, store_unit, underflow
+from moe_routing.conformance.judge.intervals import Interval, store_unit
 from moe_routing.conformance.judge.logits import format_of
 from moe_routing.conformance.judge.scores import sigmoid_bounds
 from moe_routing.conformance.judge.selection import certain_groups, possible_groups
@@ -180,13 +181,11 @@ class _Way:
     def _by_sigmoid(self, at: Ball, scores: Interval) -> Ball:
         """Multiply by ``s (1 - s)``.
 
-        The slope may be the square of a reciprocal, ``g s s exp(-z)``: what underflows in it is
-        multiplied by ``1 / s`` at the most, and loses no more than there is.
+        The slope may be the square of a reciprocal, which may underflow.
         """
         s = around(scores)
         found = times(times(at, less(ONE, s, self.form), self.form), s, self.form)
-        lost = underflow(self.form) * np.maximum(at.reach, 1.0) / np.maximum(scores.lo, 0.0)
-        return Ball(found.mid, found.rad + np.fmin(lost, found.reach))
+        return Ball(found.mid, found.rad + of_square(scores.lo, at.reach, found.reach, self.form))
 
     def _by_sqrtsoftplus(self, at: Ball) -> Ball:
         """Divide by twice the root, and multiply by the sigmoid that a softplus' slope is."""
