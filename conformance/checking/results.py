@@ -128,12 +128,17 @@ class AdapterResult:
         return sum((result.drawn for result in self.clauses), Counter())
 
 
+INTERRUPTED = "interrupted"
+"""Why a run ended early that somebody, or the system, interrupted."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
     """A whole run: the backends' results and the settings that made them.
 
     ``min_cases`` is the floor: an adapter that ran fewer cases was not checked.
-    ``partial`` says that the run was interrupted, and holds what had been found by then.
+    ``ended`` says in words why the run ended early, if it did: then it is ``partial``, and holds
+    what had been found by then.
     """
 
     profile: str
@@ -142,7 +147,12 @@ class RunResult:
     environment: dict[str, Any]
     adapters: tuple[AdapterResult, ...]
     min_cases: int = 0
-    partial: bool = False
+    ended: str = ""
+
+    @property
+    def partial(self) -> bool:
+        """Whether the run ended before everything was checked."""
+        return bool(self.ended)
 
     @property
     def too_few(self) -> tuple[AdapterResult, ...]:

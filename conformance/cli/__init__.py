@@ -22,7 +22,7 @@ from moe_routing.conformance.cli import (
     replay,
     zoo,
 )
-from moe_routing.conformance.cli.options import Parser, UsageError, complain
+from moe_routing.conformance.cli.options import Parser, UsageError, Version, complain
 from moe_routing.conformance.cli.streams import lossless
 
 COMMANDS = (check, compare, replay, explain, diff, known, clauses, adapters, new_adapter, zoo)
@@ -79,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 nothing is red, 1 something is red, 2 it could not run; "
         "moe-routing COMMAND --help lists what counts as red.",
     )
+    parser.add_argument("--version", action=Version, nargs=0, help="print the version, and end")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add(commands)

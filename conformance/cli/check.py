@@ -51,6 +51,15 @@ def add(commands: Commands) -> None:
     gating.add_options(check)
     check.add_argument("--clause", action="append", default=[], metavar="GLOB")
     check.add_argument(
+        "--maxfail", type=positive, metavar="N", help="end the run after N red clauses"
+    )
+    check.add_argument(
+        "-x", dest="maxfail", action="store_const", const=1, help="end it after the first one"
+    )
+    check.add_argument(
+        "-q", "--quiet", action="store_true", help="show what is red, and the counts, alone"
+    )
+    check.add_argument(
         "--known",
         action="append",
         default=[],
@@ -80,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
     before = gating.baseline(arguments, plan)
     opened = seats(arguments.adapter, plan, arguments, jobs=arguments.jobs)
     files = _files(arguments, plan)
-    terminal = Terminal(several=len(opened) > 1)
+    terminal = Terminal(several=len(opened) > 1, quiet=arguments.quiet)
     terminal.open(list(opened), len(plan.clauses))
     with stopped_like_interrupted(), ExitStack() as stack:
         stack.callback(terminal.stop)
@@ -110,6 +119,7 @@ def _settings(arguments: argparse.Namespace, plan: Plan) -> Settings:
         examples=gating.examples(arguments),
         device=arguments.device,
         options=tuple(gating.again(arguments, plan)),
+        most_red=arguments.maxfail,
     )
 
 

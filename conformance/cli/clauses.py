@@ -22,21 +22,27 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """List the clauses that any glob matches. Errors: ``NoSuchClause``."""
+    from moe_routing.conformance.clauses import select_clauses
+
+    for clause in select_clauses(arguments.glob):
+        show(clause)
+    return 0
+
+
+def show(clause: Clause) -> None:
+    """Print what a clause checks, why, its rules, and what a pass must have seen."""
     from rich.markup import escape
 
-    from moe_routing.conformance.clauses import select_clauses
     from moe_routing.conformance.clauses.rules import cited
     from moe_routing.conformance.report.terminal import plain_console
 
     console = plain_console()
-    for clause in select_clauses(arguments.glob):
-        console.print(f"[bold]{clause.id}[/] ({clause.level})  {escape(clause.statement)}")
-        console.print(f"  why: {escape(clause.why)}")
-        console.print(f"  rules: {', '.join(cited(clause.rules))}")
-        for name, statement in _seen(clause):
-            console.print(f"  sees {name}: {escape(statement)}")
-        console.print(f"  draws from: {', '.join(dict.fromkeys(clause.focus.recipes))}\n")
-    return 0
+    console.print(f"[bold]{clause.id}[/] ({clause.level})  {escape(clause.statement)}")
+    console.print(f"  why: {escape(clause.why)}")
+    console.print(f"  rules: {', '.join(cited(clause.rules))}")
+    for name, statement in _seen(clause):
+        console.print(f"  sees {name}: {escape(statement)}")
+    console.print(f"  draws from: {', '.join(dict.fromkeys(clause.focus.recipes))}\n")
 
 
 def _seen(clause: Clause) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,8 @@ EXIT_CODES = {
     "check": {
         0: "every clause is pass, known or unsupported; every adapter has one that is pass or "
         "known, and ran at least as many cases as the floor; with --baseline: nothing is worse",
-        1: "anything else; also an interrupted run, whose report is partial",
+        1: "anything else; also a run that was interrupted, or ended by --maxfail, whose report is "
+        "partial",
         2: "it could not run: usage, unknown adapter or clause, import failure, missing package; "
         "or a report, or the output, could not be written",
     },

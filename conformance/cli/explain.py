@@ -1,4 +1,4 @@
-"""``moe-routing explain``: draw the routing of a case."""
+"""``moe-routing explain``: draw the routing of a case, or say what a clause is about."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from moe_routing.conformance.cli import clauses
 from moe_routing.conformance.cli.gating import whole
 from moe_routing.conformance.cli.options import Commands, UsageError
 
@@ -18,9 +19,9 @@ _DRAWN = 3
 def add(commands: Commands) -> None:
     """Add the parser of ``explain``."""
     explain = commands.add_parser(
-        "explain", help="draw the routing of a case: groups, cut, weights"
+        "explain", help="draw the routing of a case, or say what a clause checks, and why"
     )
-    explain.add_argument("case", type=Path, metavar="CASE")
+    explain.add_argument("case", type=Path, metavar="CASE|CLAUSE")
     explain.add_argument(
         "--token", type=whole, action="append", metavar="N", help="default: the first three"
     )
@@ -29,6 +30,15 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw the case. Errors: ``CaseError``; ``UsageError`` where there is nothing to draw."""
+    from moe_routing.conformance.clauses import CLAUSES
+
+    if str(arguments.case) in CLAUSES:
+        clauses.show(CLAUSES[str(arguments.case)])
+        return 0
+    return _drawn(arguments)
+
+
+def _drawn(arguments: argparse.Namespace) -> int:
     from moe_routing.conformance.cases.files import load_case
     from moe_routing.conformance.cases.kinds import kind_of
     from moe_routing.conformance.explain.picture import picture

@@ -14,6 +14,10 @@ CASES = Path("moe-routing-cases")
 """Where failing cases are written unless ``--cases`` says otherwise."""
 
 
+DISTRIBUTION = "moe-routing-conformance"
+"""The distribution that this package is installed as."""
+
+
 class Parser(argparse.ArgumentParser):
     """A parser that says in one line what is wrong; ``--help`` says what would be right."""
 
@@ -21,6 +25,23 @@ class Parser(argparse.ArgumentParser):
         """End the command with exit code 2."""
         complain(f"{message}; {self.prog} --help lists what there is")
         sys.exit(2)
+
+
+class Version(argparse.Action):
+    """Prints the versions of this package and of the specification, and ends."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *parts: object) -> NoReturn:
+        """Print them; what they are read from is imported here."""
+        from importlib.metadata import PackageNotFoundError, version
+
+        from moe_routing.reference import SPEC_VERSION
+
+        try:
+            installed = version(DISTRIBUTION)
+        except PackageNotFoundError:
+            installed = "not installed"
+        print(f"moe-routing {installed}, specification {SPEC_VERSION}")
+        sys.exit(0)
 
 
 class UsageError(Exception):

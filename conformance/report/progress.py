@@ -63,6 +63,31 @@ def shown_on(console: Console, *, several: bool) -> Shown:
     return Lines(console, several=several)
 
 
+class Silent:
+    """Shows no progress."""
+
+    def open(self, references: Sequence[str], clauses: int) -> None:
+        """Show nothing."""
+
+    def begin(self, adapter: str, clauses: int) -> None:
+        """Show nothing."""
+
+    def started(self, clause: str) -> None:
+        """Show nothing."""
+
+    def finished(self, result: ClauseResult) -> None:
+        """Show nothing."""
+
+    def settle(self, red: int) -> None:
+        """Show nothing."""
+
+    def pause(self) -> None:
+        """Show nothing."""
+
+    def resume(self) -> None:
+        """Show nothing."""
+
+
 def watched(stream: TextIO | None) -> bool:
     """Return whether a stream is a terminal; ``FORCE_COLOR`` does not turn a log into one."""
     return stream is not None and stream.isatty()

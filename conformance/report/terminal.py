@@ -14,7 +14,7 @@ from moe_routing.conformance.checking.results import AdapterResult, ClauseResult
 from moe_routing.conformance.checking.status import STATUSES
 from moe_routing.conformance.report.columns import Column, Notes, table
 from moe_routing.conformance.report.matrix import matrix
-from moe_routing.conformance.report.progress import shown_on, watched
+from moe_routing.conformance.report.progress import Shown, Silent, shown_on, watched
 from moe_routing.conformance.report.text import (
     broken,
     counts,
@@ -43,12 +43,17 @@ def plain_console() -> Console:
 
 
 class Terminal:
-    """Shows a run on a console: of one adapter a table, of several a matrix at the end."""
+    """Shows a run on a console: of one adapter a table, of several a matrix at the end.
 
-    def __init__(self, console: Console | None = None, *, several: bool = False) -> None:
+    ``quiet``: neither of them and no progress, but what is red, and the counts.
+    """
+
+    def __init__(
+        self, console: Console | None = None, *, several: bool = False, quiet: bool = False
+    ) -> None:
         self.console = console or plain_console()
-        self.several = several
-        self.progress = shown_on(self.console, several=several)
+        self.several, self.quiet = several, quiet
+        self.progress: Shown = Silent() if quiet else shown_on(self.console, several=several)
         self._checked: list[AdapterResult] = []
 
     def open(self, references: Sequence[str], clauses: int) -> None:
@@ -85,9 +90,10 @@ class Terminal:
         """Show the table or the matrix, and the counts."""
         self.stop()
         for each in self._checked:
-            self._lines(_table(each, self.console.width))
+            if not self.quiet:
+                self._lines(_table(each, self.console.width))
             self._stories(each)
-        if self.several:
+        if self.several and not self.quiet:
             self.console.print()
             self._lines(matrix(result, self.console.width))
         for each in result.adapters:
@@ -105,7 +111,8 @@ class Terminal:
         for each in broken(result):
             if ran(result, each):  # the last line gives the reason
                 self._story(result, each)
-        self._known(result)
+        if not self.quiet:
+            self._known(result)
 
     def _story(self, result: AdapterResult, each: ClauseResult) -> None:
         title = f"{literal(result.name)} {each.id} ({each.level})"

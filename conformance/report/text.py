@@ -150,7 +150,7 @@ def _too_few(run: RunResult) -> list[Complaint]:
 
 def _whole(run: RunResult) -> list[Complaint]:
     if run.partial:
-        return [(None, "interrupted: this run is partial, so there is no verdict")]
+        return [(None, f"{run.ended}: this run is partial, so there is no verdict")]
     return [] if run.adapters else [(None, "nothing was checked")]
 
 
@@ -186,7 +186,7 @@ def story_lines(adapter: AdapterResult, clause: ClauseResult) -> list[str]:
 def verdict(run: RunResult) -> str:
     """Return in a few words how the run ended."""
     if run.partial:
-        return "interrupted: a partial run has no verdict"
+        return f"{run.ended}: a partial run has no verdict"
     if unloaded := sum(bool(adapter.unloaded) for adapter in run.adapters):
         return f"{unloaded} of {counted(len(run.adapters), 'adapter')} could not run"
     red = sum(len(broken(adapter)) for adapter in run.adapters)

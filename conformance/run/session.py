@@ -10,7 +10,12 @@ from typing import Protocol
 
 from moe_routing.conformance.checking.plan import Plan
 from moe_routing.conformance.checking.profiles import DEFAULT
-from moe_routing.conformance.checking.results import AdapterResult, ClauseResult, RunResult
+from moe_routing.conformance.checking.results import (
+    INTERRUPTED,
+    AdapterResult,
+    ClauseResult,
+    RunResult,
+)
 from moe_routing.conformance.run.engine import (
     AdapterFinished,
     AdapterStarted,
@@ -26,6 +31,7 @@ from moe_routing.conformance.run.environment import environment
 from moe_routing.conformance.run.seat import InProcess, Seat
 from moe_routing.conformance.run.written import with_case_files
 from moe_routing.implementations import Adapter
+from moe_routing.reference.checks import counted
 
 
 class Writer(Protocol):
@@ -50,7 +56,7 @@ class Settings:
 
     ``min_cases`` is the floor of ``RunResult``. Failing cases are written under ``cases``, and
     saved under ``examples`` for later runs. ``device`` and ``options`` are what the command
-    that repeats a clause must name.
+    that repeats a clause must name. The run ends after ``most_red`` red clauses, where given.
     """
 
     profile: str = DEFAULT
@@ -59,6 +65,11 @@ class Settings:
     examples: Path | None = None
     device: str = "cpu"
     options: tuple[str, ...] = ()
+    most_red: int | None = None
+
+
+class _Enough(Exception):
+    """As many clauses are red as the run was to find."""
 
 
 def check(
@@ -74,16 +85,16 @@ def check(
 
     ``seats`` maps the references that name the adapters (see ``load_adapter``) to what opens
     a seat for them (see ``in_process``); ``jobs`` clauses run at a time. ``hints`` says which
-    known bugs an adapter behaves like. An interrupt ends the run early, with a result that
-    says so.
+    known bugs an adapter behaves like. An interrupt, and as many red clauses as the settings
+    allow, end the run early, with a result that says so.
     """
     session = _Session(settings or Settings(), writers, hints)
-    interrupted = False
+    ended = ""
     try:
         for event in run(seats, plan, jobs=jobs, hints=hints):
             session.take(event)
-    except KeyboardInterrupt:
-        interrupted = True
+    except (KeyboardInterrupt, _Enough) as early:
+        ended = str(early) or INTERRUPTED
         session.end_early()
     return RunResult(
         profile=session.settings.profile,
@@ -92,7 +103,7 @@ def check(
         environment=environment(),
         adapters=tuple(session.results),
         min_cases=session.settings.min_cases,
-        partial=interrupted,
+        ended=ended,
     )
 
 
@@ -118,6 +129,7 @@ class _Session:
     results: list[AdapterResult] = field(default_factory=list)
     begun: AdapterStarted | None = None
     found: list[ClauseResult] = field(default_factory=list)
+    red: int = 0
 
     def take(self, event: RunEvent) -> None:
         """Record one event, and pass it on."""
@@ -131,9 +143,16 @@ class _Session:
             self.found.append(event.result)
             for writer in self.writers:
                 writer.finished(event)
+            self._count(event.result)
         else:
             for writer in self.writers:
                 writer.started(event)
+
+    def _count(self, result: ClauseResult) -> None:
+        """Count a red clause. Errors: ``_Enough``."""
+        self.red += not result.green
+        if self.settings.most_red is not None and self.red >= self.settings.most_red:
+            raise _Enough(f"stopped after {counted(self.red, 'red clause')}")
 
     def end_early(self) -> None:
         """End the adapter that was being checked with what was found until then."""

@@ -30,7 +30,7 @@ LOST = replace(GOOD, name="lost", clauses=(), unloaded="lost is not installed")
 
 RUNS = {
     "green": (GREEN, None),
-    "partial": (replace(GREEN, partial=True), "interrupted: this run is partial"),
+    "partial": (replace(GREEN, ended="interrupted"), "interrupted: this run is partial"),
     "too few": (replace(GREEN, min_cases=9), "good: 3 cases run, fewer than the floor of 9"),
     "unloaded": (replace(GREEN, adapters=(GOOD, LOST)), "lost: could not run: lost is not"),
     "idle": (replace(GREEN, adapters=(GOOD, IDLE)), "idle: nothing was checked: the one clause"),
