@@ -21,6 +21,14 @@ from moe_routing.reference.formats import Bools, Floats
 _SHOWN = 8
 """The routes that are listed, at the most."""
 
+_PAIRS = {
+    "gate_weight": "up_weight",
+    "up_weight": "gate_weight",
+    "gate_bias": "up_bias",
+    "up_bias": "gate_bias",
+}
+"""The gradients of one shape that a kernel may mix up."""
+
 Reading = tuple[str, ExpertsConfig, ExpertsInputs]
 
 
@@ -73,10 +81,12 @@ def missing(learning: Learning, judged: Judged, place: tuple[int, ...]) -> str:
     answered = float(judged.answered[place])
     if np.isnan(answered):
         return "NaN: an overflow, 0 times infinity, or memory that nobody wrote"
-    if answered == 0.0:
-        return "0: nothing came back" if judged.given else "None: detached from its graph"
     mid, rad = float(judged.permitted.mid[place]), float(judged.permitted.rad[place])
-    if mid == 0.0 and rad == 0.0:
+    if answered == 0.0:
+        part = _part(learning, judged, place, answered, rad)
+        nothing = "0: nothing came back" if judged.given else "None: detached from its graph"
+        return f"{nothing}, or {part}" if part and judged.given else nothing
+    if not any(learning.layer.present[t, k] for t, k in _in_the_sum(learning, judged, place)):
         return "not 0: memory that nobody wrote, or a route that is not there"
     for words, factor in _factors(learning, judged, place):
         if abs(answered - factor * mid) <= abs(factor) * rad:
@@ -97,6 +107,10 @@ def _part(
         other = float(np.asarray(array)[place])
         if abs(answered - other) <= 2.0 * rad and abs(other - due) > 4.0 * rad:
             return words
+    if (pair := _PAIRS.get(judged.name)) is not None:
+        other_ball = learning.permitted.get(pair)
+        if other_ball is not None and bool(other_ball[place].contains(answered)):
+            return f"it is the gradient of {pair}"
     turned = _turned(learning, judged, place)
     if turned is not None and turned != due and abs(answered - turned) <= 2.0 * rad:
         return "the matrix is transposed"

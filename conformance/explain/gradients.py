@@ -98,7 +98,7 @@ def missing(verdict: GradientVerdict, judged: Judged, place: tuple[int, ...]) ->
     if np.isnan(answered):
         return "NaN: an overflow, or 0 times infinity, on the way back"
     if answered == 0.0:
-        return "0: nothing came back" if judged.given else "None: detached from its graph"
+        return _nothing(verdict, judged, place)
     mid, rad = float(judged.permitted.mid[place]), float(judged.permitted.rad[place])
     for words, factor in _factors(verdict):
         if abs(answered - factor * mid) <= abs(factor) * rad:
@@ -110,17 +110,26 @@ def missing(verdict: GradientVerdict, judged: Judged, place: tuple[int, ...]) ->
     return ""
 
 
+def _nothing(verdict: GradientVerdict, judged: Judged, place: tuple[int, ...]) -> str:
+    if not judged.given:
+        return "None: detached from its graph"
+    if judged.name == "logits" and place[1] not in verdict.ids[place[0]]:
+        return "0: nothing came back to an expert that was not chosen"
+    return "0: nothing came back"
+
+
 def _factors(verdict: GradientVerdict) -> Iterator[tuple[str, float]]:
     config, tokens = verdict.bounds.config, verdict.bounds.inputs.num_tokens
     yield "the sign: it is the negative of what is due", -1.0
-    yield "half of it: what is due is twice as much", 0.5
-    yield "twice as much as is due", 2.0
     named = (
         ("scale", config.scale),
         ("logit_multiplier", config.logit_multiplier),
         ("top_k", float(config.top_k)),
         ("the number of tokens", float(tokens)),
     )
+    two = "".join(f"; {name} is 2" for name, factor in named if factor == 2.0)
+    yield f"half of it: what is due is twice as much{two}", 0.5
+    yield f"twice as much as is due{two}", 2.0
     for name, factor in named:
         if factor not in (0.0, 1.0):
             yield f"{name}={show(factor)} is missing", 1.0 / factor
