@@ -94,7 +94,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         clauses=select_clauses(arguments.clause or profile.clauses),
         max_examples=arguments.max_examples or profile.max_examples,
         seed=arguments.seed,
-        known=known_divergences(arguments.known),
+        known=known_divergences(arguments.known, arguments.device),
         dtype=arguments.dtype,
         bulk=arguments.device != "cpu" or profile.explores,
     )

@@ -81,7 +81,7 @@ def plan(arguments: argparse.Namespace) -> Plan:
         clauses=clauses,
         max_examples=arguments.max_examples or PROFILES[arguments.profile].max_examples,
         seed=_seed(arguments),
-        known=known_divergences(arguments.known),
+        known=known_divergences(arguments.known, arguments.device),
         kept=load_examples(folder) if folder else {},
         seconds=_seconds(arguments, len(clauses)),
         dtype=arguments.dtype,

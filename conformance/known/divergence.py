@@ -26,7 +26,7 @@ from moe_routing.conformance.trial.base import AnyTrial
 from moe_routing.implementations import shipped_known
 
 _REQUIRED = ("id", "adapters", "clause", "reason", "link", "witness")
-_OPTIONAL = ("affects", "when")
+_OPTIONAL = ("affects", "devices", "when")
 _HEADING = re.compile(r"^[ \t]*\[\[[ \t]*divergence[ \t]*\]\]", re.MULTILINE)
 
 
@@ -44,6 +44,7 @@ class Divergence:
     is where it is written, as ``file:line``; ``shipped`` says that it came with the suite, and
     is about shipped adapters alone. Several ``witnesses``, read from ``witness_files``, serve
     adapters that claim different things: each adapter is checked on those that it claims.
+    ``devices`` are those on which it was seen, such as ``cpu``; without any it is on all.
     """
 
     id: str
@@ -54,9 +55,14 @@ class Divergence:
     witnesses: tuple[AnyCase, ...]
     witness_files: tuple[Path, ...] = ()
     affects: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
     when: Region = field(default_factory=dict)
     place: str = ""
     shipped: bool = False
+
+    def is_on(self, device: str) -> bool:
+        """Return whether it is known on a device, such as ``cpu`` or ``cuda:1``."""
+        return not self.devices or device.partition(":")[0] in self.devices
 
     def touches(self, adapter: str, clause: str) -> bool:
         """Return whether its region is left out of the search of ``clause`` on ``adapter``."""
@@ -87,13 +93,15 @@ def covered(trial: AnyTrial, divergences: Iterable[Divergence]) -> bool:
     return bool(near) and any(divergence.covers(trial.facts, trial.case) for divergence in near)
 
 
-def known_divergences(files: Sequence[Path]) -> list[Divergence]:
+def known_divergences(files: Sequence[Path], device: str | None = None) -> list[Divergence]:
     """Read the given lists, or, with none given, the ones shipped with the adapters.
 
-    Those are marked ``shipped``. Errors: ``KnownError``.
+    Those are marked ``shipped``. With a ``device``, entries of other devices are left out.
+    Errors: ``KnownError``.
     """
     known = [entry for file in files or shipped_known() for entry in load_known(file)]
     check_ids(known)  # over all the files
+    known = [each for each in known if device is None or each.is_on(device)]
     return known if files else [replace(entry, shipped=True) for entry in known]
 
 
@@ -159,6 +167,7 @@ def _divergence(path: Path, number: int, entry: dict[str, Any], place: str) -> D
         witnesses=witnesses,
         witness_files=tuple(path.parent / name for name in _listed(entry["witness"])),
         affects=affects,
+        devices=tuple(_listed(entry.get("devices", []))),
         when=when,
         place=place,
     )
@@ -176,7 +185,7 @@ def _check_keys(where: str, entry: dict[str, Any]) -> None:
     for name in ("id", "clause", "reason", "link"):
         if not isinstance(entry[name], str):
             raise KnownError(f"{where}: {name} is {entry[name]!r}, but should be a string")
-    for name in ("adapters", "affects"):
+    for name in ("adapters", "affects", "devices"):
         if not all(isinstance(each, str) for each in _listed(entry.get(name, []))):
             raise KnownError(f"{where}: {name} is {entry[name]!r}, but should be strings")
     if not isinstance(entry.get("when", {}), dict):

@@ -15,7 +15,7 @@ from moe_routing.conformance.checking.clause_run import check_clause
 from moe_routing.conformance.checking.results import ClauseResult
 from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.cli import main
-from moe_routing.conformance.known.divergence import KnownError
+from moe_routing.conformance.known.divergence import KnownError, known_divergences
 from moe_routing.implementations import Capabilities
 from moe_routing.reference import RouterConfig, RouterInputs, Routing, route
 
@@ -30,6 +30,14 @@ class TestFile:
         assert known.affects == ("groups.*",)
         assert known.when == {"score": ("sigmoid",), "tokens": (1, 2)}
         assert known.witnesses[0].config.score == "sigmoid"
+
+    def test_an_entry_of_some_devices_is_known_on_those_alone(self, tmp_path: Path) -> None:
+        path = written(tmp_path, {**ENTRY, "devices": ["cuda"]})
+        (known,) = load_known(path)
+        assert [known.is_on(device) for device in ("cpu", "cuda", "cuda:1")] == [False, True, True]
+        assert known_divergences([path], "cpu") == []
+        assert [each.id for each in known_divergences([path], "cuda:0")] == [ENTRY["id"]]
+        assert [each.id for each in known_divergences([path])] == [ENTRY["id"]]
 
     def test_an_empty_file_lists_nothing(self, tmp_path: Path) -> None:
         (tmp_path / "known.toml").write_text("# nothing yet\n")
