@@ -11,8 +11,9 @@ import numpy as np
 
 from moe_routing.conformance.judge.ball_sums import total
 from moe_routing.conformance.judge.balls import Ball
-from moe_routing.conformance.judge.expert_ways import Way, wider
+from moe_routing.conformance.judge.expert_ways import Way
 from moe_routing.conformance.judge.experts import Layer, _Batch, _batches
+from moe_routing.conformance.judge.gradient_balls import wider
 from moe_routing.conformance.judge.gradients import Judged
 from moe_routing.reference import (
     EXPERT_GRADIENTS,

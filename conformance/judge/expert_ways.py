@@ -16,6 +16,7 @@ from moe_routing.conformance.judge.activation_slopes import passed, through, wit
 from moe_routing.conformance.judge.activations import PLAIN, activated, clamped_parts
 from moe_routing.conformance.judge.ball_sums import Matrix, summed, total
 from moe_routing.conformance.judge.balls import UNIT, Ball, add, known, mul, settled, times
+from moe_routing.conformance.judge.gradient_balls import wider
 from moe_routing.reference import ExpertsConfig, ExpertsInputs
 from moe_routing.reference.activations import CLAMPED
 from moe_routing.reference.experts import Array
@@ -251,11 +252,6 @@ class Way:
 def through_opened(at: Ball, gate: Ball, alpha: float, form: FloatFormat) -> Ball:
     """Carry a gradient through ``g sigmoid(alpha g)``, which is ``silu(alpha g) / alpha``."""
     return through("silu", at, times(gate, alpha, form), form)
-
-
-def wider(a: Ball, b: Ball) -> Ball:
-    """Return the ball of two honest ways to one number: the greater radius."""
-    return Ball(a.mid, np.maximum(a.rad, b.rad))
 
 
 def turned(a: Ball) -> Ball:

@@ -40,6 +40,11 @@ def where(mask: Bools, a: Ball, b: Ball) -> Ball:
     return Ball(np.where(mask, a.mid, b.mid), np.where(mask, a.rad, b.rad))
 
 
+def wider(a: Ball, b: Ball) -> Ball:
+    """Return the ball of two honest ways to one number: the greater radius."""
+    return Ball(a.mid, np.maximum(a.rad, b.rad))
+
+
 def undecided(a: Ball, mask: Bools) -> Ball:
     """Return ``a``, of which nothing is known where ``mask`` holds."""
     if not mask.any():

@@ -20,6 +20,7 @@ from moe_routing.conformance.judge.gradient_balls import (
     of_parts,
     times,
     undecided,
+    wider,
     within,
 )
 from moe_routing.conformance.judge.intervals import DIVISION, ELEMENTARY, ROUNDING
@@ -82,10 +83,16 @@ class GateGradients:
         """Sum the products with the hidden states before their scale."""
         norm = self.config.input_norm
         assert norm is not None
-        root = constant(self.inputs.hidden_size**-0.5, self.form)
-        unit = times(self._unit(norm), root, self.form)
-        products = times(self._at_seen(), unit, self.form)
+        products = self._by_root(self._at_seen(), self._unit(norm))
         return sum_over_tokens(products, self.stored)
+
+    def _by_root(self, at: Ball, other: Ball) -> Ball:
+        """Multiply by ``1 / sqrt(H)``, either factor first: one of them may underflow."""
+        root, form = constant(self.inputs.hidden_size**-0.5, self.form), self.form
+        return wider(
+            times(at, times(other, root, form), form, 2 * ROUNDING),
+            times(times(at, root, form), other, form, 2 * ROUNDING),
+        )
 
     def _seen(self) -> Ball:
         """Return what the gate multiplies."""
@@ -119,7 +126,9 @@ class GateGradients:
     def _normalised(self, norm: RmsNorm, at: Ball) -> Ball:
         """Go back through the norm: ``(g - u mean(g u)) / root`` with ``u`` the unit states."""
         form, unit, root = self.form, self._unit(norm), self._root(norm)
-        at_unit = times(at, self._scale(), form, 2 * ROUNDING)
+        scale = self.inputs.hidden_scale
+        one = np.ones((1, 1)) if scale is None else scale[None]
+        at_unit = self._by_root(at, Ball.exact(one))
         total_ = added(times(at_unit, unit, form), form)
         size = self.inputs.hidden_size
         mean = rounded(Ball(total_.mid / size, total_.rad / size), form, DIVISION)

@@ -17,9 +17,10 @@ from moe_routing.conformance.generators.gradients import choose_gradient_case, w
 from moe_routing.conformance.judge import Bounds
 from moe_routing.conformance.judge.balls import Ball
 from moe_routing.conformance.judge.gradient_balls import weighted_rest
+from moe_routing.conformance.judge.gradient_products import GateGradients
 from moe_routing.conformance.judge.gradients import GradientVerdict
 from moe_routing.implementations import Capabilities, Numerics
-from moe_routing.reference import Renormalize, RouterConfig, RouterInputs
+from moe_routing.reference import Renormalize, RmsNorm, RouterConfig, RouterInputs
 from moe_routing.reference.formats import BFLOAT16, FLOAT16
 
 ROWS = [[1.0, 0.25, -0.5, 2.0], [0.0, 1.5, 0.5, -1.0], [-1.0, 0.75, 2.5, 0.25]]
@@ -185,3 +186,21 @@ def test_a_small_cotangent_may_underflow_with_the_square_of_a_reciprocal() -> No
     assert ball.mid[0, 0] != 0.0
     assert ball.contains(np.zeros((1, 2))).all()
     assert not ball.contains(-ball.mid)[0, 0]
+
+
+def test_the_root_of_the_width_may_be_multiplied_first_and_underflow() -> None:
+    hidden = np.zeros((1, 64), np.float32)
+    hidden[0, 0] = 64.0  # of a root mean square of 8
+    gate = np.zeros((1, 64), np.float32)
+    gate[0, 0] = 1.0
+    scale = np.ones(64, np.float32)
+    inputs = RouterInputs(hidden=hidden, gate_weight=gate, hidden_scale=scale, dtype="float16")
+    config = RouterConfig(
+        num_experts=1, top_k=1, input_norm=RmsNorm(eps=1e-12), logits_dtype="input"
+    )
+    at = np.array([[1.25 * 2.0**-20]])
+    ball = GateGradients(config, inputs, Numerics(), Ball.exact(at)).of("hidden_scale")
+    honest = FLOAT16.round(FLOAT16.round(at * 0.125) * 8.0)[0, 0]
+    assert abs(honest - ball.mid[0]) > 3.0 * 2.0**-24
+    assert ball.contains(np.where(np.arange(64) == 0, honest, 0.0)).all()
+    assert not ball.contains(2.0 * ball.mid)[0]
