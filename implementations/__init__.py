@@ -13,6 +13,7 @@ from moe_routing.implementations.differentiates import Differentiates, RouterGra
 from moe_routing.implementations.drops import Drops
 from moe_routing.implementations.layouts import FlatRouting, RoutingMap
 from moe_routing.implementations.loading import AdapterError, adapter_of
+from moe_routing.implementations.pads import Pads
 from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.permutes import Permutes
 from moe_routing.implementations.process import ProcessAdapter
@@ -28,6 +29,7 @@ from moe_routing.implementations.protocol import (
     PermutesRoutes,
     Prepares,
     ReplaysRoutes,
+    RoutesPadded,
     RoutesTokens,
     RunsExperts,
     ShardsExperts,
@@ -81,6 +83,7 @@ __all__ = [
     "Limits",
     "NothingInCommon",
     "Numerics",
+    "Pads",
     "Permutes",
     "PermutesRoutes",
     "Prepares",
@@ -88,6 +91,7 @@ __all__ = [
     "Replays",
     "ReplaysRoutes",
     "RouterGradients",
+    "RoutesPadded",
     "RoutesTokens",
     "RoutingMap",
     "RunsExperts",

@@ -9,6 +9,7 @@ from moe_routing.implementations.claims import Claim, axes_of
 from moe_routing.implementations.computes import Computes
 from moe_routing.implementations.differentiates import OF_GATE, Differentiates
 from moe_routing.implementations.drops import Drops
+from moe_routing.implementations.pads import Pads
 from moe_routing.implementations.permitted import Closed, check_values, one_of
 from moe_routing.implementations.permutes import Permutes
 from moe_routing.implementations.replays import Replays
@@ -132,8 +133,9 @@ class Capabilities(Closed):
     ``logits`` says what ``Routing.logits`` are: ``routed`` (the very numbers that were
     routed), ``copy`` (a rounded copy, for an auxiliary loss) or ``none``. ``threads`` says
     that several threads may call it at the same time. ``permutes`` is about the method
-    ``permute``, where there is one; ``gradients``, ``computes``, ``shards``, ``replays`` and
-    ``drops`` about ``gradients``, ``experts``, ``shard``, ``replay`` and ``drop``. Errors:
+    ``permute``, where there is one; ``gradients``, ``computes``, ``shards``, ``replays``, ``drops``
+    and ``pads`` about ``gradients``, ``experts``, ``shard``, ``replay``, ``drop`` and
+    ``route_padded``. Errors:
     ``ValueError`` naming the field.
     """
 
@@ -151,6 +153,7 @@ class Capabilities(Closed):
     replays: Replays = field(default_factory=Replays)
     shards: Shards = field(default_factory=Shards)
     drops: Drops = field(default_factory=Drops)
+    pads: Pads = field(default_factory=Pads)
 
     def __post_init__(self) -> None:
         require_choice("takes", self.takes, get_args(Takes))
@@ -164,6 +167,7 @@ class Capabilities(Closed):
         require_part("replays", self.replays, Replays)
         require_part("shards", self.shards, Shards)
         require_part("drops", self.drops, Drops)
+        require_part("pads", self.pads, Pads)
         self._check_claims()
         for name, known in (("dtypes", tuple(INPUT_FORMATS)), ("layouts", LAYOUTS)):
             if getattr(self, name) != ():  # of which no case can be drawn

@@ -27,6 +27,7 @@ from moe_routing.implementations.wire_experts import (
     shard_request,
 )
 from moe_routing.implementations.wire_gradients import gradients_request, read_gradients
+from moe_routing.implementations.wire_padding import padded_request
 from moe_routing.implementations.wire_permutation import permute_request, read_permutation
 from moe_routing.implementations.wire_replay import replay_request
 from moe_routing.reference import (
@@ -34,6 +35,7 @@ from moe_routing.reference import (
     ExpertGradients,
     ExpertsConfig,
     ExpertsInputs,
+    Padding,
     PermutationConfig,
     Placement,
     Recorded,
@@ -122,6 +124,12 @@ class ProcessAdapter:
     def drop(self, config: CapacityConfig, routes: Routes) -> Routing | RoutingMap:
         """Send routes to experts of a capacity, and return what is kept. Errors: as ``route``."""
         return self._answered(drop_request(config, routes), read_drop)
+
+    def route_padded(
+        self, config: RouterConfig, inputs: RouterInputs, padding: Padding
+    ) -> Routing | FlatRouting | RoutingMap:
+        """Send the call with its padding, and return the answer. Errors: as ``route``."""
+        return self._answered(padded_request(config, inputs, padding), wire.read_answer)
 
     @property
     def methods(self) -> tuple[str, ...]:

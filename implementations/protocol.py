@@ -16,6 +16,7 @@ from moe_routing.reference import (
     ExpertGradients,
     ExpertsConfig,
     ExpertsInputs,
+    Padding,
     PermutationConfig,
     Placement,
     Recorded,
@@ -39,6 +40,7 @@ METHODS = (
     "shard",
     "drop",
     "replay",
+    "route_padded",
 )
 """The methods through which the suite calls a backend; an adapter has at least one."""
 
@@ -226,4 +228,15 @@ class DropsRoutes(Protocol):
 
     def drop(self, config: CapacityConfig, routes: Routes) -> Routing | RoutingMap:
         """Return the routes with -1 and a weight of 0 where an expert had no room for them."""
+        ...
+
+
+@runtime_checkable
+class RoutesPadded(Protocol):
+    """A backend that routes batches some of whose tokens are padding."""
+
+    def route_padded(
+        self, config: RouterConfig, inputs: RouterInputs, padding: Padding
+    ) -> Routing | FlatRouting | RoutingMap:
+        """Return the routes of the tokens; padding has the sentinel that ``Pads`` claims."""
         ...

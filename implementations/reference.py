@@ -14,6 +14,7 @@ from moe_routing.reference import (
     ExpertGradients,
     ExpertsConfig,
     ExpertsInputs,
+    Padding,
     PermutationConfig,
     Placement,
     Recorded,
@@ -33,6 +34,7 @@ from moe_routing.reference import (
     permute,
     replay,
     route,
+    route_padded,
     shard,
     shared_contribution,
     tiles,
@@ -100,3 +102,7 @@ class ReferenceAdapter:
     def drop(self, config: CapacityConfig, routes: Routes) -> Routing:
         """Return what the reference keeps, and its weights in float64."""
         return drop(config, routes)
+
+    def route_padded(self, config: RouterConfig, inputs: RouterInputs, padding: Padding) -> Routing:
+        """Return the reference answer, with -1 and weights of 0 for padding."""
+        return route_padded(RouterConfig(**vars(config)), inputs, padding)

@@ -24,6 +24,7 @@ from moe_routing.reference import (
     ExpertsConfig,
     ExpertsInputs,
     Groups,
+    Padding,
     PermutationConfig,
     Recorded,
     RouterConfig,
@@ -71,6 +72,22 @@ class TorchAdapter:
         check_inputs(config, inputs)
         given = torch_inputs(inputs, self.device)
         return without_graph(lambda: _route(config, given))
+
+    def route_padded(self, config: RouterConfig, inputs: RouterInputs, padding: Padding) -> Routing:
+        """Route all, then leave padding out. Errors: ``ValueError``."""
+        import torch
+
+        routing, told = self.route(config, inputs), padding.value
+        if isinstance(told, int):
+            lost = torch.arange(inputs.num_tokens, device=self.device) >= told
+        else:
+            mask = torch.from_numpy(told).to(self.device)
+            lost = ~mask if padding.told == "valid" else mask
+        return replace(
+            routing,
+            weights=routing.weights.masked_fill(lost[:, None], 0.0),
+            expert_ids=routing.expert_ids.masked_fill(lost[:, None], -1),
+        )
 
     def replay(self, config: RouterConfig, inputs: RouterInputs, recorded: Recorded) -> Routing:
         """Gather weights at the recorded experts. Errors: ``ValueError``."""

@@ -40,6 +40,7 @@ REQUESTS = (
     "shard",
     "drop",
     "replay",
+    "route_padded",
 )
 """The methods that a backend may answer, as ``methods`` of its hello."""
 

@@ -13,6 +13,7 @@ from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.computes import Computes
 from moe_routing.implementations.differentiates import Differentiates
 from moe_routing.implementations.drops import Drops
+from moe_routing.implementations.pads import Pads
 from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.permutes import Permutes
 from moe_routing.implementations.replays import Replays
@@ -40,6 +41,11 @@ def capabilities_from_json(data: Any) -> Capabilities:
         given["gradients"] = Differentiates(**{n: _axis(n, each) for n, each in table.items()})
     if "replays" in given:
         given["replays"] = _replays(given["replays"])
+    if "pads" in given:
+        table = _object("pads", given["pads"], Pads)
+        given["pads"] = Pads(
+            **{n: each if n == "sentinel" else _axis(n, each) for n, each in table.items()}
+        )
     if "computes" in given:
         given["computes"] = _computes(given["computes"])
     if "drops" in given:

@@ -27,6 +27,7 @@ from moe_routing.reference.layout_writers import (
     weight_of_row,
 )
 from moe_routing.reference.layouts import AlignedBlocks, RowOfRoute, SortedRoutes, SortedTokens
+from moe_routing.reference.padding import Padding, route_padded
 from moe_routing.reference.permutation import Permutation, PermutationConfig, permute, realign
 from moe_routing.reference.permutation_maps import (
     Tiles,
@@ -71,6 +72,7 @@ __all__ = [
     "FloatFormat",
     "Gradients",
     "Groups",
+    "Padding",
     "Permutation",
     "PermutationConfig",
     "Placement",
@@ -119,6 +121,7 @@ __all__ = [
     "realign",
     "replay",
     "route",
+    "route_padded",
     "row_of_route",
     "rows_of",
     "shard",

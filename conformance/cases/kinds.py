@@ -17,6 +17,7 @@ from moe_routing.conformance.calls.expert_gradients import (
 )
 from moe_routing.conformance.calls.experts import ExpertsCase
 from moe_routing.conformance.calls.gradients import GradientCase, GradientInputs
+from moe_routing.conformance.calls.padding import PaddedCase, PaddedInputs
 from moe_routing.conformance.calls.permutation import PermutationCase
 from moe_routing.conformance.calls.replay import ReplayCase, ReplayInputs
 from moe_routing.conformance.calls.routing import Case
@@ -29,6 +30,7 @@ from moe_routing.conformance.generators.experts_smaller import (
     EXPERTS_SIZES,
 )
 from moe_routing.conformance.generators.gradients import GRADIENT_REDUCTIONS
+from moe_routing.conformance.generators.padding import PADDING_REDUCTIONS, PADDING_SIZES
 from moe_routing.conformance.generators.permutation import (
     PERMUTATION_REDUCTIONS,
     PERMUTATION_SIZES,
@@ -48,6 +50,8 @@ from moe_routing.conformance.trial.gradients import GradientTrial
 from moe_routing.conformance.trial.gradients import facts_of as gradient_facts
 from moe_routing.conformance.trial.lenience import STRICT, Lenience
 from moe_routing.conformance.trial.memo import CaseMemo
+from moe_routing.conformance.trial.padding import PaddingTrial
+from moe_routing.conformance.trial.padding import facts_of as padding_facts
 from moe_routing.conformance.trial.permutation import PermutationTrial, due_of
 from moe_routing.conformance.trial.repeats import REPEATS
 from moe_routing.conformance.trial.replay import ReplayTrial
@@ -297,6 +301,32 @@ CAPACITY = Kind(
     compared=("order", "survivors", "share", "rounding", "zero", "tokens", "absent"),
 )
 
+
+PADDED = Kind(
+    case=PaddedCase,
+    config=RouterConfig.unchecked,
+    inputs=PaddedInputs,
+    words=(*ROUTING.words, "told"),
+    integers=(*ROUTING.integers, "real"),
+    methods=("route_padded",),
+    trial=PaddingTrial,
+    facts=padding_facts,
+    reductions=(*PADDING_REDUCTIONS, *ROUTING_REDUCTIONS),
+    sizes=PADDING_SIZES,
+    claimed=lambda case, capabilities: not _padding_refused(case, capabilities),
+    refusals=lambda case, capabilities: _padding_refused(case, capabilities),
+    axes=INPUT_AXES,
+    compared=ROUTING.compared,
+    contains={"routing": lambda facts: facts.bounds},
+)
+
+
+def _padding_refused(case: PaddedCase, capabilities: Capabilities) -> list[str]:
+    """Return what capabilities lack for a padded batch, in phrases."""
+    found = capabilities.pads.refusals(case.inputs.padding)
+    return capabilities.refusals(case.config, case.inputs) + found
+
+
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
@@ -309,6 +339,7 @@ KINDS: dict[str, Kind] = {
         SHARDS,
         REPLAY,
         CAPACITY,
+        PADDED,
     )
 }
 """Every kind of case by its name."""

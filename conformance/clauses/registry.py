@@ -39,6 +39,7 @@ CHAPTERS = (
     "replay",
     "shards",
     "capacity",
+    "padding",
 )
 """The chapters of the spec, in reading order; a clause id begins with one of them."""
 

@@ -24,6 +24,7 @@ PAGES = {
     "RPL": "docs/spec/replay.md",
     "SHD": "docs/spec/shards.md",
     "CAP": "docs/spec/capacity.md",
+    "PAD": "docs/spec/padding.md",
 }
 """The page of a rule, by the letters that its id begins with."""
 

@@ -32,6 +32,7 @@ from moe_routing.conformance.generators.choices import (
 from moe_routing.conformance.generators.expert_gradients import choose_expert_gradient_case
 from moe_routing.conformance.generators.experts import choose_experts_case
 from moe_routing.conformance.generators.gradients import choose_gradient_case
+from moe_routing.conformance.generators.padding import choose_padded_case
 from moe_routing.conformance.generators.permutation import choose_permutation_case
 from moe_routing.conformance.generators.replay import choose_replay_case
 from moe_routing.conformance.generators.shards import choose_shards_case
@@ -48,6 +49,9 @@ DIFFERENTIATED = 1000
 
 REPLAYED = 400
 """The calls of replay drawn, of everything that there is to claim."""
+
+PADDED = 300
+"""The padded batches drawn, of everything that there is to claim."""
 
 LAYERS = 400
 """The calls of experts drawn, of everything that there is to claim."""
@@ -69,6 +73,7 @@ APART: dict[str, tuple[int, Draws]] = {
     "spread-": (LAYERS, lambda choose: choose_shards_case(choose, WHOLE)),
     "dropped-": (DROPS, lambda choose: choose_capacity_case(choose, WHOLE.drops)),
     "replayed-": (REPLAYED, lambda choose: choose_replay_case(choose, WHOLE, Focus())),
+    "padded-": (PADDED, lambda choose: choose_padded_case(choose, WHOLE, Focus())),
 }
 """The calls of other methods than ``route``, by what the names of their events begin with."""
 
@@ -117,6 +122,7 @@ ONLY_CONSTRUCTED = {
     "permuted-tokens:4097": _COSTLY,
     "permuted-routes-above-65535": _COSTLY,
     "replayed-id-above-32767": _COSTLY,
+    "padded-experts": _OWN,
     "gradient-nan-row": _WITHIN,
     "gradient-exact-sum": "no gate is drawn of zeros alone",
     **dict.fromkeys((f"ran-tokens:{number}" for number in (129, 257, 513, 1025, 4097)), _COSTLY),

@@ -25,6 +25,7 @@ METHODS = {
     "replay": "replay",
     "shard": "shards",
     "drop": "capacity",
+    "route_padded": "padding",
 }
 """What the clauses of a method are about."""
 

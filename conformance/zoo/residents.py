@@ -13,6 +13,7 @@ from moe_routing.conformance.zoo.families import FAMILIES
 from moe_routing.conformance.zoo.router.differentiator import StagedDifferentiator
 from moe_routing.conformance.zoo.router.dropper import StagedDropper
 from moe_routing.conformance.zoo.router.learner import StagedLearner
+from moe_routing.conformance.zoo.router.padder import StagedPadder
 from moe_routing.conformance.zoo.router.permuter import StagedPermuter
 from moe_routing.conformance.zoo.router.replayer import StagedReplayer
 from moe_routing.conformance.zoo.router.router import StagedRouter
@@ -37,6 +38,7 @@ Staged = (
     | StagedReplayer
     | StagedSharder
     | StagedDropper
+    | StagedPadder
 )
 """A resident as an adapter."""
 

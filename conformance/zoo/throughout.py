@@ -66,7 +66,7 @@ class _Raises:
         self._answer()
 
     expert_gradients = gradients
-    replay = gradients
+    replay = route_padded = gradients
 
     def _answer(self) -> None:
         raise ValueError("a stand-in")

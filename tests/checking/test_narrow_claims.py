@@ -117,6 +117,7 @@ UNREACHABLE: dict[str, set[str]] = {
         "gradient-gate-bias",
         "gradient-hidden-scale",
         "gradient-exact-sum",
+        "padded-infinite",
         *members("wide"),
     },
     "rows": STRIDES | {"replayed-strided"},

@@ -54,6 +54,7 @@ STARTING = {
     "biases-once no-token",
     "capacity": "no-others respected none-needlessly order survivors dropped-weigh-nothing "
     "larger-than-batch zero no-tokens inputs-untouched",
+    "padding": "inert tokens told not-finite all-or-none written experts",
 }
 
 APPLIES_TO_OTHER_LAYOUTS = {

@@ -182,6 +182,14 @@ BY_MUTANTS = {
     "CAP-12": "zero-factor-taken-for-unset",
     "CAP-13": "no-tokens-no-share",
     "CAP-14": "ids-dropped-in-place",
+    "PAD-1": "padding-to-expert-0",
+    "PAD-2": "padding-keeps-its-weights",
+    "PAD-3": "tokens-moved-to-the-front",
+    "PAD-4": "padding-mask-inverted",
+    "PAD-5": "nan-of-padding-spreads",
+    "PAD-6": "padding-alone-is-routed",
+    "PAD-7": "padding-left-unwritten",
+    "PAD-8": "absent-times-nan",
 }
 """Mutants of the zoo that break a rule; several, where one does not show in each of its clauses."""
 

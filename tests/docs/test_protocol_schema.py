@@ -27,12 +27,14 @@ from moe_routing.implementations.wire_experts import (
     shard_request,
 )
 from moe_routing.implementations.wire_gradients import gradients_request
+from moe_routing.implementations.wire_padding import padded_request
 from moe_routing.implementations.wire_permutation import LAYOUTS, permute_request
 from moe_routing.implementations.wire_replay import replay_request
 from moe_routing.reference import (
     EXPERT_GRADIENTS,
     GRADIENTS,
     CapacityConfig,
+    Padding,
     PermutationConfig,
     Recorded,
 )
@@ -58,7 +60,7 @@ def named(schema: dict[str, Any]) -> list[str]:
 def test_the_lines_of_the_page_keep_to_it() -> None:
     lines = (DOCS / "protocol.md").read_text().splitlines()
     said = [json.loads(x[6:]) for x in lines if x.startswith(("    > ", "    < "))]
-    assert [mistakes_in(each) for each in said] == [[]] * 20
+    assert [mistakes_in(each) for each in said] == [[]] * 22
 
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
@@ -163,6 +165,17 @@ def test_requests_to_replay_keep_to_it(layer: int | None) -> None:
     hello["capabilities"] = {"replays": claims}
     assert mistakes_in({"id": 1, "hello": hello}) == []
     assert wire.read_hello({"hello": hello}).capabilities.replays.weights == (False,)
+
+
+@pytest.mark.parametrize("told", ["count", "valid", "padding"])
+def test_requests_to_route_padded_batches_keep_to_it(told: Any) -> None:
+    case, _ = load_case(CORPUS[0])
+    request = padded_request(case.config, case.inputs, Padding(real=np.array([1, 1, 0]), told=told))
+    assert mistakes_in(json.loads(wire.written({"id": 2, **request}))) == []
+    hello = {"protocol": 1, "name": "mine", "methods": ["route_padded"]}
+    hello["capabilities"] = {"pads": {"told": [told], "sentinel": "num-experts"}}
+    assert mistakes_in({"id": 1, "hello": hello}) == []
+    assert wire.read_hello({"hello": hello}).capabilities.pads.told == (told,)
 
 
 def test_it_has_every_gradient() -> None:

@@ -11,6 +11,7 @@ from near_capacities import NEAR_CAPACITIES
 from near_expert_gradients import NEAR_EXPERT_GRADIENTS
 from near_experts import NEAR_EXPERTS
 from near_gradients import NEAR_GRADIENTS
+from near_padding import NEAR_PADDING
 from near_permutations import NEAR_PERMUTATIONS
 from near_replays import NEAR_REPLAYS
 from near_shards import NEAR_SHARDS
@@ -252,6 +253,7 @@ NEAR: dict[str, AnyCase] = {
     **NEAR_REPLAYS,
     **NEAR_SHARDS,
     **NEAR_CAPACITIES,
+    **NEAR_PADDING,
 }
 
 

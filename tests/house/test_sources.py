@@ -60,6 +60,7 @@ PROTOCOL = (
     "drops",
     "layouts",
     "loading",
+    "pads",
     "permitted",
     "permutes",
     "replays",

@@ -21,6 +21,7 @@ from moe_routing.conformance.zoo.router.differentiator import (
 )
 from moe_routing.conformance.zoo.router.dropper import DROPPING, StagedDropper
 from moe_routing.conformance.zoo.router.learner import LEARNING, StagedLearner
+from moe_routing.conformance.zoo.router.padder import PADDING, StagedPadder
 from moe_routing.conformance.zoo.router.permuter import PERMUTING, StagedPermuter
 from moe_routing.conformance.zoo.router.replayer import REPLAYING, StagedReplayer
 from moe_routing.conformance.zoo.router.router import StagedRouter
@@ -39,6 +40,7 @@ STAGES = {
     StagedReplayer: set(REPLAYING),
     StagedSharder: set(SHARDING),
     StagedDropper: set(DROPPING),
+    StagedPadder: set(PADDING),
 }
 CITED = re.compile(r"[\w.-]+/[\w.-]+(#\d+|@[0-9a-f]{7,}| \d+\.\d+\.\d+, \w+)")
 
@@ -124,6 +126,14 @@ def test_the_dropper_that_they_are_made_of_is_right():
     dropper = StagedDropper("plain", {}, WHOLE)
     plan = Plan(clauses=select_clauses(["capacity.*"]), max_examples=20)
     found = {clause.id: check_clause(dropper, clause, plan).status for clause in plan.clauses}
+    assert set(found.values()) == {"pass"}, found
+
+
+def test_the_padder_that_they_are_made_of_is_right():
+    padder = StagedPadder("plain", {}, WHOLE)
+    clauses = [each for each in select_clauses(["padding.*"]) if each.method == "route_padded"]
+    plan = Plan(clauses=clauses, max_examples=20)
+    found = {clause.id: check_clause(padder, clause, plan).status for clause in plan.clauses}
     assert set(found.values()) == {"pass"}, found
 
 

@@ -31,6 +31,7 @@ from moe_routing.conformance.zoo.mutants import (  # noqa: I001  chapter order
     shards,
     capacity,
     capacities,
+    padding,
 )
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "invariance",
     "layout",
     "logits",
+    "padding",
     "permutation",
     "repetition",
     "replay",
