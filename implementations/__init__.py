@@ -1,5 +1,6 @@
 """Implementations: the adapter protocol, and the adapters of real routing backends."""
 
+from moe_routing.implementations.balances import Balance, Balances
 from moe_routing.implementations.capabilities import (
     Capabilities,
     Limits,
@@ -21,6 +22,7 @@ from moe_routing.implementations.protocol import (
     Adapter,
     BackendLost,
     BackendMissing,
+    BalancesExperts,
     Closes,
     DifferentiatesExperts,
     DifferentiatesRoutes,
@@ -68,6 +70,9 @@ __all__ = [
     "AdapterError",
     "BackendLost",
     "BackendMissing",
+    "Balance",
+    "Balances",
+    "BalancesExperts",
     "Capabilities",
     "Claim",
     "Closes",

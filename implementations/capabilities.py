@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
+from moe_routing.implementations.balances import Balances
 from moe_routing.implementations.claims import Claim, axes_of
 from moe_routing.implementations.computes import Computes
 from moe_routing.implementations.differentiates import OF_GATE, Differentiates
@@ -133,10 +134,9 @@ class Capabilities(Closed):
     ``logits`` says what ``Routing.logits`` are: ``routed`` (the very numbers that were
     routed), ``copy`` (a rounded copy, for an auxiliary loss) or ``none``. ``threads`` says
     that several threads may call it at the same time. ``permutes`` is about the method
-    ``permute``, where there is one; ``gradients``, ``computes``, ``shards``, ``replays``, ``drops``
-    and ``pads`` about ``gradients``, ``experts``, ``shard``, ``replay``, ``drop`` and
-    ``route_padded``. Errors:
-    ``ValueError`` naming the field.
+    ``permute``, where there is one; ``gradients``, ``computes``, ``shards``, ``replays``, ``drops``,
+    ``pads`` and ``balances`` about ``gradients``, ``experts``, ``shard``, ``replay``, ``drop``,
+    ``route_padded`` and ``balance``. Errors: ``ValueError`` naming the field.
     """
 
     claims: tuple[Claim, ...] = (Claim(),)
@@ -154,6 +154,7 @@ class Capabilities(Closed):
     shards: Shards = field(default_factory=Shards)
     drops: Drops = field(default_factory=Drops)
     pads: Pads = field(default_factory=Pads)
+    balances: Balances = field(default_factory=Balances)
 
     def __post_init__(self) -> None:
         require_choice("takes", self.takes, get_args(Takes))
@@ -168,6 +169,7 @@ class Capabilities(Closed):
         require_part("shards", self.shards, Shards)
         require_part("drops", self.drops, Drops)
         require_part("pads", self.pads, Pads)
+        require_part("balances", self.balances, Balances)
         self._check_claims()
         for name, known in (("dtypes", tuple(INPUT_FORMATS)), ("layouts", LAYOUTS)):
             if getattr(self, name) != ():  # of which no case can be drawn

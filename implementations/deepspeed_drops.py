@@ -7,11 +7,18 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from moe_routing.implementations.balances import Balance, Balances
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.drops import Drops
 from moe_routing.implementations.protocol import missing
 from moe_routing.implementations.tensors import torch_tensor
-from moe_routing.reference import CapacityConfig, Routes, Routing
+from moe_routing.reference import (
+    BalanceConfig,
+    BalanceInputs,
+    CapacityConfig,
+    Routes,
+    Routing,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,6 +31,15 @@ _SHARED: dict[str, Any] = {
     "absent": (False,),
     "sums": ("one",),
 }
+_LOSS: dict[str, Any] = {
+    "of": ("counts", "aux_loss", "aux_gradient"),
+    "score": ("softmax",),
+    "mode": ("train",),
+    "padded": (False,),
+    "absent": (False,),
+    "ids": ("top_k",),
+    "max_layers": 1,
+}
 
 
 class _Drop:
@@ -35,11 +51,12 @@ class _Drop:
 
     wraps = "deepspeed"
     drops: ClassVar[Drops]
+    balances: ClassVar[Balances]
     logits_dtype: ClassVar[str] = "float64"
 
     def __init__(self, device: str = "cpu") -> None:
         self.device = device
-        self._capabilities = Capabilities(drops=self.drops)
+        self._capabilities = Capabilities(drops=self.drops, balances=self.balances)
 
     def capabilities(self) -> Capabilities:
         """Claim what the function's settings offer."""
@@ -63,6 +80,20 @@ class _Drop:
         _, _, _, found, _, gates, _ = self._gated(module, logits, config, routes.top_k)
         return Routing(weights=gates.T.contiguous(), expert_ids=found.T.contiguous())
 
+    def balance(self, config: BalanceConfig, inputs: BalanceInputs) -> Balance:
+        """Call the function for its loss and counts. Errors: as ``drop``."""
+        self.balances.require(config, inputs)
+        module = _module()
+        import torch
+
+        logits = torch_tensor("logits", inputs.logits, dtype="float32", device=self.device)
+        rule = CapacityConfig(num_experts=config.num_experts)
+        with torch.enable_grad():
+            leaf = logits.detach().requires_grad_()
+            loss, *_, counts = self._gated(module, leaf[0], rule, inputs.top_k)
+            (gradient,) = torch.autograd.grad(loss, leaf)
+        return Balance(counts=counts[None], aux_loss=loss.detach(), aux_gradient=gradient)
+
     def _gated(self, module: Any, logits: Tensor, config: CapacityConfig, top_k: int) -> Any:
         raise NotImplementedError
 
@@ -74,6 +105,7 @@ class Top1Drop(_Drop):
     """
 
     name = "deepspeed:top1_drop"
+    balances = Balances(top_k=(1,), **_LOSS)
     drops = Drops(minimum=(0,), order=("free",), survivors=("kept",), top_k=(1,), **_SHARED)
 
     def _gated(self, module: Any, logits: Tensor, config: CapacityConfig, top_k: int) -> Any:
@@ -90,6 +122,7 @@ class Top2Drop(_Drop):
     """
 
     name = "deepspeed:top2_drop"
+    balances = Balances(top_k=(2,), counted=("first",), **_LOSS)
     drops = Drops(order=("slot",), survivors=("free",), top_k=(2,), **_SHARED)
     logits_dtype = "float32"
 
@@ -107,6 +140,7 @@ class TopKDrop(_Drop):
     """``topkgating``: any number of choices, kept by position or by weight."""
 
     name = "deepspeed:topk_drop"
+    balances = Balances(at_balance=("one",), counted=("all",), **_LOSS)
     drops = Drops(
         order=("token", "weight"),
         survivors=("normalized",),

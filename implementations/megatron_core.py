@@ -11,6 +11,7 @@ from itertools import product
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from moe_routing.implementations.balances import Balance
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.drops import Drops
@@ -21,6 +22,7 @@ from moe_routing.implementations.megatron_experts import (
     sequential_mlp,
     unpacked_mlps,
 )
+from moe_routing.implementations.megatron_losses import BALANCES, losses
 from moe_routing.implementations.megatron_replay import REPLAYS, replaying
 from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.permutes import Permutes
@@ -29,6 +31,8 @@ from moe_routing.implementations.tensors import torch_inputs, torch_tensor, with
 from moe_routing.implementations.torch_expert_gradients import torch_expert_gradients
 from moe_routing.implementations.torch_gradients import torch_gradients
 from moe_routing.reference import (
+    BalanceConfig,
+    BalanceInputs,
     CapacityConfig,
     ExpertsConfig,
     ExpertsInputs,
@@ -80,6 +84,7 @@ _CAPABILITIES = Capabilities(
     permutes=_PERMUTES,
     replays=REPLAYS,
     drops=_DROPS,
+    balances=BALANCES,
     computes=COMPUTES,
     claims=tuple(
         replace(claim, scores_dtype=(dtype,), weights_dtype=(dtype,))
@@ -172,6 +177,11 @@ class MegatronCoreAdapter:
             drop_policy=_POLICIES[config.order],
         )
         return RoutingMap(probs=probs, routing_map=routing_map)
+
+    def balance(self, config: BalanceConfig, inputs: BalanceInputs) -> Balance:
+        """Call the auxiliary loss and the z-loss. Errors: as ``permute``."""
+        BALANCES.require(config, inputs)
+        return losses(_moe_utils(), config, inputs, self.device)
 
     def experts(self, config: ExpertsConfig, inputs: ExpertsInputs) -> Tensor:
         """Permute, run the experts one by one, unpermute. Errors: as ``permute``."""

@@ -14,10 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from moe_routing.implementations import wire
+from moe_routing.implementations.balances import Balance
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.differentiates import RouterGradients
 from moe_routing.implementations.layouts import FlatRouting, RoutingMap
 from moe_routing.implementations.protocol import BackendLost, BackendMissing
+from moe_routing.implementations.wire_balance import balance_request, read_balance
 from moe_routing.implementations.wire_capacity import drop_request, read_drop
 from moe_routing.implementations.wire_experts import (
     expert_gradients_request,
@@ -31,6 +33,8 @@ from moe_routing.implementations.wire_padding import padded_request
 from moe_routing.implementations.wire_permutation import permute_request, read_permutation
 from moe_routing.implementations.wire_replay import replay_request
 from moe_routing.reference import (
+    BalanceConfig,
+    BalanceInputs,
     CapacityConfig,
     ExpertGradients,
     ExpertsConfig,
@@ -130,6 +134,10 @@ class ProcessAdapter:
     ) -> Routing | FlatRouting | RoutingMap:
         """Send the call with its padding, and return the answer. Errors: as ``route``."""
         return self._answered(padded_request(config, inputs, padding), wire.read_answer)
+
+    def balance(self, config: BalanceConfig, inputs: BalanceInputs) -> Balance:
+        """Send a step, and return its counts, losses and bias. Errors: as ``route``."""
+        return self._answered(balance_request(config, inputs), read_balance)
 
     @property
     def methods(self) -> tuple[str, ...]:

@@ -8,10 +8,13 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from moe_routing.implementations.balances import Balance
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.differentiates import RouterGradients
 from moe_routing.implementations.layouts import FlatRouting, RoutingMap
 from moe_routing.reference import (
+    BalanceConfig,
+    BalanceInputs,
     CapacityConfig,
     ExpertGradients,
     ExpertsConfig,
@@ -37,10 +40,11 @@ METHODS = (
     "gradients",
     "experts",
     "expert_gradients",
-    "shard",
     "drop",
-    "replay",
+    "shard",
     "route_padded",
+    "balance",
+    "replay",
 )
 """The methods through which the suite calls a backend; an adapter has at least one."""
 
@@ -239,4 +243,13 @@ class RoutesPadded(Protocol):
         self, config: RouterConfig, inputs: RouterInputs, padding: Padding
     ) -> Routing | FlatRouting | RoutingMap:
         """Return the routes of the tokens; padding has the sentinel that ``Pads`` claims."""
+        ...
+
+
+@runtime_checkable
+class BalancesExperts(Protocol):
+    """A backend that counts, and has a loss or a bias that balances its experts."""
+
+    def balance(self, config: BalanceConfig, inputs: BalanceInputs) -> Balance:
+        """Return what a step says of the balance of its experts; None for what there is not."""
         ...

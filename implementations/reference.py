@@ -7,9 +7,12 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from moe_routing.implementations.balances import Balance
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.differentiates import RouterGradients
 from moe_routing.reference import (
+    BalanceConfig,
+    BalanceInputs,
     CapacityConfig,
     ExpertGradients,
     ExpertsConfig,
@@ -26,6 +29,7 @@ from moe_routing.reference import (
     SharedExpertInputs,
     SortedRoutes,
     as_sorted_routes,
+    balance,
     dispatch,
     drop,
     expert_gradients,
@@ -106,3 +110,14 @@ class ReferenceAdapter:
     def route_padded(self, config: RouterConfig, inputs: RouterInputs, padding: Padding) -> Routing:
         """Return the reference answer, with -1 and weights of 0 for padding."""
         return route_padded(RouterConfig(**vars(config)), inputs, padding)
+
+    def balance(self, config: BalanceConfig, inputs: BalanceInputs) -> Balance:
+        """Return the reference's counts, losses, gradient and bias, in float64."""
+        evaluated = config.mode == "eval"
+        return Balance(
+            counts=balance.expert_counts(inputs) * (not evaluated),
+            aux_loss=balance.aux_loss(config, inputs),
+            aux_gradient=balance.aux_gradient(config, inputs),
+            z_loss=balance.z_loss(config, inputs),
+            bias=balance.updated_bias(config, inputs),
+        )

@@ -33,6 +33,7 @@ SHIPPED = {
     "sonicmoe": "moe_routing.implementations.sonicmoe:sonicmoe",
     "torchtitan": "moe_routing.implementations.torchtitan:TorchtitanAdapter",
     "torchtitan-experts": "moe_routing.implementations.torchtitan_experts:TorchtitanExperts",
+    "transformers-loss": "moe_routing.implementations.load_balancing:LoadBalancingLoss",
     "megatron-core": "moe_routing.implementations.megatron_core:MegatronCoreAdapter",
 }
 """The adapters of this distribution, by name."""

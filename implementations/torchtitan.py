@@ -8,6 +8,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from moe_routing.implementations.balances import Balance
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.permitted import ANY
@@ -22,7 +23,10 @@ from moe_routing.implementations.tensors import (
 )
 from moe_routing.implementations.torch_gradients import torch_gradients
 from moe_routing.implementations.torch_replay import FORCED, torch_replay
+from moe_routing.implementations.torchtitan_bias import BALANCES, moved_bias
 from moe_routing.reference import (
+    BalanceConfig,
+    BalanceInputs,
     PermutationConfig,
     Renormalize,
     RouterConfig,
@@ -71,7 +75,12 @@ class TorchtitanAdapter:
         self.device = device
         dtypes = ("float32",) if device == "cpu" else tuple(INPUT_FORMATS)
         self._capabilities = Capabilities(
-            claims=_CLAIMS, logits="routed", dtypes=dtypes, permutes=_PERMUTES, replays=FORCED
+            claims=_CLAIMS,
+            logits="routed",
+            dtypes=dtypes,
+            permutes=_PERMUTES,
+            balances=BALANCES,
+            replays=FORCED,
         )
 
     def capabilities(self) -> Capabilities:
@@ -118,6 +127,17 @@ class TorchtitanAdapter:
             counts=counts,
             weights=found.topk_scores_experts_sorted_N,
         )
+
+    def balance(self, config: BalanceConfig, inputs: BalanceInputs) -> Balance:
+        """Run the hook on the counts of a step. Errors: ``Unsupported``, ``BackendMissing``."""
+        BALANCES.require(config, inputs)
+        module("components.optimizer.optimizer")
+        import torch
+
+        ids = torch_tensor("expert_ids", inputs.expert_ids, dtype="int64", device=self.device)
+        bias = torch_tensor("bias", inputs.bias, dtype="float32", device=self.device)
+        counts = torch.stack([counts_of(each, config.num_experts) for each in ids])
+        return moved_bias(counts, bias, config.rate)
 
 
 def _router(moe: ModuleType, config: RouterConfig, given: TorchInputs) -> Module:

@@ -37,10 +37,11 @@ REQUESTS = (
     "gradients",
     "experts",
     "expert_gradients",
-    "shard",
     "drop",
-    "replay",
+    "shard",
     "route_padded",
+    "balance",
+    "replay",
 )
 """The methods that a backend may answer, as ``methods`` of its hello."""
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
+from moe_routing.implementations.balances import Balances
 from moe_routing.implementations.capabilities import Capabilities, Limits, Numerics
 from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.computes import Computes
@@ -48,8 +49,9 @@ def capabilities_from_json(data: Any) -> Capabilities:
         )
     if "computes" in given:
         given["computes"] = _computes(given["computes"])
-    if "drops" in given:
-        given["drops"] = _drops(given["drops"])
+    for name, kind in (("drops", Drops), ("balances", Balances)):
+        if name in given:
+            given[name] = _axes(name, given[name], kind)
     if "claims" in given:
         given["claims"] = tuple(_claim(each) for each in given["claims"])
     return Capabilities(**{**given, "layouts": ("contiguous",)})
@@ -75,11 +77,11 @@ def _computes(data: Any) -> Computes:
     return Computes(**axes, **plain)
 
 
-def _drops(data: Any) -> Drops:
-    given = _object("drops", data, Drops)
+def _axes(name: str, data: Any, kind: type[Any]) -> Any:
+    given = _object(name, data, kind)
     numbers = {name: each for name, each in given.items() if name.startswith("max_")}
     axes = {name: _axis(name, each) for name, each in given.items() if name not in numbers}
-    return Drops(**axes, **numbers)
+    return kind(**axes, **numbers)
 
 
 def _claim(data: Any) -> Claim:

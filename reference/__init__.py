@@ -1,5 +1,6 @@
 """The reference router: what Mixture-of-Experts routing means, executable, in pure NumPy."""
 
+from moe_routing.reference.balance import BalanceConfig, BalanceInputs
 from moe_routing.reference.capacity import CapacityConfig, drop
 from moe_routing.reference.config import Groups, Renormalize, RmsNorm, RouterConfig
 from moe_routing.reference.dispatch import dispatch, dispatched_config
@@ -65,6 +66,8 @@ __all__ = [
     "PRESETS",
     "SPEC_VERSION",
     "AlignedBlocks",
+    "BalanceConfig",
+    "BalanceInputs",
     "CapacityConfig",
     "ExpertGradients",
     "ExpertsConfig",

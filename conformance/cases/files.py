@@ -33,6 +33,7 @@ _FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
     **dict.fromkeys(("fill", "eps", "floor", "renormalize.order"), _NUMBER),
     "order": _WORD,  # of a permutation, and of a capacity
     "factor": _NUMBER,
+    "rate": _NUMBER,
     "minimum": _COUNT,
     **dict.fromkeys(("weights_from", "logits_dtype", "scores_dtype", "weights_dtype"), _WORD),
 }

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from moe_routing.conformance.calls.balance import BalanceCase
 from moe_routing.conformance.calls.capacity import CapacityCase
 from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.calls.expert_gradients import (
@@ -23,6 +24,7 @@ from moe_routing.conformance.calls.replay import ReplayCase, ReplayInputs
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.calls.shards import ShardsCase, ShardsInputs
 from moe_routing.conformance.calls.shared_experts import SharedCase
+from moe_routing.conformance.generators.balance import BALANCE_REDUCTIONS, BALANCE_SIZES
 from moe_routing.conformance.generators.capacity import CAPACITY_REDUCTIONS, CAPACITY_SIZES
 from moe_routing.conformance.generators.expert_gradients import EXPERT_GRADIENT_REDUCTIONS
 from moe_routing.conformance.generators.experts_smaller import (
@@ -42,6 +44,7 @@ from moe_routing.conformance.generators.shards_smaller import SHARDS_REDUCTIONS,
 from moe_routing.conformance.generators.shared import SHARED_REDUCTIONS
 from moe_routing.conformance.generators.sizes import ROUTING_SIZES, SHARED_SIZES, Size
 from moe_routing.conformance.judge import Bounds
+from moe_routing.conformance.trial.balance import BalanceTrial, owed_of
 from moe_routing.conformance.trial.base import AnyTrial
 from moe_routing.conformance.trial.capacity import CapacityTrial, demand_of
 from moe_routing.conformance.trial.expert_gradients import ExpertGradientTrial, learning_of
@@ -66,6 +69,8 @@ from moe_routing.implementations.permutes import ROUTES_AXES
 from moe_routing.implementations.replays import RECORD_AXES
 from moe_routing.implementations.shards import SHARDS_AXES
 from moe_routing.reference import (
+    BalanceConfig,
+    BalanceInputs,
     CapacityConfig,
     ExpertsConfig,
     ExpertsInputs,
@@ -76,6 +81,7 @@ from moe_routing.reference import (
     SharedExpertConfig,
     SharedExpertInputs,
 )
+from moe_routing.reference.balance import BALANCE_WORDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -327,6 +333,23 @@ def _padding_refused(case: PaddedCase, capabilities: Capabilities) -> list[str]:
     return capabilities.refusals(case.config, case.inputs) + found
 
 
+BALANCE = Kind(
+    case=BalanceCase,
+    config=BalanceConfig,
+    inputs=BalanceInputs,
+    words=(),
+    integers=("expert_ids", "valid"),
+    methods=("balance",),
+    trial=BalanceTrial,
+    facts=lambda case, numerics: owed_of(case),
+    reductions=BALANCE_REDUCTIONS,
+    sizes=BALANCE_SIZES,
+    claimed=lambda case, capabilities: not capabilities.balances.refusals(case.config, case.inputs),
+    refusals=lambda case, capabilities: capabilities.balances.refusals(case.config, case.inputs),
+    axes=ROUTES_AXES,
+    compared=(*BALANCE_WORDS, "tokens", "absent"),
+)
+
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
@@ -340,6 +363,7 @@ KINDS: dict[str, Kind] = {
         REPLAY,
         CAPACITY,
         PADDED,
+        BALANCE,
     )
 }
 """Every kind of case by its name."""

@@ -1,6 +1,7 @@
 """Clauses, by the chapters of the spec; importing this package registers them all."""
 
 from moe_routing.conformance.clauses import (
+    balance,
     capacity,
     dispatch,
     expert_gradients,
@@ -37,6 +38,7 @@ __all__ = [
     "CLAUSES",
     "Clause",
     "NoSuchClause",
+    "balance",
     "capacity",
     "dispatch",
     "expert_gradients",

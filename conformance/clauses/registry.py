@@ -40,6 +40,7 @@ CHAPTERS = (
     "shards",
     "capacity",
     "padding",
+    "balance",
 )
 """The chapters of the spec, in reading order; a clause id begins with one of them."""
 

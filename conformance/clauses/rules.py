@@ -25,6 +25,7 @@ PAGES = {
     "SHD": "docs/spec/shards.md",
     "CAP": "docs/spec/capacity.md",
     "PAD": "docs/spec/padding.md",
+    "BAL": "docs/spec/balance.md",
 }
 """The page of a rule, by the letters that its id begins with."""
 

@@ -6,6 +6,7 @@ from a backend's claims. An event that no constructed case shows is unreachable 
 """
 
 from moe_routing.conformance.events import (
+    balance,
     biases,
     calls,
     capacity,
@@ -45,6 +46,7 @@ __all__ = [
     "EVENTS",
     "FAMILIES",
     "Event",
+    "balance",
     "biases",
     "calls",
     "capacity",

@@ -22,6 +22,7 @@ from moe_routing.conformance.cases.kinds import facts_of
 from moe_routing.conformance.clauses import CLAUSES, Clause
 from moe_routing.conformance.events import EVENTS, FAMILIES, members
 from moe_routing.conformance.generators.axes import Choose
+from moe_routing.conformance.generators.balance import choose_balance_case
 from moe_routing.conformance.generators.capacity import choose_capacity_case
 from moe_routing.conformance.generators.choices import (
     Focus,
@@ -62,6 +63,9 @@ LEARNED = 500
 DROPS = 2000
 """The calls of capacities drawn, of everything that there is to claim."""
 
+STEPS = 1000
+"""The steps of a balance drawn, of everything that there is to claim."""
+
 WHOLE = Capabilities()
 Draws = Callable[[Choose], AnyCase]
 
@@ -71,6 +75,7 @@ APART: dict[str, tuple[int, Draws]] = {
     "ran-": (LAYERS, lambda choose: choose_experts_case(choose, WHOLE)),
     "learned-": (LEARNED, lambda choose: choose_expert_gradient_case(choose, WHOLE)),
     "spread-": (LAYERS, lambda choose: choose_shards_case(choose, WHOLE)),
+    "balanced-": (STEPS, lambda choose: choose_balance_case(choose, WHOLE.balances)),
     "dropped-": (DROPS, lambda choose: choose_capacity_case(choose, WHOLE.drops)),
     "replayed-": (REPLAYED, lambda choose: choose_replay_case(choose, WHOLE, Focus())),
     "padded-": (PADDED, lambda choose: choose_padded_case(choose, WHOLE, Focus())),

@@ -119,7 +119,7 @@ _PARTS_CHECKED: dict[str, tuple[str, ...]] = {
     "permutation": ("permutation",),
     "experts": ("experts", "layer"),
     "shards": ("shards",),
-    "training": ("capacity",),
+    "training": ("capacity", "balance"),
 }
 """The columns of conformance on a CPU, with their chapters; routing has all the others."""
 
@@ -133,7 +133,7 @@ _HEAD = (
     "`permutes` is what it declares of its [permutation](spec/permutation.md), `runs` of its",
     "[experts](spec/experts.md), `spreads` of its [shards](spec/shards.md). An empty cell: none.",
     "The last columns count the clauses by status, and name the [known divergences](findings.md);",
-    "`training` is about [capacity](spec/capacity.md).",
+    "`training` is about [capacity](spec/capacity.md) and [balance](spec/balance.md).",
 )
 
 

@@ -26,6 +26,7 @@ METHODS = {
     "shard": "shards",
     "drop": "capacity",
     "route_padded": "padding",
+    "balance": "balance",
 }
 """What the clauses of a method are about."""
 

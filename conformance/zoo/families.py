@@ -52,6 +52,10 @@ FAMILIES = {
     "M66": "probabilities returned for logits",
     "M75": "a map of experts to places missing, applied twice, or in another order",
     "M76": "recorded routes lost, shifted, cut or overruled where they are replayed",
+    "M67": "an auxiliary loss with another divisor, or over another axis",
+    "M68": "an auxiliary loss of other scores or other experts",
+    "M69": "an auxiliary loss left out, or added twice",
+    "M70": "a balance bias not updated, twice, in evaluation, or the wrong way",
     "M72": "a capacity miscounted, not applied, or applied to other routes",
     "M74": "the weights of what a capacity leaves not as the rule has them",
     "M77": "input norm skipped, or applied twice",
@@ -69,9 +73,5 @@ FAMILIES = {
 
 LATER = {
     "M51": "32-bit products of offsets: need more than 2**31 elements, so memory, not cases",
-    "M67": "auxiliary loss",
-    "M68": "auxiliary loss",
-    "M69": "auxiliary loss",
-    "M70": "the update of the balance bias: training",
 }
 """The families without a mutant yet, and what they wait for."""

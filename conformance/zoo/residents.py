@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from moe_routing.conformance.zoo.families import FAMILIES
+from moe_routing.conformance.zoo.router.balancer import StagedBalancer
 from moe_routing.conformance.zoo.router.differentiator import StagedDifferentiator
 from moe_routing.conformance.zoo.router.dropper import StagedDropper
 from moe_routing.conformance.zoo.router.learner import StagedLearner
@@ -39,6 +40,7 @@ Staged = (
     | StagedSharder
     | StagedDropper
     | StagedPadder
+    | StagedBalancer
 )
 """A resident as an adapter."""
 

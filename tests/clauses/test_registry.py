@@ -52,6 +52,8 @@ STARTING = {
     "layers unrecorded wide-ids written strided untouched no-tokens",
     "shards": "union sum elsewhere-is-zero maps replicas one-rank skewed idle-rank absent "
     "biases-once no-token",
+    "balance": "counts aux-loss aux-gradient z-loss permutation-of-tokens doubling bias-update "
+    "not-in-evaluation once-when-recomputed inputs-untouched",
     "capacity": "no-others respected none-needlessly order survivors dropped-weigh-nothing "
     "larger-than-batch zero no-tokens inputs-untouched",
     "padding": "inert tokens told not-finite all-or-none written experts",

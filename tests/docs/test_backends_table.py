@@ -294,7 +294,7 @@ class TestPage:
         for name, *_, routing, permutation, experts, training, on_cuda in self.ROWS:
             methods = offered(load_adapter(name))
             cells = {"route": routing, "permute": permutation, "experts": experts}
-            cells["drop"] = training
+            cells["drop"] = cells["balance"] = training
             for method, cell in cells.items():
                 if not any(each.method == method for each in CLAUSES.values()):
                     continue

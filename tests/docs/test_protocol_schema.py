@@ -18,6 +18,7 @@ from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.cases.files import load_case
 from moe_routing.implementations import wire
 from moe_routing.implementations.claims import CONFIG_AXES, INPUT_AXES
+from moe_routing.implementations.wire_balance import balance_request
 from moe_routing.implementations.wire_capacity import drop_request
 from moe_routing.implementations.wire_experts import (
     expert_gradients_request,
@@ -33,6 +34,8 @@ from moe_routing.implementations.wire_replay import replay_request
 from moe_routing.reference import (
     EXPERT_GRADIENTS,
     GRADIENTS,
+    BalanceConfig,
+    BalanceInputs,
     CapacityConfig,
     Padding,
     PermutationConfig,
@@ -138,6 +141,18 @@ def test_requests_to_drop_and_claims_of_it_keep_to_it() -> None:
     hello["capabilities"] = {"drops": claims}
     assert mistakes_in({"id": 1, "hello": hello}) == []
     assert wire.read_hello({"hello": hello}).capabilities.drops.top_k == (2,)
+
+
+def test_requests_for_balance_and_claims_of_it_keep_to_it() -> None:
+    config, logits = BalanceConfig(num_experts=2), np.zeros((1, 1, 2), np.float32)
+    ids, bias = np.zeros((1, 1, 1), np.int64), np.zeros((1, 2), np.float32)
+    inputs = BalanceInputs(logits=logits, expert_ids=ids, valid=np.ones(1, np.int64), bias=bias)
+    request = balance_request(config, inputs)
+    assert mistakes_in(json.loads(wire.written({"id": 5, **request}))) == []
+    hello: dict[str, Any] = {"protocol": 1, "name": "mine", "methods": ["balance"]}
+    hello["capabilities"] = {"balances": {"of": ["counts"], "top_k": "any", "max_layers": 1}}
+    assert mistakes_in({"id": 1, "hello": hello}) == []
+    assert wire.read_hello({"hello": hello}).capabilities.balances.of == ("counts",)
 
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from near_balances import NEAR_BALANCES
 from near_capacities import NEAR_CAPACITIES
 from near_expert_gradients import NEAR_EXPERT_GRADIENTS
 from near_experts import NEAR_EXPERTS
@@ -254,6 +255,7 @@ NEAR: dict[str, AnyCase] = {
     **NEAR_SHARDS,
     **NEAR_CAPACITIES,
     **NEAR_PADDING,
+    **NEAR_BALANCES,
 }
 
 

@@ -51,6 +51,7 @@ def test_code_imports_by_the_installed_name(path: Path) -> None:
 
 
 PROTOCOL = (
+    "balances",
     "capabilities",
     "claims",
     "common",

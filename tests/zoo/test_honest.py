@@ -55,6 +55,7 @@ def draws(clause: str) -> int:
     """The cases drawn for a clause and a variant."""
     few = {"permute": DRAWS_OF_PERMUTATIONS, "gradients": DRAWS_OF_GRADIENTS}
     few |= {"experts": DRAWS_OF_EXPERTS, "drop": DRAWS_OF_PERMUTATIONS}
+    few["balance"] = DRAWS_OF_PERMUTATIONS
     return CLAUSES[clause].draws(few.get(CLAUSES[clause].method, DRAWS))
 
 

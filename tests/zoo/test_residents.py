@@ -15,6 +15,7 @@ from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.zoo import HONEST, MUTANTS, NoSuchResident, residents, select_residents
 from moe_routing.conformance.zoo.families import FAMILIES, LATER
 from moe_routing.conformance.zoo.residents import ROUTED, WHOLE
+from moe_routing.conformance.zoo.router.balancer import BALANCING, StagedBalancer
 from moe_routing.conformance.zoo.router.differentiator import (
     DIFFERENTIATING,
     StagedDifferentiator,
@@ -41,6 +42,7 @@ STAGES = {
     StagedSharder: set(SHARDING),
     StagedDropper: set(DROPPING),
     StagedPadder: set(PADDING),
+    StagedBalancer: set(BALANCING),
 }
 CITED = re.compile(r"[\w.-]+/[\w.-]+(#\d+|@[0-9a-f]{7,}| \d+\.\d+\.\d+, \w+)")
 
@@ -119,6 +121,13 @@ def test_the_replayer_that_they_are_made_of_is_right():
     replayer = StagedReplayer("plain", {}, WHOLE)
     plan = Plan(clauses=select_clauses(["replay.*"]), max_examples=20)
     found = {clause.id: check_clause(replayer, clause, plan).status for clause in plan.clauses}
+    assert set(found.values()) == {"pass"}, found
+
+
+def test_the_balancer_that_they_are_made_of_is_right():
+    balancer = StagedBalancer("plain", {}, WHOLE)
+    plan = Plan(clauses=select_clauses(["balance.*"]), max_examples=20)
+    found = {clause.id: check_clause(balancer, clause, plan).status for clause in plan.clauses}
     assert set(found.values()) == {"pass"}, found
 
 

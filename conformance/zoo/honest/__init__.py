@@ -1,6 +1,7 @@
 """Honest variants: routers that differ from the plain one only as the specification permits."""
 
 from moe_routing.conformance.zoo.honest import (
+    balance,
     capacity,
     choices,
     expert_gradients,
@@ -18,6 +19,7 @@ from moe_routing.conformance.zoo.honest import (
 )
 
 __all__ = [
+    "balance",
     "capacity",
     "choices",
     "expert_gradients",

@@ -32,9 +32,11 @@ from moe_routing.conformance.zoo.mutants import (  # noqa: I001  chapter order
     capacity,
     capacities,
     padding,
+    balance,
 )
 
 __all__ = [
+    "balance",
     "capacities",
     "capacity",
     "conventions",
