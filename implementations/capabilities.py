@@ -134,9 +134,9 @@ class Capabilities(Closed):
     ``logits`` says what ``Routing.logits`` are: ``routed`` (the very numbers that were
     routed), ``copy`` (a rounded copy, for an auxiliary loss) or ``none``. ``threads`` says
     that several threads may call it at the same time. ``permutes`` is about the method
-    ``permute``, where there is one; ``gradients``, ``computes``, ``shards``, ``replays``, ``drops``,
-    ``pads`` and ``balances`` about ``gradients``, ``experts``, ``shard``, ``replay``, ``drop``,
-    ``route_padded`` and ``balance``. Errors: ``ValueError`` naming the field.
+    ``permute``, where there is one; ``gradients``, ``computes``, ``shards``, ``replays``,
+    ``drops``, ``pads`` and ``balances`` about ``gradients``, ``experts``, ``shard``, ``replay``,
+    ``drop``, ``route_padded`` and ``balance``. Errors: ``ValueError`` naming the field.
     """
 
     claims: tuple[Claim, ...] = (Claim(),)

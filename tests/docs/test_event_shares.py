@@ -60,15 +60,6 @@ def test_what_a_clause_looks_for_it_finds_at_least_as_often_as_others() -> None:
 
 def test_hypothesis_draws_what_the_shares_were_counted_on() -> None:
     often = [slug for slug, share in shares().items() if share.anywhere > 0.05]
-        "shared-",
-        "permuted-",
-        "gradient-",
-        "ran-",
-        "replayed-",
-        "dropped-",
-        "padded-",
-        "balanced-",
-    )
     often = [slug for slug in often if not slug.startswith(("shared-", *APART))]
     met: set[str] = set()
 
