@@ -66,10 +66,19 @@ def has_kernel_file(folder: str, module: str) -> bool:
 def sonicmoe_patch() -> ModuleType:
     """Import sonicmoe's ``patch`` by its real name: it reads other parts of axolotl.
 
-    Errors: ``BackendMissing`` with the command that installs what is missing.
+    The package above it imports a plugin, and with it trainers and models, which take seconds;
+    an empty one stands for it meanwhile. Errors: ``BackendMissing`` with the command that installs
+    what is missing.
     """
-    _kernel_folder("sonicmoe")
-    return _imported("axolotl.integrations.kernels.libs.sonicmoe.patch", needs=PATCH_NEEDS)
+    package, folder = "axolotl.integrations.kernels", _kernel_folder("sonicmoe").parents[1]
+    bare = ModuleType(package)
+    bare.__path__ = [str(folder)]
+    absent = sys.modules.setdefault(package, bare) is bare
+    try:
+        return _imported(f"{package}.libs.sonicmoe.patch", needs=PATCH_NEEDS)
+    finally:
+        if absent:
+            del sys.modules[package]
 
 
 def plain_claim(**axes: Any) -> Claim:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.cases.kinds import kind_of
 from moe_routing.conformance.clauses.rules import mistake
+from moe_routing.conformance.clauses.shares import share_of
 from moe_routing.conformance.events import EVENTS, Event
 from moe_routing.conformance.explain.failure import Failure
-from moe_routing.conformance.generators.choices import Focus, choose_case
+from moe_routing.conformance.generators.choices import Focus, choose_call
 from moe_routing.conformance.generators.seeds import Seeded
 from moe_routing.implementations import Capabilities
 
@@ -106,11 +107,12 @@ class Clause:
         """Return what draws cases in the search for one that breaks the clause."""
         if self.strategy is not None:
             return self.strategy(capabilities)
-        return Seeded(partial(choose_case, capabilities=capabilities, focus=self.focus))
+        return Seeded(partial(choose_call, capabilities=capabilities, focus=self.focus))
 
     def draws(self, max_examples: int) -> int:
         """Return how many cases are drawn, where a run draws ``max_examples`` a clause."""
-        return max_examples if self.most is None else min(max_examples, self.most)
+        drawn = share_of(self.id, max_examples)
+        return drawn if self.most is None else min(drawn, self.most)
 
     def witnesses(self, *, bulk: bool = False) -> list[Event]:
         """Return the events that a pass must have witnessed, with those in ``bulk`` on request."""

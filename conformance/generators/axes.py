@@ -27,6 +27,7 @@ CHOICES = (
     *("groups.count", "groups.kept", "groups.top", "groups.fill", "dtypes", "logit ops"),
     *("renormalize", "scale", "softcap", "multiplier", "input norm"),
     *("optional arrays", "selection_bias", "num_tokens", "recipe", "seed", "dtype"),
+    *("batched", "batch"),
     *("hidden_size", "bias", "gate_bias", "columns", "column", "layout"),
 )
 """The names of all choices of a routing case: what ``Focus.offers`` and ``wants`` may name."""

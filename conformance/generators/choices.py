@@ -12,9 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.calls.shared_experts import SharedCase
 from moe_routing.conformance.generators import axes
+from moe_routing.conformance.generators.construct import take_tokens
 from moe_routing.conformance.generators.inputs import POOL, Draft, make_inputs
 from moe_routing.conformance.generators.published import published_widths
 from moe_routing.conformance.generators.recipes import BIASES, GATE_BIASES, RECIPES
@@ -25,6 +28,12 @@ from moe_routing.reference.shared_experts import SHARED_KINDS
 
 BUDGET = 2**14
 """The most numbers in a case's logits, ``T * E``, so that a case takes milliseconds."""
+
+MANY_EXPERTS = 64
+"""The experts from which few tokens are within the budget, so that some come in batches."""
+
+BATCHED = 2**18
+"""The most numbers in a batch's logits: few tokens, again and again, whose verdicts are cheap."""
 
 GATE_BUDGET = 2**19
 """The most numbers in a case's hidden states, and in its gate."""
@@ -69,6 +78,29 @@ def choose_case(choose: axes.Choose, capabilities: Capabilities, focus: Focus) -
     config = choose_router(choose, capabilities)
     draft = choose_draft(choose, config, capabilities, focus)
     return Case(config=config, inputs=make_inputs(config, draft), recipe=draft.recipe)
+
+
+def choose_call(choose: axes.Choose, capabilities: Capabilities, focus: Focus) -> Case:
+    """Return the case that ``choose`` makes, or, where experts are many, a batch of its tokens.
+
+    Half of those whose experts the budget lets have few tokens: kernels take another path for
+    many tokens beside many experts. A clause that chooses its number of tokens has none.
+    """
+    case = choose_case(choose, capabilities, focus)
+    sizes = [] if "num_tokens" in focus.offers else _batches(case, capabilities)
+    if not sizes or choose("batched", (0, 1)) == 0:
+        return case
+    return take_tokens(case, np.arange(choose("batch", sizes)) % case.inputs.num_tokens)
+
+
+def _batches(case: Case, capabilities: Capabilities) -> list[int]:
+    """Return the sizes of batches of a case: those that kernels switch on, within the budgets."""
+    inputs, experts, most = case.inputs, case.config.num_experts, capabilities.limits.max_tokens
+    if not inputs.num_tokens or experts < MANY_EXPERTS:
+        return []
+    width = 1 if inputs.hidden is None else inputs.hidden_size
+    most = min(BATCHED // experts, GATE_BUDGET // width, most or BATCHED)
+    return [n for n in axes.KERNEL_SIZES if inputs.num_tokens < n <= most]
 
 
 def choose_shared_case(

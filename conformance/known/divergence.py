@@ -83,11 +83,18 @@ class Divergence:
         return of in (case.kind, *kind_of(case).contains) and outlines(self.when, case)
 
 
+def _is_valid(config: Any) -> bool:
+    """Whether a configuration, which may have been made without checks, passes them."""
+    try:
+        replace(config)
+    except ValueError:
+        return False
+    return True
+
+
 def covered(trial: AnyTrial, divergences: Iterable[Divergence]) -> bool:
     """Whether any divergence covers the case; none covers an invalid configuration."""
-    try:
-        replace(trial.case.config)  # checks a configuration that was made without checks
-    except ValueError:
+    if not trial.memo.once(trial.case.config, _is_valid):  # shared by the cases derived from one
         return False
     near = [divergence for divergence in divergences if divergence.outlines(trial.case)]
     return bool(near) and any(divergence.covers(trial.facts, trial.case) for divergence in near)

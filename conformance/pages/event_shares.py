@@ -26,7 +26,7 @@ from moe_routing.conformance.generators.balance import choose_balance_case
 from moe_routing.conformance.generators.capacity import choose_capacity_case
 from moe_routing.conformance.generators.choices import (
     Focus,
-    choose_case,
+    choose_call,
     choose_shared_case,
     seeded,
 )
@@ -118,7 +118,6 @@ ONLY_CONSTRUCTED = {
     "negative-zero-logit": "a row of it is drawn, but not among others below 0",
     "shared-wide": _COSTLY,
     "published-width-of-groups": _COSTLY,
-    "batch-of-many-experts": _COSTLY,
     "token-id-above-65535": "the tables drawn have 8 rows",
     "batch-above-50000": _COSTLY,
     "routes-above-65535": _COSTLY,
@@ -170,7 +169,7 @@ def shares(cases: int = CASES, cases_a_clause: int = CASES_A_CLAUSE) -> dict[str
     found: Counter[str] = Counter()
     with np.errstate(all="ignore"):
         for _ in range(cases):
-            facts = facts_of(choose_case(choose, WHOLE, Focus()), WHOLE)
+            facts = facts_of(choose_call(choose, WHOLE, Focus()), WHOLE)
             found.update(slug for slug in routing if EVENTS[slug].occurs(facts))
             case = choose_shared_case(choose, WHOLE.dtypes)
             found.update(slug for slug in shared if EVENTS[slug].occurs(case))
@@ -214,7 +213,7 @@ def _facts(clause: Clause, cases: int) -> Iterator[object]:
     """Yield the facts of a clause's cases, of a seed of its own that no new clause changes."""
     choose, narrowed = seeded(zlib.crc32(clause.id.encode())), clause.narrowed(Capabilities())
     for _ in range(cases):
-        yield facts_of(choose_case(choose, narrowed, clause.focus), narrowed)
+        yield facts_of(choose_call(choose, narrowed, clause.focus), narrowed)
 
 
 def conditions_table() -> str:

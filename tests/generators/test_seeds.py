@@ -6,12 +6,13 @@ from functools import partial
 
 from moe_routing.conformance.checking.search import drawn_cases
 from moe_routing.conformance.clauses import CLAUSES
-from moe_routing.conformance.generators.choices import Focus, choose_case
+from moe_routing.conformance.generators.choices import BATCHED, BUDGET, Focus, choose_call
 from moe_routing.conformance.generators.seeds import Seeded
+from moe_routing.conformance.trial.few import repeats
 from moe_routing.conformance.trial.memo import contents
-from moe_routing.implementations import Capabilities
+from moe_routing.implementations import Capabilities, Limits
 
-SEEDED = Seeded(partial(choose_case, capabilities=Capabilities(), focus=Focus()))
+SEEDED = Seeded(partial(choose_call, capabilities=Capabilities(), focus=Focus()))
 
 
 def of(name: str, count: int) -> list[object]:
@@ -34,3 +35,27 @@ def test_no_two_are_the_same() -> None:
 def test_a_clause_draws_them_by_the_seed_of_the_run_and_its_own_id() -> None:
     cases = drawn_cases(CLAUSES["weights.match"], Capabilities(), suite_seed=5, max_examples=2)
     assert [(str(case.config), contents(case.inputs)) for case in cases] == of("5/weights.match", 2)
+
+
+def test_some_cases_of_many_experts_are_batches_of_few_tokens() -> None:
+    drawn = [*SEEDED.examples("0/batches", 300)]
+    whole = [case.inputs.num_tokens * case.config.num_experts for case in drawn]
+    batches = [case for case, size in zip(drawn, whole, strict=True) if size > BUDGET]
+    assert len(batches) > 10
+    assert max(whole) <= BATCHED
+    for case in batches:
+        found = repeats(case)
+        assert found is not None
+        assert found.few.inputs.num_tokens * case.config.num_experts <= BUDGET
+    assert any(
+        case.inputs.num_tokens > 64 and case.config.num_experts >= 256 for case in batches
+    ), "many tokens beside many experts"
+
+
+def test_a_clause_that_chooses_its_tokens_and_a_limit_have_none() -> None:
+    focus = Focus(offers={"num_tokens": lambda offered: [1]})
+    one = Seeded(partial(choose_call, capabilities=Capabilities(), focus=focus))
+    assert {case.inputs.num_tokens for case in one.examples("a", 60)} == {1}
+    claims = Capabilities(limits=Limits(max_tokens=40))
+    few = Seeded(partial(choose_call, capabilities=claims, focus=Focus()))
+    assert max(case.inputs.num_tokens for case in few.examples("a", 200)) <= 40
