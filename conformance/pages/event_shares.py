@@ -27,6 +27,7 @@ from moe_routing.conformance.generators.capacity import choose_capacity_case
 from moe_routing.conformance.generators.choices import (
     Focus,
     choose_call,
+    choose_case,
     choose_shared_case,
     seeded,
 )
@@ -122,6 +123,7 @@ ONLY_CONSTRUCTED = {
     "batch-above-50000": _COSTLY,
     "routes-above-65535": _COSTLY,
     "bulk-of-many-experts": _COSTLY,
+    "batch-of-many-experts": "a batch of few tokens, which clauses draw, and the strategies do not",
     "outside-claims": "nothing is outside the whole specification",
     "permuted-tokens:4097": _COSTLY,
     "permuted-routes-above-65535": _COSTLY,
@@ -169,7 +171,7 @@ def shares(cases: int = CASES, cases_a_clause: int = CASES_A_CLAUSE) -> dict[str
     found: Counter[str] = Counter()
     with np.errstate(all="ignore"):
         for _ in range(cases):
-            facts = facts_of(choose_call(choose, WHOLE, Focus()), WHOLE)
+            facts = facts_of(choose_case(choose, WHOLE, Focus()), WHOLE)
             found.update(slug for slug in routing if EVENTS[slug].occurs(facts))
             case = choose_shared_case(choose, WHOLE.dtypes)
             found.update(slug for slug in shared if EVENTS[slug].occurs(case))
