@@ -145,7 +145,8 @@ def _magnitudes(reach: Floats, matrix: Matrix) -> Floats:
         whole: Floats = reach @ matrix.size.mT
         return whole
     narrow = reach.astype(np.float32) @ matrix.narrow_size.mT
-    under = 3.0 * n * TINY * (1.0 + reach.max(initial=0.0) + matrix.narrow_size.max(initial=0.0))
+    large = reach.max(axis=-1, keepdims=True) + matrix.narrow_size.max(axis=-1)[..., None, :]
+    under = 3.0 * n * TINY * (1.0 + large)
     least: Floats = narrow.astype(np.float64) * math.exp((n + 2) * UNIT) + under
     return least
 

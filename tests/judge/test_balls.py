@@ -249,3 +249,16 @@ def test_a_sigmoid_and_a_softmax_move_as_their_arguments_may(form: FloatFormat) 
     near = z + moved * rng.choice([-1.0, 1.0], z.shape)
     assert sigmoid(Ball(z, moved), form).contains(scores.sigmoid(near)).all()
     assert softmax(Ball(z, moved), form).contains(scores.softmax(near)).all()
+
+
+def test_a_row_that_is_open_leaves_the_others_of_a_large_product_as_they_are() -> None:
+    """Magnitudes of many numbers are summed in float32: no less than they are, row by row."""
+    rng = np.random.default_rng(0)
+    rows, matrix = rng.standard_normal((64, 128)), rng.standard_normal((128, 64))
+    rad = np.zeros_like(rows)
+    rad[3, 5] = np.inf
+    found = product(Ball(rows, rad), matrix, FLOAT32)
+    assert found.decided.all(axis=1).tolist() == [row != 3 for row in range(64)]
+    small = product(Ball.exact(rows[:2]), matrix, FLOAT32)
+    assert (found.rad[:2] >= small.rad).all()
+    np.testing.assert_allclose(found.rad[:2], small.rad, rtol=1e-4)
