@@ -18,7 +18,16 @@ from moe_routing.conformance.judge.activations import (
     gelu_share,
     tanh_of_polynomial,
 )
-from moe_routing.conformance.judge.balls import UNIT, Ball, add, known, mul, rounded, sigmoid
+from moe_routing.conformance.judge.balls import (
+    UNIT,
+    Ball,
+    add,
+    known,
+    mul,
+    rounded,
+    sigmoid,
+    times,
+)
 from moe_routing.conformance.judge.gradient_balls import of_parts, of_square
 from moe_routing.conformance.judge.intervals import (
     DIVISION,
@@ -142,3 +151,8 @@ def through(activation: str, at: Ball, x: Ball, form: FloatFormat) -> Ball:
         rad = rad + of_square(slope.root, large, moves.reach, form)
     overflows = ~(at.reach * np.maximum(slope.large, 1.0) <= form.largest / 4.0)
     return known(both.mid, np.where(overflows, np.inf, rad))
+
+
+def through_opened(at: Ball, gate: Ball, alpha: float, form: FloatFormat) -> Ball:
+    """Carry a gradient through ``g sigmoid(alpha g)``, which is ``silu(alpha g) / alpha``."""
+    return through("silu", at, times(gate, alpha, form), form)

@@ -63,6 +63,11 @@ class Matrix:
         """Read the rows, whatever they are stored in."""
         return cls(rows.astype(np.float64))
 
+    @property
+    def turned(self) -> Matrix:
+        """The matrix for products with its other side."""
+        return Matrix(self.rows.mT)
+
     @cached_property
     def size(self) -> Floats:
         """The magnitudes."""

@@ -12,11 +12,16 @@ from functools import cached_property
 
 import numpy as np
 
-from moe_routing.conformance.judge.activation_slopes import passed, through, within
+from moe_routing.conformance.judge.activation_slopes import (
+    passed,
+    through,
+    through_opened,
+    within,
+)
 from moe_routing.conformance.judge.activations import PLAIN, activated, clamped_parts
 from moe_routing.conformance.judge.ball_sums import Matrix, summed, total
-from moe_routing.conformance.judge.balls import UNIT, Ball, add, known, mul, settled, times
-from moe_routing.conformance.judge.gradient_balls import wider
+from moe_routing.conformance.judge.balls import UNIT, Ball, add, known, mul, settled
+from moe_routing.conformance.judge.gradient_balls import turned, wider
 from moe_routing.reference import ExpertsConfig, ExpertsInputs
 from moe_routing.reference.activations import CLAMPED
 from moe_routing.reference.experts import Array
@@ -132,14 +137,14 @@ class Way:
 
     @cached_property
     def _at_inner_unweighted(self) -> Ball:
-        return self._stored(self._summed(self.at, self._down_turned))
+        return self._stored(self._summed(self.at, self._down.turned))
 
     @cached_property
     def _at_inner(self) -> Ball:
         """The gradient of what goes into the last product."""
         if not self.late:
             return self._at_inner_unweighted
-        after = self._stored(self._summed(self._at_answer, self._down_turned))
+        after = self._stored(self._summed(self._at_answer, self._down.turned))
         return wider(after, mul(self._at_inner_unweighted, self.weight, self.form))
 
     @cached_property
@@ -183,7 +188,7 @@ class Way:
     def _products(self) -> list[Ball]:
         """The gradients of the rows, from each of the first products, stored."""
         return [
-            self._stored(self._summed(at, turned_rows(self._matrices[name])))
+            self._stored(self._summed(at, self._matrices[name].turned))
             for name, at in self._firsts.items()
         ]
 
@@ -208,10 +213,6 @@ class Way:
     @cached_property
     def _down(self) -> Matrix:
         return Matrix.of(self.inputs.down_weight[self.experts])
-
-    @cached_property
-    def _down_turned(self) -> Matrix:
-        return turned_rows(self._down)
 
     def _bias(self, bias: Array | None) -> Ball | None:
         return None if bias is None else Ball.exact(bias[self.experts][:, None])
@@ -247,19 +248,3 @@ class Way:
         if self.products == "tf32":
             each = known(each.mid, each.rad + 3.0 * _TF32 * each.reach)
         return self._stored(total(each, FLOAT32))
-
-
-def through_opened(at: Ball, gate: Ball, alpha: float, form: FloatFormat) -> Ball:
-    """Carry a gradient through ``g sigmoid(alpha g)``, which is ``silu(alpha g) / alpha``."""
-    return through("silu", at, times(gate, alpha, form), form)
-
-
-def turned(a: Ball) -> Ball:
-    """Return rows as columns."""
-    return Ball(a.mid.mT, a.rad.mT)
-
-
-def turned_rows(matrix: Matrix) -> Matrix:
-    """Return a matrix for products with its other side."""
-    rows: Floats = matrix.rows.mT
-    return Matrix(rows)

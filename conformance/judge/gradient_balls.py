@@ -45,6 +45,11 @@ def wider(a: Ball, b: Ball) -> Ball:
     return Ball(a.mid, np.maximum(a.rad, b.rad))
 
 
+def turned(a: Ball) -> Ball:
+    """Return rows as columns."""
+    return Ball(a.mid.mT, a.rad.mT)
+
+
 def undecided(a: Ball, mask: Bools) -> Ball:
     """Return ``a``, of which nothing is known where ``mask`` holds."""
     if not mask.any():
