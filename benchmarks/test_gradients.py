@@ -1,4 +1,4 @@
-"""What it costs to judge the gradients of a router, next to torch's forward and backward pass."""
+"""What it costs to judge gradients, next to torch's forward and backward pass."""
 
 from __future__ import annotations
 
@@ -10,10 +10,16 @@ from bench_clocks import Benchmark, place
 
 from moe_routing.conformance.calls.gradients import GradientCase
 from moe_routing.conformance.calls.routing import Case
+from moe_routing.conformance.generators.expert_gradients import (
+    with_cotangent as with_expert_cotangent,
+)
+from moe_routing.conformance.generators.experts import Draft
 from moe_routing.conformance.generators.gradients import with_cotangent
+from moe_routing.conformance.trial.expert_gradients import ExpertGradientTrial
 from moe_routing.conformance.trial.gradients import GradientTrial
 from moe_routing.implementations import load_adapter
-from moe_routing.reference import Renormalize, RouterConfig, RouterInputs
+from moe_routing.reference import ExpertsConfig, Renormalize, RouterConfig, RouterInputs
+from moe_routing.reference.formats import FLOAT32
 
 SIZES = ((16, 64, 8, 2), (128, 1024, 128, 8))
 
@@ -47,4 +53,37 @@ def test_a_call(benchmark: Benchmark, sizes: Any, what: str) -> None:
 
     assert native is not None
     place(benchmark, "Gradients", "T={} H={} E={} K={}".format(*sizes), what)
+    assert not benchmark(judged if what == "the judge" else called)
+
+
+EXPERT_SIZES = ((16, 64, 64, 8, 2), (128, 256, 128, 16, 4))
+
+
+def experts_case(tokens: int, hidden: int, width: int, experts: int, top_k: int) -> Any:
+    """Return a call of the gradients of gated experts with SiLU."""
+    config = ExpertsConfig(num_experts=experts)
+    rng = np.random.default_rng(0)
+    draft = Draft(rng, config, FLOAT32, "normal", {"H": hidden, "F": width})
+    ids = np.argsort(rng.random((tokens, experts)), axis=1)[:, :top_k]
+    return with_expert_cotangent(draft.case(ids))
+
+
+@pytest.mark.parametrize("what", ["torch, forward and backward", "the judge"])
+@pytest.mark.parametrize("sizes", EXPERT_SIZES, ids=str)
+def test_a_call_of_experts(benchmark: Benchmark, sizes: Any, what: str) -> None:
+    made, adapter = experts_case(*sizes), load_adapter("torch")
+    answered = ExpertGradientTrial(adapter, made)
+    native = answered.native
+
+    def called() -> bool:
+        arguments = made.arguments(made.inputs)
+        return adapter.expert_gradients(*arguments) is None
+
+    def judged() -> bool:
+        trial = ExpertGradientTrial(adapter, made)
+        vars(trial)["_call"] = vars(answered)["_call"]
+        return any(bool(each.wrong.any()) for each in trial.judged.values())
+
+    assert native is not None
+    place(benchmark, "Gradients of experts", "T={} H={} F={} E={} K={}".format(*sizes), what)
     assert not benchmark(judged if what == "the judge" else called)
