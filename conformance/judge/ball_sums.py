@@ -128,6 +128,8 @@ def summed(
             out += _cut(a, matrix)
         if matrix.lost is None:
             firm = (rad == 0.0).all(axis=-1)
+            if start is None:
+                firm &= reach.any(axis=-1)  # of zeros nothing is left to be exact
             exact = firm.any() and _exact(a, firm, matrix, start, products, whole)
             if np.any(exact):
                 out = np.where(exact, 0.0, out)
