@@ -9,6 +9,7 @@ from moe_routing.implementations.capabilities import (
 )
 from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.common import NothingInCommon, in_common
+from moe_routing.implementations.composes import Composes
 from moe_routing.implementations.computes import Computes
 from moe_routing.implementations.differentiates import Differentiates, RouterGradients
 from moe_routing.implementations.drops import Drops
@@ -34,6 +35,7 @@ from moe_routing.implementations.protocol import (
     RoutesPadded,
     RoutesTokens,
     RunsExperts,
+    RunsLayers,
     ShardsExperts,
     SharesExperts,
 )
@@ -55,6 +57,7 @@ from moe_routing.implementations.tensors import (
     parameter,
     torch_experts_inputs,
     torch_inputs,
+    torch_layer_inputs,
     torch_shared_inputs,
     torch_tensor,
     without_graph,
@@ -76,6 +79,7 @@ __all__ = [
     "Capabilities",
     "Claim",
     "Closes",
+    "Composes",
     "Computes",
     "Differentiates",
     "DifferentiatesExperts",
@@ -100,6 +104,7 @@ __all__ = [
     "RoutesTokens",
     "RoutingMap",
     "RunsExperts",
+    "RunsLayers",
     "Shards",
     "ShardsExperts",
     "SharesExperts",
@@ -122,6 +127,7 @@ __all__ = [
     "torch_experts_inputs",
     "torch_gradients",
     "torch_inputs",
+    "torch_layer_inputs",
     "torch_replay",
     "torch_shared_inputs",
     "torch_tensor",

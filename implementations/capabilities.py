@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 from moe_routing.implementations.balances import Balances
 from moe_routing.implementations.claims import Claim, axes_of
+from moe_routing.implementations.composes import Composes
 from moe_routing.implementations.computes import Computes
 from moe_routing.implementations.differentiates import OF_GATE, Differentiates
 from moe_routing.implementations.drops import Drops
@@ -18,6 +19,8 @@ from moe_routing.implementations.shards import Shards
 from moe_routing.implementations.unsupported import Unsupported as Unsupported
 from moe_routing.reference import (
     ExpertsInputs,
+    LayerConfig,
+    LayerInputs,
     RouterConfig,
     RouterInputs,
     SharedExpertInputs,
@@ -136,7 +139,8 @@ class Capabilities(Closed):
     that several threads may call it at the same time. ``permutes`` is about the method
     ``permute``, where there is one; ``gradients``, ``computes``, ``shards``, ``replays``,
     ``drops``, ``pads`` and ``balances`` about ``gradients``, ``experts``, ``shard``, ``replay``,
-    ``drop``, ``route_padded`` and ``balance``. Errors: ``ValueError`` naming the field.
+    ``drop``, ``route_padded`` and ``balance``; ``composes``, with others of them, about ``layer``.
+    Errors: ``ValueError`` naming the field.
     """
 
     claims: tuple[Claim, ...] = (Claim(),)
@@ -155,6 +159,7 @@ class Capabilities(Closed):
     drops: Drops = field(default_factory=Drops)
     pads: Pads = field(default_factory=Pads)
     balances: Balances = field(default_factory=Balances)
+    composes: Composes = field(default_factory=Composes)
 
     def __post_init__(self) -> None:
         require_choice("takes", self.takes, get_args(Takes))
@@ -170,6 +175,7 @@ class Capabilities(Closed):
         require_part("drops", self.drops, Drops)
         require_part("pads", self.pads, Pads)
         require_part("balances", self.balances, Balances)
+        require_part("composes", self.composes, Composes)
         self._check_claims()
         for name, known in (("dtypes", tuple(INPUT_FORMATS)), ("layouts", LAYOUTS)):
             if getattr(self, name) != ():  # of which no case can be drawn
@@ -211,6 +217,14 @@ class Capabilities(Closed):
     def refusals(self, config: RouterConfig, inputs: RouterInputs) -> list[str]:
         """Return what is not claimed of the call, a phrase each: sizes and dtype, or else axes."""
         return self._outside(config, inputs) or self.nearest(config, inputs)[1]
+
+    def layer_refusals(self, config: LayerConfig, inputs: LayerInputs) -> list[str]:
+        """Return what is not claimed of a call of ``layer``, one phrase each; empty: claimed.
+
+        That is what is not claimed of its routing, of its experts, or of its shared expert.
+        """
+        found = self.refusals(config.router, inputs)
+        return found + self.composes.refusals(config, inputs, self.computes)
 
     def nearest(self, config: RouterConfig, inputs: RouterInputs) -> tuple[Claim | None, list[str]]:
         """Return the claim that lacks least for the call, and what it lacks; sizes do not count."""

@@ -8,12 +8,18 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from moe_routing.implementations.permitted import Closed, check_values, one_of
+from moe_routing.implementations.permitted import (
+    ANY,
+    AnyValue,
+    Closed,
+    check_values,
+    one_of,
+)
 from moe_routing.implementations.permutes import ROUTES_AXES
 from moe_routing.implementations.unsupported import Unsupported
 from moe_routing.reference import EXPERT_GRADIENTS, ExpertsConfig, ExpertsInputs
 from moe_routing.reference.activations import ACTIVATIONS, CLAMPED
-from moe_routing.reference.checks import require_choice, require_count
+from moe_routing.reference.checks import require_choice, require_count, require_real
 from moe_routing.reference.experts import OF_EXPERTS, WEIGHT_ON
 from moe_routing.reference.permutation_maps import has_repeats
 
@@ -46,6 +52,17 @@ EXPERTS_AXES: dict[str, Callable[[Any], bool]] = {
 }
 """What a region of a known divergence may name of a call of experts, and how it is read."""
 
+
+def _positive(name: str) -> Callable[[Any], None]:
+    """Return what checks that ``name`` lists numbers above 0."""
+
+    def check(values: Any) -> None:
+        for each in values:
+            require_real(f"each value of {name}", each, above=0.0)
+
+    return check
+
+
 _MULTIPLES = ("hidden_multiple_of", "width_multiple_of")
 
 
@@ -55,7 +72,8 @@ class Computes(Closed):
 
     Each axis lists its permitted values: ``activations``, ``gated``, ``biases`` (whether any
     come), ``weight_on`` what the routing weight scales, ``absent`` and ``repeats`` whether routes
-    may be absent, and whether an expert may hold several slots of a token. ``products`` says
+    may be absent, and whether an expert may hold several slots of a token. ``limits`` and
+    ``alphas`` are those of ``clamped-swiglu`` (``ANY``: all). ``products`` says
     what float32 products are made in: ``float32``, or ``tf32``, which rounds the operands to 11
     bits. ``gradients`` names the inputs that get one, where there is a method
     ``expert_gradients``. ``hidden_multiple_of`` and ``width_multiple_of`` are what H and F are
@@ -69,6 +87,8 @@ class Computes(Closed):
     weight_on: tuple[str, ...] = WEIGHT_ON
     absent: tuple[bool, ...] = _EITHER
     repeats: tuple[bool, ...] = _EITHER
+    limits: tuple[float, ...] | AnyValue = ANY
+    alphas: tuple[float, ...] | AnyValue = ANY
     products: Products = "float32"
     gradients: tuple[str, ...] = EXPERT_GRADIENTS
     hidden_multiple_of: int = 1
@@ -81,6 +101,9 @@ class Computes(Closed):
         for axis, values in _KNOWN.items():
             name = f"Computes.{axis}"
             check_values(name, getattr(self, axis), one_of(name, values), repr(values))
+        for axis, example in (("limits", "(7.0,)"), ("alphas", "(1.702,)")):
+            name, known = f"Computes.{axis}", (tuple, AnyValue)
+            check_values(name, getattr(self, axis), _positive(name), example, known)
         for axis in ("biases", "absent", "repeats"):
             if False not in getattr(self, axis):
                 raise ValueError(
@@ -96,7 +119,7 @@ class Computes(Closed):
 
     def refusals(self, config: ExpertsConfig, inputs: ExpertsInputs) -> list[str]:
         """Return what is not claimed of a call, one phrase each; empty: claimed."""
-        values = {
+        values: dict[str, Any] = {
             "activations": config.activation,
             "gated": config.gated,
             "biases": inputs.has_biases,
@@ -104,6 +127,8 @@ class Computes(Closed):
             "absent": bool((inputs.expert_ids < 0).any()),
             "repeats": has_repeats(inputs.routes),
         }
+        if config.activation == CLAMPED:
+            values |= {"limits": config.limit, "alphas": config.alpha}
         found = [f"{n}={v!r}" for n, v in values.items() if v not in getattr(self, n)]
         sizes = (
             ("num_experts", config.num_experts, self.max_experts),

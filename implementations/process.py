@@ -29,6 +29,7 @@ from moe_routing.implementations.wire_experts import (
     shard_request,
 )
 from moe_routing.implementations.wire_gradients import gradients_request, read_gradients
+from moe_routing.implementations.wire_layer import layer_request, read_layer
 from moe_routing.implementations.wire_padding import padded_request
 from moe_routing.implementations.wire_permutation import permute_request, read_permutation
 from moe_routing.implementations.wire_replay import replay_request
@@ -39,6 +40,9 @@ from moe_routing.reference import (
     ExpertGradients,
     ExpertsConfig,
     ExpertsInputs,
+    LayerConfig,
+    LayerInputs,
+    LayerResult,
     Padding,
     PermutationConfig,
     Placement,
@@ -138,6 +142,10 @@ class ProcessAdapter:
     def balance(self, config: BalanceConfig, inputs: BalanceInputs) -> Balance:
         """Send a step, and return its counts, losses and bias. Errors: as ``route``."""
         return self._answered(balance_request(config, inputs), read_balance)
+
+    def layer(self, config: LayerConfig, inputs: LayerInputs) -> LayerResult:
+        """Send a call of a layer, and return its answer. Errors: as ``route``."""
+        return self._answered(layer_request(config, inputs), read_layer)
 
     @property
     def methods(self) -> tuple[str, ...]:

@@ -19,6 +19,9 @@ from moe_routing.reference import (
     ExpertGradients,
     ExpertsConfig,
     ExpertsInputs,
+    LayerConfig,
+    LayerInputs,
+    LayerResult,
     Padding,
     PermutationConfig,
     Placement,
@@ -45,6 +48,7 @@ METHODS = (
     "route_padded",
     "balance",
     "replay",
+    "layer",
 )
 """The methods through which the suite calls a backend; an adapter has at least one."""
 
@@ -187,6 +191,15 @@ class ShardsExperts(Protocol):
 
         Experts are numbered over all ranks; those of other ranks hold NaN.
         """
+        ...
+
+
+@runtime_checkable
+class RunsLayers(Protocol):
+    """A backend that runs a whole layer: its router, the chosen experts, its shared expert."""
+
+    def layer(self, config: LayerConfig, inputs: LayerInputs) -> LayerResult:
+        """Return the output ``[T, H]``, unconverted, and the routing, if the layer gives it."""
         ...
 
 

@@ -17,6 +17,9 @@ from moe_routing.reference import (
     ExpertGradients,
     ExpertsConfig,
     ExpertsInputs,
+    LayerConfig,
+    LayerInputs,
+    LayerResult,
     Padding,
     PermutationConfig,
     Placement,
@@ -35,6 +38,7 @@ from moe_routing.reference import (
     expert_gradients,
     experts,
     gradients,
+    layer,
     permute,
     replay,
     route,
@@ -121,3 +125,7 @@ class ReferenceAdapter:
             z_loss=balance.z_loss(config, inputs),
             bias=balance.updated_bias(config, inputs),
         )
+
+    def layer(self, config: LayerConfig, inputs: LayerInputs) -> LayerResult:
+        """Return the output of the reference's layer, in float64, and its routing."""
+        return layer(config, inputs)

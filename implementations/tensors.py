@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from moe_routing.reference import ExpertsInputs, RouterInputs, SharedExpertInputs
+from moe_routing.reference import (
+    ExpertsInputs,
+    LayerInputs,
+    RouterInputs,
+    SharedExpertInputs,
+)
+from moe_routing.reference.layer import OF_EXPERTS, OF_SHARED
 
 if TYPE_CHECKING:
     import torch
@@ -86,6 +92,34 @@ def torch_experts_inputs(inputs: ExpertsInputs, device: str = "cpu") -> dict[str
         name: torch_tensor(name, array, dtype=_dtype_of(name, array, inputs.dtype), device=device)
         for name, array in inputs.arrays().items()
     }
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TorchLayer:
+    """``LayerInputs`` as tensors: the router's, and by field name the experts' and the shared."""
+
+    router: TorchInputs
+    experts: dict[str, torch.Tensor]
+    shared: dict[str, torch.Tensor]
+
+
+def torch_layer_inputs(inputs: LayerInputs, device: str = "cpu") -> TorchLayer:
+    """Make the tensors of one call of a layer, as ``torch_inputs`` does.
+
+    Those of experts have the names of ``ExpertsInputs``, the shared expert's those of
+    ``SharedExpertInputs``; there are none where there is none.
+    """
+
+    def made(names: dict[str, str]) -> dict[str, torch.Tensor]:
+        arrays = inputs.arrays()
+        return {
+            theirs: torch_tensor(own, arrays[own], dtype=inputs.dtype, device=device)
+            for own, theirs in names.items()
+            if own in arrays
+        }
+
+    router = torch_inputs(inputs.router, device)
+    return TorchLayer(router=router, experts=made(OF_EXPERTS), shared=made(OF_SHARED))
 
 
 def torch_tensor(

@@ -13,6 +13,7 @@ from moe_routing.implementations.tensors import (
     TorchInputs,
     torch_experts_inputs,
     torch_inputs,
+    torch_layer_inputs,
     torch_shared_inputs,
     torch_tensor,
     without_graph,
@@ -24,6 +25,9 @@ from moe_routing.reference import (
     ExpertsConfig,
     ExpertsInputs,
     Groups,
+    LayerConfig,
+    LayerInputs,
+    LayerResult,
     Padding,
     PermutationConfig,
     Recorded,
@@ -159,6 +163,26 @@ class TorchAdapter:
     expert_gradients = torch_expert_gradients
 
     shard = shard_of_experts
+
+    def layer(self, config: LayerConfig, inputs: LayerInputs) -> LayerResult:
+        """Route, run the chosen experts, and add the shared expert. Errors: ``ValueError``."""
+        import torch
+        from torch.nn import functional as F
+
+        check_inputs(config.router, inputs)
+        given = torch_layer_inputs(inputs, self.device)
+        hidden = given.router.hidden
+        with torch.no_grad():
+            routing = _route(config.router, given.router)
+            routes = {"hidden": hidden, "expert_ids": routing.expert_ids}
+            weights = routing.weights.to(hidden.dtype)
+            output = run_experts(config.experts, {**routes, **given.experts, "weights": weights})
+            if config.shared.kind != "none":
+                shared = swiglu(hidden, given.shared)
+                if config.shared.gated:
+                    shared = F.linear(hidden, given.shared["gate"]).sigmoid() * shared
+                output = output + shared
+            return LayerResult(output=output, routing=routing)
 
 
 def swiglu(hidden: Tensor, weights: dict[str, Tensor]) -> Tensor:

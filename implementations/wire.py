@@ -42,6 +42,7 @@ REQUESTS = (
     "route_padded",
     "balance",
     "replay",
+    "layer",
 )
 """The methods that a backend may answer, as ``methods`` of its hello."""
 

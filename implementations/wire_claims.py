@@ -11,6 +11,7 @@ from typing import Any
 from moe_routing.implementations.balances import Balances
 from moe_routing.implementations.capabilities import Capabilities, Limits, Numerics
 from moe_routing.implementations.claims import Claim, GroupRule
+from moe_routing.implementations.composes import Composes
 from moe_routing.implementations.computes import Computes
 from moe_routing.implementations.differentiates import Differentiates
 from moe_routing.implementations.drops import Drops
@@ -52,6 +53,9 @@ def capabilities_from_json(data: Any) -> Capabilities:
     for name, kind in (("drops", Drops), ("balances", Balances)):
         if name in given:
             given[name] = _axes(name, given[name], kind)
+    if "composes" in given:
+        table = _object("composes", given["composes"], Composes)
+        given["composes"] = Composes(**{n: _listed(n, each) for n, each in table.items()})
     if "claims" in given:
         given["claims"] = tuple(_claim(each) for each in given["claims"])
     return Capabilities(**{**given, "layouts": ("contiguous",)})
@@ -73,7 +77,11 @@ def _computes(data: Any) -> Computes:
     given = _object("computes", data, Computes)
     plain = {n: each for n, each in given.items() if n == "products" or n.startswith("max_")}
     plain |= {n: each for n, each in given.items() if n.endswith("_multiple_of")}
-    axes: dict[str, Any] = {n: _listed(n, each) for n, each in given.items() if n not in plain}
+    axes: dict[str, Any] = {
+        n: _axis(n, each) if n in ("limits", "alphas") else _listed(n, each)
+        for n, each in given.items()
+        if n not in plain
+    }
     return Computes(**axes, **plain)
 
 

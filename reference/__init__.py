@@ -19,6 +19,7 @@ from moe_routing.reference.experts import ExpertsConfig, ExpertsInputs, expert_o
 from moe_routing.reference.formats import FORMATS, FloatFormat
 from moe_routing.reference.gradients import GRADIENTS, Gradients, gradients
 from moe_routing.reference.inputs import RouterInputs, check_inputs
+from moe_routing.reference.layer import LayerConfig, LayerInputs, LayerResult, layer
 from moe_routing.reference.layout_readers import permutation_of, read_layout
 from moe_routing.reference.layout_writers import (
     as_aligned_blocks,
@@ -75,6 +76,9 @@ __all__ = [
     "FloatFormat",
     "Gradients",
     "Groups",
+    "LayerConfig",
+    "LayerInputs",
+    "LayerResult",
     "Padding",
     "Permutation",
     "PermutationConfig",
@@ -115,6 +119,7 @@ __all__ = [
     "gate_up",
     "gate_up_bias",
     "gradients",
+    "layer",
     "local_call",
     "offsets",
     "permutation_of",

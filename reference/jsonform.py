@@ -10,20 +10,32 @@ import math
 from typing import Any
 
 from moe_routing.reference.config import Groups, Renormalize, RmsNorm, RouterConfig
+from moe_routing.reference.experts import ExpertsConfig
+from moe_routing.reference.layer import LayerConfig
 from moe_routing.reference.shared_experts import SharedExpertConfig
 
-PARTS = {"groups": Groups, "renormalize": Renormalize, "input_norm": RmsNorm}
+PARTS: dict[str, type] = {
+    "groups": Groups,
+    "renormalize": Renormalize,
+    "input_norm": RmsNorm,
+    "router": RouterConfig,
+    "experts": ExpertsConfig,
+    "shared": SharedExpertConfig,
+}
 """The fields of a configuration that are objects of their own, with their types."""
 
 _SPECIAL = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
-def config_to_json(config: RouterConfig | SharedExpertConfig) -> dict[str, Any]:
+Config = (
+    RouterConfig | SharedExpertConfig | ExpertsConfig | LayerConfig | Groups | Renormalize | RmsNorm
+)
+
+
+def config_to_json(config: Config) -> dict[str, Any]:
     """Return the JSON form of a configuration, unchecked ones too: its fields, by name."""
     return {
-        name: {key: to_json(part) for key, part in vars(value).items()}
-        if name in PARTS and value is not None
-        else to_json(value)
+        name: config_to_json(value) if name in PARTS and value is not None else to_json(value)
         for name, value in vars(config).items()
     }
 

@@ -34,6 +34,11 @@ class AnyCase:
         return str(self.inputs.dtype)
 
     @property
+    def contained(self) -> AnyCase:
+        """The call of another kind that it contains, or itself where that has the same fields."""
+        return self
+
+    @property
     def sizes(self) -> dict[str, int]:
         """The sizes by letter, in the order in which messages show them."""
         tokens, hidden = self.inputs.hidden.shape

@@ -127,7 +127,7 @@ def _value(name: str, value: Any) -> Any:
     if not isinstance(value, dict) or set(value) != known:
         raise ValueError(f"{name} is {value!r}, but should have keys {', '.join(sorted(known))}")
     for key, number in value.items():
-        object.__setattr__(part, key, from_json(number))
+        object.__setattr__(part, key, _value(key, number))
     return part
 
 

@@ -18,6 +18,7 @@ from moe_routing.conformance.calls.expert_gradients import (
 )
 from moe_routing.conformance.calls.experts import ExpertsCase
 from moe_routing.conformance.calls.gradients import GradientCase, GradientInputs
+from moe_routing.conformance.calls.layer import LayerCase
 from moe_routing.conformance.calls.padding import PaddedCase, PaddedInputs
 from moe_routing.conformance.calls.permutation import PermutationCase
 from moe_routing.conformance.calls.replay import ReplayCase, ReplayInputs
@@ -32,6 +33,7 @@ from moe_routing.conformance.generators.experts_smaller import (
     EXPERTS_SIZES,
 )
 from moe_routing.conformance.generators.gradients import GRADIENT_REDUCTIONS
+from moe_routing.conformance.generators.layer_smaller import LAYER_REDUCTIONS, LAYER_SIZES
 from moe_routing.conformance.generators.padding import PADDING_REDUCTIONS, PADDING_SIZES
 from moe_routing.conformance.generators.permutation import (
     PERMUTATION_REDUCTIONS,
@@ -51,6 +53,8 @@ from moe_routing.conformance.trial.expert_gradients import ExpertGradientTrial, 
 from moe_routing.conformance.trial.experts import ExpertsTrial, layer_of
 from moe_routing.conformance.trial.gradients import GradientTrial
 from moe_routing.conformance.trial.gradients import facts_of as gradient_facts
+from moe_routing.conformance.trial.layer import LayerTrial
+from moe_routing.conformance.trial.layer import facts_of as layer_facts
 from moe_routing.conformance.trial.lenience import STRICT, Lenience
 from moe_routing.conformance.trial.memo import CaseMemo
 from moe_routing.conformance.trial.padding import PaddingTrial
@@ -74,6 +78,8 @@ from moe_routing.reference import (
     CapacityConfig,
     ExpertsConfig,
     ExpertsInputs,
+    LayerConfig,
+    LayerInputs,
     PermutationConfig,
     RouterConfig,
     RouterInputs,
@@ -194,6 +200,13 @@ GRADIENT = Kind(
     contains={"routing": lambda facts: facts.bounds},
 )
 
+
+def _experts_refused(case: ExpertsCase, capabilities: Capabilities) -> list[str]:
+    """Return what capabilities lack for a call of experts, in phrases."""
+    found = capabilities.computes.refusals(case.config, case.inputs)
+    return capabilities.storage_refusals(case.inputs) + found
+
+
 EXPERTS = Kind(
     case=ExpertsCase,
     config=ExpertsConfig,
@@ -205,7 +218,7 @@ EXPERTS = Kind(
     reductions=EXPERTS_REDUCTIONS,
     sizes=EXPERTS_SIZES,
     claimed=lambda case, capabilities: not _experts_refused(case, capabilities),
-    refusals=lambda case, capabilities: _experts_refused(case, capabilities),
+    refusals=_experts_refused,
     axes=EXPERTS_AXES,
     compared=("activation", "gated", "weight_on", "dtype", "tokens", *EXPERTS_AXES),
 )
@@ -254,10 +267,24 @@ def _shards_refused(case: ShardsCase, capabilities: Capabilities) -> list[str]:
     return capabilities.storage_refusals(case.inputs) + found
 
 
-def _experts_refused(case: ExpertsCase, capabilities: Capabilities) -> list[str]:
-    """Return what capabilities lack for a call of experts, in phrases."""
-    found = capabilities.computes.refusals(case.config, case.inputs)
-    return capabilities.storage_refusals(case.inputs) + found
+LAYER = Kind(
+    case=LayerCase,
+    config=LayerConfig,
+    inputs=LayerInputs,
+    words=ROUTING.words,
+    integers=ROUTING.integers,
+    methods=("layer",),
+    trial=LayerTrial,
+    facts=layer_facts,
+    reductions=LAYER_REDUCTIONS,
+    sizes=LAYER_SIZES,
+    defined=lambda facts: facts.bounds.all_defined,
+    claimed=lambda case, capabilities: not capabilities.layer_refusals(case.config, case.inputs),
+    refusals=lambda case, capabilities: capabilities.layer_refusals(case.config, case.inputs),
+    axes=INPUT_AXES,
+    compared=("dtype", "tokens"),
+    contains={"routing": lambda facts: facts.bounds},
+)
 
 
 RECORDED = {
@@ -364,6 +391,7 @@ KINDS: dict[str, Kind] = {
         CAPACITY,
         PADDED,
         BALANCE,
+        LAYER,
     )
 }
 """Every kind of case by its name."""

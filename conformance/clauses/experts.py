@@ -103,6 +103,8 @@ def _lists(axis: str, value: Any) -> Callable[[Capabilities], str | None]:
     bugs=("M13", "M35", "M36", "M38", "M41", "M44", "M52", "M63", "M82", "M83", "M84"),
     events=(
         *ACTIVATIONS,
+        "ran-limit",
+        "ran-alpha",
         "ran-several",
         "ran-gated",
         "ran-plain",

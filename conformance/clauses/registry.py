@@ -42,6 +42,7 @@ CHAPTERS = (
     "capacity",
     "padding",
     "balance",
+    "layer",
 )
 """The chapters of the spec, in reading order; a clause id begins with one of them."""
 

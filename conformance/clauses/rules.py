@@ -26,6 +26,7 @@ PAGES = {
     "CAP": "docs/spec/capacity.md",
     "PAD": "docs/spec/padding.md",
     "BAL": "docs/spec/balance.md",
+    "LAYER": "docs/spec/layer.md",
 }
 """The page of a rule, by the letters that its id begins with."""
 
@@ -35,6 +36,7 @@ UNCHECKED = {
     "PIPE-3": "it is about what a backend is given, and `RouterInputs` takes nothing else",
     "SEL-11": _PERMITS.format("slots-by-id"),
     "GRAD-21": "no call of `gradients` has an absent route; where one arises, see below",
+    "LAYER-6": _PERMITS.format("layer-scaled-at-the-end"),
     "LAY-3": _PERMITS.format("slots-by-id"),
 }
 """The rules that no clause can check, and why."""

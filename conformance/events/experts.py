@@ -50,6 +50,7 @@ def cases(
     values: Sequence[str] = ("eighths", "normal"),
     biased: Sequence[bool] = (False,),
     limit: float = 0.5,
+    alpha: float = 1.702,
     sizes: tuple[int, int] = (4, 4),
     weight_on: Sequence[str] = ("output", "input"),
     gated: Sequence[bool] = (True, False),
@@ -67,7 +68,8 @@ def cases(
             activation=activation,
             gated=gate,
             weight_on=on,
-            limit=limit,
+            limit=_claimed(computes.limits, limit),
+            alpha=_claimed(computes.alphas, alpha),
         )
         for dtype, seed in product(capabilities.dtypes, range(3)):
             rng = np.random.default_rng(seed)
@@ -76,6 +78,11 @@ def cases(
             if computes.refusals(config, case.inputs):
                 break
             yield replace(case, recipe="constructed")
+
+
+def _claimed(permitted: Any, wanted: float) -> float:
+    """Return what is wanted where that is claimed, or else the first of what is."""
+    return wanted if wanted in permitted else float(permitted[0])
 
 
 def _steps(computes: Any) -> tuple[int, int]:
@@ -99,7 +106,7 @@ def _active(activation: str, layer: Layer) -> bool:
     if layer.config.activation != activation:
         return False
     if activation == CLAMPED:
-        return _shows(layer, limit=1e6)
+        return _shows(layer, limit=1e6) or _shows(layer, alpha=2.0 * layer.config.alpha)
     return _shows(layer, activation=others[activation])
 
 
@@ -110,6 +117,19 @@ for _name in ACTIVATIONS:
         lambda layer, name=_name: _active(name, layer),  # type: ignore[misc]
         activations=(_name,),
     )
+ran(
+    "limit",
+    "clamped-swiglu with a limit that gpt-oss's cannot stand for",
+    lambda layer: layer.config.activation == CLAMPED and _shows(layer, limit=7.0),
+    activations=(CLAMPED,),
+)
+ran(
+    "alpha",
+    "clamped-swiglu with an alpha that gpt-oss's cannot stand for",
+    lambda layer: layer.config.activation == CLAMPED and _shows(layer, alpha=1.702),
+    activations=(CLAMPED,),
+    alpha=0.5,
+)
 FAMILIES["ran-activation"] = "an activation that the nearest other one cannot stand for"
 ran(
     "gated",

@@ -32,8 +32,8 @@ def experts_failure(
     return Failure(
         stage=clause,
         token=t,
-        summary=f"{at('output', t, h)}={show(output[t, h])}, but should be {_permitted(due, t, h)}",
-        details=(call_line(layer), *_slots(layer, t, h), *_looks(layer, output, t)),
+        summary=f"{at('output', t, h)}={show(output[t, h])}, but should be {permitted(due, t, h)}",
+        details=(call_line(layer), *slot_lines(layer, t, h), *_looks(layer, output, t)),
     )
 
 
@@ -48,14 +48,15 @@ def call_line(layer: Layer) -> str:
     return f"{sizes}: {made}; {inputs.dtype}"
 
 
-def _permitted(due: Ball, t: int, h: int) -> str:
+def permitted(due: Ball, t: int, h: int) -> str:
+    """Return what an output may be, in words."""
     mid, rad = float(due.mid[t, h]), float(due.rad[t, h])
     if rad == 0.0:
         return f"exactly {show(mid)}"
     return f"in {span((mid - rad, mid + rad))}"
 
 
-def _slots(layer: Layer, t: int, h: int) -> Iterator[str]:
+def slot_lines(layer: Layer, t: int, h: int) -> Iterator[str]:
     """Yield a line a slot of the token: its expert, its weight, what it adds to this output."""
     inputs = layer.inputs
     yield f"token {t:<4}  slot  expert     weight  expert's answer [{h}]   adds"

@@ -13,6 +13,7 @@ from moe_routing.conformance.calls.experts import ExpertsCase
 from moe_routing.conformance.generators.axes import Choose
 from moe_routing.conformance.generators.permutation import LOADS, OFTEN, loaded_ids, without
 from moe_routing.implementations import Capabilities, Computes
+from moe_routing.implementations.permitted import listed
 from moe_routing.reference import ExpertsConfig, ExpertsInputs
 from moe_routing.reference.activations import CLAMPED
 from moe_routing.reference.formats import INPUT_FORMATS, FloatFormat, Ids
@@ -27,6 +28,7 @@ WIDTHS = (1, 2, 3, 4, 8, 12, 16, 17, 32, 33)
 VALUES = ("eighths", "exact", "normal", "wide")
 FINE = ("normal", "wide")
 LIMITS = (7.0, 1.0, 0.5)
+ALPHAS = (1.702, 0.5, 1.0, 2.0)
 
 _SIGNS = ("positive", "positive", "signed")
 
@@ -91,7 +93,8 @@ def choose_options(choose: Choose, computes: Computes, values: str) -> dict[str,
         "activation": activation,
         "gated": True if activation == CLAMPED else choose("gated", computes.gated),
         "weight_on": choose("weight_on", computes.weight_on),
-        "limit": choose("limit", LIMITS) if clamped else LIMITS[0],
+        "limit": choose("limit", listed(computes.limits) or LIMITS) if clamped else LIMITS[0],
+        "alpha": choose("alpha", listed(computes.alphas) or ALPHAS) if clamped else ALPHAS[0],
     }
 
 

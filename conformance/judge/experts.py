@@ -82,23 +82,44 @@ def layer_ball(config: ExpertsConfig, inputs: ExpertsInputs, products: str = "fl
     return total(slots, form, axis=1, stores=inputs.top_k)
 
 
-def slot_balls(config: ExpertsConfig, inputs: ExpertsInputs, products: str = "float32") -> Ball:
-    """Return what each slot adds, weighted, ``[T, K, H]``; exactly 0 where it is absent."""
+def slot_balls(
+    config: ExpertsConfig,
+    inputs: ExpertsInputs,
+    products: str = "float32",
+    *,
+    form: FloatFormat | None = None,
+    weights: Ball | None = None,
+) -> Ball:
+    """Return what each slot adds, weighted, ``[T, K, H]``; exactly 0 where it is absent.
+
+    Results may be stored in ``form``, that of the inputs where it is None; ``weights [T, K]``
+    stand for those of the inputs.
+    """
+    weights = Ball.exact(inputs.weights) if weights is None else weights
     shape = (inputs.num_tokens, inputs.top_k, inputs.hidden_size)
     mid, rad = np.zeros(shape), np.zeros(shape)
     for batch in _batches(inputs):
-        made = _Experts(config, inputs, batch.experts, batch.there, products).weighted(
-            Ball.exact(batch.of(inputs.hidden[batch.tokens])),
-            Ball.exact(batch.of(inputs.weights[batch.tokens, batch.slots][..., None])),
+        some = _Experts(
+            *(config, inputs, batch.experts, products),
+            form=form or INPUT_FORMATS[inputs.dtype],
         )
-        there = batch.there
-        places = batch.tokens[there], batch.slots[there]
-        mid[places], rad[places] = made.mid[there], made.rad[there]
+        for part in batch.parts(max(inputs.hidden_size, inputs.width)):
+            own, there = weights[part.tokens, part.slots], part.there
+            made = some.weighted(
+                Ball.exact(part.of(inputs.hidden[part.tokens])),
+                Ball(part.of(own.mid[..., None]), part.of(own.rad[..., None])),
+                there,
+            )
+            places = part.tokens[there], part.slots[there]
+            mid[places], rad[places] = made.mid[there], made.rad[there]
     return Ball(mid, rad)
 
 
 _LARGE = 2**22
 """The most numbers of a weight that one batch of experts gathers; a larger one goes alone."""
+
+_CACHED = 2**17
+"""About how many numbers an array of rows has: many are made of it, and a cache holds a few."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +130,13 @@ class _Batch:
     tokens: Ids
     slots: Ids
     there: Bools
+
+    def parts(self, width: int) -> Iterator[_Batch]:
+        """Yield the batch in parts of its rows, of about ``_CACHED`` numbers at ``width``."""
+        rows = max(8, _CACHED // (len(self.experts) * width))
+        for start in range(0, self.there.shape[1], rows):
+            some = (slice(None), slice(start, start + rows))
+            yield _Batch(self.experts, self.tokens[some], self.slots[some], self.there[some])
 
     def of(self, values: npt.NDArray[Any]) -> Floats:
         """Return values ``[B, n, ...]`` with zeros where no route is there."""
@@ -144,14 +172,10 @@ class _Experts:
     config: ExpertsConfig
     inputs: ExpertsInputs
     experts: Ids
-    there: Bools
     products: str
+    form: FloatFormat
 
-    @property
-    def form(self) -> FloatFormat:
-        return INPUT_FORMATS[self.inputs.dtype]
-
-    def weighted(self, x: Ball, weight: Ball) -> Ball:
+    def weighted(self, x: Ball, weight: Ball, there: Bools) -> Ball:
         """Return what the experts add for ``x [B, n, H]``, whose weights are ``[B, n, 1]``.
 
         A weight on the output is applied to it, or before the product that makes it: either is
@@ -167,29 +191,33 @@ class _Experts:
         late = None if bias is None else mul(bias, weight, self.form)
         before = self._linear(scaled, self._last, late)
         if (
-            self._grown(scaled)
-            and (late is None or self._grown(late))
-            and (weight.mid[self.there] != 0.0).all()
+            _grown(scaled, there)
+            and (late is None or _grown(late, there))
+            and (weight.mid[there] != 0.0).all()
+            and not weight.rad.any()
         ):
             under = 3.0 * (TINY + underflow(self.form)) * (1.0 + weight.reach)
             return known(before.mid, before.rad + under)
         after = mul(self._linear(inner, self._last, bias), weight, self.form)
         return known(before.mid, np.maximum(after.rad, before.rad))
 
-    def _grown(self, product: Ball) -> bool:
-        """Whether every number that is not 0 has been rounded, in the rows that are there."""
-        open_ = (product.rad > 0.0) | (product.mid == 0.0)
-        return bool(open_[self.there].all())
-
     def _inner(self, x: Ball) -> Ball:
         """Return what goes into the last product, ``[B, n, F]``."""
         inputs = self.inputs
-        up = self._linear(x, self._matrix(inputs.up_weight), self._bias(inputs.up_bias))
+        up = self._linear(x, self._up, self._bias(inputs.up_bias))
         gate = None
-        if inputs.gate_weight is not None:
-            matrix = self._matrix(inputs.gate_weight)
+        if (matrix := self._gate) is not None:
             gate = self._linear(x, matrix, self._bias(inputs.gate_bias))
         return activated(self.config, gate, up, self.form)
+
+    @cached_property
+    def _up(self) -> Matrix:
+        return self._matrix(self.inputs.up_weight)
+
+    @cached_property
+    def _gate(self) -> Matrix | None:
+        weight = self.inputs.gate_weight
+        return None if weight is None else self._matrix(weight)
 
     @cached_property
     def _last(self) -> Matrix:
@@ -206,3 +234,9 @@ class _Experts:
 
     def _bias(self, bias: Array | None) -> Ball | None:
         return None if bias is None else Ball.exact(bias[self.experts][:, None])
+
+
+def _grown(product: Ball, there: Bools) -> bool:
+    """Whether every number that is not 0 has been rounded, in the rows that are there."""
+    open_ = (product.rad > 0.0) | (product.mid == 0.0)
+    return bool(open_[there].all())

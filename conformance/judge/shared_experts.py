@@ -68,4 +68,7 @@ def _sigmoid(z: _Value, form: FloatFormat) -> _Value:
 
 
 def _stored(exact: Floats, error: Floats, form: FloatFormat) -> _Value:
-    return _Value(exact, error + form.unit_roundoff * (np.abs(exact) + error) + underflow(form))
+    """Round once to ``form``; where a value may pass its largest number, anything may come."""
+    stored = error + form.unit_roundoff * (np.abs(exact) + error) + underflow(form)
+    past = ~(np.abs(exact) + error <= form.largest)
+    return _Value(exact, np.where(past, np.inf, stored))

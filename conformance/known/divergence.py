@@ -74,7 +74,7 @@ class Divergence:
         of = self.witnesses[0].kind
         if case.kind != of:
             contained = kind_of(case).contains
-            return of in contained and holds(self.when, contained[of](facts), case)
+            return of in contained and holds(self.when, contained[of](facts), case.contained)
         return holds(self.when, facts, case)
 
     def outlines(self, case: AnyCase) -> bool:

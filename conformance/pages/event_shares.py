@@ -34,6 +34,7 @@ from moe_routing.conformance.generators.choices import (
 from moe_routing.conformance.generators.expert_gradients import choose_expert_gradient_case
 from moe_routing.conformance.generators.experts import choose_experts_case
 from moe_routing.conformance.generators.gradients import choose_gradient_case
+from moe_routing.conformance.generators.layer import choose_layer_case
 from moe_routing.conformance.generators.padding import choose_padded_case
 from moe_routing.conformance.generators.permutation import choose_permutation_case
 from moe_routing.conformance.generators.replay import choose_replay_case
@@ -67,6 +68,9 @@ DROPS = 2000
 STEPS = 1000
 """The steps of a balance drawn, of everything that there is to claim."""
 
+COMPOSED = 400
+"""The calls of whole layers drawn."""
+
 WHOLE = Capabilities()
 Draws = Callable[[Choose], AnyCase]
 
@@ -80,6 +84,7 @@ APART: dict[str, tuple[int, Draws]] = {
     "dropped-": (DROPS, lambda choose: choose_capacity_case(choose, WHOLE.drops)),
     "replayed-": (REPLAYED, lambda choose: choose_replay_case(choose, WHOLE, Focus())),
     "padded-": (PADDED, lambda choose: choose_padded_case(choose, WHOLE, Focus())),
+    "layer-": (COMPOSED, lambda choose: choose_layer_case(choose, WHOLE)),
 }
 """The calls of other methods than ``route``, by what the names of their events begin with."""
 

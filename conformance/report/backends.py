@@ -8,6 +8,7 @@ from typing import Any
 
 from moe_routing.conformance.report.claim_words import (
     capabilities_in_words,
+    composes_in_words,
     computes_in_words,
     either,
     limits_in_words,
@@ -93,16 +94,21 @@ def supports_in_words(backend: Backend, reports: Sequence[Mapping[str, Any]] = (
         _checked(backend.name, reports) or backend.wraps,
         *(routing if "route" in backend.methods else [""] * len(routing)),
         permutes_in_words(capabilities.permutes) if "permute" in backend.methods else "",
-        _experts(capabilities) if "experts" in backend.methods else "",
+        _experts(capabilities, backend.methods),
         shards_in_words(capabilities.shards) if "shard" in backend.methods else "",
     ]
 
 
-def _experts(capabilities: Capabilities) -> str:
-    """Return what experts are claimed, with the dtypes where those are not all."""
+def _experts(capabilities: Capabilities, methods: Sequence[str]) -> str:
+    """Return what experts are claimed, with the dtypes where those are not all, and what layers."""
+    if not {"experts", "layer"} & {*methods}:
+        return ""
     narrow = tuple(INPUT_FORMATS) != capabilities.dtypes
     dtypes = f", in {either(capabilities.dtypes)}" if narrow else ""
-    return computes_in_words(capabilities.computes) + dtypes
+    layers = (
+        f"; whole layers {composes_in_words(capabilities.composes)}" if "layer" in methods else ""
+    )
+    return computes_in_words(capabilities.computes) + dtypes + layers
 
 
 def _checked(name: str, reports: Sequence[Mapping[str, Any]]) -> str:
@@ -131,8 +137,9 @@ _HEAD = (
     "`takes`, `sizes` and `claims` are what each adapter declares of its router on a CPU",
     "([adapters.md](adapters.md#claims)); one that takes hidden states computes the logits itself.",
     "`permutes` is what it declares of its [permutation](spec/permutation.md), `runs` of its",
-    "[experts](spec/experts.md), `spreads` of its [shards](spec/shards.md). An empty cell: none.",
-    "The last columns count the clauses by status, and name the [known divergences](findings.md);",
+    "[experts](spec/experts.md) and [whole layers](spec/layer.md), `spreads` of its",
+    "[shards](spec/shards.md). An empty cell: none. The last columns count the clauses by status,",
+    "and name the [known divergences](findings.md);",
     "`training` is about [capacity](spec/capacity.md) and [balance](spec/balance.md).",
 )
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from moe_routing.implementations import (
     Capabilities,
     Claim,
+    Composes,
     Computes,
     GroupRule,
     Limits,
@@ -18,6 +19,7 @@ from moe_routing.implementations import (
 from moe_routing.implementations.capabilities import LAYOUTS
 from moe_routing.implementations.permitted import listed
 from moe_routing.reference import Renormalize
+from moe_routing.reference.activations import CLAMPED
 
 _SCORES = {
     ("identity", "softmax_of_selected"): "softmax of the selected logits",
@@ -69,6 +71,11 @@ def computes_in_words(computes: Computes) -> str:
     both = len(set(computes.gated)) == 2
     words = [] if both else ["gated" if True in computes.gated else "not gated"]
     words.append(either(computes.activations))
+    words += [
+        f"{name} {either([f'{each:g}' for each in values])}"
+        for name, values in (("limit", listed(computes.limits)), ("alpha", listed(computes.alphas)))
+        if values is not None and CLAMPED in computes.activations
+    ]
     words += ["biases or none"] * (True in computes.biases)
     words += [f"weight on the {either(computes.weight_on)}"] * ("input" in computes.weight_on)
     words += ["absent routes"] * (True in computes.absent)
@@ -87,6 +94,16 @@ def shards_in_words(shards: Shards) -> str:
     words += ["replicas"] * (shards.replicas and shards.placements == "mapped")
     words += [] if shards.max_ranks is None else [f"at most {shards.max_ranks} ranks"]
     return ", ".join(words)
+
+
+def composes_in_words(composes: Composes) -> str:
+    """Return the shared experts that a layer may have, as a phrase."""
+    if not {*composes.shared} - {"none"}:
+        return "without a shared expert"
+    both = len({*composes.gated}) == 2
+    gate = "a" if both else "a gated" if True in composes.gated else "an ungated"
+    words = f"with {gate} shared expert"
+    return f"{words} or without" if "none" in composes.shared else words
 
 
 def limits_in_words(limits: Limits) -> str:

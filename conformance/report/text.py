@@ -27,6 +27,7 @@ METHODS = {
     "drop": "capacity",
     "route_padded": "padding",
     "balance": "balance",
+    "layer": "layers",
 }
 """What the clauses of a method are about."""
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from moe_routing.conformance.zoo.families import FAMILIES
 from moe_routing.conformance.zoo.router.balancer import StagedBalancer
+from moe_routing.conformance.zoo.router.composer import StagedComposer
 from moe_routing.conformance.zoo.router.differentiator import StagedDifferentiator
 from moe_routing.conformance.zoo.router.dropper import StagedDropper
 from moe_routing.conformance.zoo.router.learner import StagedLearner
@@ -41,6 +42,7 @@ Staged = (
     | StagedDropper
     | StagedPadder
     | StagedBalancer
+    | StagedComposer
 )
 """A resident as an adapter."""
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.experts.models import USUAL, Model
-from moe_routing.implementations.experts.registered import Function
+from moe_routing.implementations.experts.registered import EAGER, Function
 from moe_routing.implementations.experts.unpacking import Named
 from moe_routing.implementations.permutes import Permutes
 from moe_routing.implementations.shards import shard_of_experts
@@ -44,6 +44,9 @@ class ExpertsFunction:
         self._function, self._model = function, model
         step = function.multiple_of
         self._computes = replace(model.computes, hidden_multiple_of=step, width_multiple_of=step)
+        if function.name == EAGER and model.overruns and device != "cpu":
+            # a device assert, after which no call of the process succeeds: it cannot be shown
+            self._computes = replace(self._computes, absent=(False,))
         self._capabilities = Capabilities(
             computes=self._computes, dtypes=function.dtypes, permutes=permutes or Permutes()
         )

@@ -36,7 +36,8 @@ class Model:
 
     ``experts`` and ``width`` name the settings of E and F, ``activation`` that of the
     activation; ``clamp`` maps settings to fields of ``ExpertsConfig``. Without ``plain`` weights
-    they are ``[E, in, out]``; ``interleaved``: gate and up take turns.
+    they are ``[E, in, out]``; ``interleaved``: gate and up take turns. Where the class's own
+    forward indexes past its experts on an absent route, it ``overruns``.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Model:
     interleaved: bool = False
     biased: bool = False
     gated: bool = True
+    overruns: bool = False
 
     @property
     def computes(self) -> Computes:
@@ -142,6 +144,7 @@ MODELS: dict[str, Model] = {
             transposed=True,
             interleaved=True,
             biased=True,
+            overruns=True,
             **_LOCAL,
         ),
         Model(
@@ -151,6 +154,7 @@ MODELS: dict[str, Model] = {
             clamp=_CLAMP,
             transposed=True,
             biased=True,
+            overruns=True,
             **_LOCAL,
         ),
         Model(
@@ -169,6 +173,7 @@ MODELS: dict[str, Model] = {
             width="moe_intermediate_size",
             activation="mlp_hidden_act",
             gated=False,
+            overruns=True,
         ),
     )
 }

@@ -40,10 +40,8 @@ def build_block(row: Row, config: RouterConfig, inputs: RouterInputs, device: st
     """
     import torch
 
-    made, module, block_class = _classes(row)
-    settings = {**spelled(config, inputs), **row.settings}
-    if row.nested:
-        settings[row.nested] = dict(settings)
+    made, module, block_class = block_classes(row)
+    settings = settings_of(row, config, inputs)
     with default_dtype(getattr(torch, inputs.dtype)), torch.device("meta"):
         block = block_class(made(**settings), **row.arguments).eval()
     router = row.router.partition(".")[0]
@@ -53,6 +51,12 @@ def build_block(row: Row, config: RouterConfig, inputs: RouterInputs, device: st
             setattr(block, name, StandIn())
     keep_in_float32(block.to_empty(device=device), module, inputs.dtype, row.at)
     return block
+
+
+def settings_of(row: Row, config: RouterConfig, inputs: RouterInputs) -> dict[str, Any]:
+    """Return the settings of a tiny model of a row that routes so."""
+    settings = {**spelled(config, inputs), **row.settings}
+    return {**settings, row.nested: dict(settings)} if row.nested else settings
 
 
 def fill_block(row: Row, block: Any, given: TorchInputs) -> None:
@@ -115,7 +119,7 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def _classes(row: Row) -> tuple[Callable[..., Any], Any, type]:
+def block_classes(row: Row) -> tuple[Callable[..., Any], Any, type]:
     """Return the configuration class, the modelling module and the block class."""
     file, _, class_name = row.block.partition(".")
     try:

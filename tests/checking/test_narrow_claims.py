@@ -119,6 +119,7 @@ UNREACHABLE: dict[str, set[str]] = {
         "gradient-exact-sum",
         "padded-infinite",
         *members("wide"),
+        *(slug for slug in EVENTS if slug.startswith("layer-")),
     },
     "rows": STRIDES | {"replayed-strided"},
     "E in eights": {
@@ -142,7 +143,7 @@ UNREACHABLE: dict[str, set[str]] = {
         "replayed-tokens-above-256",
         "gradient-exact-sum",
     },
-    "linear bias": set(),
+    "linear bias": {"layer-biased-experts"},
 }
 
 

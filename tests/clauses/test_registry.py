@@ -57,6 +57,7 @@ STARTING = {
     "capacity": "no-others respected none-needlessly order survivors dropped-weigh-nothing "
     "larger-than-batch zero no-tokens inputs-untouched",
     "padding": "inert tokens told not-finite all-or-none written experts",
+    "layer": "composes shared-once routing untouched no-token",
 }
 
 APPLIES_TO_OTHER_LAYOUTS = {

@@ -205,6 +205,14 @@ BY_MUTANTS = {
     "PAD-6": "padding-alone-is-routed",
     "PAD-7": "padding-left-unwritten",
     "PAD-8": "absent-times-nan",
+    "LAYER-1": "layer-ids-shifted",
+    "LAYER-2": "layer-scale-lost",
+    "LAYER-3": "layer-routed-of-another-token",
+    "LAYER-4": "layer-adds-shared-twice layer-skips-shared-gate",
+    "LAYER-5": "layer-scales-shared",
+    "LAYER-7": "layer-reports-unscaled-weights",
+    "LAYER-8": "layer-overwrites-hidden",
+    "LAYER-9": "layer-divides-by-no-token",
 }
 """Mutants of the zoo that break a rule; several, where one does not show in each of its clauses."""
 

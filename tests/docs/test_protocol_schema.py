@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from near_experts import ran
+from near_layers import composed
 from near_shards import spread
 from routed import routes_of
 from schemas import mistakes
@@ -28,6 +29,7 @@ from moe_routing.implementations.wire_experts import (
     shard_request,
 )
 from moe_routing.implementations.wire_gradients import gradients_request
+from moe_routing.implementations.wire_layer import layer_request, read_layer
 from moe_routing.implementations.wire_padding import padded_request
 from moe_routing.implementations.wire_permutation import LAYOUTS, permute_request
 from moe_routing.implementations.wire_replay import replay_request
@@ -63,7 +65,7 @@ def named(schema: dict[str, Any]) -> list[str]:
 def test_the_lines_of_the_page_keep_to_it() -> None:
     lines = (DOCS / "protocol.md").read_text().splitlines()
     said = [json.loads(x[6:]) for x in lines if x.startswith(("    > ", "    < "))]
-    assert [mistakes_in(each) for each in said] == [[]] * 24
+    assert [mistakes_in(each) for each in said] == [[]] * 26
 
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
@@ -244,3 +246,22 @@ def test_requests_for_gradients_of_experts_and_their_replies_keep_to_it() -> Non
         "hidden",
         "weights",
     )
+
+
+def test_requests_to_run_layers_and_their_replies_keep_to_it() -> None:
+    case = composed(gated=True, score="sigmoid", scale=2.5)
+    request = layer_request(case.config, case.inputs)
+    assert mistakes_in(json.loads(wire.written({"id": 5, **request}))) == []
+    output = {"dtype": "float32", "shape": [1, 2], "values": [0.5, "nan"]}
+    alone = {"id": 5, "layer": {"output": output}}
+    weights = {"dtype": "float32", "shape": [1, 1], "values": [0.5]}
+    ids = {"dtype": "int64", "shape": [1, 1], "values": [0]}
+    routed = {**alone, "routing": {"weights": weights, "expert_ids": ids}}
+    assert mistakes_in(alone) == mistakes_in(routed) == []
+    assert read_layer(alone).routing is None
+    assert read_layer(routed).routing.expert_ids.tolist() == [[0]]
+    hello = {"protocol": 1, "name": "mine", "methods": ["layer"]}
+    hello["capabilities"] = {"composes": {"shared": ["none", "plural"], "gated": [False]}}
+    assert mistakes_in({"id": 1, "hello": hello}) == []
+    claimed = wire.read_hello({"hello": hello}).capabilities.composes
+    assert claimed.shared == ("none", "plural")

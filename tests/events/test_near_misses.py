@@ -12,6 +12,7 @@ from near_capacities import NEAR_CAPACITIES
 from near_expert_gradients import NEAR_EXPERT_GRADIENTS
 from near_experts import NEAR_EXPERTS
 from near_gradients import NEAR_GRADIENTS
+from near_layers import NEAR_LAYERS
 from near_padding import NEAR_PADDING
 from near_permutations import NEAR_PERMUTATIONS
 from near_replays import NEAR_REPLAYS
@@ -256,6 +257,7 @@ NEAR: dict[str, AnyCase] = {
     **NEAR_CAPACITIES,
     **NEAR_PADDING,
     **NEAR_BALANCES,
+    **NEAR_LAYERS,
 }
 
 

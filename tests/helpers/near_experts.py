@@ -55,6 +55,8 @@ THREE = ((2, 0, 1), (0, 3, 2))
 ABSENT = ((2, -1), (1, 2), (-1, -1))
 
 NEAR_EXPERTS: dict[str, ExpertsCase] = {
+    "ran-limit": ran(activation="clamped-swiglu", limit=7.0, alpha=0.5),
+    "ran-alpha": ran(activation="clamped-swiglu", limit=0.5, alpha=1.702),
     "ran-gated": _alike(),
     "ran-plain": ran([[-1, -1]], gated=False),
     "ran-biases": _without_down_bias(),

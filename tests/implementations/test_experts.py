@@ -12,17 +12,19 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 from expert_calls import check_experts, experts_call
+from near_experts import ran
 
 from moe_routing.conformance.cli import main
 from moe_routing.implementations import (
     AdapterError,
+    Computes,
     Unsupported,
     expand,
     find_adapter,
     load_adapter,
     out_of_scope,
 )
-from moe_routing.implementations.experts import registered
+from moe_routing.implementations.experts import ExpertsFunction, registered
 from moe_routing.implementations.experts.models import MODELS
 from moe_routing.reference import experts
 
@@ -153,3 +155,26 @@ def test_what_is_no_experts_function_is_no_attribute() -> None:
 
     assert not hasattr(experts, "get_mempool_id")
     assert not hasattr(experts, "eager@no_model")
+
+
+def test_limits_and_alphas_are_claimed_of_a_clamped_swiglu_alone() -> None:
+    computes = Computes(limits=(7.0,), alphas=(1.702,))
+    case = ran(activation="clamped-swiglu", limit=0.5, alpha=2.0)
+    refused = computes.refusals(case.config, case.inputs)
+    assert refused == ["limits=0.5", "alphas=2.0"]
+    plain = ran(activation="silu", limit=0.5, alpha=2.0)
+    assert computes.refusals(plain.config, plain.inputs) == []
+    with pytest.raises(ValueError, match=r"Expected Computes\.limits to be a tuple of permitted"):
+        Computes(limits=7.0)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"each value of Computes\.alphas > 0 but got 0"):
+        Computes(alphas=(0,))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_what_ends_a_process_on_a_gpu_is_not_claimed_there(model: str) -> None:
+    function = registered.function_of("eager")
+    absent = {
+        device: ExpertsFunction(function, MODELS[model], device).capabilities().computes.absent
+        for device in ("cpu", "cuda")
+    }
+    assert absent == {"cpu": (False, True), "cuda": (False,) if model in RAISES else (False, True)}

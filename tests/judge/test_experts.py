@@ -205,4 +205,4 @@ def test_experts_are_judged_alike_together_and_one_by_one() -> None:
     for t in range(40):
         row = {n: getattr(case.inputs, n)[t : t + 1] for n in ("hidden", "expert_ids", "weights")}
         alone = Layer(case.config, replace(case.inputs, **row)).output
-        np.testing.assert_allclose(alone.rad[0], together.rad[t], rtol=1e-9)
+        np.testing.assert_allclose(alone.rad[0], together.rad[t], rtol=1e-6)  # of sums in float32

@@ -16,6 +16,7 @@ from moe_routing.conformance.zoo import HONEST, MUTANTS, NoSuchResident, residen
 from moe_routing.conformance.zoo.families import FAMILIES, LATER
 from moe_routing.conformance.zoo.residents import ROUTED, WHOLE
 from moe_routing.conformance.zoo.router.balancer import BALANCING, StagedBalancer
+from moe_routing.conformance.zoo.router.composer import COMPOSING, StagedComposer
 from moe_routing.conformance.zoo.router.differentiator import (
     DIFFERENTIATING,
     StagedDifferentiator,
@@ -43,6 +44,7 @@ STAGES = {
     StagedDropper: set(DROPPING),
     StagedPadder: set(PADDING),
     StagedBalancer: set(BALANCING),
+    StagedComposer: set(COMPOSING),
 }
 CITED = re.compile(r"[\w.-]+/[\w.-]+(#\d+|@[0-9a-f]{7,}| \d+\.\d+\.\d+, \w+)")
 

@@ -222,6 +222,16 @@ def _(w: RunnerWork) -> Array:
     return w.output
 
 
+@runner(
+    "run-with-the-limit-and-alpha-of-gpt-oss",
+    "answer",
+    claims=_claims(limits=(7.0,), alphas=(1.702,)),
+)
+def _(w: RunnerWork) -> Array:
+    """A kernel may have a limit and an alpha of its own, where it says so."""
+    return w.output
+
+
 @runner("run-without-biases", "answer", claims=_claims(biases=(False,), weight_on=("output",)))
 def _(w: RunnerWork) -> Array:
     """A kernel may take no biases."""

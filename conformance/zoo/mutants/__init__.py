@@ -33,6 +33,7 @@ from moe_routing.conformance.zoo.mutants import (  # noqa: I001  chapter order
     capacities,
     padding,
     balance,
+    layer,
 )
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "gradients",
     "groups",
     "invariance",
+    "layer",
     "layout",
     "logits",
     "padding",

@@ -100,6 +100,18 @@ def _(w: RunnerWork) -> Array:
     return _clamped(w, w.config.limit, 1.0)
 
 
+@runner("alpha-of-gpt-oss", "M82", "inner", real="sgl-project/sglang#28092")
+def _(w: RunnerWork) -> Array:
+    """The kernel had gpt-oss's alpha in it, whatever the model's configuration said."""
+    return _clamped(w, w.config.limit, 1.702)
+
+
+@runner("limit-of-gpt-oss", "M82", "inner", real="lightseekorg/tokenspeed#1647")
+def _(w: RunnerWork) -> Array:
+    """The model's limit never reached the kernel, which had gpt-oss's."""
+    return _clamped(w, 7.0, w.config.alpha)
+
+
 @runner("one-not-added-to-up", "M82", "inner", real="sgl-project/sglang#39939")
 def _(w: RunnerWork) -> Array:
     """Plain SwiGLU ran in the place of gpt-oss's, which adds 1 to up."""
