@@ -43,12 +43,12 @@ METHODS = (
     "gradients",
     "experts",
     "expert_gradients",
+    "layer",
     "drop",
     "shard",
     "route_padded",
     "balance",
     "replay",
-    "layer",
 )
 """The methods through which the suite calls a backend; an adapter has at least one."""
 

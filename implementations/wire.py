@@ -37,12 +37,12 @@ REQUESTS = (
     "gradients",
     "experts",
     "expert_gradients",
+    "layer",
     "drop",
     "shard",
     "route_padded",
     "balance",
     "replay",
-    "layer",
 )
 """The methods that a backend may answer, as ``methods`` of its hello."""
 

@@ -37,12 +37,12 @@ CHAPTERS = (
     "permutation",
     "gradients",
     "experts",
-    "replay",
-    "shards",
+    "layer",
     "capacity",
+    "shards",
     "padding",
     "balance",
-    "layer",
+    "replay",
 )
 """The chapters of the spec, in reading order; a clause id begins with one of them."""
 

@@ -21,12 +21,12 @@ PAGES = {
     "PERM": "docs/spec/permutation.md",
     "GRAD": "docs/spec/gradients.md",
     "EXP": "docs/spec/experts.md",
-    "RPL": "docs/spec/replay.md",
-    "SHD": "docs/spec/shards.md",
+    "LAYER": "docs/spec/layer.md",
     "CAP": "docs/spec/capacity.md",
+    "SHD": "docs/spec/shards.md",
     "PAD": "docs/spec/padding.md",
     "BAL": "docs/spec/balance.md",
-    "LAYER": "docs/spec/layer.md",
+    "RPL": "docs/spec/replay.md",
 }
 """The page of a rule, by the letters that its id begins with."""
 
