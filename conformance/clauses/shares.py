@@ -16,7 +16,7 @@ _HALF = (
     *("groups.all-kept", "groups.negative-scores", "groups.one-group", "groups.smaller-than-top"),
     *("selection.bias-placement", "selection.distinct", "selection.every-expert-can-win"),
     *("selection.in-range", "selection.k-equals-e", "selection.zero-bias-is-no-bias"),
-    *("weights.dtype", "weights.scale", "weights.sum", "weights.tiny-norm", "weights.unbiased"),
+    *("weights.dtype", "weights.scale", "weights.tiny-norm", "weights.unbiased"),
     *("layout.contiguous", "layout.dtypes", "layout.flat-pairing", "layout.flat-token-order"),
     *("layout.map-zero-off-route", "layout.well-formed"),
     *("invariance.expert-relabel", "invariance.float-mode-unchanged", "invariance.token-order"),
