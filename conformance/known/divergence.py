@@ -80,7 +80,9 @@ class Divergence:
     def outlines(self, case: AnyCase) -> bool:
         """Return whether ``case`` lies in the region but for its events: cheap, without facts."""
         of = self.witnesses[0].kind
-        return of in (case.kind, *kind_of(case).contains) and outlines(self.when, case)
+        if case.kind == of:
+            return outlines(self.when, case)
+        return of in kind_of(case).contains and outlines(self.when, case.contained)
 
 
 def _is_valid(config: Any) -> bool:

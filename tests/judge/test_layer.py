@@ -16,10 +16,11 @@ from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.generators.choices import seeded
 from moe_routing.conformance.generators.layer import choose_layer_case
 from moe_routing.conformance.generators.layer_smaller import LAYER_REDUCTIONS
+from moe_routing.conformance.known.divergence import known_divergences
 from moe_routing.conformance.trial.layer import facts_of
 from moe_routing.conformance.zoo import MUTANTS
 from moe_routing.implementations import Capabilities, Numerics, load_adapter
-from moe_routing.reference import LayerResult, layer
+from moe_routing.reference import Groups, LayerResult, layer
 
 WHOLE = Capabilities()
 
@@ -113,3 +114,20 @@ def test_the_story_says_what_it_looks_like(name: str) -> None:
     assert failure is not None
     assert STORIES[name] in failure.details
     assert failure.details[1].startswith("experts   F=4: silu, gated, weight on the output")
+
+
+def test_a_known_divergence_of_the_router_covers_the_layer_that_it_is_in() -> None:
+    lone = next(each for each in known_divergences([]) if each.id == "lone-expert")
+    alone = composed(score="sigmoid")
+    facts = facts_of(alone, Numerics())
+    assert not lone.outlines(alone)
+    assert not lone.covers(facts, alone)
+    router = replace(alone.config.router, num_experts=1, top_k=1, groups=Groups(count=1, kept=1))
+    one = {name: array[:1] for name, array in alone.inputs.arrays().items() if len(array) == 4}
+    kept = {name: each for name, each in one.items() if name.startswith(("experts", "gate"))}
+    config = replace(
+        alone.config, router=router, experts=replace(alone.config.experts, num_experts=1)
+    )
+    case = replace(alone, config=config, inputs=replace(alone.inputs, **kept))
+    assert lone.outlines(case)
+    assert lone.covers(facts_of(case, Numerics()), case)
