@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,8 @@ def composed(
     def _(capabilities: Capabilities) -> Iterator[LayerCase]:
         if capabilities.takes == "hidden":
             for seed in range(_TRIED):
-                yield choose_layer_case(seeded(seed), capabilities, wishes)
+                made = choose_layer_case(seeded(seed), capabilities, wishes)
+                yield replace(made, recipe="constructed")
 
 
 def shows(facts: LayerFacts, factor: float) -> Bools:

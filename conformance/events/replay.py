@@ -48,6 +48,13 @@ def _replayed(
                 yield from _fitting(capabilities, case, record)
 
 
+def _absent_and_first(ids: Ids) -> Ids:
+    """Return routes whose first is absent, and whose second is expert 0, which no other is."""
+    made = np.where(ids == 0, ABSENT, ids)
+    made[:, 0], made[:, 1] = ABSENT, 0
+    return made
+
+
 def _fitting(capabilities: Capabilities, case: Case, record: Makes) -> Iterator[ReplayCase]:
     """Yield the case with its record, if there is one that fits it and is claimed."""
     try:
@@ -246,8 +253,8 @@ _replayed(
     "absent-beside-first",
     "an absent route of a token that has expert 0 in another slot, whose weight is not 0",
     lambda f: _beside_first(f),
-    lambda case: plain(case, lambda ids: np.stack([ids[:, 0] * 0 + ABSENT, ids[:, 0] * 0], axis=1)),
-    top_ks=(2,),
+    lambda case: plain(case, _absent_and_first),
+    top_ks=(2, 3, 8),
 )
 _replayed(
     "absent-normed",

@@ -22,6 +22,7 @@ from moe_routing.conformance.events import EVENTS
 from moe_routing.conformance.judge import Interval, JudgeError
 from moe_routing.conformance.zoo import HONEST
 from moe_routing.conformance.zoo.census.matrix import Alarm, Task
+from moe_routing.conformance.zoo.router.router import StagedRouter
 from moe_routing.implementations import BackendMissing, load_adapter
 from moe_routing.reference import RouterConfig, RouterInputs, Routing, route
 
@@ -115,7 +116,7 @@ def test_a_missing_backend_is_none_of_our_faults() -> None:
 
 def test_the_zoo_goes_on_and_reports_every_variant(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(CLAUSES, MATCH.id, replace(MATCH, check=_above_two_experts))
-    variants = tuple(HONEST)[:3]
+    variants = tuple(name for name, each in HONEST.items() if each.makes is StagedRouter)[:3]
     found = Task(clause=MATCH.id, seed=0, max_examples=5, variants=variants).run()
     alarms = {each.variant: each.message for each in found if isinstance(each, Alarm)}
     assert set(alarms) == set(variants)

@@ -108,7 +108,7 @@ FILES = {
 }
 USAGE = [
     ("check referense", "Unknown adapter 'referense': did you mean reference?"),
-    ("check nothing-like-it", "torchtitan-experts, transformers; or give "),
+    ("check nothing-like-it", "torchtitan-experts, transformers, transformers-loss; or give "),
     ("check absent.py:Adapter", "Cannot find the adapter file absent.py; looked from "),
     ("check syntax.py:Adapter", "Cannot import syntax.py: SyntaxError: "),
     ("check raises.py:Adapter", "Cannot import raises.py: RuntimeError: at import"),

@@ -127,4 +127,4 @@ def test_sonicmoe_of_0_16_1_routes() -> None:
     pytest.importorskip("axolotl")
     if version("axolotl") != "0.16.1":
         pytest.skip("another axolotl is installed")
-    assert untried_methods(load_adapter("sonicmoe")) == ("permute", "experts")
+    assert {"permute", "experts"} < {*untried_methods(load_adapter("sonicmoe"))}

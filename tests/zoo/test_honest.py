@@ -51,12 +51,17 @@ DRAWS_OF_EXPERTS = 10
 """The calls of experts drawn for a clause and a variant: two are run for each that is judged."""
 
 
-def draws(clause: str) -> int:
-    """The cases drawn for a clause and a variant."""
+def asked(clause: str) -> int:
+    """The cases that a run asks of a clause for a variant, which draws them or a share of them."""
     few = {"permute": DRAWS_OF_PERMUTATIONS, "gradients": DRAWS_OF_GRADIENTS}
     few |= {"experts": DRAWS_OF_EXPERTS, "drop": DRAWS_OF_PERMUTATIONS}
     few["balance"] = DRAWS_OF_PERMUTATIONS
-    return CLAUSES[clause].draws(few.get(CLAUSES[clause].method, DRAWS))
+    return few.get(CLAUSES[clause].method, DRAWS)
+
+
+def draws(clause: str) -> int:
+    """The cases drawn for a clause and a variant."""
+    return CLAUSES[clause].draws(asked(clause))
 
 
 @cache
@@ -76,7 +81,8 @@ def checked_by(clause: str) -> tuple[str, ...]:
 @pytest.mark.parametrize("clause", CLAUSES)
 def test_no_honest_variant_is_refused(clause: str):
     number, variants = draws(clause), checked_by(clause)
-    found = take(CensusPlan(clauses=(clause,), seeds=(0,), max_examples=number, variants=variants))
+    plan = CensusPlan(clauses=(clause,), seeds=(0,), max_examples=asked(clause), variants=variants)
+    found = take(plan)
     assert not found.alarms, [(a.variant, a.clause, a.message) for a in found.alarms]
     assert found.answers >= number * len(variants) > 0, "some were checked too little"
 
