@@ -13,7 +13,6 @@ from moe_routing.conformance.report.claim_words import (
     either,
     limits_in_words,
     permutes_in_words,
-    shards_in_words,
     takes_in_words,
 )
 from moe_routing.implementations import Capabilities
@@ -95,7 +94,6 @@ def supports_in_words(backend: Backend, reports: Sequence[Mapping[str, Any]] = (
         *(routing if "route" in backend.methods else [""] * len(routing)),
         permutes_in_words(capabilities.permutes) if "permute" in backend.methods else "",
         _experts(capabilities, backend.methods),
-        shards_in_words(capabilities.shards) if "shard" in backend.methods else "",
     ]
 
 
@@ -119,12 +117,11 @@ def _checked(name: str, reports: Sequence[Mapping[str, Any]]) -> str:
     return " ".join(filter(None, (seen[0]["package"], seen[0]["version"]))) if seen else ""
 
 
-_COLUMNS = ("adapter", "wraps", "takes", "sizes", "claims", "permutes", "runs", "spreads")
+_COLUMNS = ("adapter", "wraps", "takes", "sizes", "claims", "permutes", "runs")
 _PARTS_CHECKED: dict[str, tuple[str, ...]] = {
     "routing": (),
     "permutation": ("permutation",),
-    "experts": ("experts", "layer"),
-    "shards": ("shards",),
+    "experts": ("experts", "layer", "shards"),
     "training": ("capacity", "balance"),
 }
 """The columns of conformance on a CPU, with their chapters; routing has all the others."""
@@ -137,10 +134,10 @@ _HEAD = (
     "`takes`, `sizes` and `claims` are what each adapter declares of its router on a CPU",
     "([adapters.md](adapters.md#claims)); one that takes hidden states computes the logits itself.",
     "`permutes` is what it declares of its [permutation](spec/permutation.md), `runs` of its",
-    "[experts](spec/experts.md) and [whole layers](spec/layer.md), `spreads` of its",
-    "[shards](spec/shards.md). An empty cell: none. The last columns count the clauses by status,",
-    "and name the [known divergences](findings.md);",
-    "`training` is about [capacity](spec/capacity.md) and [balance](spec/balance.md).",
+    "[experts](spec/experts.md) and [whole layers](spec/layer.md). An empty cell: there is none.",
+    "The last columns count the clauses by status, and name the [known divergences](findings.md):",
+    "`experts` those of [shards](spec/shards.md), too, and `training` those of",
+    "[capacity](spec/capacity.md) and [balance](spec/balance.md).",
 )
 
 

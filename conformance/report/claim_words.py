@@ -14,7 +14,6 @@ from moe_routing.implementations import (
     GroupRule,
     Limits,
     Permutes,
-    Shards,
 )
 from moe_routing.implementations.capabilities import LAYOUTS
 from moe_routing.implementations.permitted import listed
@@ -85,14 +84,6 @@ def computes_in_words(computes: Computes) -> str:
     most = {"E": computes.max_experts, "K": computes.max_top_k, "T": computes.max_tokens}
     words += [f"{size} at most {limit}" for size, limit in most.items() if limit is not None]
     words += [computes.products] * (computes.products != "float32")
-    return ", ".join(words)
-
-
-def shards_in_words(shards: Shards) -> str:
-    """Return what placements of experts on ranks are claimed, as a phrase."""
-    words = [{"even": "even blocks", "blocks": "blocks", "mapped": "any place"}[shards.placements]]
-    words += ["replicas"] * (shards.replicas and shards.placements == "mapped")
-    words += [] if shards.max_ranks is None else [f"at most {shards.max_ranks} ranks"]
     return ", ".join(words)
 
 
