@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from abc import ABC, abstractmethod
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -42,7 +43,7 @@ _LOSS: dict[str, Any] = {
 }
 
 
-class _Drop:
+class _Drop(ABC):
     """A gating function that is given the routes as logits, of which it takes the softmax.
 
     They are the logarithms of the weights, in float64 where the function takes it, so that the
@@ -94,8 +95,9 @@ class _Drop:
             (gradient,) = torch.autograd.grad(loss, leaf)
         return Balance(counts=counts[None], aux_loss=loss.detach(), aux_gradient=gradient)
 
+    @abstractmethod
     def _gated(self, module: Any, logits: Tensor, config: CapacityConfig, top_k: int) -> Any:
-        raise NotImplementedError
+        """Return all that the function answers."""
 
 
 class Top1Drop(_Drop):

@@ -11,8 +11,12 @@ import numpy as np
 from moe_routing.conformance.calls.capacity import CapacityCase
 from moe_routing.conformance.generators.axes import Choose
 from moe_routing.conformance.generators.permutation import LOADS, OFTEN, loaded_ids, without
-from moe_routing.conformance.generators.reducer import Reduction, attempt, subsets
-from moe_routing.conformance.generators.sizes import Size
+from moe_routing.conformance.generators.reducer import Reduction
+from moe_routing.conformance.generators.routes_smaller import (
+    ROUTES_REDUCTIONS,
+    ROUTES_SIZES,
+    routed,
+)
 from moe_routing.implementations.drops import Drops
 from moe_routing.implementations.permitted import AnyValue, listed
 from moe_routing.reference import CapacityConfig, Routes
@@ -148,49 +152,6 @@ def plain_weights(ids: Ids) -> Floats:
 # Smaller cases.
 
 
-def keep_tokens(case: CapacityCase, kept: Ids) -> CapacityCase:
-    """Return the case with these tokens alone."""
-    return _routed(case, case.inputs.expert_ids[kept], case.inputs.weights[kept])
-
-
-def keep_slots(case: CapacityCase, kept: Ids) -> CapacityCase:
-    """Return the case with these slots of every token alone. Errors: ``ValueError`` for none."""
-    return _routed(case, case.inputs.expert_ids[:, kept], case.inputs.weights[:, kept])
-
-
-def keep_experts(case: CapacityCase, kept: Ids) -> CapacityCase:
-    """Return the case with these experts, and the tokens that go to no other."""
-    number = np.full(case.config.num_experts + 1, ABSENT)
-    number[kept] = np.arange(len(kept))
-    ids = case.inputs.expert_ids
-    stays = ((ids == ABSENT) | np.isin(ids, kept)).all(axis=1)
-    config = replace(case.config, num_experts=len(kept))
-    return replace(_routed(case, number[ids[stays]], case.inputs.weights[stays]), config=config)
-
-
-def _routed(case: CapacityCase, ids: Ids, weights: Any) -> CapacityCase:
-    return replace(case, inputs=Routes(expert_ids=ids, weights=weights))
-
-
-def _tokens(case: CapacityCase) -> Iterator[CapacityCase]:
-    for kept in subsets(case.num_tokens):
-        yield keep_tokens(case, kept)
-
-
-def _slots(case: CapacityCase) -> Iterator[CapacityCase]:
-    for kept in subsets(case.inputs.top_k):
-        yield from attempt(keep_slots, case, kept)
-
-
-def _experts_kept(case: CapacityCase) -> Iterator[CapacityCase]:
-    used = np.unique(case.inputs.expert_ids)
-    used = used[used != ABSENT]
-    if 0 < used.size < case.config.num_experts:
-        yield keep_experts(case, used)
-    for kept in subsets(case.config.num_experts):
-        yield from attempt(keep_experts, case, kept)
-
-
 def _plainer(case: CapacityCase) -> Iterator[CapacityCase]:
     """Yield the case with a factor of 1, then without a minimum."""
     if case.config.factor != 1.0:
@@ -203,15 +164,11 @@ def _plain(case: CapacityCase) -> Iterator[CapacityCase]:
     """Yield the case with the plainest weights."""
     plain = plain_weights(case.inputs.expert_ids).astype(np.float32)
     if not np.array_equal(plain, case.inputs.weights):
-        yield _routed(case, case.inputs.expert_ids, plain)
+        yield routed(case, case.inputs.expert_ids, plain)
 
 
-CAPACITY_REDUCTIONS: tuple[Reduction, ...] = (_tokens, _slots, _experts_kept, _plainer, _plain)
+CAPACITY_REDUCTIONS: tuple[Reduction, ...] = (*ROUTES_REDUCTIONS, _plainer, _plain)
 """The reductions of a capacity case, in the order in which they are tried."""
 
-CAPACITY_SIZES = (
-    Size(name="T", count=lambda case: case.num_tokens, usual=4, keep=keep_tokens),
-    Size(name="E", count=lambda case: case.config.num_experts, usual=4, keep=keep_experts),
-    Size(name="K", count=lambda case: case.inputs.top_k, usual=2, keep=keep_slots),
-)
+CAPACITY_SIZES = ROUTES_SIZES
 """The sizes of a capacity case."""

@@ -7,12 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from moe_routing.conformance.calls.permutation import PermutationCase
 from moe_routing.conformance.generators.axes import Choose
-from moe_routing.conformance.generators.reducer import Reduction, attempt, subsets
-from moe_routing.conformance.generators.sizes import Size
+from moe_routing.conformance.generators.reducer import Reduction
+from moe_routing.conformance.generators.routes_smaller import (
+    ROUTES_REDUCTIONS,
+    ROUTES_SIZES,
+    routed,
+)
 from moe_routing.implementations.permitted import listed
 from moe_routing.implementations.permutes import EMPTY_TAKES, Permutes
 from moe_routing.reference import PermutationConfig, Routes
@@ -134,49 +137,6 @@ def _least(*limits: int | None) -> int | None:
 # Smaller cases.
 
 
-def keep_tokens(case: PermutationCase, kept: Ids) -> PermutationCase:
-    """Return the case with these tokens alone."""
-    return _routed(case, case.inputs.expert_ids[kept], case.inputs.weights[kept])
-
-
-def keep_slots(case: PermutationCase, kept: Ids) -> PermutationCase:
-    """Return the case with these slots of every token alone. Errors: ``ValueError`` for none."""
-    return _routed(case, case.inputs.expert_ids[:, kept], case.inputs.weights[:, kept])
-
-
-def keep_experts(case: PermutationCase, kept: Ids) -> PermutationCase:
-    """Return the case with these experts, and the tokens that go to no other."""
-    number = np.full(case.config.num_experts + 1, ABSENT)
-    number[kept] = np.arange(len(kept))
-    ids = case.inputs.expert_ids
-    stays = ((ids == ABSENT) | np.isin(ids, kept)).all(axis=1)
-    config = replace(case.config, num_experts=len(kept))
-    return replace(_routed(case, number[ids[stays]], case.inputs.weights[stays]), config=config)
-
-
-def _routed(case: PermutationCase, ids: Ids, weights: npt.NDArray[np.float32]) -> PermutationCase:
-    return replace(case, inputs=Routes(expert_ids=ids, weights=weights))
-
-
-def _tokens(case: PermutationCase) -> Iterator[PermutationCase]:
-    for kept in subsets(case.num_tokens):
-        yield keep_tokens(case, kept)
-
-
-def _slots(case: PermutationCase) -> Iterator[PermutationCase]:
-    for kept in subsets(case.inputs.top_k):
-        yield from attempt(keep_slots, case, kept)
-
-
-def _experts(case: PermutationCase) -> Iterator[PermutationCase]:
-    used = np.unique(case.inputs.expert_ids)
-    used = used[used != ABSENT]
-    if 0 < used.size < case.config.num_experts:
-        yield keep_experts(case, used)
-    for kept in subsets(case.config.num_experts):
-        yield from attempt(keep_experts, case, kept)
-
-
 def _options(case: PermutationCase) -> Iterator[PermutationCase]:
     """Yield the case with a smaller alignment, and with nothing for an empty expert."""
     config = case.config
@@ -193,15 +153,11 @@ def _weights(case: PermutationCase) -> Iterator[PermutationCase]:
     numbers = (1 + np.arange(ids.size)).reshape(ids.shape) / 2.0 ** ids.size.bit_length()
     plain = np.where(ids == ABSENT, 0.0, numbers).astype(np.float32)
     if ids.size and not np.array_equal(plain, case.inputs.weights):
-        yield _routed(case, ids, plain)
+        yield routed(case, ids, plain)
 
 
-PERMUTATION_REDUCTIONS: tuple[Reduction, ...] = (_tokens, _slots, _experts, _options, _weights)
+PERMUTATION_REDUCTIONS: tuple[Reduction, ...] = (*ROUTES_REDUCTIONS, _options, _weights)
 """The reductions of a permutation case, in the order in which they are tried."""
 
-PERMUTATION_SIZES = (
-    Size(name="T", count=lambda case: case.num_tokens, usual=4, keep=keep_tokens),
-    Size(name="E", count=lambda case: case.config.num_experts, usual=4, keep=keep_experts),
-    Size(name="K", count=lambda case: case.inputs.top_k, usual=2, keep=keep_slots),
-)
+PERMUTATION_SIZES = ROUTES_SIZES
 """The sizes of a permutation case."""
