@@ -106,8 +106,8 @@ def nearest(results: Sequence[ClauseResult], capabilities: Capabilities) -> Like
     """Return the mutant that gives the wrong answers in ``results``, and is right elsewhere.
 
     The backend itself is not called. None where the evidence is thin: where errors outnumber
-    failures, where only the layout is broken, where fewer than two cases fail, or where mutants
-    of several families do. Of one family the first stands for all.
+    failures, where only the layout is broken, where fewer than two cases fail or none
+    passes, or where mutants of several families do. Of one family the first stands for all.
     """
     failing = _failing(results)
     if len(failing) < _FEWEST or all(each[0].failure.stage == "layout" for each in failing):
@@ -116,7 +116,7 @@ def nearest(results: Sequence[ClauseResult], capabilities: Capabilities) -> Like
     near = [each for each in MUTANTS.values() if _answers_alike(each, wrong)]
     passed = _passed(results, capabilities) if near else []
     near = [each for each in near if _is_right(each, passed)]
-    if len({each.family for each in near}) != 1:
+    if not passed or len({each.family for each in near}) != 1:
         return None
     first, *_ = near
     return Likeness(mutant=first.name, family=first.family, cases=len(failing), passed=len(passed))

@@ -48,6 +48,16 @@ def test_the_hint_is_one_line():
     )
 
 
+def test_where_nothing_passes_no_mutant_is_named():
+    router = MUTANTS["offset-not-subtracted"].adapter()
+    results = [
+        check_clause(router, c, PLAN) for c in select_clauses(["shards.union", "shards.sum"])
+    ]
+    assert {each.status for each in results} == {"fail"}
+    alone = [replace(each, constructed=0) for each in results]
+    assert nearest(alone, router.capabilities()) is None
+
+
 def test_what_was_right_when_repeated_behaves_like_no_mutant():
     router = MUTANTS["scale-twice"].adapter()
     results = [check_clause(router, clause, PLAN) for clause in PLAN.clauses]
