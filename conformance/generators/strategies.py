@@ -39,7 +39,6 @@ from moe_routing.reference.shared_experts import SHARED_KINDS
 Example = TypeVar("Example")
 
 _BYTES = 8192  # given to Hypothesis for an example
-_BLOCK = 32  # the seeds of one
 
 
 def steady_examples(
@@ -53,18 +52,6 @@ def steady_examples(
     example_of = _reader(strategy)
     for number in range(count):
         yield from example_of(random.Random(f"{name}/{number}").randbytes(_BYTES))
-
-
-def steady_seeds(name: str, count: int) -> Iterator[int]:
-    """Yield ``count`` seeds of 64 bits, the n-th of which follows from ``name`` and n alone.
-
-    Hypothesis draws them, many in one example: to make an example costs as much as a case.
-    """
-    seeds_of = _reader(st.tuples(*[st.integers(0, 2**64 - 1)] * _BLOCK))
-    for first in range(0, count, _BLOCK):
-        streams = (random.Random(f"{name}/{first + n}") for n in range(_BLOCK))
-        for seeds in seeds_of(b"".join(stream.randbytes(8) for stream in streams)):
-            yield from seeds[: count - first]
 
 
 def _reader(strategy: st.SearchStrategy[Example]) -> Callable[[bytes], Iterator[Example]]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from functools import partial
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from moe_routing.conformance.checking.search import drawn_cases
 from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.generators.choices import BATCHED, BUDGET, Focus, choose_call
-from moe_routing.conformance.generators.seeds import Seeded
+from moe_routing.conformance.generators.seeds import Seeded, steady_seed
 from moe_routing.conformance.trial.few import repeats
 from moe_routing.conformance.trial.memo import contents
 from moe_routing.implementations import Capabilities, Limits
@@ -30,6 +34,19 @@ def test_another_name_gives_others() -> None:
 
 def test_no_two_are_the_same() -> None:
     assert len(set(of("0/a", 40))) == 40
+
+
+def test_a_seed_is_what_hypothesis_draws_of_the_same_bytes() -> None:
+    drawn: list[int] = []
+
+    @settings(database=None)
+    @given(st.integers(0, 2**64 - 1))
+    def draw(seed: int) -> None:
+        drawn.append(seed)
+
+    for number in range(20):
+        draw.hypothesis.fuzz_one_input(random.Random(f"0/a/{number}").randbytes(8))
+    assert drawn == [steady_seed("0/a", number) for number in range(20)]
 
 
 def test_a_clause_draws_them_by_the_seed_of_the_run_and_its_own_id() -> None:
