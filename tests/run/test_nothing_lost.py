@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import tempfile
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from processes import state_of
 
 from moe_routing.conformance import (
     Case,
@@ -115,7 +117,8 @@ class Kills(Heard):
         if event.result.id in self._clauses:
             pid = int(Path("pid").read_text())
             os.kill(pid, signal.SIGKILL)
-            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+            while state_of(pid) != "Z":
+                time.sleep(0.01)
 
 
 def ran(name: str, clauses: Sequence[str] = THREE, known: Any = (), **how: Any) -> RunResult:

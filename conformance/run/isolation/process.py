@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -22,6 +20,7 @@ from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.checking.status import Status
 from moe_routing.conformance.run.isolation import frames
 from moe_routing.conformance.run.isolation.journal import read_entry, read_mark
+from moe_routing.conformance.run.isolation.start import start
 from moe_routing.conformance.run.isolation.watch import Memory, Watch
 from moe_routing.conformance.run.seat import CannotRun
 from moe_routing.implementations.loading import own_name
@@ -70,9 +69,10 @@ class Stopped(Exception):
     """The run was stopped: no more workers."""
 
 
-def _environment(threads: int | None) -> dict[str, str] | None:
+def _environment(threads: int | None) -> dict[str, str]:
     """Return the environment of a worker whose frameworks start so many threads."""
-    return None if threads is None else {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    few = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+    return {**os.environ, **few}
 
 
 def _new_folder() -> tempfile.TemporaryDirectory[str]:
@@ -99,18 +99,9 @@ class Process:
         self.journal = Path(self._folder.name) / "journal"
         self._log = Path(self._folder.name) / "log"
         with self._log.open("wb") as log:
-            self._popen = subprocess.Popen(
-                [sys.executable, "-P", "-m", "moe_routing.conformance.run.isolation.worker"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=_environment(watch.threads),
-                start_new_session=True,  # an interrupt is for the run, which ends its workers
-            )
-        assert self._popen.stdin is not None
-        assert self._popen.stdout is not None
-        self._requests, self._replies = self._popen.stdin, self._popen.stdout
-        self._memory = Memory(self._popen.pid)
+            self._worker = start(log, _environment(watch.threads))
+        self._requests, self._replies = self._worker.requests, self._worker.replies
+        self._memory = Memory(self._worker.pid)
         self._idle, self._mark_before = True, b""
         self._answers: SimpleQueue[tuple[str, Any]] = SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
@@ -151,9 +142,10 @@ class Process:
                 if self._idle:
                     self._release()
             finally:
-                self._kill()
+                self._worker.kill()
                 with suppress(OSError):  # what was not sent when it ended
                     self._requests.close()
+                self._worker.close()
 
     def _release(self) -> None:
         """Let the adapter release what it holds, if its worker still can."""
@@ -202,24 +194,12 @@ class Process:
             raise Ended(self._killed("crash", f"took more than {limit / 2**30:.3g} GiB of memory"))
 
     def _killed(self, status: Status, how: str) -> End:
-        self._kill()
+        self._worker.kill()
         return self._end(status, how)
-
-    def _kill(self) -> None:
-        """Kill every process of the worker's session, so that no backend of its own stays."""
-        if self._popen.returncode is None and hasattr(os, "killpg"):
-            with suppress(ProcessLookupError):
-                os.killpg(self._popen.pid, signal.SIGKILL)
-        self._popen.kill()
-        self._popen.wait()
 
     def _ended(self) -> End:
         """Return how the worker ended by itself."""
-        if self._popen.returncode is None and hasattr(os, "waitid"):  # its number is still its own
-            os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOWAIT)
-            with suppress(ProcessLookupError):
-                os.killpg(self._popen.pid, signal.SIGKILL)  # what it had started
-        return self._died(self._popen.wait(), 0)
+        return self._died(self._worker.ended(), 0)
 
     def _died(self, code: int, said: int) -> End:
         """Say how a process ended, by its code and by what the log has from ``said`` on."""
