@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from moe_routing.conformance.cli import gating, outputs
+from moe_routing.conformance.cli import gating, last_failed, outputs
 from moe_routing.conformance.cli.clashes import (
     Read,
     check_outputs,
@@ -50,6 +50,7 @@ def add(commands: Commands) -> None:
     )
     gating.add_options(check)
     check.add_argument("--clause", action="append", default=[], metavar="GLOB")
+    last_failed.add_option(check)
     check.add_argument(
         "--maxfail", type=positive, metavar="N", help="end the run after N red clauses"
     )
@@ -85,6 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.no_isolate and arguments.jobs > 1:
         raise UsageError("--jobs above 1 runs clauses in separate processes: remove --no-isolate")
+    last_failed.narrow(arguments)
     plan = gating.plan(arguments)
     before = gating.baseline(arguments, plan)
     opened = seats(arguments.adapter, plan, arguments, jobs=arguments.jobs)
@@ -102,6 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
             writers=[terminal],
         )
     written = outputs.write(result, files)  # first: a broken terminal must not cost them
+    last_failed.record(result, arguments)
     terminal.close(result)
     clauses = {clause.id for clause in plan.clauses} if arguments.clause else None
     code = gating.exit_code(result, before, clauses)
@@ -144,8 +147,12 @@ def _files(arguments: argparse.Namespace, plan: Plan) -> dict[str, Path]:
 
 def _read(arguments: argparse.Namespace, plan: Plan) -> Read:
     """Yield the files that a run reads, with what they are."""
+    from moe_routing.conformance.report.last_failed import FILE
+
     if arguments.baseline is not None:
         yield over_baseline(arguments.baseline)
+    record = arguments.cases / FILE
+    yield over(record, f"{record}, the record of what was red")
     for path in arguments.known:
         yield over(path, f"--known {path}, which is read")
     for each in plan.known:

@@ -19,6 +19,9 @@ FILES = {
     "junit": "write JUnit XML, for CI services",
     "markdown": "write the matrix and the failures as Markdown",
     "html": "write a page with the matrix and the failures, drawn",
+    "sarif": "write SARIF 2.1.0, for code scanning",
+    "gitlab": "write GitLab's code quality report",
+    "badge": "write the JSON of a badge, for shields.io/endpoint",
 }
 """The kinds of file, and their lines in ``--help``."""
 
