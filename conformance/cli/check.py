@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from moe_routing.conformance.cli import gating, last_failed, outputs
+from moe_routing.conformance.cli import configured, gating, last_failed, outputs
 from moe_routing.conformance.cli.clashes import (
     Read,
     check_outputs,
@@ -43,10 +43,11 @@ def add(commands: Commands) -> None:
     )
     check.add_argument(
         "adapter",
-        nargs="+",
+        nargs="*",
+        default=[],
         metavar="ADAPTER",
         help="a registered name or glob, package.module:attribute, path/to/file.py:attribute or "
-        "process:command",
+        "process:command; default: adapters in [tool.moe-routing] of pyproject.toml",
     )
     gating.add_options(check)
     check.add_argument("--clause", action="append", default=[], metavar="GLOB")
@@ -77,6 +78,7 @@ def add(commands: Commands) -> None:
     )
     outputs.add(check)
     check.set_defaults(run=run)
+    configured.leave_open(check)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -86,6 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.no_isolate and arguments.jobs > 1:
         raise UsageError("--jobs above 1 runs clauses in separate processes: remove --no-isolate")
+    configured.fill(arguments)
     last_failed.narrow(arguments)
     plan = gating.plan(arguments)
     before = gating.baseline(arguments, plan)
@@ -155,6 +158,8 @@ def _read(arguments: argparse.Namespace, plan: Plan) -> Read:
     yield over(record, f"{record}, the record of what was red")
     for path in arguments.known:
         yield over(path, f"--known {path}, which is read")
+    for path in arguments.configured.known:
+        yield over(path, f"{path}, known in pyproject.toml, which is read")
     for each in plan.known:
         for path in each.witness_files:
             yield over(path, f"the witness {path} of {each.id}, which is read")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moe_routing.conformance.checking.profiles import DEFAULT, PROFILES
+from moe_routing.conformance.cli import configured
 from moe_routing.conformance.cli.options import UsageError, complain, positive
 from moe_routing.conformance.cli.seats import amount
 from moe_routing.conformance.trial.repeats import REPEATS
@@ -15,6 +16,7 @@ from moe_routing.conformance.trial.repeats import REPEATS
 if TYPE_CHECKING:
     from moe_routing.conformance.checking.plan import Plan
     from moe_routing.conformance.checking.results import RunResult
+    from moe_routing.conformance.known.divergence import Divergence
 
 DTYPES = ("float32", "bfloat16", "float16")
 """The dtypes of inputs, as the reference has them."""
@@ -73,7 +75,6 @@ def plan(arguments: argparse.Namespace) -> Plan:
     from moe_routing.conformance.cases.kept import load_examples
     from moe_routing.conformance.checking.plan import Plan
     from moe_routing.conformance.clauses import select_clauses
-    from moe_routing.conformance.known.divergence import known_divergences
 
     clauses = select_clauses(arguments.clause or PROFILES[arguments.profile].clauses)
     folder = examples(arguments)
@@ -81,7 +82,7 @@ def plan(arguments: argparse.Namespace) -> Plan:
         clauses=clauses,
         max_examples=arguments.max_examples or PROFILES[arguments.profile].max_examples,
         seed=_seed(arguments),
-        known=known_divergences(arguments.known, arguments.device),
+        known=_known(arguments),
         kept=load_examples(folder) if folder else {},
         seconds=_seconds(arguments, len(clauses)),
         dtype=arguments.dtype,
@@ -90,15 +91,26 @@ def plan(arguments: argparse.Namespace) -> Plan:
     )
 
 
+def _known(arguments: argparse.Namespace) -> list[Divergence]:
+    """Return the given divergences, or else the shipped ones and those of the table."""
+    from moe_routing.conformance.known.divergence import check_ids, known_divergences
+
+    found = known_divergences(arguments.known, arguments.device)
+    if arguments.known or not arguments.configured.known:
+        return found
+    both = [*known_divergences(arguments.configured.known, arguments.device), *found]
+    check_ids(both)
+    return both
+
+
 def again(arguments: argparse.Namespace, plan: Plan) -> list[str]:
     """Return the options that draw the same cases again, defaults left out."""
     known = [f"--known={file}" for file in arguments.known]
-    profile = [] if arguments.profile == DEFAULT else [f"--profile={arguments.profile}"]
-    seed = [f"--seed={plan.seed}"] if plan.seed else []
+    profile_and_seed = configured.again(arguments, plan.seed)
     drawn = [f"--max-examples={arguments.max_examples}"] if arguments.max_examples else []
     dtype = [f"--dtype={arguments.dtype}"] if arguments.dtype else []
     repeats = [f"--repeat={plan.repeats}"] if plan.repeats != REPEATS else []
-    return [*known, *profile, *seed, *drawn, *dtype, *repeats]
+    return [*known, *profile_and_seed, *drawn, *dtype, *repeats]
 
 
 def examples(arguments: argparse.Namespace) -> Path | None:

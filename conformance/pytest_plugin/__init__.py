@@ -6,12 +6,17 @@ nothing but pytest.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from moe_routing.conformance.checking.profiles import PROFILES
 
 ADAPTER = "moe_routing_adapter"
 """The attribute that holds the adapter of a function of ``conformance_tests``."""
+
+ROOTS: list[Path] = []
+"""The root folders of the sessions that run, a session within a session last."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,8 +33,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marker that every item of ``conformance_tests`` bears."""
+    """Declare the marker that every item of ``conformance_tests`` bears, and note the root."""
+    ROOTS.append(config.rootpath)
     config.addinivalue_line("markers", "moe_routing: one clause of the MoE routing conformance")
+
+
+def pytest_unconfigure() -> None:
+    """Forget the root of the session that ends."""
+    ROOTS.pop()
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -24,7 +24,7 @@ def replay_command(given: Any, adapter: Adapter, item: pytest.Function, case: Pa
     if case is None or reference is None:
         return shlex.join(["python", "-m", "pytest", *_again(item)])
     device = getattr(adapter, "device", "cpu")
-    more = [] if device == "cpu" or isinstance(given, str) else ["--device", str(device)]
+    more = [] if device == "cpu" else ["--device", str(device)]
     return shlex.join(["moe-routing", "replay", str(case), reference, *more])
 
 

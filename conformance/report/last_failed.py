@@ -48,10 +48,9 @@ def _is_record(found: Any) -> bool:
     if not isinstance(found, dict) or found.get("schema") != SCHEMA:
         return False
     red = found.get("red")
-    adapters = list(red.values()) if isinstance(red, dict) else [None]
-    if not all(isinstance(each, dict) for each in adapters):
+    if not isinstance(red, dict) or not all(isinstance(each, dict) for each in red.values()):
         return False
-    lists = [ids for each in adapters for ids in each.values()]
+    lists = [ids for each in red.values() for ids in each.values()]
     return all(isinstance(ids, list) and all(isinstance(i, str) for i in ids) for ids in lists)
 
 
