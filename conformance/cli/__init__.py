@@ -15,6 +15,7 @@ from moe_routing.conformance.cli import (
     check,
     clauses,
     compare,
+    completion,
     diff,
     explain,
     known,
@@ -25,7 +26,19 @@ from moe_routing.conformance.cli import (
 from moe_routing.conformance.cli.options import Parser, UsageError, Version, complain
 from moe_routing.conformance.cli.streams import lossless
 
-COMMANDS = (check, compare, replay, explain, diff, known, clauses, adapters, new_adapter, zoo)
+COMMANDS = (
+    check,
+    compare,
+    replay,
+    explain,
+    diff,
+    known,
+    clauses,
+    adapters,
+    new_adapter,
+    zoo,
+    completion,
+)
 """The modules of the commands, in the order that ``--help`` lists them."""
 
 
@@ -63,16 +76,17 @@ def _words(error: Exception) -> str:
 
 def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse, taking adapters after options as well, which argparse alone does not."""
-    parser = _parser()
+    parser = command_line()
     arguments, rest = parser.parse_known_args(argv)
     if rest and (any(word.startswith("-") for word in rest) or not hasattr(arguments, "adapter")):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        arguments.parser.unknown(rest)
     if rest:
         arguments.adapter = [*arguments.adapter, *rest]
     return arguments
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
     parser = Parser(
         prog="moe-routing",
         description="Check Mixture-of-Experts routers against the reference specification.",
@@ -83,6 +97,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add(commands)
+    parser.set_defaults(whole=parser)
+    for each in commands.choices.values():
+        each.set_defaults(parser=each)
     return parser
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from moe_routing.conformance.checking.configuration import (
-    Configuration,
-    ConfigurationError,
-    configuration,
-)
 from moe_routing.conformance.checking.profiles import DEFAULT
 from moe_routing.conformance.cli.options import Parser, UsageError
+
+if TYPE_CHECKING:
+    from moe_routing.conformance.checking.configuration import Configuration
 
 DEVICE = "cpu"
 """The device of a run for which none is named."""
@@ -19,11 +18,13 @@ DEVICE = "cpu"
 
 def leave_open(parser: argparse.ArgumentParser) -> None:
     """Let the parser keep apart what the command line says from what is the default."""
-    parser.set_defaults(profile=None, device=None, parser=parser)
+    parser.set_defaults(profile=None, device=None)
 
 
 def fill(arguments: argparse.Namespace) -> None:
     """Set what the command line left open. Errors: ``UsageError``, ``OSError``."""
+    from moe_routing.conformance.checking.configuration import ConfigurationError, configuration
+
     try:
         found = configuration(Path.cwd())
     except ConfigurationError as error:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from moe_routing.conformance.checking.profiles import PROFILES
 from moe_routing.conformance.cli.options import UsageError, complain
-from moe_routing.reference.checks import counted
 
 if TYPE_CHECKING:
     from moe_routing.conformance.checking.results import RunResult
@@ -33,6 +32,7 @@ def narrow(arguments: argparse.Namespace) -> None:
     from moe_routing.conformance.clauses import select_clauses
     from moe_routing.conformance.report.last_failed import FILE, RecordError, load, red_of
     from moe_routing.implementations import expand
+    from moe_routing.reference.checks import counted
 
     if not arguments.last_failed:
         return
@@ -61,9 +61,11 @@ def _say(words: str) -> None:
 
 def record(run: RunResult, arguments: argparse.Namespace) -> None:
     """Record what is red for a later ``--lf``; a record that cannot be written costs a line."""
+    from moe_routing.conformance.cases.whole import reason
     from moe_routing.conformance.report import last_failed
 
     try:
         last_failed.record(run, arguments.cases)
     except OSError as error:
-        complain(f"{error}: --lf will not know of this run")
+        path = arguments.cases / last_failed.FILE
+        complain(f"Cannot write {path}: {reason(error)}: --lf will not know of this run")

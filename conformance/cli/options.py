@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """What a command's ``add`` is given."""
@@ -23,8 +26,29 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End the command with exit code 2."""
-        complain(f"{message}; {self.prog} --help lists what there is")
+        end = "" if message.endswith("?") else ";"
+        complain(f"{message}{end} {self.prog} --help lists what there is")
         sys.exit(2)
+
+    def unknown(self, words: Sequence[str]) -> NoReturn:
+        """End the command for words that it does not take, with the option that may be meant."""
+        options = [each for each in self._option_string_actions if each.startswith("--")]
+        said = next((each for each in words if each.startswith("-")), words[0])
+        near = difflib.get_close_matches(said.partition("=")[0], options, n=1)
+        hint = f": did you mean {near[0]}?" if near else ""
+        self.error(f"unrecognized arguments: {shlex.join(words)}{hint}")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Refuse a value that is no choice, in the words of ours for every version of Python."""
+        from moe_routing.reference.checks import shown
+
+        if action.choices is None or value in action.choices:
+            return
+        names = [str(each) for each in action.choices]
+        near = difflib.get_close_matches(str(value), names, n=1)
+        hint = f": did you mean {near[0]}?" if near else ""
+        words = f"{shown(value)} is none of {', '.join(names)}"
+        raise argparse.ArgumentError(action, f"{words}{hint}")
 
 
 class Version(argparse.Action):

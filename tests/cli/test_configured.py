@@ -19,8 +19,9 @@ from moe_routing.conformance.checking.plan import Plan
 from moe_routing.conformance.checking.profiles import PROFILES
 from moe_routing.conformance.checking.results import ClauseResult
 from moe_routing.conformance.clauses import CLAUSES, Clause
-from moe_routing.conformance.cli import _parser, configured, main
+from moe_routing.conformance.cli import command_line, configured, main
 from moe_routing.conformance.known.divergence import KnownError
+from moe_routing.conformance.pytest_plugin import ADAPTER
 from moe_routing.conformance.pytest_plugin.items import conformance_tests
 from moe_routing.implementations import Adapter, AdapterError, load_adapter
 
@@ -85,7 +86,7 @@ class TestCheck:
     def test_the_command_of_a_story_names_what_differs_from_the_table(self) -> None:
         table('profile = "smoke"\nseed = 3')
         for words in (["--profile=ci", "--seed=0"], []):
-            arguments = _parser().parse_args(["check", "mine.py:Router", *words])
+            arguments = command_line().parse_args(["check", "mine.py:Router", *words])
             configured.fill(arguments)
             assert configured.again(arguments, arguments.seed) == words
 
@@ -182,7 +183,7 @@ class TestPytest:
 
     def test_the_adapter_may_be_that_of_the_table(self) -> None:
         table('adapters = ["mine.py:Router"]')
-        assert conformance_tests().moe_routing_adapter == "mine.py:Router"  # type: ignore[attr-defined]
+        assert getattr(conformance_tests(), ADAPTER) == "mine.py:Router"
 
     @pytest.mark.parametrize("text", ["", 'adapters = ["mine.py:Router", "torch"]'])
     def test_it_must_be_one(self, text: str) -> None:
@@ -223,4 +224,4 @@ class TestPytest:
         with pytest.raises(AdapterError, match="cannot run on cuda"):
             conformance_tests("mine.py:Router")
         made = load_adapter("mine.py:Router")
-        assert conformance_tests(made).moe_routing_adapter is made  # type: ignore[attr-defined]
+        assert getattr(conformance_tests(made), ADAPTER) is made

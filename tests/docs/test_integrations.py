@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 WORKFLOW = ROOT / ".github" / "workflows" / "conformance.yml"
 NIGHTLY = ROOT / ".github" / "workflows" / "nightly.yml"
+ACTION = ROOT / "action.yml"
 HOOKS = ROOT / ".pre-commit-hooks.yaml"
 WRONG = ROOT / "tests" / "data" / "wrong_adapters.py"
 QUICK = "--clause weights.unbiased --max-examples 3"
@@ -118,6 +119,72 @@ class TestWorkflow:
         paths = steps[-1]["with"]["path"].split()
         assert all(list((tmp_path / path).rglob("*.*")) for path in paths), paths
         assert len(list((tmp_path / "moe-routing-report").iterdir())) == 3
+
+
+class TestAction:
+    @pytest.fixture
+    def action(self) -> dict[str, Any]:
+        return yaml.safe_load(ACTION.read_text())
+
+    def test_has_what_github_wants_and_uses_the_inputs_that_it_declares(
+        self, action: dict[str, Any]
+    ) -> None:
+        assert {"name", "description", "inputs", "outputs", "runs"} <= set(action)
+        assert action["runs"]["using"] == "composite"
+        used = set(re.findall(r"\binputs\.([\w-]+)", ACTION.read_text()))
+        assert used == set(action["inputs"])
+        for name, each in action["inputs"].items():
+            assert set(each) == {"description", "default"}, name
+            assert isinstance(each["default"], str), "inputs of an action are text"
+        for step in action["runs"]["steps"]:
+            assert ("run" in step) != ("uses" in step), step
+            assert ("shell" in step) == ("run" in step), "a composite action has no default"
+            assert re.fullmatch(r"[\w-]+/[\w-]+(/[\w-]+)?@v\d+", step.get("uses", "any/action@v1"))
+
+    def test_passes_no_expression_but_the_callers_own_command_to_a_shell(
+        self, action: dict[str, Any]
+    ) -> None:
+        pasted = [s["run"] for s in action["runs"]["steps"] if "${{" in s.get("run", "")]
+        assert pasted == ["${{ inputs.install }}"]
+
+    def step(self, action: dict[str, Any], name: str, **inputs: str) -> tuple[str, dict[str, str]]:
+        """Return the command of a step and its environment, as GitHub makes them."""
+        (step,) = (each for each in action["runs"]["steps"] if each["name"] == name)
+        given = {"inputs": {k: v["default"] for k, v in action["inputs"].items()} | inputs}
+        given["github"] = {"action_path": str(ROOT)}
+
+        def filled(text: str) -> str:
+            found = r"\$\{\{ (\w+)\.([\w-]+) \}\}"
+            return re.sub(found, lambda each: given[each[1]][each[2]], text)
+
+        return filled(step["run"]), {k: filled(v) for k, v in step.get("env", {}).items()}
+
+    def test_installs_the_backend_and_itself(self, action: dict[str, Any], tmp_path: Path) -> None:
+        command, environment = self.step(action, "Install the backend", install="echo mine")
+        assert shell(command, tmp_path, **environment).stdout == "mine\n"
+        command, environment = self.step(action, "Install the suite")
+        said = shell(f"python() {{ echo $*; }}; {command}", tmp_path, **environment)
+        assert said.stdout == f"-m pip install {ROOT}\n"
+
+    @pytest.mark.parametrize(("name", "code"), [("Router", 0), ("BiasedWeights", 1)])
+    def test_checks_and_leaves_what_it_uploads(
+        self, name: str, code: int, action: dict[str, Any], tmp_path: Path
+    ) -> None:
+        (tmp_path / "pyproject.toml").write_text(
+            f'[tool.moe-routing]\nadapters = ["{WRONG}:{name}"]\nprofile = "smoke"\n'
+        )
+        command, environment = self.step(action, "Check", options=QUICK)
+        done = shell(command, tmp_path, GITHUB_ACTIONS="true", **environment)
+        assert done.returncode == code, done.stderr
+        described = action["outputs"]["reports"]
+        folder = tmp_path / described["value"]
+        named = set(re.findall(r"\w+\.\w+", described["description"]))
+        assert {each.name for each in folder.iterdir()} == named
+        (upload,) = (s["with"]["path"] for s in action["runs"]["steps"] if s["name"][:4] == "Keep")
+        paths = upload.split()
+        assert all((tmp_path / path).is_dir() for path in paths[: 1 + code])
+        (scanned,) = (s["with"] for s in action["runs"]["steps"] if "sarif" in s.get("uses", ""))
+        assert (tmp_path / scanned["sarif_file"]).is_file()
 
 
 class TestNightly:

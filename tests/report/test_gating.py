@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from moe_routing.conformance.cli import _parsed, gating, main
+from moe_routing.conformance.cli import _parsed, configured, gating, main
 from moe_routing.conformance.report.diff import ReportError, compare, load_report
 
 DATA = Path(__file__).parents[1] / "data"
@@ -183,6 +184,13 @@ class TestFloor:
         assert summary["in_spec"] > 50, "the whole specification, whatever was selected"
 
 
+def filled(words: list[str]) -> argparse.Namespace:
+    """Return the options of a command line, with the defaults of those that it left open."""
+    arguments = _parsed(words)
+    configured.fill(arguments)
+    return arguments
+
+
 class TestSeeds:
     def test_nightly_draws_another_seed_every_time_and_says_it(
         self, capsys: pytest.CaptureFixture[str]
@@ -203,7 +211,7 @@ class TestSeeds:
         [("--seed=0", False), ("--profile=nightly", True), ("--device=cuda", True)],
     )
     def test_bulk_is_for_nightly_and_for_devices(self, option: str, bulk: bool) -> None:
-        assert gating.plan(_parsed(["check", ROUTER, option])).bulk is bulk
+        assert gating.plan(filled(["check", ROUTER, option])).bulk is bulk
 
     def test_a_budget_ends_the_drawing(self) -> None:
         few = ("--clause=weights.sum", "--no-isolate", "--profile=nightly", "--budget=0.2")
@@ -215,7 +223,7 @@ class TestSeeds:
     def test_a_budget_is_shared_by_the_adapters_that_a_glob_stands_for(self) -> None:
         nightly = ("--clause=weights.sum", "--profile=nightly", "--budget=200", "--jobs=2")
         both, one = (
-            gating.plan(_parsed(["check", *adapters, *nightly]))
+            gating.plan(filled(["check", *adapters, *nightly]))
             for adapters in (["transformers:qwen3_m?e", "torch"], ["torch"])
         )
         assert (both.seconds, one.seconds) == (200.0, 400.0)
