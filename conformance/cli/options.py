@@ -40,10 +40,10 @@ class Parser(argparse.ArgumentParser):
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """Refuse a value that is no choice, in the words of ours for every version of Python."""
-        from moe_routing.reference.checks import shown
-
         if action.choices is None or value in action.choices:
             return
+        from moe_routing.reference.checks import shown  # with numpy, which help has no use for
+
         names = [str(each) for each in action.choices]
         near = difflib.get_close_matches(str(value), names, n=1)
         hint = f": did you mean {near[0]}?" if near else ""
