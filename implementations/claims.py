@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from moe_routing.implementations.contradictions import contradiction
+from moe_routing.implementations.model_axes import ModelConfig, config_axes, preset_axes
 from moe_routing.implementations.permitted import (
     ANY,
     AnyValue,
@@ -129,6 +130,16 @@ class Claim(Closed):
             hint = f"; did you mean {near[0]}?" if near else ""
             raise TypeError(f"A claim has no axis {unknown[0]!r}{hint}")
         return cls(**{**parts, **plain, **axes})
+
+    @classmethod
+    def of_preset(cls, name: str, **axes: Any) -> Claim:
+        """Return the claim of what a shipped model (``deepseek_v3``) needs, ``axes`` replaced."""
+        return cls.plain(**{**preset_axes(name, GroupRule), **axes})
+
+    @classmethod
+    def of_config(cls, config: ModelConfig, **axes: Any) -> Claim:
+        """Return the claim of what a model's ``config.json`` needs, with ``axes`` replaced."""
+        return cls.plain(**{**config_axes(config, GroupRule), **axes})
 
     def refusals(
         self, config: RouterConfig, inputs: RouterInputs, takes: str = "hidden"

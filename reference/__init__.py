@@ -29,6 +29,7 @@ from moe_routing.reference.layout_writers import (
     weight_of_row,
 )
 from moe_routing.reference.layouts import AlignedBlocks, RowOfRoute, SortedRoutes, SortedTokens
+from moe_routing.reference.model_configs import MODEL_TYPES, nearest_preset, preset_of_config
 from moe_routing.reference.padding import Padding, route_padded
 from moe_routing.reference.permutation import Permutation, PermutationConfig, permute, realign
 from moe_routing.reference.permutation_maps import (
@@ -64,6 +65,7 @@ __all__ = [
     "EXPERT_GRADIENTS",
     "FORMATS",
     "GRADIENTS",
+    "MODEL_TYPES",
     "PRESETS",
     "SPEC_VERSION",
     "AlignedBlocks",
@@ -121,10 +123,12 @@ __all__ = [
     "gradients",
     "layer",
     "local_call",
+    "nearest_preset",
     "offsets",
     "permutation_of",
     "permute",
     "preset",
+    "preset_of_config",
     "read_layout",
     "realign",
     "replay",

@@ -20,6 +20,7 @@ from moe_routing.conformance.cli import (
     explain,
     known,
     new_adapter,
+    presets,
     replay,
     zoo,
 )
@@ -35,6 +36,7 @@ COMMANDS = (
     known,
     clauses,
     adapters,
+    presets,
     new_adapter,
     zoo,
     completion,

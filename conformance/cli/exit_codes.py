@@ -36,7 +36,7 @@ EXIT_CODES = {
         1: "a mutant survived, or an honest variant did not pass",
         2: "it could not run, or a file could not be written",
     },
-    "explain, known, clauses, adapters, new-adapter, completion": {
+    "explain, known, clauses, adapters, presets, new-adapter, completion": {
         0: "done",
         2: "it could not run, or a file could not be written; `known add` also where the case "
         "does not fail",

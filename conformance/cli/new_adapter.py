@@ -5,8 +5,13 @@ from __future__ import annotations
 import argparse
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from moe_routing.conformance.cli.options import Commands
+from moe_routing.conformance.cli.options import Commands, UsageError
+from moe_routing.conformance.cli.presets import is_config
+
+if TYPE_CHECKING:
+    from moe_routing.conformance.scaffold.like import Like
 
 _EPILOG = """\
 writes a working adapter around a small router (--experts: around small experts) that you
@@ -31,20 +36,35 @@ def add(commands: Commands) -> None:
         metavar="DIR",
         help="the top folder of your repository; default: this one",
     )
-    new.add_argument(
+    kind = new.add_mutually_exclusive_group()
+    kind.add_argument(
         "--experts",
         action="store_true",
         help="an adapter of experts, a grouped product for example, in place of a router",
+    )
+    kind.add_argument(
+        "--like",
+        metavar="PRESET",
+        help="a router that claims what a shipped model needs (moe-routing presets), or the model "
+        "of a config.json",
     )
     new.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the files, and say what to do next. Errors: ``ScaffoldError``, ``OSError``."""
-    from moe_routing.conformance.scaffold.adapter import EXPERTS, ROUTER, names_for, write_adapter
+    from moe_routing.conformance.scaffold.adapter import (
+        EXPERTS,
+        LIKE,
+        ROUTER,
+        names_for,
+        write_adapter,
+    )
 
     names, folder = names_for(arguments.name), arguments.directory
-    for path in write_adapter(names, folder, EXPERTS if arguments.experts else ROUTER):
+    like = None if arguments.like is None else _like(arguments.like)
+    template = EXPERTS if arguments.experts else LIKE if like else ROUTER
+    for path in write_adapter(names, folder, template, like):
         print(f"wrote {path}")
     what = "experts" if arguments.experts else "router"
     print(f"\nNext, put your {what} at the mark in the adapter. Until then these are green:\n")
@@ -53,3 +73,13 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"  moe-routing check {names.reference} --known known/{names.name}.toml")
     print(f"  python -m pytest test_{names.module}.py")
     return 0
+
+
+def _like(word: str) -> Like:
+    """Return what a preset's name or a ``config.json`` stands for. Errors: ``UsageError``."""
+    from moe_routing.conformance.scaffold.like import like_config, like_preset
+
+    try:
+        return like_config(word) if is_config(word) else like_preset(word)
+    except ValueError as error:
+        raise UsageError(str(error)) from error

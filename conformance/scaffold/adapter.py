@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+from moe_routing.conformance.scaffold.like import Like
 from moe_routing.implementations.registry import PROCESS, out_of_scope, registered
 
 _NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
@@ -49,8 +50,8 @@ class Names:
         return template
 
 
-ROUTER, EXPERTS = "my_router.py", "experts.py"
-"""The template of an adapter that routes, and of one that runs experts."""
+ROUTER, EXPERTS, LIKE = "my_router.py", "experts.py", "like.py"
+"""The templates of an adapter: one that routes, runs experts, or is like a shipped model's."""
 
 FILES = {
     "test_my_router.py": "test_my_router.py",
@@ -82,17 +83,22 @@ def names_for(name: str) -> Names:
     return names
 
 
-def write_adapter(names: Names, folder: Path, adapter: str = ROUTER) -> list[Path]:
+def write_adapter(
+    names: Names, folder: Path, adapter: str = ROUTER, like: Like | None = None
+) -> list[Path]:
     """Write the files of a new adapter under ``folder``, all of them or none; return their paths.
 
-    ``adapter`` is the template of its module. Errors: ``ScaffoldError`` where one is there
-    already; ``OSError``.
+    ``adapter`` is the template of its module, ``like`` the model in that. Errors:
+    ``ScaffoldError`` where one is there already; ``OSError``.
     """
     templates = files(__package__) / "templates"
     texts = {
         folder / names.written(place): names.written((templates / name).read_text("utf-8"))
         for place, name in {ROUTER: adapter, **FILES}.items()
     }
+    if like is not None:
+        module = folder / names.written(ROUTER)
+        texts[module] = like.written(texts[module])
     package = folder / names.module  # Python would import it in place of the module next to it
     for path in (*texts, package):
         if os.path.lexists(path):

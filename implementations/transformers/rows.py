@@ -7,12 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from moe_routing.implementations.capabilities import Capabilities, Limits
-from moe_routing.implementations.claims import Claim, GroupRule
+from moe_routing.implementations.claims import Claim
 from moe_routing.implementations.replays import Replays
 from moe_routing.implementations.torch_replay import FORCED
-from moe_routing.reference import Preset, preset
-
-_OPTIONAL = ("gate_bias", "per_expert_scale")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,35 +58,10 @@ class Row:
 
     def capabilities(self) -> Capabilities:
         """Return what the row claims: what its presets have, widened by ``varies``."""
-        claims = dict.fromkeys(claim_of(preset(name), **self.varies) for name in self.served)
+        claims = dict.fromkeys(Claim.of_preset(name, **self.varies) for name in self.served)
         return Capabilities(
             claims=tuple(claims),
             logits=self.logits,
             limits=self.limits,
             replays=self.replays or FORCED,
         )
-
-
-def claim_of(model: Preset, **varies: Any) -> Claim:
-    """Return the claim of what ``model`` has and nothing else, but for the axes in ``varies``.
-
-    An array that the model has may also be absent: such a checkpoint holds zeros (ones, for
-    scales). Groups are claimed in any number, by the model's rule.
-    """
-    config, bias = model.config, model.selection_bias
-    groups = config.groups and GroupRule(top=(config.groups.top,), fill=(config.groups.fill,))
-    axes: dict[str, Any] = {
-        "groups": (groups,),
-        "logit_softcap": (config.logit_softcap is not None,),
-        "logit_multiplier": (config.logit_multiplier != 1.0,),
-        "input_norm": (config.input_norm is not None,),
-        "selection_bias": ("none",) if bias is None else ("none", bias),
-        "gate_delta": (False,),
-        "expert_table": (model.expert_table,),
-    }
-    axes |= {name: (False, True) if getattr(model, name) else (False,) for name in _OPTIONAL}
-    for name in ("score", "weights_from", "renormalize", "scale"):
-        axes[name] = (getattr(config, name),)
-    for name in ("logits_dtype", "scores_dtype", "weights_dtype"):
-        axes[name] = (getattr(config, name),)
-    return Claim(**{**axes, **varies})

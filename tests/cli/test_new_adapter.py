@@ -11,7 +11,9 @@ import pytest
 from documented import shell
 
 from moe_routing.conformance.cli import main
+from moe_routing.conformance.cli.presets import table
 from moe_routing.conformance.scaffold.adapter import Names, names_for
+from moe_routing.reference import PRESETS
 
 TEMPLATES = Path(str(sys.modules["moe_routing.conformance"].__path__[0])) / "scaffold" / "templates"
 WRITTEN = (
@@ -243,3 +245,76 @@ def test_the_template_marks_the_router_to_replace_and_its_adapter_is_a_dozen_lin
     adapter = text.partition("class MyRouterAdapter:")[2]
     code = [x for x in adapter.splitlines() if x.strip() and not x.strip().startswith('"""')]
     assert len(code) <= 12, code
+
+
+class TestLike:
+    """``--like``: a preset, or the ``config.json`` of a model."""
+
+    CONFIG = (
+        '{"model_type": "deepseek_v3", "hidden_size": 8, "n_routed_experts": 8, "n_group": null'
+    )
+    CONFIG += ', "num_experts_per_tok": 2, "norm_topk_prob": true, "routed_scaling_factor": 9}'
+
+    def test_it_is_green_at_once(self) -> None:
+        assert main(["new-adapter", "quick-gate", "--like", "gemma4_text"]) == 0
+        check = "moe-routing check quick_gate.py:QuickGateAdapter --max-examples 5"
+        done = shell(f"{check} --clause 'weights.*' --clause 'robustness.*'", Path.cwd())
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def test_it_says_what_a_call_has(self) -> None:
+        assert main(["new-adapter", "quick-gate", "--like", "deepseek_v3"]) == 0
+        text = Path("quick_gate.py").read_text()
+        assert 'CLAIM = Claim.of_preset("deepseek_v3")\n' in text
+        assert "#     given.selection_bias     [E], float32, or None\n" in text
+        assert "#     config.groups.kept       4 in deepseek-ai/DeepSeek-V3\n" in text
+
+    def test_of_a_configuration_it_says_what_differs(self) -> None:
+        Path("config.json").write_text(self.CONFIG)
+        assert main(["new-adapter", "quick-gate", "--like", "config.json"]) == 0
+        text = Path("quick_gate.py").read_text()
+        claim = text.partition("CLAIM = ")[2].partition("\n)\n")[0]
+        lines = ['Claim.of_preset(\n    "deepseek_v3",', "groups=(None,),", "scale=(9,),"]
+        assert claim == "\n    ".join(lines)
+
+    @pytest.mark.parametrize(
+        ("word", "words"),
+        [
+            ("deepseek_v33", "Unknown preset 'deepseek_v33': did you mean deepseek_v3"),
+            ("", "Unknown preset ''"),
+            ("nothing.json", "nothing.json: No such file or directory"),
+        ],
+    )
+    def test_an_unknown_model_is_refused_in_one_line(
+        self, word: str, words: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["new-adapter", "quick-gate", "--like", word]) == 2
+        err = capsys.readouterr().err
+        assert words in err
+        assert err.count("\n") == 1, err
+        assert tree() == []
+
+
+class TestPresets:
+    """``moe-routing presets``."""
+
+    def test_a_row_fits_in_80_columns(self) -> None:
+        lines = list(table(PRESETS, 80))
+        assert max(map(len, lines)) <= 80
+        (row,) = (line for line in lines if line.split()[:1] == ["deepseek_v3"])
+        assert " ".join(row.split()).startswith("deepseek_v3 256 8 7168 4 of 8 2.5 deepseek-ai/")
+
+    def test_a_configuration_is_read(self, capsys: pytest.CaptureFixture[str]) -> None:
+        Path("config.json").write_text(TestLike.CONFIG)
+        assert main(["presets", "config.json"]) == 0
+        words = "sigmoid, bias on the gate or none, renormalised + 1e-20, scaled\n"
+        assert words in capsys.readouterr().out
+
+    @pytest.mark.parametrize("word", ["nothing", "[]", "config.json"])
+    def test_what_is_unknown_is_refused_in_one_line(
+        self, word: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        Path("config.json").write_text('{"model_type": "bert"}')
+        assert main(["presets", word]) == 2
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1, err
+        assert "nknown" in err
