@@ -13,11 +13,13 @@ from moe_routing.implementations.composes import Composes
 from moe_routing.implementations.computes import Computes
 from moe_routing.implementations.differentiates import Differentiates, RouterGradients
 from moe_routing.implementations.drops import Drops
+from moe_routing.implementations.foreign_arrays import array_inputs, as_numpy
 from moe_routing.implementations.layouts import FlatRouting, RoutingMap
 from moe_routing.implementations.loading import AdapterError, adapter_of
 from moe_routing.implementations.pads import Pads
 from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.permutes import Permutes
+from moe_routing.implementations.probing import probed_routes, unit_rows
 from moe_routing.implementations.process import ProcessAdapter
 from moe_routing.implementations.protocol import (
     Adapter,
@@ -111,6 +113,8 @@ __all__ = [
     "TorchInputs",
     "Unsupported",
     "adapter_of",
+    "array_inputs",
+    "as_numpy",
     "expand",
     "find_adapter",
     "in_common",
@@ -120,6 +124,7 @@ __all__ = [
     "load_registered",
     "out_of_scope",
     "parameter",
+    "probed_routes",
     "registered",
     "shard_of_experts",
     "shipped_known",
@@ -131,5 +136,6 @@ __all__ = [
     "torch_replay",
     "torch_shared_inputs",
     "torch_tensor",
+    "unit_rows",
     "without_graph",
 ]

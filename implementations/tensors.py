@@ -71,7 +71,7 @@ def torch_inputs(inputs: RouterInputs, device: str = "cpu") -> TorchInputs:
     return TorchInputs(
         **{
             name: torch_tensor(
-                name, array, dtype=_dtype_of(name, array, inputs.dtype), device=device
+                name, array, dtype=dtype_of(name, array, inputs.dtype), device=device
             )
             for name, array in inputs.arrays().items()
         }
@@ -89,7 +89,7 @@ def torch_shared_inputs(inputs: SharedExpertInputs, device: str = "cpu") -> dict
 def torch_experts_inputs(inputs: ExpertsInputs, device: str = "cpu") -> dict[str, torch.Tensor]:
     """Make the tensors of one call of experts, by field name, as ``torch_inputs`` does."""
     return {
-        name: torch_tensor(name, array, dtype=_dtype_of(name, array, inputs.dtype), device=device)
+        name: torch_tensor(name, array, dtype=dtype_of(name, array, inputs.dtype), device=device)
         for name, array in inputs.arrays().items()
     }
 
@@ -213,7 +213,8 @@ def without_graph(function: Function) -> Function:
     return function if _leaves.get() is not None else torch.no_grad()(function)
 
 
-def _dtype_of(name: str, array: npt.NDArray[Any], dtype: str) -> str:
+def dtype_of(name: str, array: npt.NDArray[Any], dtype: str) -> str:
+    """Return the dtype of an input: integers, the selection bias in float32, or ``dtype``."""
     if array.dtype.kind == "i":
         return "int64"
     return "float32" if name in _FLOAT32_ARRAYS else dtype

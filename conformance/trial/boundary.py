@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.judge import Answer
-from moe_routing.implementations import FlatRouting, RoutingMap
+from moe_routing.implementations import FlatRouting, RoutingMap, as_numpy
 from moe_routing.reference import RouterConfig, Routing
 from moe_routing.reference.checks import counted
 
@@ -116,15 +116,7 @@ def _numpy_record(dtype: np.dtype[Any], shape: tuple[int, ...], contiguous: bool
 def to_numpy(name: str, value: Any) -> npt.NDArray[Any]:
     """Copy a native array to NumPy: off its graph, off its device, bfloat16 as float32."""
     with _reading(name):
-        if hasattr(value, "detach"):
-            native = value.detach()
-            host = native.cpu()
-            if "bfloat16" in str(host.dtype):
-                host = host.float()
-            return np.array(host.numpy(), copy=host is native)  # else it is a copy already
-        array = np.array(value)
-        foreign = array.dtype.kind not in "biuf"  # as NumPy sees the bfloat16 of other libraries
-        return array.astype(np.float32) if foreign and array.dtype.name == "bfloat16" else array
+        return as_numpy(value)
 
 
 @contextmanager
