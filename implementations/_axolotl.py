@@ -50,6 +50,16 @@ def kernel_module(folder: str, module: str) -> ModuleType:
     return _imported(f"{name}.{module}")
 
 
+@cache
+def expert_parallel_module(module: str) -> ModuleType:
+    """Import a module of axolotl's expert parallelism in the same way. Errors: the same."""
+    name = "_axolotl_expert_parallel"
+    package = ModuleType(name)
+    package.__path__ = [str(_folder("expert_parallel", INSTALL))]
+    sys.modules.setdefault(name, package)
+    return _imported(f"{name}.{module}")
+
+
 def install_line(folder: str) -> str:
     """Return the command that installs the newest release, and what to know of this folder."""
     return INSTALL + _NOTES.get(folder, "")
@@ -196,16 +206,19 @@ class _Statics:
 
 
 def _kernel_folder(folder: str) -> Path:
+    return _folder(f"kernels/libs/{folder}", install_line(folder))
+
+
+def _folder(below: str, install: str) -> Path:
+    """Return a folder below ``axolotl/integrations``."""
     spec = importlib.util.find_spec("axolotl")
     if spec is None:
-        raise BackendMissing(f"axolotl is not installed: {install_line(folder)}")
+        raise BackendMissing(f"axolotl is not installed: {install}")
     for root in spec.submodule_search_locations or ():
-        path = Path(root, "integrations", "kernels", "libs", folder)
+        path = Path(root, "integrations", *below.split("/"))
         if path.is_dir():
             return path
-    raise BackendMissing(
-        f"the installed axolotl has no kernels/libs/{folder}: {install_line(folder)}"
-    )
+    raise BackendMissing(f"the installed axolotl has no {below}: {install}")
 
 
 def _imported(name: str, needs: str = "") -> ModuleType:

@@ -35,6 +35,7 @@ SHIPPED = {
     "torchtitan-experts": "moe_routing.implementations.torchtitan_experts:TorchtitanExperts",
     "transformers-loss": "moe_routing.implementations.load_balancing:LoadBalancingLoss",
     "megatron-core": "moe_routing.implementations.megatron_core:MegatronCoreAdapter",
+    "megatron-bias": "moe_routing.implementations.megatron_bias:MegatronBias",
 }
 """The adapters of this distribution, by name."""
 
@@ -42,6 +43,7 @@ FAMILIES = {
     "transformers": "moe_routing.implementations.transformers",
     "deepspeed": "moe_routing.implementations.deepspeed",
     "experts": "moe_routing.implementations.experts",
+    "drops": "moe_routing.implementations.capacity_rules",
 }
 """The modules that hold many adapters each, by the name that stands for all of them.
 

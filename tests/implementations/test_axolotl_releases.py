@@ -22,9 +22,14 @@ from expert_calls import check_experts, experts_call
 from moe_routing.conformance import Plan, select_clauses
 from moe_routing.conformance.checking.clause_run import check_clause
 from moe_routing.conformance.checking.scope import untried_methods
+from moe_routing.conformance.clauses import Clause
 from moe_routing.conformance.known.divergence import known_divergences
 from moe_routing.implementations import BackendMissing, load_adapter
-from moe_routing.implementations._axolotl import INSTALL, kernel_module
+from moe_routing.implementations._axolotl import (
+    INSTALL,
+    expert_parallel_module,
+    kernel_module,
+)
 from moe_routing.reference import PermutationConfig, Routes
 
 pytest.importorskip("torch")
@@ -43,7 +48,12 @@ clauses = ["--clause=experts.unchosen", "--clause=experts.zero-weight-overflow"]
 few = ["--max-examples=2", "--no-isolate", "--cases=" + sys.argv[3]]
 assert main(["check", "scattermoe", "scattermoe@gpt_oss", "sonicmoe", *clauses, *few]) == 0
 """
-OURS = ("axolotl", "_axolotl_scattermoe_lora", "_axolotl_sonicmoe")
+OURS = (
+    "axolotl",
+    "_axolotl_expert_parallel",
+    "_axolotl_scattermoe_lora",
+    "_axolotl_sonicmoe",
+)
 
 
 @pytest.fixture
@@ -53,9 +63,11 @@ def newest(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     mine = [name for name in sys.modules if name.partition(".")[0] in OURS]
     kept = {name: sys.modules.pop(name) for name in mine}
     monkeypatch.syspath_prepend(NEWEST)
-    kernel_module.cache_clear()
+    for each in (kernel_module, expert_parallel_module):
+        each.cache_clear()
     yield
-    kernel_module.cache_clear()
+    for each in (kernel_module, expert_parallel_module):
+        each.cache_clear()
     for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
         del sys.modules[name]
     sys.modules.update(kept)
@@ -65,6 +77,12 @@ def newest(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 class TestTheNewest:
     def test_is_the_one_that_we_say_how_to_install(self) -> None:
         assert INSTALL.endswith(f"axolotl=={version('axolotl')}")
+
+    @pytest.mark.parametrize("clause", select_clauses(["capacity.*"]), ids=lambda each: each.id)
+    def test_its_rule_of_capacity_passes(self, clause: Clause) -> None:
+        plan = Plan(clauses=[clause], max_examples=3)
+        result = check_clause(load_adapter("drops:axolotl"), clause, plan)
+        assert result.status == "pass", result.message
 
     @pytest.mark.parametrize("pattern", ["selection.valid-top-k", "weights.match", "dispatch.*"])
     def test_scattermoe_routes_as_in_0_16_1(self, pattern: str) -> None:

@@ -19,13 +19,14 @@ PACKAGES = {
     "deepspeed:topk_drop": "deepspeed.moe.sharded_moe",
     "transformers-loss": "transformers.models.mixtral.modeling_mixtral",
     "torchtitan": "torchtitan.components.optimizer.optimizer",
+    "megatron-bias": "megatron.core.parallel_state",
 }
 LOSS = {"aux-loss", "aux-gradient", "permutation-of-tokens", "doubling", "inputs-untouched"}
 HAS = {
     "megatron-core": LOSS | {"z-loss"},
     **dict.fromkeys([name for name in PACKAGES if "deepspeed" in name], LOSS | {"counts"}),
     "transformers-loss": LOSS,
-    "torchtitan": {"bias-update", "inputs-untouched"},
+    **{name: {"bias-update", "inputs-untouched"} for name in ("torchtitan", "megatron-bias")},
 }
 CLAUSES = select_clauses(["balance.*"])
 

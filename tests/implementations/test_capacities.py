@@ -21,10 +21,14 @@ PACKAGES = {
     "deepspeed:top1_drop": "deepspeed.moe.sharded_moe",
     "deepspeed:top2_drop": "deepspeed.moe.sharded_moe",
     "deepspeed:topk_drop": "deepspeed.moe.sharded_moe",
+    "drops:switch": "transformers",
+    "drops:nllb": "transformers",
+    "drops:nllb_eval": "transformers",
 }
 UNSUPPORTED = {
     "deepspeed:top1_drop": {"capacity.order", "capacity.dropped-weigh-nothing"},
     "deepspeed:top2_drop": {"capacity.survivors"},
+    "drops:nllb_eval": {"capacity.larger-than-batch", "capacity.zero"},
 }
 CLAUSES = select_clauses(["capacity.*"])
 
