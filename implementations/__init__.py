@@ -3,7 +3,6 @@
 from moe_routing.implementations.balances import Balance, Balances
 from moe_routing.implementations.capabilities import (
     Capabilities,
-    Limits,
     Numerics,
     Unsupported,
 )
@@ -15,6 +14,7 @@ from moe_routing.implementations.differentiates import Differentiates, RouterGra
 from moe_routing.implementations.drops import Drops
 from moe_routing.implementations.foreign_arrays import array_inputs, as_numpy
 from moe_routing.implementations.layouts import FlatRouting, RoutingMap
+from moe_routing.implementations.limits import Limits
 from moe_routing.implementations.loading import AdapterError, adapter_of
 from moe_routing.implementations.pads import Pads
 from moe_routing.implementations.permitted import ANY

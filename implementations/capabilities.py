@@ -11,6 +11,7 @@ from moe_routing.implementations.composes import Composes
 from moe_routing.implementations.computes import Computes
 from moe_routing.implementations.differentiates import OF_GATE, Differentiates
 from moe_routing.implementations.drops import Drops
+from moe_routing.implementations.limits import Limits as Limits
 from moe_routing.implementations.pads import Pads
 from moe_routing.implementations.permitted import Closed, check_values, one_of
 from moe_routing.implementations.permutes import Permutes
@@ -78,55 +79,6 @@ class Numerics(Closed):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits(Closed):
-    """The sizes that a backend stops at: E, K and T at most, and what must divide E.
-
-    Errors: ``ValueError`` naming the field.
-    """
-
-    max_experts: int | None = None
-    max_top_k: int | None = None
-    max_tokens: int | None = None
-    experts_multiple_of: int = 1
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if value is not None or name == "experts_multiple_of":
-                require_count(f"Limits.{name}", value, at_least=1)
-
-    def refusals(self, config: RouterConfig, inputs: RouterInputs) -> list[str]:
-        """Return the sizes of the call that are beyond these limits, one phrase each."""
-        return self.router_refusals(config.num_experts, config.top_k) + _above(
-            ("num_tokens", inputs.num_tokens, self.max_tokens)
-        )
-
-    def router_refusals(self, num_experts: int, top_k: int) -> list[str]:
-        """Return which of E and K is beyond these limits, one phrase each."""
-        found = _above(
-            ("num_experts", num_experts, self.max_experts), ("top_k", top_k, self.max_top_k)
-        )
-        if num_experts % self.experts_multiple_of:
-            found.append(f"num_experts={num_experts} % {self.experts_multiple_of} != 0")
-        return found
-
-    def check_room(self, who: str, least_top_k: int) -> None:
-        """Raise ``ValueError`` where none of what a claim covers is within these limits."""
-        step, most = self.experts_multiple_of, self.max_experts
-        experts = None if most is None else most // step * step
-        for name, room in (("max_experts", experts), ("max_top_k", self.max_top_k)):
-            if room is not None and room < least_top_k:
-                limit = f"{name}={getattr(self, name)}"
-                raise ValueError(
-                    f"Cannot have {limit} with {who}, which starts at K={least_top_k} of a "
-                    f"multiple of {step} experts: no call is within both"
-                )
-
-
-def _above(*sizes: tuple[str, int, int | None]) -> list[str]:
-    return [f"{name}={n} > {most}" for name, n, most in sizes if most and n > most]
-
-
-@dataclass(frozen=True, kw_only=True)
 class Capabilities(Closed):
     """Everything that a backend claims; without arguments it claims the whole spec.
 
@@ -181,7 +133,8 @@ class Capabilities(Closed):
             if getattr(self, name) != ():  # of which no case can be drawn
                 check_values(name, getattr(self, name), one_of(name, known), f"some of {known!r}")
         for place, claim in enumerate(self.claims, start=1):
-            self.limits.check_room(f"claim {place}", claim.least_top_k)
+            grouped = None not in claim.groups
+            self.limits.check_room(f"claim {place}", claim.top_k, grouped=grouped)
             if self._too_late_for(claim):
                 raise ValueError(
                     f"Cannot have takes='logits' with claim {place}, which has "
@@ -248,8 +201,13 @@ class Capabilities(Closed):
         Each axis lists the values wanted; ``groups=(True,)`` stands for any claimed rule.
         """
         claims = (claim.narrowed(axes) for claim in self.claims)
-        kept = (claim for claim in claims if claim is not None and not self._too_late_for(claim))
+        kept = (claim for claim in claims if claim is not None and self._can_be_given(claim))
         return replace(self, claims=tuple(kept))
+
+    def _can_be_given(self, claim: Claim) -> bool:
+        """Whether any call of a claim is within the limits and comes with what is taken."""
+        room = self.limits.has_room(claim.top_k, grouped=None not in claim.groups)
+        return room and not self._too_late_for(claim)
 
     def _too_late_for(self, claim: Claim) -> bool:
         """Whether a claim is about an input norm alone, and the backend takes logits."""

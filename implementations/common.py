@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from moe_routing.implementations.capabilities import Capabilities, Limits, Takes
+from moe_routing.implementations.capabilities import Capabilities, Takes
 from moe_routing.implementations.claims import GATE_AXES, Claim, GroupRule
 from moe_routing.implementations.contradictions import contradiction
+from moe_routing.implementations.limits import Limits
 from moe_routing.implementations.permitted import ANY
 
 _EITHER = (False, True)
@@ -53,9 +54,10 @@ def _both(one_name: str, one: Capabilities, other_name: str, other: Capabilities
     claims = tuple(dict.fromkeys(_claims(one, other)))
     if not claims:
         raise NothingInCommon(f"{who}: {_apart(one, other)}")
-    roomy = tuple(each for each in claims if _has_room(limits, each))
-    if not roomy:
-        raise NothingInCommon(f"{who}: {one.limits} and {other.limits} leave no size")
+    roomy = tuple(each for each in claims if limits is not None and _has_room(limits, each))
+    if limits is None or not roomy:
+        first, second = one.limits.described(), other.limits.described()
+        raise NothingInCommon(f"{who}: Limits({first}) and Limits({second}) leave no size")
     strided = "strided" in one.layouts and "strided" in other.layouts
     return Capabilities(
         claims=roomy,
@@ -67,21 +69,25 @@ def _both(one_name: str, one: Capabilities, other_name: str, other: Capabilities
     )
 
 
-def _limits(one: Limits, other: Limits) -> Limits:
-    most = {
-        name: min((n for n in (getattr(one, name), getattr(other, name)) if n), default=None)
-        for name in ("max_experts", "max_top_k", "max_tokens")
+def _limits(one: Limits, other: Limits) -> Limits | None:
+    """Return the limits of both, or None where no number of experts, slots or tokens is left."""
+    mine, others = vars(one), vars(other)
+    most: dict[str, Any] = {
+        name: min((n for n in (mine[name], others[name]) if n), default=None)
+        for name in mine
+        if name.startswith("max_")
     }
+    least: dict[str, Any] = {n: max(mine[n], others[n]) for n in mine if n.startswith("min_")}
+    sets = {name: _values(mine[name], others[name]) for name in ("experts", "top_k")}
     step = math.lcm(one.experts_multiple_of, other.experts_multiple_of)
-    return Limits(**most, experts_multiple_of=step)
+    try:
+        return Limits(**most, **least, **sets, experts_multiple_of=step)
+    except ValueError:
+        return None
 
 
 def _has_room(limits: Limits, claim: Claim) -> bool:
-    try:
-        limits.check_room("a claim", claim.least_top_k)
-    except ValueError:
-        return False
-    return True
+    return limits.has_room(claim.top_k, grouped=None not in claim.groups)
 
 
 def _claims(one: Capabilities, other: Capabilities) -> Iterator[Claim]:

@@ -9,12 +9,13 @@ from dataclasses import fields
 from typing import Any
 
 from moe_routing.implementations.balances import Balances
-from moe_routing.implementations.capabilities import Capabilities, Limits, Numerics
+from moe_routing.implementations.capabilities import Capabilities, Numerics
 from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.composes import Composes
 from moe_routing.implementations.computes import Computes
 from moe_routing.implementations.differentiates import Differentiates
 from moe_routing.implementations.drops import Drops
+from moe_routing.implementations.limits import Limits
 from moe_routing.implementations.pads import Pads
 from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.permutes import Permutes
@@ -33,7 +34,9 @@ def capabilities_from_json(data: Any) -> Capabilities:
     for name in _LISTS:
         if name in given:
             given[name] = _listed(name, given[name])
-    for name, part in (("limits", Limits), ("numerics", Numerics), ("shards", Shards)):
+    if "limits" in given:
+        given["limits"] = _limits(given["limits"])
+    for name, part in (("numerics", Numerics), ("shards", Shards)):
         if name in given:
             given[name] = part(**_object(name, given[name], part))
     if "permutes" in given:
@@ -59,6 +62,14 @@ def capabilities_from_json(data: Any) -> Capabilities:
     if "claims" in given:
         given["claims"] = tuple(_claim(each) for each in given["claims"])
     return Capabilities(**{**given, "layouts": ("contiguous",)})
+
+
+def _limits(data: Any) -> Limits:
+    given = dict(_object("limits", data, Limits))
+    for name in ("experts", "top_k"):
+        if name in given:
+            given[name] = _axis(name, given[name])
+    return Limits(**given)
 
 
 def _permutes(data: Any) -> Permutes:

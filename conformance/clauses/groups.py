@@ -112,7 +112,7 @@ def _fewest_above_fill(verdict: Verdict, possible: Bools) -> Ids:
     bugs=("M25",),
     narrow=_GROUPED,
     events=("one-group",),
-    focus=Focus(offers={"groups.count": lambda offered: [1]}),
+    focus=Focus(offers={"groups.count": lambda offered: [n for n in offered if n == 1]}),
 )
 def one_group(trial: Trial) -> Failure | None:
     """A single group selects what no groups select."""

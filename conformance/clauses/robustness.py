@@ -60,11 +60,14 @@ def answers(trial: Trial) -> Failure | None:
     bugs=("M53",),
     events=("empty-batch",),
     without_tokens=True,
-    focus=Focus(offers={"num_tokens": lambda offered: [0]}),
+    focus=Focus(offers={"num_tokens": lambda offered: [n for n in offered if n == 0]}),
 )
 def empty_batch(trial: Trial) -> Failure | None:
     """No tokens give an empty answer of the right shape."""
-    empty = trial.of(trial.once(take_tokens, ()))
+    case = trial.once(take_tokens, ())
+    if not trial.claims(case):
+        raise Unchecked("no tokens would not be claimed")
+    empty = trial.of(case)
     return raised(empty) or first_failure(empty.verdict, "selection", "weights")
 
 
@@ -75,7 +78,7 @@ def empty_batch(trial: Trial) -> Failure | None:
     rules=("ROB-2",),
     bugs=("M38", "M53"),
     events=("one-token",),
-    focus=Focus(offers={"num_tokens": lambda offered: [1]}),
+    focus=Focus(offers={"num_tokens": lambda offered: [n for n in offered if n == 1]}),
 )
 def one_token(trial: Trial) -> Failure | None:
     """A single token is routed like any other."""
@@ -263,7 +266,7 @@ def _claimed_or_not(capabilities: Capabilities) -> SearchStrategy[Case]:
     "MUST",
     why="An answer to what it does not do is worse than none: it looks like one.",
     rules=("ROB-13", "ROB-3"),
-    bugs=("M14",),
+    bugs=("M14", "M87"),
     events=("outside-claims",),
     without_tokens=True,
     strategy=_claimed_or_not,
@@ -284,4 +287,5 @@ def rejects_unclaimed(trial: Trial) -> Failure | None:
 
 
 def _one_axis_away(case: Case, limits: Limits) -> list[Case]:
-    return [*neighbours(take_tokens(case, range(min(case.inputs.num_tokens, 3))), limits)]
+    few = range(min(case.inputs.num_tokens, max(3, limits.min_tokens)))
+    return [*neighbours(take_tokens(case, few), limits)]

@@ -11,8 +11,9 @@ from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.events.again import cases_of
 from moe_routing.conformance.events.registry import ROWS, event
 from moe_routing.conformance.generators.construct import Arrays, table_cases
+from moe_routing.conformance.generators.neighbours import neighbours
 from moe_routing.conformance.judge import Bounds
-from moe_routing.implementations import Capabilities
+from moe_routing.implementations import Capabilities, Limits
 
 Steps = Callable[[tuple[int, ...], int], bool]
 """Returns whether an array with these strides and item size has a certain memory layout."""
@@ -90,7 +91,7 @@ for _dtype in ("float32", "bfloat16", "float16"):
     _of_dtype(_dtype)
 
 
-@event("outside-claims", "a call that the backend does not claim", lambda b: True)
+@event("outside-claims", "a call that the backend does not claim", lambda b: True, beyond=True)
 def _(capabilities: Capabilities) -> Iterator[Case]:
     whole = Capabilities(takes=capabilities.takes, layouts=capabilities.layouts)
     for slug in (
@@ -111,3 +112,15 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
         for case in cases_of(slug, whole):
             if not capabilities.admits(case.config, case.inputs):
                 yield case
+    yield from _beyond_limits(capabilities)
+
+
+def _beyond_limits(capabilities: Capabilities) -> Iterator[Case]:
+    """Yield calls that no claim is short of, but the limits."""
+    if capabilities.limits == Limits():
+        return
+    for slug in ("any-case", "group-excludes-better"):
+        for case in cases_of(slug, capabilities):
+            for each in neighbours(case, capabilities.limits):
+                if not capabilities.admits(each.config, each.inputs):
+                    yield each

@@ -39,8 +39,8 @@ def _gated(*, top_ks: tuple[int, ...] = (2, 1), **parts: Any) -> Makes:
 def _with_gate(case: Case) -> Case:
     """Return the case with the hidden states and a gate of as many experts."""
     gate = gate_of(case.config.num_experts)
-    arrays: dict[str, Any] = {"hidden": np.array(HIDDEN, np.float32), "gate_weight": gate}
-    arrays["hidden"] = arrays["hidden"][: case.inputs.num_tokens]
+    hidden = np.resize(np.array(HIDDEN, np.float32), (case.inputs.num_tokens, 3))
+    arrays: dict[str, Any] = {"hidden": hidden, "gate_weight": gate}
     if case.inputs.gate_delta is not None:
         arrays["gate_delta"] = -gate[::-1] / 2.0
     if case.inputs.hidden_scale is not None:

@@ -37,7 +37,13 @@ def _padded(slug: str, statement: str, occurs: Occurs, real: Any, held: str = "a
     def _(capabilities: Capabilities) -> Iterator[PaddedCase]:
         for top_k in (2, 1):
             for case in table_cases(capabilities, TWO[: len(real)], top_k=top_k):
-                yield from _told(capabilities, case, np.array(real[: case.num_tokens]), held)
+                yield from _told(capabilities, case, _stretched(real, case.num_tokens), held)
+
+
+def _stretched(real: Any, tokens: int) -> Any:
+    """Return which tokens of a batch are real, in the order of ``real`` where there are more."""
+    few = np.arange(tokens) * len(real) // max(tokens, len(real))
+    return np.array(real)[few if tokens > len(real) else slice(tokens)]
 
 
 def _told(capabilities: Capabilities, case: Case, real: Any, held: str) -> Iterator[PaddedCase]:

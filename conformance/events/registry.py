@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from moe_routing.conformance.calls.case import AnyCase
-from moe_routing.conformance.cases.kinds import facts_of
+from moe_routing.conformance.cases.kinds import facts_of, kind_of
 from moe_routing.conformance.judge import Bounds
 from moe_routing.implementations import Capabilities
 
@@ -27,6 +27,7 @@ class Event:
     ``occurs`` takes the facts of a case (``cases.kinds``): the ``Bounds`` of a routing case.
     A slug ``family:member`` is one of many of a kind, which ``FAMILIES`` describes. A clause
     runs the plainest case that shows the event, or, of an event that is ``series``, all of them.
+    Only an event ``beyond`` the claims is shown by calls that are not claimed.
     """
 
     slug: str
@@ -34,6 +35,7 @@ class Event:
     occurs: Callable[[Any], bool]
     cases: Construct
     series: bool = False
+    beyond: bool = False
 
     def constructed(self, capabilities: Capabilities) -> AnyCase | None:
         """Return the plainest case under ``capabilities`` that shows the event, or None."""
@@ -45,8 +47,12 @@ class Event:
 
     def _shown(self, capabilities: Capabilities) -> Iterator[AnyCase]:
         for case in self.cases(capabilities):
-            if self.occurs(facts_of(case, capabilities)):
+            if self.occurs(facts_of(case, capabilities)) and self._is_for(case, capabilities):
                 yield case
+
+    def _is_for(self, case: AnyCase, capabilities: Capabilities) -> bool:
+        """Return whether the case may be run: limits may be too narrow for what was made."""
+        return self.beyond or kind_of(case).claimed(case, capabilities)
 
     @property
     def family(self) -> str | None:
@@ -68,7 +74,12 @@ def members(family: str) -> tuple[str, ...]:
 
 
 def event(
-    slug: str, statement: str, occurs: Callable[[Any], bool], *, series: bool = False
+    slug: str,
+    statement: str,
+    occurs: Callable[[Any], bool],
+    *,
+    series: bool = False,
+    beyond: bool = False,
 ) -> Callable[[Construct], Construct]:
     """Register the decorated constructor as the event ``slug``.
 
@@ -81,7 +92,12 @@ def event(
         if slug in EVENTS:
             raise ValueError(f"Cannot register event {slug!r}: the slug is taken")
         EVENTS[slug] = Event(
-            slug=slug, statement=statement, occurs=occurs, cases=cases, series=series
+            slug=slug,
+            statement=statement,
+            occurs=occurs,
+            cases=cases,
+            series=series,
+            beyond=beyond,
         )
         return cases
 

@@ -146,15 +146,19 @@ def _sizes(
     choose: Choose, claim: Claim, limits: Limits, hashed: bool
 ) -> tuple[int, int, Groups | None]:
     """Return E, K and the groups: each drawn independently, or all those of a shipped model."""
-    rules, least = (None,) if hashed else claim.groups, claim.least_top_k
+    rules = (None,) if hashed else claim.groups
+    least = limits.least_top_k(claim.top_k) or 1
     fitting = published_for(rules, limits, claim.top_k)
     kinds = (*("apart",) * _APART, "any", *("published",) * bool(fitting))
     if (kind := choose("sizes", kinds)) != "published":
         experts = any_experts if kind == "any" else listed_experts
         slots = any_slots if kind == "any" else listed_slots
-        num_experts = choose("num_experts", experts(limits, least))
-        rule = choose("groups", rules)
-        groups = None if rule is None else choose_groups(choose, rule, num_experts, least)
+        offered = experts(limits, least, grouped=None not in rules)
+        num_experts = choose("num_experts", offered)
+        rule = choose("groups", _fitting_rules(rules, limits, num_experts, least))
+        groups = None
+        if rule is not None:
+            groups = choose_groups(choose, rule, num_experts, limits, least)
         left = num_experts if groups is None else groups.kept * num_experts // groups.count
         return num_experts, choose("top_k", slots(left, limits, claim)), groups
     whole = choose("published", fitting)
@@ -164,13 +168,24 @@ def _sizes(
     return whole.num_experts, whole.top_k, _groups(choose, rule, whole.num_experts, *whole.groups)
 
 
-def choose_groups(choose: Choose, rule: GroupRule, num_experts: int, least: int = 1) -> Groups:
+def _fitting_rules(
+    rules: Sequence[GroupRule | None], limits: Limits, num_experts: int, least: int
+) -> Sequence[GroupRule | None]:
+    """Return the rules that E experts can follow within the limits."""
+    if not limits.bounds_groups or limits.holds(num_experts, least, grouped=True):
+        return rules
+    return [None]
+
+
+def choose_groups(
+    choose: Choose, rule: GroupRule, num_experts: int, limits: Limits, least: int = 1
+) -> Groups:
     """Return groups of equal size under ``rule``; those kept hold at least ``least`` experts."""
-    proper = [n for n in range(2, num_experts) if num_experts % n == 0]
-    ends = (1,) if num_experts == 1 else (1, num_experts)
-    count = choose("groups.count", (ends[0], *proper * _PROPER, *ends[1:]))
-    fewest = -(-least * count // num_experts)
-    kept = choose("groups.kept", range(fewest, count + 1))
+    fitting = dict(limits.groupings(num_experts, least))
+    proper = [n for n in fitting if 1 < n < num_experts]
+    ends = [n for n in fitting if n == num_experts > 1]
+    count = choose("groups.count", (*[n for n in fitting if n == 1], *proper * _PROPER, *ends))
+    kept = choose("groups.kept", fitting.get(count, range(1, count + 1)))
     return _groups(choose, rule, num_experts, count, kept)
 
 

@@ -170,9 +170,10 @@ def _recipes(config: RouterConfig, focus: Focus) -> Sequence[str]:
 
 
 def _tokens(num_experts: int, capabilities: Capabilities) -> list[int]:
-    most = min(BUDGET // num_experts, capabilities.limits.max_tokens or BUDGET)
-    offered = [n for n in axes.TOKENS * 4 + axes.MORE_TOKENS if n <= most]
-    return offered + [num_experts] * (num_experts <= most)
+    limits = capabilities.limits
+    most, least = min(BUDGET // num_experts, limits.max_tokens or BUDGET), limits.min_tokens
+    offered = [n for n in axes.TOKENS * 4 + axes.MORE_TOKENS if least <= n <= most]
+    return offered + [num_experts] * (least <= num_experts <= most) or [least]
 
 
 def _hidden(choose: axes.Choose, config: RouterConfig, tokens: int, offered: Sequence[int]) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -18,32 +18,39 @@ from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.generators import axes
 from moe_routing.conformance.generators.choices import GATE_BUDGET
 from moe_routing.conformance.generators.construct import take_tokens, with_inputs
-from moe_routing.implementations import Limits
+from moe_routing.conformance.generators.ranges import MOST_EXPERTS
+from moe_routing.implementations import ANY, Limits
+from moe_routing.implementations.limits import GROUPED
+from moe_routing.implementations.permitted import listed
 from moe_routing.reference import Groups, RmsNorm, RouterConfig, check_inputs
 from moe_routing.reference.config import LEAST_PRECISE, SCORES, WEIGHTS_FROM
 from moe_routing.reference.formats import INPUT_FORMATS
 from moe_routing.reference.inputs import BIAS_ON
 
-_FIELDS: dict[str, Callable[[RouterConfig], tuple[Any, ...]]] = {
-    "top_k": lambda c: (c.top_k - 1, c.top_k + 1),
-    "score": lambda c: SCORES,
-    "weights_from": lambda c: WEIGHTS_FROM,
-    "groups": lambda c: (None, *_groups(c)),
-    "renormalize": lambda c: tuple(dict.fromkeys(axes.RENORMALIZATIONS)),
-    "scale": lambda c: axes.SCALES[:2],
-    "logit_softcap": lambda c: (None, axes.SOFTCAPS[0]),
-    "logit_multiplier": lambda c: (1.0, axes.MULTIPLIERS[0]),
-    "input_norm": lambda c: (None, RmsNorm()),
-    "logits_dtype": lambda c: LEAST_PRECISE,
-    "scores_dtype": lambda c: LEAST_PRECISE,
-    "weights_dtype": lambda c: LEAST_PRECISE,
+_FIELDS: dict[str, Callable[[RouterConfig, Limits], tuple[Any, ...]]] = {
+    "top_k": lambda c, _: (c.top_k - 1, c.top_k + 1),
+    "score": lambda c, _: SCORES,
+    "weights_from": lambda c, _: WEIGHTS_FROM,
+    "groups": lambda c, limits: (None, *_groups(c, limits)),
+    "renormalize": lambda c, _: tuple(dict.fromkeys(axes.RENORMALIZATIONS)),
+    "scale": lambda c, _: axes.SCALES[:2],
+    "logit_softcap": lambda c, _: (None, axes.SOFTCAPS[0]),
+    "logit_multiplier": lambda c, _: (1.0, axes.MULTIPLIERS[0]),
+    "input_norm": lambda c, _: (None, RmsNorm()),
+    "logits_dtype": lambda c, _: LEAST_PRECISE,
+    "scores_dtype": lambda c, _: LEAST_PRECISE,
+    "weights_dtype": lambda c, _: LEAST_PRECISE,
 }
 """What each field of a configuration may be instead."""
 
 
+_FURTHER = 4  # how many steps of E an unlisted number is looked for in
+
+
 def neighbours(case: Case, limits: Limits) -> Iterator[Case]:
     """Yield the valid calls that differ from ``case`` in one axis, or are just beyond a limit."""
-    for make in (_other_fields, _other_arrays, _other_dtypes):
+    yield from _other_fields(case, limits)
+    for make in (_other_arrays, _other_dtypes):
         yield from make(case)
     yield from _beyond(case, limits)
 
@@ -58,9 +65,9 @@ def _valid(made: Callable[[], Case]) -> Iterator[Case]:
     yield case
 
 
-def _other_fields(case: Case) -> Iterator[Case]:
+def _other_fields(case: Case, limits: Limits) -> Iterator[Case]:
     for name, offered in _FIELDS.items():
-        for value in offered(case.config):
+        for value in offered(case.config, limits):
             if value != getattr(case.config, name):
                 yield from _valid(partial(_with_field, case, name, value))
 
@@ -73,10 +80,15 @@ def _with_field(case: Case, name: str, value: Any) -> Case:
     return with_inputs(changed, hidden_scale=ones)
 
 
-def _groups(config: RouterConfig) -> Iterator[Groups]:
-    """Yield groups of every rule, of which as few are kept as hold K experts."""
-    count = next((n for n in (2, 3, 5, 7) if config.num_experts % n == 0), 1)
-    kept = -(-config.top_k * count // config.num_experts)
+def _groups(config: RouterConfig, limits: Limits) -> Iterator[Groups]:
+    """Yield groups of every rule, of which as few are kept as hold K experts.
+
+    They are within the limits if they can be, so that a rule alone keeps a call from being claimed.
+    """
+    fitting = dict(limits.groupings(config.num_experts, config.top_k))
+    fitting = fitting or dict(Limits().groupings(config.num_experts, config.top_k))
+    count = next((n for n in (2, 3, 5, 7) if n in fitting), next(iter(fitting)))
+    kept = fitting[count][0]
     for top in (1, 2, 3):
         for fill in (-np.inf, 0.0):
             yield Groups(count=count, kept=kept, top=top, fill=fill)
@@ -127,17 +139,78 @@ def _beyond(case: Case, limits: Limits) -> Iterator[Case]:
 
     A limit may be as large as an index: what is too large for any case is skipped.
     """
-    tokens, step = case.inputs.num_tokens, limits.experts_multiple_of
-    most = GATE_BUDGET // max(case.config.num_experts, case.inputs.hidden_size)
-    if limits.max_tokens and tokens > 0 and limits.max_tokens < most:
-        yield take_tokens(case, np.arange(limits.max_tokens + 1) % tokens)
-    most = GATE_BUDGET // max(1, tokens, case.inputs.hidden_size)
+    yield from _beyond_tokens(case, limits)
+    step, width = limits.experts_multiple_of, max(1, case.inputs.num_tokens)
+    most = GATE_BUDGET // max(width, case.inputs.hidden_size)
     if step > 1:
         yield from _valid(lambda: _with_experts(case, case.config.num_experts + 1))
     if limits.max_experts and (more := (limits.max_experts // step + 1) * step) <= most:
         yield from _valid(lambda: _with_experts(case, more))
     if limits.max_top_k and limits.max_top_k + step <= most:
         yield from _valid(partial(_with_top_k, case, limits.max_top_k + 1, step))
+    for name in ("experts", "top_k"):
+        if (number := _unlisted(name, getattr(case.config, _SIZES[name]), limits)) is not None:
+            make = _with_experts if name == "experts" else partial(_with_top_k, step=step)
+            yield from _valid(partial(make, case, number))
+    for name in GROUPED if case.config.groups is not None else ():
+        yield from _beyond_groups(case, limits, name, most)
+
+
+_SIZES = {"experts": "num_experts", "top_k": "top_k"}
+
+
+def _beyond_tokens(case: Case, limits: Limits) -> Iterator[Case]:
+    tokens = case.inputs.num_tokens
+    most = GATE_BUDGET // max(case.config.num_experts, case.inputs.hidden_size)
+    if limits.max_tokens and tokens > 0 and limits.max_tokens < most:
+        yield take_tokens(case, np.arange(limits.max_tokens + 1) % tokens)
+    if 0 < limits.min_tokens <= tokens:
+        yield take_tokens(case, np.arange(limits.min_tokens - 1))
+
+
+def _unlisted(name: str, size: int, limits: Limits) -> int | None:
+    """Return the least number above ``size`` that only a list of E or of K leaves out, or None."""
+    permitted = getattr(limits, name)
+    if listed(permitted) is None:
+        return None
+    others = replace(limits, experts=ANY, top_k=ANY)
+
+    def within(number: int) -> bool:
+        if name == "experts":
+            return others.permits_experts(number)
+        return number <= (limits.max_top_k or number)
+
+    near = range(size + 1, size + 1 + _FURTHER * limits.experts_multiple_of)
+    return next((n for n in near if n not in permitted and within(n)), None)
+
+
+def _beyond_groups(case: Case, limits: Limits, name: str, most: int) -> Iterator[Case]:
+    """Yield the call of the fewest experts whose groups are beyond this limit alone."""
+    found = _grouping_beyond(limits, name, case.config.top_k)
+    if found is None or found[0] > most:
+        return
+    num_experts, count, kept = found
+    rule = case.config.groups
+    assert rule is not None, "only calls with groups are beyond a limit of groups"
+    groups = replace(rule, count=count, kept=kept)
+    yield from _valid(partial(_with_experts, case, num_experts, groups=groups))
+
+
+@cache
+def _grouping_beyond(limits: Limits, name: str, top_k: int) -> tuple[int, int, int] | None:
+    """Return E, and how many groups there are and are kept, refused for one limit alone."""
+    plain: dict[str, Any] = {name: getattr(Limits(), name)}
+    others = replace(limits, **plain)
+    if others == limits:
+        return None
+    for num_experts in range(top_k, MOST_EXPERTS + 1):
+        if not limits.permits_experts(num_experts):
+            continue
+        for count, fitting in others.groupings(num_experts, top_k):
+            for kept in (fitting[0], fitting[-1]):
+                if limits.group_refusals(num_experts, count, kept):
+                    return num_experts, count, kept
+    return None
 
 
 def _with_top_k(case: Case, top_k: int, step: int) -> Case:
@@ -146,12 +219,15 @@ def _with_top_k(case: Case, top_k: int, step: int) -> Case:
     return replace(larger, config=replace(larger.config, top_k=top_k))
 
 
-def _with_experts(case: Case, count: int) -> Case:
-    """Return ``case`` with ``count`` experts, again from the first where there are more."""
+def _with_experts(case: Case, count: int, **settings: Any) -> Case:
+    """Return ``case`` with ``count`` experts, again from the first where there are more.
+
+    ``settings`` are fields of the configuration that change with them.
+    """
     inputs, experts = case.inputs, np.arange(count) % case.config.num_experts
     per_expert = ("gate_weight", "gate_bias", "gate_delta", "selection_bias", "per_expert_scale")
     changes = {n: getattr(inputs, n)[experts] for n in per_expert if getattr(inputs, n) is not None}
     if inputs.logits is not None:
         changes["logits"] = inputs.logits[:, experts]
-    config = replace(case.config, num_experts=count)
+    config = replace(case.config, num_experts=count, **settings)
     return replace(with_inputs(case, **changes), config=config)

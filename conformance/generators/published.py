@@ -34,9 +34,8 @@ class Published:
         return (
             self.top_k in top_k
             and any((rule is None) == (self.groups is None) for rule in rules)
-            and self.num_experts <= (limits.max_experts or self.num_experts)
-            and self.num_experts % limits.experts_multiple_of == 0
-            and self.top_k <= (limits.max_top_k or self.top_k)
+            and not limits.router_refusals(self.num_experts, self.top_k)
+            and not (self.groups and limits.group_refusals(self.num_experts, *self.groups))
         )
 
 

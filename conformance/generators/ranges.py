@@ -6,11 +6,11 @@ change their path. The others take any number in the range, so that none is out 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 
 from moe_routing.implementations import Claim, Limits
+from moe_routing.implementations.permitted import listed
 from moe_routing.reference import PRESETS
 
 EXPERTS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 17, 24, 32, 33, 60, 64)
@@ -45,13 +45,19 @@ BOUNDARIES = _one_off(
 
 
 @cache
-def listed_experts(limits: Limits, least: int) -> tuple[int, ...]:
-    """Return the listed E that ``limits`` permit, from ``least`` on."""
-    return _fitting(EXPERTS * _OFTEN + MORE_EXPERTS, limits, least)
+def listed_experts(limits: Limits, least: int, *, grouped: bool = False) -> tuple[int, ...]:
+    """Return the listed E that ``limits`` permit, from ``least`` on, in groups if ``grouped``.
+
+    Where the limits list E themselves, all of those.
+    """
+    numbers = EXPERTS * _OFTEN + MORE_EXPERTS
+    if listed(limits.experts) is not None:
+        numbers = tuple(n for n in range(1, MOST_EXPERTS + 1) if n in limits.experts)
+    return _fitting(numbers, limits, least, grouped=grouped)
 
 
 @cache
-def any_experts(limits: Limits, least: int) -> tuple[int, ...]:
+def any_experts(limits: Limits, least: int, *, grouped: bool = False) -> tuple[int, ...]:
     """Return every E that ``limits`` permit from ``least`` on, ascending.
 
     Small ones and those at boundaries are there more often.
@@ -59,13 +65,18 @@ def any_experts(limits: Limits, least: int) -> tuple[int, ...]:
     numbers = range(1, MOST_EXPERTS + 1)
     often = [n for n in numbers for _ in range(max(1, _OCTAVE >> n.bit_length() - 1))]
     often += [n for n in BOUNDARIES if n in numbers] * _AT_BOUNDARIES
-    return _fitting(sorted(often), limits, least)
+    return _fitting(sorted(often), limits, least, grouped=grouped)
 
 
-def _fitting(numbers: Iterable[int], limits: Limits, least: int) -> tuple[int, ...]:
-    most, step = limits.max_experts or math.inf, limits.experts_multiple_of
-    offered = tuple(n for n in numbers if least <= n <= most and n % step == 0)
-    return offered or (-(-least // step) * step,)
+def _fitting(
+    numbers: Sequence[int], limits: Limits, least: int, *, grouped: bool
+) -> tuple[int, ...]:
+    hold = {n for n in {*numbers} if limits.holds(n, least, grouped=grouped)}
+    offered = tuple(n for n in numbers if n in hold)
+    if offered:
+        return offered
+    larger = limits.least_experts(least, grouped=grouped)
+    return () if larger is None else (larger,)
 
 
 def listed_slots(left: int, limits: Limits, claim: Claim) -> list[int]:
@@ -80,5 +91,5 @@ def any_slots(left: int, limits: Limits, claim: Claim) -> list[int]:
 
 def _slots(numbers: Iterable[int], left: int, limits: Limits, claim: Claim) -> list[int]:
     most = min(left, limits.max_top_k or left)
-    offered = {*numbers, left - 1, left, claim.least_top_k}
-    return sorted(k for k in offered if 1 <= k <= most and k in claim.top_k)
+    offered = {*numbers, left - 1, left, limits.least_top_k(claim.top_k) or 1}
+    return sorted(k for k in offered if 1 <= k <= most and k in claim.top_k and k in limits.top_k)

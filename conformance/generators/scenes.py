@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from moe_routing.implementations import Capabilities, Claim
-from moe_routing.implementations.capabilities import Limits
+from moe_routing.implementations import Capabilities, Claim, Limits
+from moe_routing.implementations.limits import Numbers, numbers_of
+from moe_routing.implementations.permitted import listed
 from moe_routing.reference.formats import BFLOAT16
 
 _OFF, _APART = 1.0 / 16.0, 0.25
@@ -42,10 +43,13 @@ class Scene:
     def within(self, limits: Limits) -> Scene:
         """Return the scene with tokens and experts cut off until ``limits`` hold.
 
-        With groups, experts are cut off only until all groups are of one size.
+        With groups, experts are cut off only until all groups are of one size. Too few tokens
+        are repeated.
         """
-        experts = self.logits.shape[1]
-        tokens = slice(limits.max_tokens)
+        experts, number = self.logits.shape[1], len(self.logits)
+        tokens: slice | npt.NDArray[np.int64] = slice(limits.max_tokens)
+        if 0 < number < limits.min_tokens:
+            tokens = np.arange(limits.min_tokens) % number
         fits = slice(experts - experts % self.groups[0] if self.groups else limits.max_experts)
 
         def cut(name: str, values: npt.ArrayLike) -> npt.ArrayLike:
@@ -54,14 +58,21 @@ class Scene:
             return np.asarray(values)[tokens] if name == "token_ids" else values
 
         arrays = {name: cut(name, values) for name, values in self.arrays.items()}
-        return replace(self, logits=self.logits[tokens, fits], arrays=arrays)
+        return replace(self, logits=self.logits[tokens][:, fits], arrays=arrays)
 
-    def stepped(self, step: int) -> Scene:
-        """Return the scene with losing experts in every group until ``step`` divides E."""
+    def stepped(self, limits: Limits, *, grouped: bool) -> Iterator[Scene]:
+        """Yield the scene with losing experts in every group until ``limits`` permit E.
+
+        They permit its groups as well, or one group of all where it is ``grouped``. Nothing is
+        yielded where no number of them helps.
+        """
         count = self.groups[0] if self.groups else 1
         size = self.logits.shape[1] // count
-        more = next(n for n in range(step) if count * (size + n) % step == 0)
-        return self._with_losers(more) if more else self
+        least = limits.min_group_size if grouped or self.groups else 1
+        for more in range(max(least - size, 0), _reach(limits, size, least)):
+            if limits.permits_experts(count * (size + more)):
+                yield self._with_losers(more) if more else self
+                return
 
     def selecting(self, top_k: int) -> Iterator[Scene]:
         """Yield scenes of a greater ``top_k``: without more experts, with winners, with losers.
@@ -129,6 +140,14 @@ class Scene:
         return replace(self, logits=table, arrays=arrays)
 
 
+def _reach(limits: Limits, size: int, least: int) -> int:
+    """Return how many experts a group of ``size`` may have to be given, and one more."""
+    step, only = limits.experts_multiple_of, listed(limits.experts)
+    if only is None:
+        return max(least - size, 0) + step
+    return max(max(only[-1:] if isinstance(only, range) else only) - size, 0) + 1
+
+
 def _lengthened(table: npt.NDArray[Any], top_k: int, num_experts: int) -> npt.NDArray[Any]:
     """Return a table of experts ``[V, top_k]``: each row, then the last experts that it lacks."""
     longer = np.zeros((len(table), top_k), np.int64)
@@ -151,28 +170,26 @@ def scenes_for(
     check that the result still shows what it is for. With ``exactly``, E and K stay.
     """
     limits, sizes = capabilities.limits, scene.sizes
-    scene, top_k = scene.within(limits), _least_from(scene.top_k, claim.top_k)
+    scene, top_k = scene.within(limits), _least_from(scene.top_k, claim.top_k, limits.top_k)
     if top_k is None or not scene.logits.shape[1]:
         return
     if exactly:
         yield from [scene] if (scene.sizes, top_k) == (sizes, scene.top_k) else []
         return
     for each in (scene,) if top_k == scene.top_k else scene.selecting(top_k):
-        yield each.stepped(limits.experts_multiple_of)
+        yield from each.stepped(limits, grouped=None not in claim.groups)
 
 
-def _least_from(wanted: int, permitted: Any) -> int | None:
-    """Return the least of ``permitted`` that is at least ``wanted``, or None."""
-    if wanted in permitted:
+def _least_from(wanted: int, permitted: Numbers, within: Numbers) -> int | None:
+    """Return the least of ``permitted`` that is at least ``wanted`` and is ``within``, or None."""
+    if wanted in permitted and wanted in within:
         return wanted
-    if isinstance(permitted, range):
-        ahead = -(-max(wanted - permitted.start, 0) // permitted.step)
-        return permitted[ahead] if ahead < len(permitted) else None
-    return min((top_k for top_k in permitted if top_k > wanted), default=None)
+    return next((top_k for top_k in numbers_of(permitted, within) if top_k > wanted), None)
 
 
 def fitting_experts(capabilities: Capabilities, wanted: int) -> int:
     """Return ``wanted``, or the nearest number of experts within limits, above it if possible."""
-    step = capabilities.limits.experts_multiple_of
-    most = capabilities.limits.max_experts or wanted + step
-    return max(step, min(-(-wanted // step) * step, most // step * step))
+    limits = capabilities.limits
+    above = limits.least_experts(wanted, grouped=False)
+    below = (n for n in range(wanted, 0, -1) if limits.permits_experts(n))
+    return next(below, wanted) if above is None else above

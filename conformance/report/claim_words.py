@@ -101,8 +101,34 @@ def limits_in_words(limits: Limits) -> str:
     """Return a backend's size limits, as a phrase."""
     most = (("E", limits.max_experts), ("K", limits.max_top_k), ("T", limits.max_tokens))
     words = [f"{size} at most {limit:,}" for size, limit in most if limit is not None]
+    words += [f"T at least {limits.min_tokens}"] * (limits.min_tokens > 0)
     step = limits.experts_multiple_of
-    return ", ".join(words + [f"E a multiple of {step}"] * (step > 1)) or "any"
+    words += [f"E a multiple of {step}"] * (step > 1)
+    words += [
+        f"{size} one of {_numbers(each)}"
+        for size, permitted in (("E", limits.experts), ("K", limits.top_k))
+        if (each := listed(permitted)) is not None
+    ]
+    return ", ".join(words + _group_limits(limits)) or "any"
+
+
+def _numbers(permitted: Sequence[int]) -> str:
+    if isinstance(permitted, range) and permitted.stop - permitted.start > 3 * permitted.step:
+        return f"{permitted[0]}, {permitted[0] + permitted.step} ... {permitted[-1]}"
+    return either([str(number) for number in permitted])
+
+
+def _group_limits(limits: Limits) -> list[str]:
+    """Return the limits of groups, a phrase each."""
+    most = {
+        "groups": limits.max_groups,
+        "groups kept": limits.max_kept_groups,
+        "experts a group": limits.max_group_size,
+        "experts in kept groups": limits.max_kept_experts,
+    }
+    words = [f"at most {limit} {what}" for what, limit in most.items() if limit is not None]
+    least = limits.min_group_size
+    return words + [f"at least {least} experts a group"] * (least > 1)
 
 
 def either(names: Sequence[str]) -> str:

@@ -69,9 +69,33 @@ CLAIMED = {
     "all parts": Capabilities(claims=(SIGMOID,)),
     "several": Capabilities(claims=(SIGMOID, PRECISE)),
     "logits": Capabilities(claims=(PRECISE,), takes="logits"),
+    "in groups": Capabilities(
+        claims=(Claim(groups=(GroupRule(),), expert_table=(False,)),),
+        limits=Limits(
+            experts=(8, 16, 32, 64),
+            top_k=(1, 2, 4),
+            min_tokens=2,
+            max_groups=4,
+            max_kept_groups=3,
+            min_group_size=4,
+            max_group_size=16,
+            max_kept_experts=32,
+        ),
+    ),
     "hash": Capabilities(claims=(Claim.plain(expert_table=(True,)),)),
 }
 AXES = [field.name for field in fields(Claim) if field.name != "name"]
+LIMITS = {
+    "limits.experts": "num_experts",
+    "limits.top_k": "top_k",
+    "min_tokens": "num_tokens",
+    "max_groups": "groups.count",
+    "max_kept_groups": "groups.kept",
+    "min_group_size": "experts_per_group",
+    "max_group_size": "experts_per_group",
+    "max_kept_experts": "experts of the kept groups",
+}
+"""The limits that are claimed in groups, with the word that names each where it is passed."""
 SIZES = ["num_experts", "top_k", "num_tokens", "experts_multiple_of", "dtype"]
 
 
@@ -101,11 +125,14 @@ FORGOTTEN = [
     for axis in (*AXES, *SIZES)
     for name in ("plain", "all parts", "several", "logits")
     if leaves_out(axis, name)
-]
+] + [(limit, "in groups") for limit in LIMITS]
 
 
 def test_every_axis_is_left_out_by_some_claims() -> None:
-    assert {axis for axis, _ in FORGOTTEN} == {*AXES, *SIZES}
+    assert {axis for axis, _ in FORGOTTEN} == {*AXES, *SIZES, *LIMITS}
+    limits = {axis.removeprefix("limits.") for axis in {*LIMITS, *SIZES}}
+    named = {field.name for field in fields(Limits)}
+    assert named - limits == {"max_experts", "max_top_k", "max_tokens"}, "SIZES has them by letter"
 
 
 @pytest.mark.parametrize(("axis", "name"), FORGOTTEN)
@@ -115,7 +142,7 @@ def test_whatever_axis_a_backend_forgets_to_check_is_found_in_every_profile(
     capabilities = CLAIMED[name]
     found = result(FORGETFUL.Forgets(axis, capabilities))
     assert found.status == "fail", f"{axis} is answered, and nothing says so"
-    word = {"experts_multiple_of": "num_experts"}.get(axis, axis)
+    word = {"experts_multiple_of": "num_experts", **LIMITS}.get(axis, axis)
     assert found.message.startswith(f"not claimed: {word}="), found.message
     assert found.message.endswith("was answered (Routing), but should raise Unsupported")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -13,8 +14,7 @@ from moe_routing.conformance.checking.clause_run import check_clause
 from moe_routing.conformance.checking.plan import Plan
 from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.generators.choices import Focus, choose_case
-from moe_routing.implementations import ANY, Capabilities, Claim, GroupRule, load_adapter
-from moe_routing.implementations.capabilities import Limits
+from moe_routing.implementations import ANY, Capabilities, Claim, GroupRule, Limits, load_adapter
 from moe_routing.reference import Renormalize, RouterConfig, check_inputs
 
 FINE = ("pass", "unsupported")
@@ -33,6 +33,14 @@ SIZES = {
     "max_top_k": (None, None, 8),
     "max_tokens": (None, None, 1, 7),
     "experts_multiple_of": (1, 1, 3, 4, 5, 8),
+    "min_tokens": (0, 0, 0, 2, 5),
+    "experts": (ANY, ANY, ANY, (2, 8, 16, 32, 64), range(8, 257, 24), (6, 96)),
+    "top_k": (ANY, ANY, ANY, (1, 2, 4, 8), range(2, sys.maxsize, 2)),
+    "max_groups": (None, None, 1, 4, 8),
+    "max_kept_groups": (None, None, 1, 4),
+    "min_group_size": (1, 1, 2, 5),
+    "max_group_size": (None, None, 8, 32),
+    "max_kept_experts": (None, None, 12, 128),
 }
 
 

@@ -13,6 +13,7 @@ from moe_routing.reference import RouterConfig, RouterInputs, Routing, route
 
 PLAIN = Claim.plain(name="plain")
 SIZES = {"num_experts": "max_experts", "top_k": "max_top_k", "num_tokens": "max_tokens"}
+LIMITS = Limits()
 
 
 class Forgets:
@@ -39,8 +40,10 @@ class Forgets:
         if self.axis in SIZES:
             limits = replace(checked.limits, **{SIZES[self.axis]: None})
             checked = replace(checked, limits=limits)
-        elif self.axis == "experts_multiple_of":
-            checked = replace(checked, limits=replace(checked.limits, experts_multiple_of=1))
+        elif self.axis.removeprefix("limits.") in vars(LIMITS):
+            name = self.axis.removeprefix("limits.")
+            limits = replace(checked.limits, **{name: getattr(LIMITS, name)})
+            checked = replace(checked, limits=limits)
         elif self.axis == "dtype":
             checked = replace(checked, dtypes=Capabilities().dtypes)
         elif self.axis:

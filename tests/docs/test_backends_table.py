@@ -132,6 +132,13 @@ def test_what_a_backend_takes_is_described_in_words(settings: dict[str, Any], wo
         ({"max_top_k": 1}, "K at most 1"),
         ({"max_experts": 256, "max_tokens": 65536}, "E at most 256, T at most 65,536"),
         ({"experts_multiple_of": 8}, "E a multiple of 8"),
+        ({"experts": (8, 16), "top_k": range(2, 99, 2)}, "E one of 8 or 16, K one of 2, 4 ... 98"),
+        ({"min_tokens": 4, "min_group_size": 2}, "T at least 4, at least 2 experts a group"),
+        (
+            {"max_groups": 8, "max_kept_groups": 4, "max_group_size": 32, "max_kept_experts": 128},
+            "at most 8 groups, at most 4 groups kept, at most 32 experts a group, "
+            "at most 128 experts in kept groups",
+        ),
     ],
 )
 def test_limits_are_described_in_words(sizes: dict[str, int], words: str) -> None:

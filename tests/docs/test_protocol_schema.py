@@ -17,7 +17,7 @@ from schemas import mistakes
 
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.cases.files import load_case
-from moe_routing.implementations import wire
+from moe_routing.implementations import Limits, wire
 from moe_routing.implementations.claims import CONFIG_AXES, INPUT_AXES
 from moe_routing.implementations.wire_balance import balance_request
 from moe_routing.implementations.wire_capacity import drop_request
@@ -213,6 +213,15 @@ def test_requests_to_run_experts_and_their_replies_keep_to_it() -> None:
     hello["capabilities"] = {"computes": {**claims, "hidden_multiple_of": 8}}
     assert mistakes_in({"id": 1, "hello": hello}) == []
     assert wire.read_hello({"hello": hello}).capabilities.computes.hidden_multiple_of == 8
+
+
+def test_limits_list_numbers_or_are_any() -> None:
+    limits = {"max_groups": 8, "experts": [8, 16], "top_k": "any", "max_tokens": None}
+    hello = {"protocol": 1, "name": "mine", "capabilities": {"limits": limits}}
+    assert mistakes_in({"id": 1, "hello": hello}) == []
+    assert wire.read_hello({"hello": hello}).capabilities.limits == Limits(
+        max_groups=8, experts=(8, 16)
+    )
 
 
 def test_requests_to_run_a_rank_keep_to_it() -> None:

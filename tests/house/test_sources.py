@@ -60,6 +60,7 @@ PROTOCOL = (
     "differentiates",
     "drops",
     "layouts",
+    "limits",
     "loading",
     "pads",
     "permitted",

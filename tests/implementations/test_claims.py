@@ -137,6 +137,21 @@ NONSENSE = [
     (Limits, {"max_experts": "8"}, "Expected Limits.max_experts to be an int but got '8'"),
     (Limits, {"max_tokens": 0}, "Expected Limits.max_tokens >= 1 but got 0"),
     (Limits, {"experts_multiple_of": 0}, "Expected Limits.experts_multiple_of >= 1 but got 0"),
+    (Limits, {"min_tokens": -1}, "Expected Limits.min_tokens >= 0 but got -1"),
+    (Limits, {"max_groups": 0}, "Expected Limits.max_groups >= 1 but got 0"),
+    (Limits, {"experts": [8]}, "tuple of permitted values but got [8]: write (8,)"),
+    (Limits, {"experts": ()}, "Expected Limits.experts to permit something but got ()"),
+    (Limits, {"top_k": (0,)}, "Expected each value of Limits.top_k >= 1 but got 0"),
+    (
+        Limits,
+        {"min_tokens": 8, "max_tokens": 4},
+        "Cannot have Limits.min_tokens=8 > Limits.max_tokens=4",
+    ),
+    (
+        Limits,
+        {"min_group_size": 8, "max_group_size": 4},
+        "Cannot have Limits.min_group_size=8 > Limits.max_group_size=4",
+    ),
     (Numerics, {"multiply": "tf33"}, "Expected Numerics.multiply to be one of exact, tf32"),
     (Numerics, {"sigmoid": "tanh"}, "Expected Numerics.sigmoid to be one of relative, absolute"),
     (Numerics, {"select_bits": "13"}, "Expected Numerics.select_bits to be an int but got '13'"),
@@ -301,6 +316,8 @@ def test_narrowing_to_what_contradicts_the_rest_leaves_nothing() -> None:
             Limits(max_experts=12, experts_multiple_of=16),
             "max_experts=12 with claim 1, which starts at K=1 of a multiple of 16 experts",
         ),
+        (Limits(top_k=(1, 2, 4)), r"top_k=\(1, 2, 4\) with claim 2, which starts at K=8"),
+        (Limits(experts=(4,)), r"experts=\(4,\) with claim 2, which starts at K=8"),
     ],
     ids=str,
 )
@@ -310,3 +327,48 @@ def test_limits_that_leave_nothing_of_a_claim_are_refused(limits: Limits, words:
         Capabilities(claims=claims, limits=limits)
     whole = Limits(max_experts=16, max_top_k=8, experts_multiple_of=16)
     assert Capabilities(claims=claims, limits=whole).limits == whole
+
+
+GROUPED = Claim(groups=(GroupRule(),), expert_table=(False,))
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({"max_kept_groups": 1, "max_group_size": 4}, "max_kept_groups=1, max_group_size=4"),
+        ({"max_kept_experts": 7}, "max_kept_experts=7"),
+        ({"max_experts": 12, "min_group_size": 16}, "max_experts=12, min_group_size=16"),
+    ],
+    ids=str,
+)
+def test_limits_of_groups_count_where_a_claim_has_nothing_else(limits: dict, words: str) -> None:
+    grouped = replace(GROUPED, top_k=(8,))
+    said = f"Cannot have {words} with claim 1, which starts at K=8 .* in groups: no call"
+    with pytest.raises(ValueError, match=said):
+        Capabilities(claims=(grouped,), limits=Limits(**limits))
+    either = replace(grouped, groups=(None, GroupRule()))
+    assert Capabilities(claims=(either,), limits=Limits(**limits))
+    assert Capabilities(claims=(either,), limits=Limits(**limits)).narrowed(groups=(True,)) == (
+        replace(Capabilities(limits=Limits(**limits)), claims=())
+    )
+
+
+@pytest.mark.parametrize(
+    ("limits", "refused"),
+    [
+        ({"experts": (8, 32)}, "num_experts=16 is none of (8, 32)"),
+        ({"top_k": range(2, 10, 3)}, "top_k=4 is none of range(2, 10, 3)"),
+        ({"min_tokens": 2}, "num_tokens=1 < 2"),
+        ({"max_groups": 3}, "groups.count=4 > 3"),
+        ({"max_kept_groups": 1}, "groups.kept=2 > 1"),
+        ({"min_group_size": 5}, "experts_per_group=4 < 5"),
+        ({"max_group_size": 3}, "experts_per_group=4 > 3"),
+        ({"max_kept_experts": 7}, "experts of the kept groups=8 > 7"),
+    ],
+    ids=str,
+)
+def test_what_is_beyond_a_limit_is_refused_with_both_numbers(limits: dict, refused: str) -> None:
+    config = RouterConfig(num_experts=16, top_k=4, groups=Groups(count=4, kept=2))
+    inputs = RouterInputs.from_logits(np.zeros((1, 16), np.float32))
+    assert Limits(**limits).refusals(config, inputs) == [refused]
+    assert Limits().refusals(config, inputs) == []

@@ -89,5 +89,24 @@ def test_where_nothing_is_common_one_line_names_the_axis(
 
 def test_limits_that_leave_no_size_are_said() -> None:
     one = Capabilities(limits=Limits(max_experts=6))
-    with pytest.raises(NothingInCommon, match=r"Limits\(max_experts=6.* leave no size"):
+    with pytest.raises(NothingInCommon, match=r"Limits\(max_experts=6\) and .* leave no size"):
         common(one, Capabilities(limits=Limits(experts_multiple_of=8)))
+    some = Capabilities(limits=Limits(experts=(8, 16)))
+    with pytest.raises(NothingInCommon, match=r"Limits\(experts=\(8, 16\)\) and .* leave no size"):
+        common(some, Capabilities(limits=Limits(experts=(12,))))
+
+
+def test_the_narrower_of_two_limits_is_common_and_of_two_sets_what_is_in_both() -> None:
+    one = Limits(max_groups=8, min_group_size=2, experts=(8, 16, 32), top_k=range(1, 9))
+    other = Limits(
+        max_groups=4, max_kept_groups=2, min_tokens=4, experts=(16, 32, 64), top_k=(6, 9)
+    )
+    both = common(Capabilities(limits=one), Capabilities(limits=other)).limits
+    assert both == Limits(
+        max_groups=4,
+        max_kept_groups=2,
+        min_group_size=2,
+        min_tokens=4,
+        experts=(16, 32),
+        top_k=(6,),
+    )
