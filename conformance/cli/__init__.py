@@ -22,6 +22,7 @@ from moe_routing.conformance.cli import (
     new_adapter,
     presets,
     replay,
+    site,
     zoo,
 )
 from moe_routing.conformance.cli.options import Parser, UsageError, Version, complain
@@ -33,6 +34,7 @@ COMMANDS = (
     replay,
     explain,
     diff,
+    site,
     known,
     clauses,
     adapters,

@@ -31,6 +31,10 @@ EXIT_CODES = {
         1: "a change of kind worse, fixed, fewer or vanished, or the new report is partial",
         2: "the reports cannot be read or compared",
     },
+    "site": {
+        0: "the pages are written, whatever the reports say",
+        2: "a report cannot be read, or a page not be written",
+    },
     "zoo": {
         0: "every mutant was caught where it should be, and every honest variant passes",
         1: "a mutant survived, or an honest variant did not pass",

@@ -9,6 +9,7 @@ from typing import Any
 from moe_routing.conformance.checking.results import AdapterResult, ClauseResult, RunResult
 from moe_routing.conformance.clauses import rules_of
 from moe_routing.conformance.explain.failure import Failure
+from moe_routing.conformance.report.text import reproduce
 from moe_routing.conformance.run.environment import suite_version
 from moe_routing.reference import SPEC_VERSION
 
@@ -45,11 +46,11 @@ def _adapter(result: AdapterResult) -> dict[str, Any]:
         "untried": dict(result.untried),
         "summary": result.summary(),
         "cases": dict(sorted(result.drawn().items())),
-        "clauses": [_clause(each) for each in result.clauses],
+        "clauses": [_clause(each, result) for each in result.clauses],
     }
 
 
-def _clause(result: ClauseResult) -> dict[str, Any]:
+def _clause(result: ClauseResult, adapter: AdapterResult) -> dict[str, Any]:
     used = result.allowance_used
     return {
         "id": result.id,
@@ -76,6 +77,7 @@ def _clause(result: ClauseResult) -> dict[str, Any]:
         "past_edges": list(result.past),
         "case": result.case_file,
         "unwritten": list(result.unwritten),
+        "reproduce": None if result.green else reproduce(adapter, result),
     }
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 FLAGS = (
     "--headless",
@@ -35,6 +39,26 @@ def chromium() -> str | None:
     """Return the path of chromium, by any of its names."""
     names = ("chromium", "chromium-browser", "google-chrome")
     return next((path for name in names if (path := shutil.which(name))), None)
+
+
+def driver(profile: Path) -> Iterator[Any]:
+    """Yield a browser, or skip; fail instead where ``MOE_ROUTING_BROWSER=required``."""
+    if absent := missing():
+        words = f"no {', '.join(absent)}"
+        if os.environ.get("MOE_ROUTING_BROWSER") == "required":
+            pytest.fail(f"{words}, but MOE_ROUTING_BROWSER=required", pytrace=False)
+        pytest.skip(words)
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium() or ""
+    for flag in (*FLAGS, f"--user-data-dir={profile}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    made = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+    yield made
+    made.quit()
 
 
 class Page:

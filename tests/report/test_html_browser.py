@@ -6,14 +6,12 @@ Needs selenium, chromium and chromedriver. Without them the tests are skipped, u
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import FLAGS, Page, chromium, missing
+from browser import Page, driver
 
 from moe_routing.conformance.checking.results import RunResult
 from moe_routing.conformance.report.html import html_page
@@ -26,22 +24,7 @@ PHONE = {"width": 375, "height": 720, "deviceScaleFactor": 2, "mobile": True}
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A browser with a profile of its own, which logs what it says and what it fetches."""
-    if absent := missing():
-        words = f"no {', '.join(absent)}"
-        if os.environ.get("MOE_ROUTING_BROWSER") == "required":
-            pytest.fail(f"{words}, but MOE_ROUTING_BROWSER=required", pytrace=False)
-        pytest.skip(words)
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium() or ""
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
-    yield driver
-    driver.quit()
+    yield from driver(tmp_path_factory.mktemp("profile"))
 
 
 @pytest.fixture
