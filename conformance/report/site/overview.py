@@ -36,6 +36,7 @@ _SHOWN = 12  # what is listed before the rest is folded: a screen
 def index(found: Sequence[Backend]) -> str:
     """Return the first page: what is broken, and every backend by chapters."""
     current = {each.page: each.current for each in found}
+    found = sorted(found, key=lambda each: not _is_red(current[each.page]))  # else as they were
     return page(
         _headline(found, current),
         "index.html",
@@ -47,10 +48,14 @@ def index(found: Sequence[Backend]) -> str:
 
 
 def _headline(found: Sequence[Backend], current: Mapping[str, Mapping[str, Current]]) -> str:
-    red = sum(any(not r.row.green for _, r in current[b.page].values()) for b in found)
+    red = sum(_is_red(current[each.page]) for each in found)
     if not found:
         return "No backend was run"
     return f"{red} of {counted(len(found), 'backend')} broken" if red else "Nothing is broken"
+
+
+def _is_red(current: Mapping[str, Current]) -> bool:
+    return any(not result.row.green for _, result in current.values())
 
 
 def _key() -> Markup:
