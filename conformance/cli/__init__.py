@@ -18,6 +18,7 @@ from moe_routing.conformance.cli import (
     completion,
     diff,
     explain,
+    judge,
     known,
     new_adapter,
     presets,
@@ -31,6 +32,7 @@ from moe_routing.conformance.cli.streams import lossless
 COMMANDS = (
     check,
     compare,
+    judge,
     replay,
     explain,
     diff,
@@ -114,6 +116,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     from moe_routing.conformance.report.diff import ReportError
     from moe_routing.conformance.run.seat import CannotRun
     from moe_routing.conformance.scaffold.adapter import ScaffoldError
+    from moe_routing.conformance.traces.errors import TraceError
     from moe_routing.conformance.zoo.residents import NoSuchResident
     from moe_routing.implementations import AdapterError, BackendMissing
 
@@ -128,5 +131,6 @@ def _expected_errors() -> tuple[type[Exception], ...]:
         OSError,
         ReportError,
         ScaffoldError,
+        TraceError,
         UsageError,
     )

@@ -20,6 +20,14 @@ EXIT_CODES = {
         2: "it could not run: fewer than two adapters, no call that all of them claim, usage, "
         "unknown adapter, import failure, missing package; or a file could not be written",
     },
+    "judge": {
+        0: "every token is right, or explained by rounding; with --against: and so is every "
+        "difference",
+        1: "a token is wrong, a layer is misplaced, a difference is not explained, or nothing was "
+        "judged; also an interrupted run",
+        2: "it could not run: a trace that cannot be read, another router's sizes, usage, missing "
+        "package; or a file could not be written",
+    },
     "replay": {
         0: "the case is pass somewhere, and fail, error, crash or timeout nowhere",
         1: "it is one of these somewhere, or pass nowhere: it is unsupported, or inconclusive "

@@ -39,6 +39,7 @@ ORDER = (
     "run",
     "report",
     "compare",
+    "traces",
     "pytest_plugin",
     "zoo",
     "scaffold",

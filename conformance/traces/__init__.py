@@ -1,0 +1,1 @@
+"""Judging traces: routing recorded from a run, held against the router and against another."""

@@ -1,0 +1,56 @@
+"""The same walk over Ray: units of tokens, judged by ``map_batches`` of the same function."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from moe_routing.conformance.traces.errors import TraceError
+from moe_routing.conformance.traces.pieces import Files
+from moe_routing.conformance.traces.walk import Found, Plan, judge_unit
+
+
+def walk_over_ray(
+    plan: Plan, address: str | None, progress: Callable[[int], None] = lambda done: None
+) -> Found:
+    """Judge all of it on a cluster of Ray; what is found is equal to what ``walk`` finds.
+
+    ``address`` is that of a cluster, None of one that Ray finds or starts on this machine. Every
+    node reads the files by the paths that they have here. Errors: ``TraceError``.
+    """
+    ray = _ray()
+    if not ray.is_initialized():
+        ray.init(address=address, logging_level="error", log_to_driver=False)
+    units = plan.units()
+    held = ray.put(pickle.dumps(plan))
+
+    def judged(batch: dict[str, Any]) -> dict[str, Any]:
+        own: Plan = pickle.loads(ray.get(held))
+        files = Files()
+        try:
+            found = [judge_unit(own, *units[int(unit)], files) for unit in batch["id"]]
+        finally:
+            files.close()
+        return {"id": batch["id"], "found": [pickle.dumps(each) for each in found]}
+
+    found, done = Found(), {}
+    dataset = ray.data.range(len(units), override_num_blocks=len(units))
+    for row in dataset.map_batches(judged, batch_size=1).iter_rows():
+        done[int(row["id"])] = row["found"]
+        progress(len(done))
+    for unit in range(len(units)):
+        found.add(pickle.loads(done[unit]))
+    return found
+
+
+def _ray() -> Any:
+    try:
+        ray = import_module("ray")
+        import_module("ray.data")
+    except ImportError as error:
+        raise TraceError(
+            "--ray needs Ray: python -m pip install 'moe-routing-conformance[ray]'"
+        ) from error
+    return ray
