@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from moe_routing.conformance.judge.bounds import Bounds
-from moe_routing.conformance.traces.blocks import Evidence, Marks, judge_block
+from moe_routing.conformance.traces.blocks import Evidence, Marks, judge_block, refuse_logits
 from moe_routing.conformance.traces.dtypes import AnyArray
 from moe_routing.conformance.traces.errors import TraceError
 from moe_routing.conformance.traces.pieces import Files
@@ -63,21 +63,27 @@ class BlockData:
 
     @cached_property
     def evidence(self) -> Evidence | None:
-        """What the routes are judged from."""
+        """What the routes are judged from: the recorded logits, or those of hidden states."""
         logits = self.read("logits")
-        if logits is not None:
-            return Evidence(logits=logits)
-        hidden = self.read("hidden")
-        if hidden is None or self.router.gate_weight is None:
+        return self.of_hidden if logits is None else Evidence(logits=logits)
+
+    @cached_property
+    def of_hidden(self) -> Evidence | None:
+        """The logits of the recorded hidden states, None where these or the gate are missing."""
+        if self.router.gate_weight is None:
             return None
-        return _of_hidden(self.router, hidden)
+        hidden = self.read("hidden")
+        return None if hidden is None else _of_hidden(self.router, hidden)
 
     @cached_property
     def marks(self) -> Marks | None:
         """What was found of each token; None where no ids were recorded."""
         if self.ids is None:
             return None
-        return judge_block(self.router, self.ids, self.evidence, self.weights)
+        marks = judge_block(self.router, self.ids, self.evidence, self.weights)
+        if self.evidence is not self.of_hidden and self.of_hidden is not None:
+            refuse_logits(self.router, marks, self.evidence, self.of_hidden)
+        return marks
 
 
 def _of_hidden(router: Router, hidden: AnyArray) -> Evidence:

@@ -210,6 +210,18 @@ def _weighed(router: Router, ids: Ids, logits: Interval, weights: Floats) -> tup
     return permitted, fine
 
 
+def refuse_logits(
+    router: Router, marks: Marks, recorded: Evidence | None, hidden: Evidence
+) -> None:
+    """Refuse tokens whose recorded logits are not those of their hidden states."""
+    assert recorded is not None, "logits were recorded"
+    assert hidden.permitted is not None, "they are held against bounds"
+    held = around_recorded(router, recorded.logits)
+    apart = (held.hi < hidden.permitted.lo) | (held.lo > hidden.permitted.hi)
+    known = (marks.state == RIGHT) | (marks.state == ROUNDING)
+    marks.refuse(apart.any(axis=1) & known, LOGITS)
+
+
 def permitted_weights(router: Router, ids: Ids, logits: Interval, weights: Floats) -> Interval:
     """Return the permitted weights ``[n, K]`` of tokens at ``ids``."""
     return _weighed(router, ids, logits, weights)[0]

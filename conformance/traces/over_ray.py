@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 from collections.abc import Callable
 from importlib import import_module
@@ -23,6 +24,9 @@ def walk_over_ray(
     ray = _ray()
     if not ray.is_initialized():
         ray.init(address=address, logging_level="error", log_to_driver=False)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False  # this command has its own
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     units = plan.units()
     held = ray.put(pickle.dumps(plan))
 

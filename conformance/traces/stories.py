@@ -10,6 +10,7 @@ from moe_routing.conformance.judge.selection import chosen_mask
 from moe_routing.conformance.traces.block_data import BlockData
 from moe_routing.conformance.traces.blocks import (
     IDS,
+    LOGITS,
     SELECTION,
     Evidence,
     permitted_weights,
@@ -34,6 +35,8 @@ def story_of(
     if stage == IDS or evidence is None:
         rule = "in range" if router.forced else "distinct and in range"
         return (f"{chosen}, but should be {rule}: 0 to {router.config.num_experts - 1}",)
+    if stage == LOGITS:
+        return ("its logits are not those of its hidden states",)
     one, around = np.array([row]), evidence.around(router, np.array([row]))
     if stage == SELECTION:
         reference = exact_choice(router, evidence, row)

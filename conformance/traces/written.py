@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from rich.text import Text
 
@@ -29,10 +29,13 @@ def lines(judged: Judged, width: int) -> Iterator[Text]:
     for of in judged.plan.traces:
         yield Text()
         title = f"layers of {of.letter}" if len(judged.plan.traces) > 1 else "layer"
-        yield from _table(title, judged.found.of[of.letter], (*OTHERS, *WRONG), width)
+        moved = judged.plan.own.get(of.letter, {})
+        yield from _table(title, judged.found.of[of.letter], (*OTHERS, *WRONG), moved, width)
     if len(judged.plan.traces) > 1:
         yield Text()
-        yield from _table("A and B", judged.found.agreement, ("alike", *CAUSES), width)
+        yield from _table(
+            "A and B", judged.found.agreement, ("alike", *CAUSES), judged.plan.pairs, width
+        )
     yield from _positions(judged)
     for letter, which, example in judged.examples():
         yield Text()
@@ -69,14 +72,17 @@ def _head(judged: Judged, of: Surveyed) -> Iterator[Text]:
     yield from (Text(printable(f"  {note}"), style="yellow") for note in of.notes)
 
 
-def _table(title: str, tally: Tally, causes: Sequence[str], width: int) -> Iterator[Text]:
+def _table(
+    title: str, tally: Tally, causes: Sequence[str], moved: Collection[int], width: int
+) -> Iterator[Text]:
     named = [*causes, *(each for each in UNPLACED if tally.total([each]))]
     named = [each for each in named if tally.total([each]) or each in _QUIET[:3]]
     named = [each for each in named if each in causes or each in UNPLACED]
     loud = [each for each in named if each not in _QUIET]
     layers = sorted(tally.counts)
-    own = [each for each in layers if tally.of_layer(each, loud)] or layers[:0]
-    own = own[:_MOST]
+    own = [each for each in layers if tally.of_layer(each, loud) or each in moved]
+    own.sort(key=lambda each: (each not in moved, -tally.of_layer(each, loud)))
+    own = sorted(own[:_MOST])
     rest = [each for each in layers if each not in own]
     rows: list[tuple[str, list[int]]] = [
         (f"{each}", [tally.of_layer(each, [name]) for name in named]) for each in own

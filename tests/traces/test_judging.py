@@ -132,6 +132,19 @@ def test_hidden_states_and_a_gate_do_without_logits(tmp_path: Path) -> None:
         assert judged([path], of_file(claim_file(tmp_path))).exit_code == code
 
 
+def test_logits_are_held_against_hidden_states_where_both_were_recorded(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    hidden = rng.standard_normal((40, 24)).astype(np.float32)
+    gate = rng.standard_normal((16, 24)).astype(np.float32)
+    logits = hidden @ gate.T
+    logits[7] *= 2
+    arrays = {"hidden_states": hidden, "gate_weight": gate, "router_logits": logits}
+    arrays["expert_ids"] = np.argsort(-logits, axis=1, kind="stable")[:, :4]
+    found = judged([save_npz(tmp_path / "t.npz", arrays)], of_file(claim_file(tmp_path)))
+    assert found.found.of["A"].listed["wrong logits"] == [(0, 7)]
+    assert total(found)["wrong logits"] == 1
+
+
 def test_replayed_experts_are_not_chosen_and_their_weights_are_judged(tmp_path: Path) -> None:
     logits, ids, _ = small()
     forced = [np.argsort(each, axis=1)[:, :4] for each in logits]
