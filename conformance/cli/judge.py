@@ -27,7 +27,7 @@ def add(commands: Commands) -> None:
     judge = commands.add_parser(
         "judge",
         help="judge routing recorded from a run",
-        description="Judge routing that was recorded from a run, token by token: what is right, "
+        description="Judge routing that was recorded from a run, token by token: what is right,\n"
         "what rounding explains, what nothing does; and whether two records agree.",
         epilog=epilog("judge"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -48,7 +48,7 @@ def add(commands: Commands) -> None:
         "--config", type=Path, metavar="FILE", help="the router: a model's config.json, or a claim"
     )
     judge.add_argument(
-        "--dtype", choices=_DTYPES, help="of the hidden states; default: of the logits"
+        "--dtype", choices=_DTYPES, help="of the hidden states; default: what the record shows"
     )
     judge.add_argument(
         "--replayed", action="store_true", help="TRACE's experts were forced, not chosen"
@@ -61,11 +61,7 @@ def add(commands: Commands) -> None:
         help="tokens that may differ by their logits, such as 2%%; default: none",
     )
     judge.add_argument(
-        "--ray",
-        nargs="?",
-        const="",
-        metavar="ADDRESS",
-        help="over Ray: a cluster, or without an address one on this machine",
+        "--ray", action="store_true", help="over Ray: the cluster of RAY_ADDRESS, or one made here"
     )
     judge.add_argument("--json", type=Path, metavar="FILE", help="write what was found")
     judge.set_defaults(run=run)
@@ -119,11 +115,11 @@ def _known(arguments: argparse.Namespace) -> Known:
     return known_router.NOBODY
 
 
-def _found(plan: Plan, ray: str | None, progress: Callable[[int], None]) -> Found:
+def _found(plan: Plan, ray: bool, progress: Callable[[int], None]) -> Found:
     from moe_routing.conformance.traces.over_ray import walk_over_ray
     from moe_routing.conformance.traces.walk import walk
 
-    return walk(plan, progress) if ray is None else walk_over_ray(plan, ray or None, progress)
+    return walk_over_ray(plan, progress) if ray else walk(plan, progress)
 
 
 def _files(arguments: argparse.Namespace) -> dict[str, Path]:

@@ -45,6 +45,8 @@ def pieces_of(path: Path, known: Known) -> Iterator[Piece]:
     return readers[path.suffix](path)
 
 
+_RESPONSES = (".json", ".jsonl")
+
 READ = (".safetensors", ".npz", ".npy", ".json", ".jsonl")
 """The suffixes of the files of a folder that are read."""
 
@@ -173,13 +175,16 @@ def _turned(path: Path, key: str, kind: str, member: str | None) -> Piece:
 def files_in(given: Path) -> list[Path]:
     """Return the files of a trace: itself, or those in a folder, 2 before 10.
 
+    JSON in a folder is read where it holds nothing else, for much of it is no response.
+
     Errors: ``TraceError`` where there is none.
     """
     if not given.is_dir():
         if not given.exists():
             raise TraceError(f"{given}: no such file or folder")
         return [given]
-    found = sorted((each for each in given.iterdir() if _is_read(each)), key=natural)
+    every = sorted((each for each in given.iterdir() if _is_read(each)), key=natural)
+    found = [each for each in every if each.suffix not in _RESPONSES] or every
     if not found:
         raise TraceError(f"{given} has no file to read: expected some of {', '.join(READ)}")
     return found

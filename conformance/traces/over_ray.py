@@ -10,20 +10,18 @@ from typing import Any
 
 from moe_routing.conformance.traces.errors import TraceError
 from moe_routing.conformance.traces.pieces import Files
-from moe_routing.conformance.traces.walk import Found, Plan, judge_unit
+from moe_routing.conformance.traces.walk import UNIT, Found, Plan, judge_unit
 
 
-def walk_over_ray(
-    plan: Plan, address: str | None, progress: Callable[[int], None] = lambda done: None
-) -> Found:
+def walk_over_ray(plan: Plan, progress: Callable[[int], None] = lambda done: None) -> Found:
     """Judge all of it on a cluster of Ray; what is found is equal to what ``walk`` finds.
 
-    ``address`` is that of a cluster, None of one that Ray finds or starts on this machine. Every
-    node reads the files by the paths that they have here. Errors: ``TraceError``.
+    The cluster is that of ``RAY_ADDRESS``, as Ray itself reads it, or else one on this machine.
+    Every node reads the files by the paths that they have here. Errors: ``TraceError``.
     """
     ray = _ray()
     if not ray.is_initialized():
-        ray.init(address=address, logging_level="error", log_to_driver=False)
+        ray.init(logging_level="error", log_to_driver=False)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False  # this command has its own
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -43,7 +41,7 @@ def walk_over_ray(
     dataset = ray.data.range(len(units), override_num_blocks=len(units))
     for row in dataset.map_batches(judged, batch_size=1).iter_rows():
         done[int(row["id"])] = row["found"]
-        progress(len(done))
+        progress(min(len(done) * UNIT, plan.tokens))
     for unit in range(len(units)):
         found.add(pickle.loads(done[unit]))
     return found

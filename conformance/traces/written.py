@@ -18,7 +18,7 @@ from moe_routing.reference.checks import counted
 _MOST = 16
 """The layers that have a row of their own, at most; the rest share one."""
 
-_QUIET = ("right", "alike", "rounding", "ties")
+_QUIET = ("right", "rounding", "alike", "ties", "unjudged")
 """Columns that do not make a layer's row interesting."""
 
 
@@ -67,17 +67,16 @@ def _head(judged: Judged, of: Surveyed) -> Iterator[Text]:
         if form is not None
     ]
     forced = ["experts replayed"] if first.forced else []
-    hidden = f"hidden states {' or '.join(first.dtypes)}"
-    yield Text(f"  {', '.join([*recorded, hidden, *forced])}")
+    if judged.known.config is not None:
+        recorded.append(f"hidden states {' or '.join(first.dtypes)}")
+    yield Text(f"  {', '.join([*recorded, *forced])}")
     yield from (Text(printable(f"  {note}"), style="yellow") for note in of.notes)
 
 
 def _table(
     title: str, tally: Tally, causes: Sequence[str], moved: Collection[int], width: int
 ) -> Iterator[Text]:
-    named = [*causes, *(each for each in UNPLACED if tally.total([each]))]
-    named = [each for each in named if tally.total([each]) or each in _QUIET[:3]]
-    named = [each for each in named if each in causes or each in UNPLACED]
+    named = [each for each in (*causes, *UNPLACED) if tally.total([each])]
     loud = [each for each in named if each not in _QUIET]
     layers = sorted(tally.counts)
     own = [each for each in layers if tally.of_layer(each, loud) or each in moved]

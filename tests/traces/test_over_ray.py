@@ -27,7 +27,7 @@ def test_two_workers_find_what_one_process_finds(
     here = judged([engine], known, [trainer])
     ray.init(num_cpus=2, log_to_driver=False, logging_level="error")
     try:
-        found = walk_over_ray(here.plan, None)
+        found = walk_over_ray(here.plan)
     finally:
         ray.shutdown()
     there = Judged(plan=here.plan, known=known, found=found)
