@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from moe_routing.conformance.traces.errors import TraceError
-from moe_routing.reference import RouterConfig
+from moe_routing.reference import RouterConfig, preset_of_config
 from moe_routing.reference.checks import shown
 from moe_routing.reference.jsonform import PARTS, from_json
 from moe_routing.reference.presets import Preset, preset
@@ -93,8 +93,11 @@ def of_file(path: Path) -> Known:
         raise TraceError(f"--config {file} is no JSON: {error}") from error
     if not isinstance(data, dict):
         raise TraceError(f"--config {file} is {shown(data)}, but should be a JSON object")
-    if "model_type" in data:
-        return of_model(data, f"{file}")
+    if any(key in data for key in ("model_type", "architectures")):
+        try:
+            return _of(preset_of_config(file), f"{file}")
+        except ValueError as error:
+            raise TraceError(f"{error}") from error
     try:
         return _of_claim(data, f"{file}")
     except (TypeError, ValueError) as error:
@@ -136,39 +139,3 @@ def _part(key: str, value: Any) -> Any:
     if key in PARTS and isinstance(value, dict):
         return PARTS[key](**{name: from_json(each) for name, each in value.items()})
     return from_json(value)
-
-
-def of_model(data: dict[str, Any], name: str) -> Known:
-    """Return the router of a model's ``config.json``: its family's, at the sizes that it names."""
-    text = data.get("text_config", data)
-    kind = text.get("model_type", data["model_type"])
-    try:
-        found = preset(kind)
-    except ValueError as error:
-        raise TraceError(f"{name}: {error}") from error
-    experts, top_k = _first(text, _EXPERTS), _first(text, _TOP_K)
-    own: dict[str, Any] = {}
-    if experts is not None:
-        own["num_experts"] = experts
-    if top_k is not None:
-        own["top_k"] = top_k
-    if "routed_scaling_factor" in text:
-        own["scale"] = float(text["routed_scaling_factor"])
-    if found.config.groups is not None and text.get("n_group"):
-        groups = replace(found.config.groups, count=text["n_group"], kept=text["topk_group"])
-        own["groups"] = groups
-    if text.get("norm_topk_prob") is False:
-        own["renormalize"] = None
-    try:
-        config = replace(found.config, **own)
-    except ValueError as error:
-        raise TraceError(f"{name}: {error}") from error
-    return replace(_of(found, name), config=config)
-
-
-_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
-_TOP_K = ("num_experts_per_tok", "moe_top_k", "moe_k", "top_k_experts")
-
-
-def _first(data: dict[str, Any], names: tuple[str, ...]) -> int | None:
-    return next((data[name] for name in names if isinstance(data.get(name), int)), None)

@@ -74,7 +74,7 @@ LINES = {
     ("trace.npz", "--config", "trace.npz"): "is no JSON",
     ("trace.npz", "--config", "two.json"): "score has 2 values, but a trace is of one router",
     ("trace.npz", "--config", "odd.json"): "unknown key 'scores': expected some of num_experts",
-    ("trace.npz", "--config", "model.json"): "model.json: Unknown preset 'gpt2'",
+    ("trace.npz", "--config", "model.json"): "Unknown model_type 'gpt2' in model.json",
     ("trace.npz", "--replayed"): "--replayed judges weights: name the router",
     ("trace.npz", "--against", "other.npz"): "Mixed lengths",
     ("trace.npz", "--apart", "200%"): "200% is no share: write 2% or 0.02",
@@ -107,7 +107,8 @@ def test_a_models_config_names_its_router(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_npz(tmp_path / "trace.npz", keyed(*small()))
-    model = {"model_type": "qwen3_moe", "num_experts": 16, "num_experts_per_tok": 4}
+    sizes = {"num_experts": 16, "num_experts_per_tok": 4, "hidden_size": 64}
+    model = {"model_type": "qwen3_moe", "norm_topk_prob": True, **sizes}
     (tmp_path / "config.json").write_text(json.dumps(model))
     assert main(["judge", str(tmp_path / "trace.npz"), "--config", str(tmp_path)]) == 0
     assert "none wrong" in capsys.readouterr().out
