@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from moe_routing.conformance.auditing.auditing import Audit, audit
     from moe_routing.conformance.calls.routing import Case
     from moe_routing.conformance.calls.shared_experts import SharedCase
     from moe_routing.conformance.cases.files import load_case, save_case
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 _HOME = {
     "CLAUSES": "clauses",
+    "Audit": "auditing.auditing",
+    "audit": "auditing.auditing",
     "Case": "calls.routing",
     "Clause": "clauses",
     "ClauseResult": "checking.results",
@@ -53,6 +56,7 @@ _HOME = {
 
 __all__ = [
     "CLAUSES",
+    "Audit",
     "Case",
     "Clause",
     "ClauseResult",
@@ -62,6 +66,7 @@ __all__ = [
     "RunResult",
     "Settings",
     "SharedCase",
+    "audit",
     "check",
     "conformance_tests",
     "in_process",

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from moe_routing.conformance.cli import (
     adapters,
+    audit,
     check,
     clauses,
     compare,
@@ -33,6 +34,7 @@ COMMANDS = (
     check,
     compare,
     judge,
+    audit,
     replay,
     explain,
     diff,
@@ -119,10 +121,12 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     from moe_routing.conformance.traces.errors import TraceError
     from moe_routing.conformance.zoo.residents import NoSuchResident
     from moe_routing.implementations import AdapterError, BackendMissing
+    from moe_routing.implementations.models.passing import CannotAudit
 
     return (
         AdapterError,
         BackendMissing,
+        CannotAudit,
         CannotRun,
         CaseError,
         KnownError,

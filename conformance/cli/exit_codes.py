@@ -28,6 +28,12 @@ EXIT_CODES = {
         2: "it could not run: a trace that cannot be read, another router's sizes, usage, missing "
         "package; or a file could not be written",
     },
+    "audit": {
+        0: "every part that could be judged is right, and there is one",
+        1: "a part is wrong, or nothing could be judged; also an interrupted run",
+        2: "it could not run: no such folder, no weights and no --shrink, no MoE block, a model "
+        "that raises, a missing package; or a file could not be written",
+    },
     "replay": {
         0: "the case is pass somewhere, and fail, error, crash or timeout nowhere",
         1: "it is one of these somewhere, or pass nowhere: it is unsupported, or inconclusive "

@@ -12,7 +12,7 @@ import numpy as np
 from moe_routing.conformance.judge.ball_sums import total
 from moe_routing.conformance.judge.balls import Ball
 from moe_routing.conformance.judge.expert_ways import Way
-from moe_routing.conformance.judge.experts import Layer, _Batch, _batches
+from moe_routing.conformance.judge.experts import Layer, _Batch, _batches, weight_ball
 from moe_routing.conformance.judge.gradient_balls import wider
 from moe_routing.conformance.judge.gradients import Judged
 from moe_routing.reference import (
@@ -31,7 +31,8 @@ _ROUTES = ("hidden", "weights")
 class Learning:
     """What follows from a call of experts' gradients.
 
-    ``products`` says what float32 products are made in.
+    ``products`` says what float32 products are made in. Routing weights that have more bits than
+    the inputs' dtype may be rounded to it.
     """
 
     config: ExpertsConfig
@@ -115,7 +116,7 @@ def _in_steps(at: Floats, x: Floats, form: FloatFormat) -> Floats:
 
 
 def _way(learning: Learning, batch: _Batch) -> Way:
-    inputs = learning.inputs
+    inputs, form = learning.inputs, learning.layer.form
     return Way(
         config=learning.config,
         inputs=inputs,
@@ -123,7 +124,7 @@ def _way(learning: Learning, batch: _Batch) -> Way:
         there=batch.there,
         products=learning.products if inputs.dtype == "float32" else "float32",
         hidden=Ball.exact(batch.of(inputs.hidden[batch.tokens])),
-        weight=Ball.exact(batch.of(inputs.weights[batch.tokens, batch.slots][..., None])),
+        weight=weight_ball(batch.of(inputs.weights[batch.tokens, batch.slots][..., None]), form),
         at=Ball.exact(batch.of(learning.cotangent[batch.tokens])),
     )
 

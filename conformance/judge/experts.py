@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from moe_routing.conformance.judge.activations import activated
 from moe_routing.conformance.judge.ball_sums import Matrix, summed, total
-from moe_routing.conformance.judge.balls import TINY, Ball, add, known, mul, settled
+from moe_routing.conformance.judge.balls import TINY, Ball, add, known, mul, rounded, settled
 from moe_routing.conformance.judge.intervals import underflow
 from moe_routing.reference import ExpertsConfig, ExpertsInputs, expert_outputs
 from moe_routing.reference.experts import Array
@@ -72,13 +72,21 @@ class Layer:
         return layer_ball(self.config, replace(inputs, expert_ids=ids), self.products)
 
 
+def weight_ball(weights: Floats, form: FloatFormat) -> Ball:
+    """Return routing weights, which may be rounded to ``form`` where it does not hold them."""
+    exact = Ball.exact(weights)
+    held = form.name == "float32" or bool(form.represents(weights).all())
+    return exact if held else rounded(exact, form, 0)
+
+
 def layer_ball(config: ExpertsConfig, inputs: ExpertsInputs, products: str = "float32") -> Ball:
     """Return the weighted sum over the slots of each token, ``[T, H]``, in any order.
 
     Each partial sum may be stored, as where slots are added to an output one after the other.
     """
     form = INPUT_FORMATS[inputs.dtype]
-    slots = slot_balls(config, inputs, products)
+    weights = weight_ball(inputs.weights.astype(np.float64), form)
+    slots = slot_balls(config, inputs, products, weights=weights)
     return total(slots, form, axis=1, stores=inputs.top_k)
 
 

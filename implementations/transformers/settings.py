@@ -12,10 +12,11 @@ _ONE = (
     *("n_shared_experts", "ffn_hidden_size", "expert_ffn_hidden_size"),
 )
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
-_TOP_K = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "moe_top_k")
+TOP_K = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "moe_top_k")
 _HIDDEN = ("hidden_size", "d_model", "adapter_in_dim")
-_SCALE = ("routed_scaling_factor", "route_scale", "router_scaling_factor")
-_NORM = ("norm_topk_prob", "moe_renormalize")
+SCALE = ("routed_scaling_factor", "route_scale", "router_scaling_factor")
+NORM = ("norm_topk_prob", "moe_renormalize")
+HIDDEN_NORM = ("rms_norm_eps",)
 
 
 def spelled(config: RouterConfig, inputs: RouterInputs) -> dict[str, Any]:
@@ -28,10 +29,10 @@ def spelled(config: RouterConfig, inputs: RouterInputs) -> dict[str, Any]:
         _ONE: 1,
         ("head_dim",): 2,
         _EXPERTS: config.num_experts,
-        (*_TOP_K, "top_k_experts"): config.top_k,
+        (*TOP_K, "top_k_experts"): config.top_k,
         _HIDDEN: inputs.hidden_size,
-        _SCALE: float(config.scale),
-        _NORM: norm is not None,
+        SCALE: float(config.scale),
+        NORM: norm is not None,
         ("moe_normalize_expert_weights",): norm and norm.order,
         ("n_group", "num_expert_group"): groups and groups.count,
         ("topk_group",): groups and groups.kept,

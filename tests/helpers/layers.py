@@ -40,6 +40,7 @@ ORDER = (
     "report",
     "compare",
     "traces",
+    "auditing",
     "pytest_plugin",
     "zoo",
     "scaffold",

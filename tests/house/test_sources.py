@@ -63,6 +63,7 @@ PROTOCOL = (
     "limits",
     "loading",
     "pads",
+    "models",
     "permitted",
     "permutes",
     "replays",

@@ -1,0 +1,1 @@
+"""Routers and experts of a whole model, judged in place on a real pass."""

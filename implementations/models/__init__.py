@@ -1,0 +1,1 @@
+"""Whole models: their routers and experts found, and watched on real passes."""

@@ -1,0 +1,115 @@
+"""The call of experts that a call of a block shows, and its gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from moe_routing.implementations.models.arrays import array, dtype_of, of_dtype, picked, rows
+from moe_routing.implementations.models.clamping import unclamped
+from moe_routing.implementations.models.experts import NotKnown
+from moe_routing.implementations.models.heard import Heard
+from moe_routing.implementations.models.seen import SeenExpertGradients, SeenExperts
+from moe_routing.reference import ExpertsConfig, ExpertsInputs
+
+
+def see_experts(heard: Heard) -> SeenExperts:
+    """Return a call of experts. Errors: ``NotKnown``, ``CannotRead``."""
+    call = heard.call
+    if call.experts_output is None:
+        raise NotKnown("its experts were not called")
+    if call.site.row.reads == "dense":
+        raise NotKnown("its experts are given every token: the layer's sum is judged")
+    kept = _ours(heard, heard.affordable(heard.routes[0].shape[1]))
+    config, inputs = _inputs(heard, kept)
+    copies = heard.routes[0] >= heard.held.config.num_experts
+    return SeenExperts(
+        path=call.site.experts_path,
+        block=call.site.path,
+        tokens=kept,
+        config=config,
+        inputs=inputs,
+        copied=np.where(copies[kept], heard.routes[1][kept], 0.0) if copies.any() else None,
+        output=rows(call.experts_output)[kept],
+    )
+
+
+def see_expert_gradients(heard: Heard) -> SeenExpertGradients:
+    """Return the gradients of a call of experts. Errors: as ``see_experts``."""
+    call = heard.call
+    if heard.ungraded:
+        raise NotKnown(heard.ungraded)
+    if call.experts_output is None or "experts.output" not in call.back:
+        raise NotKnown("no gradient came back to the output of its experts")
+    if heard.times.get(id(call.site.experts)) != 1 or call.strangers:
+        raise NotKnown("its experts were called several times, or by several blocks")
+    if (heard.routes[0] >= heard.held.config.num_experts).any():
+        raise NotKnown("some of its experts return what they are given")
+    kept = _ours(heard, heard.affordable(heard.routes[0].shape[1]) // 4)
+    config, inputs = _inputs(heard, kept)
+    cotangent = array("the cotangent", rows(call.back["experts.output"])[kept])
+    return SeenExpertGradients(
+        path=call.site.experts_path,
+        block=call.site.path,
+        tokens=kept,
+        config=config,
+        inputs=inputs,
+        cotangent=cotangent,
+        gradients=_came_back(heard, kept),
+    )
+
+
+def _ours(heard: Heard, most: int) -> Any:
+    """Return the tokens whose experts are judged: real ones, whose gates are below a limit."""
+    ids, _ = heard.routes
+    whole, part = heard.held, rows(heard.given()[0])
+    fine = ((ids < whole.config.num_experts + whole.identities) & (ids >= -1)).all(axis=1)
+    found = np.flatnonzero(fine)
+    if whole.limit != float("inf"):
+        found = found[picked(len(found), most)]
+        below = unclamped(part[found], ids[found], whole.matrices, whole.limit)
+        found = found[below]
+    if not len(found):
+        raise NotKnown("no token whose experts can be judged")
+    return found[picked(len(found), most)]
+
+
+def _inputs(heard: Heard, kept: Any) -> tuple[ExpertsConfig, ExpertsInputs]:
+    """Return the call at some tokens, of the experts that these have."""
+    whole = heard.held
+    hidden = rows(heard.given()[0])
+    ids, weights = heard.routes[0][kept], heard.routes[1][kept]
+    ids = np.where(ids < whole.config.num_experts, ids, -1)
+    weights = np.where(ids < 0, np.float32(0), weights)
+    experts = np.unique(ids[ids >= 0])
+    if not len(experts):
+        raise NotKnown("no token has a route")
+    config = ExpertsConfig(**{**vars(whole.config), "num_experts": len(experts)})
+    inputs: ExpertsInputs = of_dtype(
+        ExpertsInputs,
+        dtype_of(hidden),
+        {
+            "hidden": array("hidden states", hidden[kept]),
+            "expert_ids": np.where(ids < 0, -1, np.searchsorted(experts, ids)),
+            "weights": weights,
+            **{n: array(n, each[experts]) for n, each in whole.matrices.items()},
+        },
+    )
+    return config, inputs
+
+
+def _came_back(heard: Heard, kept: Any) -> dict[str, Any]:
+    """Return the gradients of tokens, and those of matrices where all tokens are there."""
+    back, whole = heard.call.back, heard.held
+    found = {}
+    if "experts.hidden" in back:
+        found["hidden"] = rows(back["experts.hidden"])[kept]
+    if "experts.weights" in back:
+        found["weights"] = back["experts.weights"].reshape(heard.routes[1].shape)[kept]
+    if len(kept) == len(heard.routes[0]):
+        experts = np.unique(heard.routes[0][heard.routes[0] >= 0])
+        for name, tensor in whole.parameters.items():
+            if tensor.grad is not None:
+                found |= {n: g[experts] for n, g in whole.split(name, tensor.grad).items()}
+    return found
