@@ -28,6 +28,7 @@ from moe_routing.implementations.protocol import (
     BalancesExperts,
     Closes,
     DifferentiatesExperts,
+    DifferentiatesOnRanks,
     DifferentiatesRoutes,
     Dispatches,
     DropsRoutes,
@@ -38,6 +39,8 @@ from moe_routing.implementations.protocol import (
     RoutesTokens,
     RunsExperts,
     RunsLayers,
+    RunsOnRank,
+    RunsOnRanks,
     ShardsExperts,
     SharesExperts,
 )
@@ -64,7 +67,10 @@ from moe_routing.implementations.tensors import (
     torch_tensor,
     without_graph,
 )
-from moe_routing.implementations.torch_expert_gradients import torch_expert_gradients
+from moe_routing.implementations.torch_expert_gradients import (
+    torch_expert_gradients,
+    torch_rank_gradients,
+)
 from moe_routing.implementations.torch_gradients import torch_gradients
 from moe_routing.implementations.torch_replay import FORCED, torch_replay
 
@@ -85,6 +91,7 @@ __all__ = [
     "Computes",
     "Differentiates",
     "DifferentiatesExperts",
+    "DifferentiatesOnRanks",
     "DifferentiatesRoutes",
     "Dispatches",
     "Drops",
@@ -107,6 +114,8 @@ __all__ = [
     "RoutingMap",
     "RunsExperts",
     "RunsLayers",
+    "RunsOnRank",
+    "RunsOnRanks",
     "Shards",
     "ShardsExperts",
     "SharesExperts",
@@ -133,6 +142,7 @@ __all__ = [
     "torch_gradients",
     "torch_inputs",
     "torch_layer_inputs",
+    "torch_rank_gradients",
     "torch_replay",
     "torch_shared_inputs",
     "torch_tensor",

@@ -14,7 +14,13 @@ from typing import Any
 
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.nearest_file import adapters_like
-from moe_routing.implementations.protocol import METHODS, Adapter, BackendLost, BackendMissing
+from moe_routing.implementations.protocol import (
+    METHODS,
+    ON_RANK,
+    Adapter,
+    BackendLost,
+    BackendMissing,
+)
 from moe_routing.implementations.traces import place
 
 _PREFIX = "moe_routing_adapter_"
@@ -87,11 +93,13 @@ def own_name(text: str) -> str:
     return _OWN_NAME.sub(r"\1", text)
 
 
-def adapter_of(value: Any, reference: str = "", *, device: str = "cpu") -> Adapter:
+def adapter_of(
+    value: Any, reference: str = "", *, device: str = "cpu", of_rank: bool = False
+) -> Adapter:
     """Return the adapter that ``value`` is, or that it makes if it is a class or a function.
 
-    ``reference`` is its name in messages; unless given, that of ``value`` itself. Errors:
-    ``AdapterError``, in one line.
+    ``reference`` is its name in messages; unless given, that of ``value`` itself. ``of_rank``
+    says that it is to run as one rank of several. Errors: ``AdapterError``, in one line.
     """
     reference = reference or getattr(value, "__qualname__", type(value).__qualname__)
     if isinstance(value, type) or (callable(value) and not _has_method(value)):
@@ -102,13 +110,20 @@ def adapter_of(value: Any, reference: str = "", *, device: str = "cpu") -> Adapt
             raise AdapterError(f"Cannot build {reference}: {_in_one_line(error)}") from error
     if device != "cpu" and getattr(value, "device", "cpu") != device:
         raise AdapterError(f"{reference} cannot run on {device}: it has no device argument")
-    _inspect(reference, value)
+    _inspect(reference, value, of_rank)
     adapter: Adapter = value
     return adapter
 
 
-def _inspect(reference: str, value: Any) -> None:
+def _inspect(reference: str, value: Any, of_rank: bool) -> None:
     """Raise ``AdapterError`` unless ``value`` has what every adapter has."""
+    ranked = hasattr(value, ON_RANK)
+    if of_rank and not ranked:
+        raise AdapterError(
+            f"{reference} has no method {ON_RANK}, which is what --ranks runs: docs/ranks.md"
+        )
+    if ranked and not of_rank and not any(hasattr(value, name) for name in METHODS):
+        raise AdapterError(f"{reference} runs on several ranks at once: add --ranks 2")
     lacking = [name for name in ("name", "capabilities") if not hasattr(value, name)]
     lacking += [] if _has_method(value) else ["route"]
     if lacking:
@@ -136,7 +151,7 @@ def _inspect(reference: str, value: Any) -> None:
 
 
 def _has_method(value: Any) -> bool:
-    return any(hasattr(value, name) for name in METHODS)
+    return any(hasattr(value, name) for name in (*METHODS, ON_RANK))
 
 
 def _in_one_line(error: BaseException) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -49,8 +49,16 @@ METHODS = (
     "route_padded",
     "balance",
     "replay",
+    "on_ranks",
+    "gradients_on_ranks",
 )
 """The methods through which the suite calls a backend; an adapter has at least one."""
+
+ON_RANKS = ("on_ranks", "gradients_on_ranks")
+"""Those of ``METHODS`` that call all ranks at once."""
+
+ON_RANK = "on_rank"
+"""The method of an adapter of one rank of several, which ``--ranks`` runs in processes."""
 
 
 def offers(adapter: object, method: str) -> bool:
@@ -68,15 +76,21 @@ class BackendMissing(ImportError):
     """The wrapped package is not installed; the message holds the command that installs it."""
 
 
+Lost = Literal["crash", "timeout", "error"]
+"""The verdict on a call in which a backend was lost."""
+
+
 class BackendLost(Exception):
     """A backend in another process has ended, or violated its protocol.
 
-    ``status`` is the verdict on the call: ``crash`` or ``error``.
+    ``status`` is the verdict on the call: ``crash``, ``timeout`` or ``error``; ``costly`` says
+    that another such call costs seconds, so that few are made to find a smaller case.
     """
 
-    def __init__(self, message: str, status: Literal["crash", "error"] = "error") -> None:
+    def __init__(self, message: str, status: Lost = "error", *, costly: bool = False) -> None:
         super().__init__(message)
-        self.status: Literal["crash", "error"] = status
+        self.status: Lost = status
+        self.costly = costly
 
     def __reduce__(self) -> tuple[Any, ...]:
         return BackendLost, (str(self), self.status)
@@ -190,6 +204,52 @@ class ShardsExperts(Protocol):
         """Return what a rank adds to the output, ``[T, H]``, unconverted.
 
         Experts are numbered over all ranks; those of other ranks hold NaN.
+        """
+        ...
+
+
+@runtime_checkable
+class RunsOnRank(Protocol):
+    """A backend that runs on several ranks at once, in a process each: one of them.
+
+    torch.distributed is initialised when it is called; the default group holds all ranks.
+    """
+
+    def on_rank(
+        self, config: ExpertsConfig, inputs: ExpertsInputs, placement: Placement, rank: int
+    ) -> Any:
+        """Return the output ``[T, H]`` of this rank's own tokens, which are those of ``inputs``.
+
+        Experts are numbered over all ranks; those of other ranks hold NaN.
+        """
+        ...
+
+
+@runtime_checkable
+class RunsOnRanks(Protocol):
+    """A backend that runs on all ranks from one process, such as a mesh of devices."""
+
+    def on_ranks(
+        self, config: ExpertsConfig, batches: Sequence[ExpertsInputs], placement: Placement
+    ) -> Sequence[Any]:
+        """Return what ``on_rank`` of each rank would return, given the inputs of each."""
+        ...
+
+
+@runtime_checkable
+class DifferentiatesOnRanks(Protocol):
+    """A backend that gives the gradients of what it runs on all ranks."""
+
+    def gradients_on_ranks(
+        self,
+        config: ExpertsConfig,
+        batches: Sequence[ExpertsInputs],
+        placement: Placement,
+        cotangents: Sequence[npt.NDArray[np.float32]],
+    ) -> Sequence[ExpertGradients]:
+        """Return each rank's gradients of the sum, over all ranks, of output times cotangent.
+
+        A rank has those of its own tokens, and of its experts over the tokens of all ranks.
         """
         ...
 

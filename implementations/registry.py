@@ -52,6 +52,9 @@ FAMILIES = {
 has others as well, of plug-ins, says so with ``finds`` and ``matching``.
 """
 
+ON_RANKS = {"ep": "moe_routing.implementations.expert_parallel"}
+"""The modules that hold adapters of one rank each, which ``--ranks`` runs, by their prefix."""
+
 UNSERVED = {
     "scattermoe-upstream": "the kernels of shawntan/scattermoe have no router: they are given "
     "expert ids and weights",
@@ -72,6 +75,15 @@ def registered() -> dict[str, str]:
     return {**found, **SHIPPED, **members}
 
 
+def ranked() -> dict[str, str]:
+    """Return where each adapter of one rank lives, by name."""
+    return {
+        f"{prefix}:{name}": f"{module}:{name}"
+        for prefix, module in ON_RANKS.items()
+        for name in importlib.import_module(module).MEMBERS
+    }
+
+
 def out_of_scope() -> dict[str, str]:
     """Return why there is no adapter for some routers, by the name that it would have."""
     members = {
@@ -87,8 +99,9 @@ def expand(reference: str) -> list[str]:
 
     Any other reference is returned as it is, whether or not there is such an adapter.
     """
-    pattern = f"{reference}:*" if reference in FAMILIES else reference
-    return fnmatch.filter(registered(), pattern) or _plugged_in(reference) or [reference]
+    pattern = f"{reference}:*" if reference in {**FAMILIES, **ON_RANKS} else reference
+    found = fnmatch.filter(registered(), pattern) or fnmatch.filter(ranked(), pattern)
+    return found or _plugged_in(reference) or [reference]
 
 
 def _plugged_in(reference: str) -> list[str]:
@@ -132,6 +145,14 @@ def load_adapter(reference: str, *, device: str = "cpu") -> Adapter:
     return adapter_of(attribute_of(location, attribute), reference, device=device)
 
 
+def load_rank(reference: str, *, device: str = "cpu") -> Adapter:
+    """Return the adapter of one rank that ``reference`` names. Errors: as ``load_adapter``."""
+    location, attribute = find_adapter(reference)
+    if location == PROCESS:
+        raise AdapterError(f"{reference} cannot run on ranks: it is a process of its own")
+    return adapter_of(attribute_of(location, attribute), reference, device=device, of_rank=True)
+
+
 def load_registered(name: str, where: str) -> Adapter:
     """Return an adapter of ``registered``, without looking for its name among all of them again.
 
@@ -151,7 +172,9 @@ def find_adapter(reference: str) -> tuple[str, str]:
     family, _, member = reference.partition(":")
     if family == PROCESS:
         return family, _command(member)
-    known = registered()
+    known = {**registered(), **(ranked() if family in ON_RANKS else {})}
+    if family in ON_RANKS and reference not in known:
+        raise AdapterError(f"Unknown adapter {reference!r}: there are {', '.join(ranked())}")
     if family in FAMILIES and reference not in known:
         finds = _of_family(family, "finds")
         if finds is None or not finds(member):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,6 +17,9 @@ from moe_routing.reference.formats import Ids
 
 PLACEMENTS = ("even", "blocks", "mapped")
 """The kinds of placement, each of which holds those before it."""
+
+BATCHES = ("shared", "even", "any")
+"""What tokens the ranks may have, where each is a process: all the same, as many, or any."""
 
 SHARDS_AXES: dict[str, Callable[[Any], bool]] = {
     **EXPERTS_AXES,
@@ -51,19 +54,25 @@ class Shards(Closed):
     ``placements`` says how far they go: ``even`` (experts in order, as many on each rank),
     ``blocks`` (in order, in blocks of any sizes, some of them empty) or ``mapped`` (anywhere).
     ``replicas`` says whether an expert may be on several ranks, which is ``mapped`` as well;
-    ``max_ranks`` is the greatest number of ranks. What the experts compute is claimed by
-    ``computes``. Errors: ``ValueError`` naming the field.
+    ``max_ranks`` is the greatest number of ranks, and ``num_ranks`` the only one. ``batches`` is
+    about ``on_rank`` and ``on_ranks`` alone: ``shared`` (every rank has the same tokens), ``even``
+    (its own, as many on each) or ``any`` (its own, or none). What the experts compute is claimed
+    by ``computes``. Errors: ``ValueError`` naming the field.
     """
 
     placements: str = PLACEMENTS[-1]
     replicas: bool = True
     max_ranks: int | None = None
+    num_ranks: int | None = None
+    batches: str = BATCHES[-1]
 
     def __post_init__(self) -> None:
         require_choice("Shards.placements", self.placements, PLACEMENTS)
         require_flag("Shards.replicas", self.replicas)
-        if self.max_ranks is not None:
-            require_count("Shards.max_ranks", self.max_ranks, at_least=1)
+        require_choice("Shards.batches", self.batches, BATCHES)
+        for name in ("max_ranks", "num_ranks"):
+            if getattr(self, name) is not None:
+                require_count(f"Shards.{name}", getattr(self, name), at_least=1)
 
     def refusals(self, placement: Placement) -> list[str]:
         """Return what is not claimed of a placement, one phrase each; empty: claimed."""
@@ -74,7 +83,18 @@ class Shards(Closed):
         most = self.max_ranks
         if most is not None and placement.num_ranks > most:
             found.append(f"num_ranks={placement.num_ranks} > {most}")
+        if self.num_ranks is not None and placement.num_ranks != self.num_ranks:
+            found.append(f"num_ranks={placement.num_ranks} is not {self.num_ranks}")
         return found
+
+    def batch_refusals(self, sizes: Sequence[int], *, shared: bool) -> list[str]:
+        """Return what is not claimed of the numbers of tokens of the ranks, one phrase each."""
+        if not any(sizes):
+            return []
+        if shared or self.batches == "shared":
+            return [] if shared and self.batches == "shared" else [f"batches={self.batches!r}"]
+        uneven = self.batches == "even" and len({*sizes}) > 1
+        return [f"batches of {', '.join(map(str, sizes))} tokens"] * uneven
 
     def require(self, placement: Placement) -> None:
         """Raise ``Unsupported`` for a placement that is not claimed, saying why not."""

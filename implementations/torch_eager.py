@@ -18,9 +18,13 @@ from moe_routing.implementations.tensors import (
     torch_tensor,
     without_graph,
 )
-from moe_routing.implementations.torch_expert_gradients import torch_expert_gradients
+from moe_routing.implementations.torch_expert_gradients import (
+    torch_expert_gradients,
+    torch_rank_gradients,
+)
 from moe_routing.implementations.torch_experts import run_experts
 from moe_routing.implementations.torch_gradients import torch_gradients
+from moe_routing.implementations.torch_on_rank import run_on_rank
 from moe_routing.reference import (
     ExpertsConfig,
     ExpertsInputs,
@@ -30,6 +34,7 @@ from moe_routing.reference import (
     LayerResult,
     Padding,
     PermutationConfig,
+    Placement,
     Recorded,
     RouterConfig,
     RouterInputs,
@@ -163,6 +168,14 @@ class TorchAdapter:
     expert_gradients = torch_expert_gradients
 
     shard = shard_of_experts
+
+    def on_rank(
+        self, config: ExpertsConfig, inputs: ExpertsInputs, placement: Placement, rank: int
+    ) -> Tensor:
+        """Send rows to the ranks of their experts, and add up what comes back."""
+        return run_on_rank(config, inputs, placement, self.device)
+
+    rank_gradients = torch_rank_gradients
 
     def layer(self, config: LayerConfig, inputs: LayerInputs) -> LayerResult:
         """Route, run the chosen experts, and add the shared expert. Errors: ``ValueError``."""

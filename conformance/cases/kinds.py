@@ -6,7 +6,7 @@ A new kind is a class of case in ``calls``, a class of trial in ``trial``, and a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from moe_routing.conformance.calls.balance import BalanceCase
@@ -21,6 +21,12 @@ from moe_routing.conformance.calls.gradients import GradientCase, GradientInputs
 from moe_routing.conformance.calls.layer import LayerCase
 from moe_routing.conformance.calls.padding import PaddedCase, PaddedInputs
 from moe_routing.conformance.calls.permutation import PermutationCase
+from moe_routing.conformance.calls.ranks import (
+    RankGradientCase,
+    RankGradientInputs,
+    RanksCase,
+    RanksInputs,
+)
 from moe_routing.conformance.calls.replay import ReplayCase, ReplayInputs
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.calls.shards import ShardsCase, ShardsInputs
@@ -38,6 +44,11 @@ from moe_routing.conformance.generators.padding import PADDING_REDUCTIONS, PADDI
 from moe_routing.conformance.generators.permutation import (
     PERMUTATION_REDUCTIONS,
     PERMUTATION_SIZES,
+)
+from moe_routing.conformance.generators.ranks import (
+    RANK_GRADIENT_REDUCTIONS,
+    RANKS_REDUCTIONS,
+    RANKS_SIZES,
 )
 from moe_routing.conformance.generators.reducer import Reduction
 from moe_routing.conformance.generators.reductions import ROUTING_REDUCTIONS
@@ -60,6 +71,7 @@ from moe_routing.conformance.trial.memo import CaseMemo
 from moe_routing.conformance.trial.padding import PaddingTrial
 from moe_routing.conformance.trial.padding import facts_of as padding_facts
 from moe_routing.conformance.trial.permutation import PermutationTrial, due_of
+from moe_routing.conformance.trial.ranks import RankGradientsTrial, RanksTrial, together_of
 from moe_routing.conformance.trial.repeats import REPEATS
 from moe_routing.conformance.trial.replay import ReplayTrial
 from moe_routing.conformance.trial.replay import facts_of as replay_facts
@@ -267,6 +279,41 @@ def _shards_refused(case: ShardsCase, capabilities: Capabilities) -> list[str]:
     return capabilities.storage_refusals(case.inputs) + found
 
 
+RANKS = Kind(
+    case=RanksCase,
+    config=ExpertsConfig,
+    inputs=RanksInputs,
+    words=SHARDS.words,
+    integers=(*SHARDS.integers, "home"),
+    methods=("on_ranks",),
+    trial=RanksTrial,
+    facts=lambda case, numerics: together_of(case),
+    reductions=RANKS_REDUCTIONS,
+    sizes=RANKS_SIZES,
+    claimed=lambda case, capabilities: not _ranks_refused(case, capabilities),
+    refusals=lambda case, capabilities: _ranks_refused(case, capabilities),
+    axes=SHARDS_AXES,
+    compared=SHARDS.compared,
+    contains={"experts": lambda facts: facts.layer},
+)
+
+RANK_GRADIENT = replace(
+    RANKS,
+    case=RankGradientCase,
+    inputs=RankGradientInputs,
+    methods=("gradients_on_ranks",),
+    trial=RankGradientsTrial,
+    reductions=RANK_GRADIENT_REDUCTIONS,
+)
+
+
+def _ranks_refused(case: RanksCase, capabilities: Capabilities) -> list[str]:
+    """Return what capabilities lack for calls of all ranks, in phrases."""
+    inputs, shards = case.inputs, capabilities.shards
+    sizes = inputs.batches.tolist()
+    return _shards_refused(case, capabilities) + shards.batch_refusals(sizes, shared=inputs.shared)
+
+
 LAYER = Kind(
     case=LayerCase,
     config=LayerConfig,
@@ -387,6 +434,8 @@ KINDS: dict[str, Kind] = {
         EXPERTS,
         EXPERT_GRADIENT,
         SHARDS,
+        RANKS,
+        RANK_GRADIENT,
         REPLAY,
         CAPACITY,
         PADDED,

@@ -29,12 +29,13 @@ class Outcome:
     ``error_status`` is the status if the call could not be judged. ``suite_fault`` is set when
     the suite itself failed; ``story`` is the story of an error of the backend.
     ``unchecked`` says why nothing was checked, where nothing was; ``excused`` is set where a
-    known divergence is the reason. ``onsets`` are the sizes at which it begins, where known.
+    known divergence is the reason; ``costly`` where another such call costs seconds. ``onsets`` are the sizes at which it begins, where known.
     """
 
     failure: Failure | None = None
     error: str | None = None
-    error_status: Literal["crash", "error"] = "error"
+    error_status: Literal["crash", "timeout", "error"] = "error"
+    costly: bool = False
     suite_fault: bool = False
     onsets: tuple[Onset, ...] = ()
     story: Failure | None = None
@@ -42,7 +43,7 @@ class Outcome:
     excused: bool = False
 
     @property
-    def status(self) -> Literal["pass", "fail", "crash", "error"]:
+    def status(self) -> Literal["pass", "fail", "crash", "timeout", "error"]:
         """The status that the case alone gives its clause."""
         if self.failure is not None:
             return "fail"
@@ -96,7 +97,7 @@ def evaluate(clause: Clause, trial: AnyTrial) -> Outcome:
     except BackendMissing:
         raise
     except BackendLost as error:
-        return Outcome(error=str(error), error_status=error.status)
+        return Outcome(error=str(error), error_status=error.status, costly=error.costly)
     except Raised as error:
         return _error(str(error), error.case, error.where)
     except Malformed as error:

@@ -9,8 +9,11 @@ from moe_routing.conformance.cases.kinds import all_defined, kind_of
 from moe_routing.conformance.checking.onsets import Verdict, cut_down
 from moe_routing.conformance.checking.outcome import Outcome
 from moe_routing.conformance.checking.target import Target
-from moe_routing.conformance.generators.reducer import reduce_case
+from moe_routing.conformance.generators.reducer import BUDGET, reduce_case
 from moe_routing.conformance.trial.base import AnyTrial
+
+FEW = 16
+"""The calls that may be made to find a smaller case where each costs seconds."""
 
 
 def smallest_failure(target: Target, case: AnyCase, broken: Outcome) -> tuple[AnyCase, Outcome]:
@@ -19,14 +22,19 @@ def smallest_failure(target: Target, case: AnyCase, broken: Outcome) -> tuple[An
     Cases whose answer the specification defines, for every token, come before all others.
     Where a repeated call passes, the outcome says that the backend is flaky.
     """
+    if broken.status == "timeout":
+        return case, broken
     again = target.evaluate(case)
     if not again.broken:
         return case, broken.as_flaky()
-    if not target.plan.shrinks:
+    if not target.plan.shrinks or again.status == "timeout":
         return case, again
     alike = _Alike(target, again)
     reductions = kind_of(case).reductions
-    case = reduce_case(case, reductions, alike.breaks, preferred=alike.is_defined)
+    budget = FEW if again.costly else BUDGET
+    case = reduce_case(case, reductions, alike.breaks, preferred=alike.is_defined, budget=budget)
+    if again.costly:
+        return case, alike.outcome
     defined = alike.is_defined(case)
     sizes = kind_of(case).sizes
     case, onsets = cut_down(case, sizes, lambda smaller: alike.tried(smaller, defined))

@@ -26,7 +26,7 @@ from moe_routing.conformance.cli.options import (
     UsageError,
     positive,
 )
-from moe_routing.conformance.cli.seats import add_options, files_of_command, seats
+from moe_routing.conformance.cli.seats import add_options, add_ranks, files_of_command, seats
 
 if TYPE_CHECKING:
     from moe_routing.conformance.checking.plan import Plan
@@ -73,6 +73,7 @@ def add(commands: Commands) -> None:
         "--jobs", type=positive, default=1, metavar="N", help="clauses to run at a time"
     )
     add_options(check)
+    add_ranks(check)
     check.add_argument(
         "--cases", type=Path, default=CASES, metavar="DIR", help="where failing cases go"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from moe_routing.conformance.trial.repeats import REPEATS
 if TYPE_CHECKING:
     from moe_routing.conformance.checking.plan import Plan
     from moe_routing.conformance.checking.results import RunResult
+    from moe_routing.conformance.clauses import Clause
     from moe_routing.conformance.known.divergence import Divergence
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -77,6 +79,8 @@ def plan(arguments: argparse.Namespace) -> Plan:
     from moe_routing.conformance.clauses import select_clauses
 
     clauses = select_clauses(arguments.clause or PROFILES[arguments.profile].clauses)
+    if getattr(arguments, "ranks", None):
+        clauses = _of_ranks(clauses)
     folder = examples(arguments)
     return Plan(
         clauses=clauses,
@@ -103,6 +107,19 @@ def _known(arguments: argparse.Namespace) -> list[Divergence]:
     return both
 
 
+def _of_ranks(clauses: Sequence[Clause]) -> list[Clause]:
+    """Return the clauses about ranks that run at once. Errors: ``UsageError`` for none."""
+    from moe_routing.implementations.protocol import ON_RANKS
+
+    found = [each for each in clauses if each.method in ON_RANKS]
+    if not found:
+        raise UsageError(
+            "--ranks checks the clauses about ranks alone, and --clause names none of them: "
+            "use --clause shards.on-ranks, or leave it out"
+        )
+    return found
+
+
 def again(arguments: argparse.Namespace, plan: Plan) -> list[str]:
     """Return the options that draw the same cases again, defaults left out."""
     known = [f"--known={file}" for file in arguments.known]
@@ -110,7 +127,8 @@ def again(arguments: argparse.Namespace, plan: Plan) -> list[str]:
     drawn = [f"--max-examples={arguments.max_examples}"] if arguments.max_examples else []
     dtype = [f"--dtype={arguments.dtype}"] if arguments.dtype else []
     repeats = [f"--repeat={plan.repeats}"] if plan.repeats != REPEATS else []
-    return [*known, *profile_and_seed, *drawn, *dtype, *repeats]
+    ranks = [f"--ranks={arguments.ranks}"] if getattr(arguments, "ranks", None) else []
+    return [*known, *profile_and_seed, *drawn, *dtype, *repeats, *ranks]
 
 
 def examples(arguments: argparse.Namespace) -> Path | None:

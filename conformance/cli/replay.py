@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from moe_routing.conformance.cli.exit_codes import epilog
 from moe_routing.conformance.cli.gating import REPEAT_HELP
 from moe_routing.conformance.cli.options import Commands, positive
-from moe_routing.conformance.cli.seats import add_options, seats
+from moe_routing.conformance.cli.seats import add_options, add_ranks, seats
 from moe_routing.conformance.trial.repeats import REPEATS
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def add(commands: Commands) -> None:
     replay.add_argument("--clause", help="default: the clause that the case file names")
     replay.add_argument("--repeat", type=positive, metavar="N", default=REPEATS, help=REPEAT_HELP)
     add_options(replay)
+    add_ranks(replay)
     replay.set_defaults(run=run)
 
 

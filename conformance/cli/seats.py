@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from moe_routing.conformance.cli.options import positive
+
 if TYPE_CHECKING:
     from moe_routing.conformance.checking.plan import Plan
     from moe_routing.conformance.run.seat import Seat
@@ -38,6 +40,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_ranks(parser: argparse.ArgumentParser) -> None:
+    """Add ``--ranks``."""
+    parser.add_argument(
+        "--ranks",
+        type=positive,
+        metavar="N",
+        help="run the adapter as N ranks of torch.distributed, gloo or on GPUs NCCL: see "
+        "docs/ranks.md",
+    )
+
+
 def amount(text: str) -> float:
     """Read a number above 0."""
     try:
@@ -59,21 +72,23 @@ def seats(
     """
     from moe_routing.conformance.run.isolation import Isolated, Watch
     from moe_routing.conformance.run.isolation.watch import fair_threads
-    from moe_routing.conformance.run.seat import InProcess
-    from moe_routing.implementations import expand, is_shipped, load_adapter
+    from moe_routing.conformance.run.seat import InProcess, loaded
+    from moe_routing.implementations import expand, is_shipped
 
-    device = arguments.device
+    device, ranks = arguments.device, getattr(arguments, "ranks", None)
     named = [name for reference in references for name in expand(reference)]
+    seconds = arguments.timeout
     plans = {each: plan if is_shipped(each) else plan.unshipped() for each in named}
     if arguments.no_isolate:
         return {
-            each: partial(InProcess, partial(load_adapter, each, device=device), plans[each])
+            each: partial(InProcess, partial(loaded, each, device, ranks, seconds), plans[each])
             for each in named
         }
     memory = _memory(arguments.memory, jobs)
-    watch = Watch(call_seconds=arguments.timeout, memory=memory, threads=fair_threads(jobs))
+    watch = Watch(call_seconds=seconds, memory=memory, threads=fair_threads(jobs))
     return {
-        each: partial(Isolated, each, plans[each], device=device, watch=watch) for each in named
+        each: partial(Isolated, each, plans[each], device=device, watch=watch, ranks=ranks)
+        for each in named
     }
 
 

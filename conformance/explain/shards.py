@@ -23,26 +23,27 @@ def part_failure(
     """Return the failure at the first of a rank's answers that are ``wrong [T, H]``."""
     t, h = (int(i) for i in np.argwhere(wrong)[0])
     named = f"rank {rank}: {at('output', t, h)}"
-    return _failure(clause, sharded, (t, h), f"{named}={show(answer[t, h])}", due)
+    return wrong_failure(clause, sharded, (t, h), f"{named}={show(answer[t, h])}", due)
 
 
 def sum_failure(clause: str, sharded: Sharded, output: Floats, wrong: Bools) -> Failure:
     """Return the failure at the first of the sums over all ranks that are ``wrong [T, H]``."""
     t, h = (int(i) for i in np.argwhere(wrong)[0])
     named = f"the sum of all ranks: {at('output', t, h)}"
-    return _failure(clause, sharded, (t, h), f"{named}={show(output[t, h])}", sharded.sum)
+    return wrong_failure(clause, sharded, (t, h), f"{named}={show(output[t, h])}", sharded.sum)
 
 
-def _failure(
+def wrong_failure(
     clause: str, sharded: Sharded, place: tuple[int, int], found: str, due: Ball
 ) -> Failure:
+    """Return the failure at a token and a column, of what was ``found`` and what is ``due``."""
     mid, rad = float(due.mid[place]), float(due.rad[place])
     permitted = f"exactly {show(mid)}" if rad == 0.0 else f"in {span((mid - rad, mid + rad))}"
     return Failure(
         stage=clause,
         token=place[0],
         summary=f"{found}, but should be {permitted}",
-        details=(shards_line(sharded), *_placed(sharded), *_slots(sharded, *place)),
+        details=(shards_line(sharded), *placed_lines(sharded), *slot_lines(sharded, *place)),
     )
 
 
@@ -51,7 +52,7 @@ def shards_line(sharded: Sharded) -> str:
     return f"{call_line(sharded.layer)}; {sharded.placement.num_ranks} ranks"
 
 
-def _placed(sharded: Sharded) -> Iterator[str]:
+def placed_lines(sharded: Sharded) -> Iterator[str]:
     """Yield a line for each rank: the experts that it has."""
     for rank in list(sharded.ranks)[:_SHOWN]:
         local = sharded.placement.local(rank).tolist()
@@ -60,7 +61,7 @@ def _placed(sharded: Sharded) -> Iterator[str]:
         yield f"and {len(sharded.ranks) - _SHOWN} more ranks"
 
 
-def _slots(sharded: Sharded, t: int, h: int) -> Iterator[str]:
+def slot_lines(sharded: Sharded, t: int, h: int) -> Iterator[str]:
     """Yield a line for each slot of the token: its expert, where that is, and what it adds."""
     inputs, placement = sharded.inputs, sharded.placement
     yield f"token {t:<4}  slot  expert  on rank     weight   adds to [{h}]"

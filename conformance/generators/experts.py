@@ -57,10 +57,10 @@ def choose_experts_case(
         wanted = [each for each in wishes.offers.get(name, claimed) if each in claimed]
         return choose(name, wanted or claimed)
 
-    values = pick("values", VALUES)
+    values, most = pick("values", VALUES), computes.max_experts
     config = ExpertsConfig(
         **choose_options(pick, computes, values),
-        num_experts=pick("experts", _within(EXPERTS, computes.max_experts)),
+        num_experts=pick("experts", _within(wishes.offers.get("experts", EXPERTS), most)),
     )
     repeats = pick("repeats", computes.repeats)
     fewest = config.num_experts if not repeats else None

@@ -22,7 +22,7 @@ _AXES = {
         "cotangent": 1,
     },
     "width": {"gate_weight": 1, "up_weight": 1, "down_weight": 2, "gate_bias": 1, "up_bias": 1},
-    "tokens": {"hidden": 0, "expert_ids": 0, "weights": 0, "cotangent": 0},
+    "tokens": {"hidden": 0, "expert_ids": 0, "weights": 0, "cotangent": 0, "home": 0},
     "slots": {"expert_ids": 1, "weights": 1},
     "experts": dict.fromkeys(OF_EXPERTS, 0),
 }

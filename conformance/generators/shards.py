@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from moe_routing.conformance.calls.shards import ShardsCase, ShardsInputs
 from moe_routing.conformance.generators.axes import Choose
 from moe_routing.conformance.generators.experts import Wishes, choose_experts_case
 from moe_routing.implementations import Capabilities
-from moe_routing.implementations.shards import PLACEMENTS
+from moe_routing.implementations.shards import PLACEMENTS, Shards
 from moe_routing.reference import Placement, even_placement
 from moe_routing.reference.formats import Ids
 
@@ -23,19 +24,38 @@ def choose_shards_case(
     choose: Choose, capabilities: Capabilities, wishes: Wishes | None = None
 ) -> ShardsCase:
     """Return a case that ``capabilities`` claim, made by choices."""
-    wishes, claimed = wishes or Wishes(), capabilities.shards
+    claimed = capabilities.shards
+    wishes = _divisible(wishes or Wishes(), claimed)
     case = choose_experts_case(choose, capabilities, wishes)
     count = case.config.num_experts
     kinds = PLACEMENTS[: PLACEMENTS.index(claimed.placements) + 1]
     wanted = [each for each in wishes.offers.get("placement", ()) if each in kinds]
     kind = choose("placement", wanted or kinds)
-    offered = [n for n in wishes.offers.get("ranks", RANKS) if n <= (claimed.max_ranks or n)]
+    offered = _offered(wishes, claimed)
     fitting = [n for n in offered if kind != "even" or count % n == 0]
     rng = np.random.default_rng(choose("places", range(2**16)))
+    if not fitting and claimed.num_ranks is not None:
+        fitting, kind = offered, kinds[-1]
     placement = placed(rng, kind, count, choose("ranks", fitting or [1]))
     if kind == "mapped" and claimed.replicas and choose("replicas", (False, True)):
         placement = replicate(rng, placement)
     return sharded(case, placement)
+
+
+def _divisible(wishes: Wishes, claimed: Shards) -> Wishes:
+    """Return the wishes with numbers of experts that so many ranks, which is claimed, divide."""
+    ranks = claimed.num_ranks
+    if ranks is None or claimed.placements != "even":
+        return wishes
+    wanted = [n for n in wishes.offers.get("experts", ()) if n % ranks == 0]
+    return replace(wishes, offers={**wishes.offers, "experts": wanted or [ranks, 2 * ranks]})
+
+
+def _offered(wishes: Wishes, claimed: Shards) -> list[int]:
+    """Return the numbers of ranks to choose from."""
+    if claimed.num_ranks is not None:
+        return [claimed.num_ranks]
+    return [n for n in wishes.offers.get("ranks", RANKS) if n <= (claimed.max_ranks or n)]
 
 
 def placed(rng: np.random.Generator, kind: str, experts: int, ranks: int) -> Placement:

@@ -12,6 +12,7 @@ from moe_routing.conformance.calls.shards import ShardsCase
 from moe_routing.conformance.generators.experts_smaller import (
     EXPERTS_SIZES,
     fewer,
+    keep,
     plainer,
     without_biases,
 )
@@ -47,11 +48,10 @@ def keep_placed(case: ShardsCase, kept: Ids) -> ShardsCase:
     stays = ((ids == ABSENT) | np.isin(ids, kept)).all(axis=1)
     there = np.isin(old.logical_of, kept)
     arrays = {n: each[kept] for n, each in inputs.arrays().items() if n in OF_EXPERTS}
+    staying = keep(case, "tokens", np.flatnonzero(stays)).inputs
     fewer_inputs = with_changes(
-        inputs,
-        hidden=inputs.hidden[stays],
-        weights=inputs.weights[stays],
-        expert_ids=number[ids[stays]],
+        staying,
+        expert_ids=number[staying.expert_ids],
         rank_of=old.rank_of[there],
         logical_of=number[old.logical_of[there]],
         **arrays,
@@ -60,12 +60,13 @@ def keep_placed(case: ShardsCase, kept: Ids) -> ShardsCase:
     return replace(case, config=config, inputs=fewer_inputs)
 
 
-def _ranks(case: ShardsCase) -> Iterator[ShardsCase]:
+def fewer_ranks(case: ShardsCase) -> Iterator[ShardsCase]:
+    """Yield the case with some of its ranks."""
     for kept in subsets(case.inputs.num_ranks):
         yield from attempt(keep_ranks, case, kept)
 
 
-def _plain_places(case: ShardsCase) -> Iterator[ShardsCase]:
+def plain_places(case: ShardsCase) -> Iterator[ShardsCase]:
     """Yield the case with each expert in one place, and in even blocks."""
     placement = case.inputs.placement
     if (placement.replicas > 1).any():
@@ -83,7 +84,8 @@ def _plain_places(case: ShardsCase) -> Iterator[ShardsCase]:
         yield placed_at(case, even)
 
 
-def _experts(case: ShardsCase) -> Iterator[ShardsCase]:
+def fewer_placed(case: ShardsCase) -> Iterator[ShardsCase]:
+    """Yield the case with some of its experts, where they were."""
     used = np.unique(case.inputs.expert_ids)
     used = used[used != ABSENT]
     if 0 < used.size < case.config.num_experts:
@@ -97,9 +99,9 @@ SHARDS_REDUCTIONS: tuple[Reduction, ...] = (
     fewer("width"),
     fewer("tokens"),
     fewer("slots"),
-    _ranks,
-    _plain_places,
-    _experts,
+    fewer_ranks,
+    plain_places,
+    fewer_placed,
     without_biases,
     plainer,
 )

@@ -28,6 +28,8 @@ METHODS = {
     "route_padded": "padding",
     "balance": "balance",
     "layer": "layers",
+    "on_ranks": "ranks",
+    "gradients_on_ranks": "ranks' gradients",
 }
 """What the clauses of a method are about."""
 
@@ -168,7 +170,8 @@ def reproduce(adapter: AdapterResult, clause: ClauseResult) -> str:
     """Return the command that repeats a broken clause: its case alone, if it has one."""
     device = [] if adapter.device == "cpu" else [f"--device={adapter.device}"]
     if clause.case_file is not None:
-        repeated = [option for option in adapter.options if option.startswith("--repeat=")]
+        kept = ("--repeat=", "--ranks=")
+        repeated = [option for option in adapter.options if option.startswith(kept)]
         words = ["replay", clause.case_file, adapter.reference, *device, *repeated]
     else:
         words = ["check", adapter.reference, f"--clause={clause.id}", *device, *adapter.options]

@@ -25,7 +25,9 @@ from moe_routing.implementations import (
     BackendMissing,
     Capabilities,
     Closes,
+    load_adapter,
 )
+from moe_routing.implementations.ranks.adapter import OnRanks
 
 
 class CannotRun(Exception):
@@ -132,6 +134,16 @@ class InProcess:
         except (Exception, SystemExit) as error:
             words = f"moe-routing: {self._adapter.name}: close raised {in_words(error)}"
             print(words, file=sys.stderr)
+
+
+def loaded(reference: str, device: str, ranks: int | None, seconds: float) -> Adapter:
+    """Return the adapter that ``reference`` names, or with ``ranks`` so many of it at once.
+
+    A call of these may take ``seconds``. Errors: ``AdapterError``, ``BackendMissing``.
+    """
+    if ranks is None:
+        return load_adapter(reference, device=device)
+    return OnRanks(reference, ranks, device=device, seconds=seconds)
 
 
 def about(adapter: Adapter) -> About:

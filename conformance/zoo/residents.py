@@ -17,6 +17,7 @@ from moe_routing.conformance.zoo.router.dropper import StagedDropper
 from moe_routing.conformance.zoo.router.learner import StagedLearner
 from moe_routing.conformance.zoo.router.padder import StagedPadder
 from moe_routing.conformance.zoo.router.permuter import StagedPermuter
+from moe_routing.conformance.zoo.router.ranks import StagedRanks
 from moe_routing.conformance.zoo.router.replayer import StagedReplayer
 from moe_routing.conformance.zoo.router.router import StagedRouter
 from moe_routing.conformance.zoo.router.runner import StagedRunner
@@ -39,6 +40,7 @@ Staged = (
     | StagedLearner
     | StagedReplayer
     | StagedSharder
+    | StagedRanks
     | StagedDropper
     | StagedPadder
     | StagedBalancer

@@ -50,9 +50,10 @@ class Isolated:
         *,
         device: str = "cpu",
         watch: Watch | None = None,
+        ranks: int | None = None,
         tries: int = TRIES,
     ) -> None:
-        self._reference, self._device = reference, device
+        self._reference, self._device, self._ranks = reference, device, ranks
         self._plan = replace(plan, clauses=())  # clauses are sent by id
         self._threads: int | None = None
         self._watch, self._tries, self._spent = watch or Watch(), tries, 0
@@ -167,6 +168,7 @@ class Isolated:
                 self._reference,
                 self._device,
                 self._plan,
+                (self._ranks, self._watch.call_seconds),
             )
         except Ended as ended:
             process.close()

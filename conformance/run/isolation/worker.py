@@ -30,9 +30,9 @@ from moe_routing.conformance.run.isolation.forks import in_a_fork, threads_runni
 from moe_routing.conformance.run.isolation.frames import Checked, receive, send
 from moe_routing.conformance.run.isolation.heap import keep_freed_memory
 from moe_routing.conformance.run.isolation.journal import Journal
-from moe_routing.conformance.run.seat import about, close, torch_threads
+from moe_routing.conformance.run.seat import about, close, loaded, torch_threads
 from moe_routing.conformance.trial import noted
-from moe_routing.implementations import Adapter, AdapterError, BackendMissing, Closes, load_adapter
+from moe_routing.implementations import Adapter, AdapterError, BackendMissing, Closes
 
 
 def main() -> None:
@@ -128,13 +128,15 @@ class _Server:
         assert self._adapter is not None
         return self._adapter
 
-    def _load(self, path: list[str], journal: str, reference: str, device: str, plan: Any) -> Any:
+    def _load(
+        self, path: list[str], journal: str, reference: str, device: str, plan: Any, ranks: Any
+    ) -> Any:
         sys.path[:] = path
         self._journal = Journal(Path(journal))
         noted.record_in(self._journal)
         self._plan, self._device = plan, device
         threads = threads_running()
-        self._adapter = load_adapter(reference, device=device)
+        self._adapter = loaded(reference, device, *ranks)
         shared = isinstance(self._adapter, Closes) or device != "cpu"
         self._can_fork = not shared and threads is not None and threads == threads_running()
         return about(self._adapter)

@@ -1,0 +1,30 @@
+"""Layers spread over ranks as libraries have them, an adapter each, for ``--ranks``.
+
+``ep:all_to_all`` and ``ep:all_reduce`` are transformers', around the experts function that follows
+``@``, or the eager one; ``ep:torchtitan`` and ``ep:megatron_allgather`` are those libraries' own.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from moe_routing.implementations.expert_parallel.implementations import (
+    FUNCTIONS,
+    IMPLEMENTATIONS,
+    ExpertParallel,
+)
+
+MEMBERS = tuple(
+    name if function == "eager" else f"{name}@{function}"
+    for name in IMPLEMENTATIONS
+    for function in FUNCTIONS
+)
+"""The names of the adapters."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in MEMBERS:
+        implementation, _, function = name.partition("@")
+        return partial(ExpertParallel, implementation, function or "eager")
+    raise AttributeError(f"there is no {name}")

@@ -1,0 +1,6 @@
+"""Ranks: an adapter of one rank, run on several under torch.distributed as one adapter of all.
+
+``adapter`` is what the suite calls, ``group`` the processes behind it, ``host`` the process that
+loads the adapter once and forks its ranks, ``member`` one of them, ``distributed`` where it joins
+torch.distributed, and ``launched`` what a launcher such as torchrun has left in the environment.
+"""
