@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from moe_routing.implementations.tensors import torch_experts_inputs
 from moe_routing.implementations.torch_experts import run_experts
@@ -55,8 +56,28 @@ def _answers(config: ExpertsConfig, given: dict[str, Tensor], rows: Tensor, ids:
 
 def _moved(rows: Tensor, received: list[int], sent: list[int]) -> Tensor:
     """Return the rows that come from all ranks, ``received [R]`` of them, for those sent."""
-    from torch.distributed.nn.functional import all_to_all_single
-
-    output = rows.new_empty(sum(received), rows.shape[1])
-    moved: Tensor = all_to_all_single(output, rows.contiguous(), received, sent)
+    moved: Tensor = _exchange().apply(rows, received, sent)
     return moved
+
+
+@cache
+def _exchange() -> Any:
+    """Return an all-to-all whose gradient goes the other way."""
+    import torch
+
+    def exchanged(rows: Tensor, received: list[int], sent: list[int]) -> Tensor:
+        output = rows.new_empty(sum(received), rows.shape[1])
+        torch.distributed.all_to_all_single(output, rows.contiguous(), received, sent)
+        return output
+
+    class Exchange(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, rows: Tensor, received: list[int], sent: list[int]) -> Tensor:
+            ctx.sizes = sent, received
+            return exchanged(rows, received, sent)
+
+        @staticmethod
+        def backward(ctx: Any, gradient: Tensor) -> Any:
+            return exchanged(gradient, *ctx.sizes), None, None
+
+    return Exchange

@@ -26,10 +26,11 @@ _PACKAGE = Path(__file__).parents[2]
 class Outcome:
     """The outcome of one clause on one case: nothing, a failure, or an error.
 
-    ``error_status`` is the status if the call could not be judged. ``suite_fault`` is set when
-    the suite itself failed; ``story`` is the story of an error of the backend.
-    ``unchecked`` says why nothing was checked, where nothing was; ``excused`` is set where a
-    known divergence is the reason; ``costly`` where another such call costs seconds. ``onsets`` are the sizes at which it begins, where known.
+    ``error_status`` is the status if the call could not be judged, and ``costly`` says that
+    another such call costs seconds. ``suite_fault`` is set when the suite itself failed;
+    ``story`` is the story of an error of the backend. ``unchecked`` says why nothing was checked,
+    where nothing was; ``excused`` is set where a known divergence is the reason. ``onsets`` are
+    the sizes at which it begins, where known.
     """
 
     failure: Failure | None = None

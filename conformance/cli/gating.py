@@ -142,7 +142,8 @@ def min_cases(arguments: argparse.Namespace, plan: Plan) -> int:
     given: int | None = arguments.min_cases
     if given is not None:
         return given
-    named = arguments.clause or PROFILES[arguments.profile].clauses
+    named = arguments.clause or getattr(arguments, "ranks", None)
+    named = named or PROFILES[arguments.profile].clauses
     return 0 if named else plan.max_examples
 
 

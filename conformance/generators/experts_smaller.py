@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.calls.experts import ExpertsCase
 from moe_routing.conformance.calls.memory import with_changes
 from moe_routing.conformance.generators.reducer import Reduction, attempt, subsets
@@ -15,6 +16,8 @@ from moe_routing.conformance.generators.sizes import Size
 from moe_routing.reference.experts import OF_EXPERTS
 from moe_routing.reference.formats import INPUT_FORMATS, Ids
 from moe_routing.reference.routes import ABSENT
+
+CaseT = TypeVar("CaseT", bound=AnyCase)
 
 _AXES = {
     "hidden": {
@@ -29,7 +32,7 @@ _AXES = {
 """The axis of each array that a size is."""
 
 
-def keep(case: ExpertsCase, size: str, kept: Ids) -> ExpertsCase:
+def keep(case: CaseT, size: str, kept: Ids) -> CaseT:
     """Return the case with these alone of one of its sizes. Errors: ``ValueError`` for none."""
     arrays = case.inputs.arrays()
     axes = {name: axis for name, axis in _AXES[size].items() if name in arrays}

@@ -97,7 +97,7 @@ def keep_ranks_at_home(case: RanksCase, kept: Ids) -> RanksCase:
     moved = np.where(home == EVERY, EVERY, number[home])
     first = replace(case, inputs=with_changes(case.inputs, home=np.zeros_like(home)))
     merged = keep_ranks(first, kept)
-    return replace(case, inputs=with_changes(merged.inputs, home=moved))  # type: ignore[type-var]
+    return replace(merged, inputs=with_changes(merged.inputs, home=moved))
 
 
 def _ranks(case: RanksCase) -> Iterator[RanksCase]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -23,14 +24,16 @@ from moe_routing.reference.experts import OF_EXPERTS
 from moe_routing.reference.formats import Ids
 from moe_routing.reference.routes import ABSENT
 
+CaseT = TypeVar("CaseT", bound=ShardsCase)
 
-def placed_at(case: ShardsCase, placement: Placement) -> ShardsCase:
+
+def placed_at(case: CaseT, placement: Placement) -> CaseT:
     """Return the case with its experts in other places. Errors: ``ValueError``."""
     changes = {name: getattr(placement, name) for name in ("rank_of", "logical_of", "num_ranks")}
     return replace(case, inputs=with_changes(case.inputs, **changes))
 
 
-def keep_ranks(case: ShardsCase, kept: Ids) -> ShardsCase:
+def keep_ranks(case: CaseT, kept: Ids) -> CaseT:
     """Return the case with these ranks; the last of them takes what the others had alone."""
     old, number = case.inputs.placement, np.full(case.inputs.num_ranks, len(kept) - 1)
     number[kept] = np.arange(len(kept))

@@ -27,7 +27,7 @@ from moe_routing.implementations import (
     Closes,
     load_adapter,
 )
-from moe_routing.implementations.ranks.adapter import OnRanks
+from moe_routing.implementations.ranks import OnRanks
 
 
 class CannotRun(Exception):

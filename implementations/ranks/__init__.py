@@ -2,5 +2,9 @@
 
 ``adapter`` is what the suite calls, ``group`` the processes behind it, ``host`` the process that
 loads the adapter once and forks its ranks, ``member`` one of them, ``distributed`` where it joins
-torch.distributed, and ``launched`` what a launcher such as torchrun has left in the environment.
+torch.distributed.
 """
+
+from moe_routing.implementations.ranks.adapter import OnRanks
+
+__all__ = ["OnRanks"]

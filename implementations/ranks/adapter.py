@@ -19,7 +19,7 @@ from moe_routing.reference import ExpertsConfig, ExpertsInputs, Placement
 METHODS = {"on_rank": "on_ranks", "rank_gradients": "gradients_on_ranks"}
 """The methods of an adapter of one rank, and those through which the suite calls all ranks."""
 
-SHARE = 0.5
+SHARE = 1 / 3
 """The part of a call's time that its ranks have: the rest is for ending them, and for others."""
 
 
@@ -43,7 +43,7 @@ class OnRanks:
             raise
         self._seconds = SHARE * seconds
         self.methods = tuple(METHODS[name] for name in methods)
-        self._capabilities = _of_so_many(reference, claimed, ranks)
+        self._capabilities = of_so_many(reference, claimed, ranks)
 
     def capabilities(self) -> Capabilities:
         """Claim what a rank's adapter claims, on so many ranks."""
@@ -54,7 +54,7 @@ class OnRanks:
     ) -> list[Any]:
         """Return what each rank answers of its own tokens. Errors: ``BackendLost``."""
         calls = [(config, each, placement, rank) for rank, each in enumerate(batches)]
-        return self._called("on_rank", calls)
+        return self.called("on_rank", calls)
 
     def gradients_on_ranks(
         self,
@@ -67,13 +67,10 @@ class OnRanks:
         calls = [
             (config, each, placement, rank, cotangents[rank]) for rank, each in enumerate(batches)
         ]
-        return self._called("rank_gradients", calls)
+        return self.called("rank_gradients", calls)
 
-    def close(self) -> None:
-        """End the ranks, and the process that holds them."""
-        self._here.close()
-
-    def _called(self, method: str, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+    def called(self, method: str, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Call a method on every rank, and return all answers. Errors: ``BackendLost``."""
         heard = self._group.call(method, calls)
         answers = heard.of("answer")
         if len(answers) == self._size:
@@ -81,6 +78,10 @@ class OnRanks:
         if len(refused := heard.of("refused")) == self._size:
             raise Unsupported(refused[0])
         raise self._lost(heard)
+
+    def close(self) -> None:
+        """End the ranks, and the process that holds them."""
+        self._here.close()
 
     def _lost(self, heard: Round) -> Exception:
         """End the ranks, and return what has become of them."""
@@ -111,7 +112,7 @@ class OnRanks:
         return f"{_and(named)} after {self._seconds:g} s{answered}"
 
 
-def _of_so_many(reference: str, claimed: Capabilities, ranks: int) -> Capabilities:
+def of_so_many(reference: str, claimed: Capabilities, ranks: int) -> Capabilities:
     """Return capabilities for exactly so many ranks. Errors: ``AdapterError``."""
     most = claimed.shards.max_ranks
     if most is not None and ranks > most:

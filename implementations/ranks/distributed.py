@@ -6,6 +6,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from moe_routing.implementations.protocol import missing
 
@@ -30,7 +31,8 @@ def preload() -> None:
     Errors: ``BackendMissing`` where torch is not installed.
     """
     try:
-        import torch.distributed.nn.functional
+        import torch.distributed
+        import torch.fx.experimental.symbolic_shapes  # which a first backward pass imports
     except ModuleNotFoundError as error:
         raise missing("torch", "torch", error, "python -m pip install torch") from error
     if not torch.distributed.is_available():
@@ -61,9 +63,10 @@ def join(meeting: Meeting, rank: int, size: int, device: str) -> None:
     dist.init_process_group(backend, store=_store(meeting, size), rank=rank, world_size=size)
 
 
-def _store(meeting: Meeting, size: int) -> object:
-    from torch import distributed as dist
+def _store(meeting: Meeting, size: int) -> Any:
+    import torch
 
+    dist: Any = torch.distributed
     if meeting.path:
         return dist.FileStore(meeting.path, size)
     return dist.PrefixStore(meeting.prefix, dist.TCPStore(meeting.host, meeting.port, size, False))

@@ -53,7 +53,7 @@ class Host:
         """Serve until the other side ends."""
         try:
             while True:
-                pipes = {rank.pipe: number for number, rank in self._ranks.items()}
+                pipes: dict[Any, int] = {rank.pipe: number for number, rank in self._ranks.items()}
                 for ready in wait([self._pipe, *pipes]):
                     if ready is self._pipe:
                         name, *arguments = self._pipe.recv()
@@ -69,8 +69,8 @@ class Host:
     def _load(self, path: list[str], reference: str, device: str) -> None:
         sys.path[:] = path
         try:
-            preload()
             self._adapter, self._device = load_rank(reference, device=device), device
+            preload()
             if hasattr(self._adapter, "preload"):
                 self._adapter.preload()
         except (AdapterError, BackendMissing) as error:
@@ -162,13 +162,16 @@ def _place(rank: _Rank) -> str:
 def _innermost(said: str) -> str:
     """Return the innermost line of a library, and the backend's that called it, in words."""
     frames = [(path, int(number), name) for path, number, name in _FRAME.findall(said)]
-    return ", from ".join(list(traces.worded(traces.in_short(frames)))[:2])
+    kept = traces.in_short(frames)[:2]
+    short = [(path.rpartition("site-packages/")[2], number, name) for path, number, name in kept]
+    return ", from ".join(traces.worded(short))
 
 
 def main() -> None:
     """Serve the connection whose number is the argument."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the run, which ends us
     Host(Connection(int(sys.argv[1]))).serve()
+    os._exit(0)  # at once: nothing is left to release
 
 
 if __name__ == "__main__":

@@ -52,7 +52,8 @@ STARTING = {
     "replay": "forced masked-scores repeated absent-rows recorded-weights own-record rows padding "
     "layers unrecorded wide-ids written strided untouched no-tokens",
     "shards": "union sum elsewhere-is-zero maps replicas one-rank skewed idle-rank absent "
-    "biases-once no-token",
+    "biases-once no-token on-ranks uneven-batches idle-batch skewed-batches maps-on-ranks "
+    "replicas-on-ranks absent-on-ranks no-batch gradients",
     "balance": "counts aux-loss aux-gradient z-loss permutation-of-tokens doubling bias-update "
     "not-in-evaluation once-when-recomputed inputs-untouched",
     "capacity": "no-others respected none-needlessly order survivors dropped-weigh-nothing "

@@ -15,6 +15,7 @@ from near_gradients import NEAR_GRADIENTS
 from near_layers import NEAR_LAYERS
 from near_padding import NEAR_PADDING
 from near_permutations import NEAR_PERMUTATIONS
+from near_ranks import NEAR_RANKS
 from near_replays import NEAR_REPLAYS
 from near_shards import NEAR_SHARDS
 
@@ -254,6 +255,7 @@ NEAR: dict[str, AnyCase] = {
     **NEAR_EXPERT_GRADIENTS,
     **NEAR_REPLAYS,
     **NEAR_SHARDS,
+    **NEAR_RANKS,
     **NEAR_CAPACITIES,
     **NEAR_PADDING,
     **NEAR_BALANCES,

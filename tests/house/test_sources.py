@@ -68,6 +68,7 @@ PROTOCOL = (
     "permutes",
     "replays",
     "protocol",
+    "ranks",
     "registry",
     "shards",
     "tensors",

@@ -25,6 +25,7 @@ from moe_routing.conformance.zoo.router.dropper import DROPPING, StagedDropper
 from moe_routing.conformance.zoo.router.learner import LEARNING, StagedLearner
 from moe_routing.conformance.zoo.router.padder import PADDING, StagedPadder
 from moe_routing.conformance.zoo.router.permuter import PERMUTING, StagedPermuter
+from moe_routing.conformance.zoo.router.ranks import ON_RANKS, StagedRanks
 from moe_routing.conformance.zoo.router.replayer import REPLAYING, StagedReplayer
 from moe_routing.conformance.zoo.router.router import StagedRouter
 from moe_routing.conformance.zoo.router.runner import RUNNING, StagedRunner
@@ -41,6 +42,7 @@ STAGES = {
     StagedLearner: set(LEARNING),
     StagedReplayer: set(REPLAYING),
     StagedSharder: set(SHARDING),
+    StagedRanks: set(ON_RANKS),
     StagedDropper: set(DROPPING),
     StagedPadder: set(PADDING),
     StagedBalancer: set(BALANCING),

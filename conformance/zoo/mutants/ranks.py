@@ -57,7 +57,7 @@ def _(w: RanksWork) -> list[Array]:
 def _(w: RanksWork, stage: str) -> Array | list[Array]:
     """The rank of a sentinel was looked up in the map, at its end, and so was its expert."""
     if stage == "target":
-        return np.where(w.ids < 0, w.placement.rank_of[-1], w.right("target"))
+        return np.asarray(np.where(w.ids < 0, w.placement.rank_of[-1], w.right("target")))
     return [np.append(each[:-1], each[-2]) for each in w.right("number")]
 
 

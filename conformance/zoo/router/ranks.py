@@ -157,7 +157,11 @@ def part_of(w: RanksWork, rank: int) -> Array:
 
 def summed(w: RanksWork) -> Array:
     """Add up what the ranks answer, and store it."""
-    return _stored(w, np.sum(w.parts, axis=0, dtype=np.float32))
+    return _stored(w, _added(w.parts))
+
+
+def _added(parts: Sequence[Array]) -> Array:
+    return np.asarray(np.sum(parts, axis=0, dtype=np.float32))
 
 
 def _stored(w: RanksWork, values: Array) -> Array:
@@ -177,8 +181,7 @@ def learned_on(w: RanksWork, rank: int) -> ExpertGradients:
 def sums_of_tokens(w: RanksWork) -> dict[str, Array]:
     """Return the gradients of tokens and weights, summed over the ranks."""
     return {
-        name: _stored(w, np.sum([getattr(e, name) for e in w.learned], axis=0, dtype=np.float32))
-        for name in _TOKENS
+        name: _stored(w, _added([getattr(each, name) for each in w.learned])) for name in _TOKENS
     }
 
 

@@ -1,0 +1,33 @@
+"""All adapters of one rank in one: a method is called by the adapter's name and its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from moe_routing.implementations import Capabilities
+from moe_routing.implementations.registry import load_rank, ranked
+
+
+class Every:
+    """Adapters that share an import of their libraries."""
+
+    name = "every"
+
+    def __init__(self) -> None:
+        self._adapters = {name: load_rank(name) for name in ranked()}
+
+    def capabilities(self) -> Capabilities:
+        return Capabilities()
+
+    def preload(self) -> None:
+        for adapter in self._adapters.values():
+            adapter.preload()  # type: ignore[attr-defined]
+
+    def on_rank(self, *call: Any) -> Any:
+        raise NotImplementedError
+
+    def __getattr__(self, name: str) -> Any:
+        adapter, _, method = name.partition(" ")
+        if not method:
+            raise AttributeError(name)
+        return getattr(self._adapters[adapter], method)
