@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.computes import Computes
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-_COMPUTES = Computes(
+COMPUTES = Computes(
     activations=("silu",),
     gated=(True,),
     biases=(False,),
@@ -25,7 +25,9 @@ _COMPUTES = Computes(
     hidden_multiple_of=8,
     width_multiple_of=8,
 )
-_CAPABILITIES = Capabilities(computes=_COMPUTES, dtypes=("bfloat16",))
+"""What the module computes."""
+
+_CAPABILITIES = Capabilities(computes=COMPUTES, dtypes=("bfloat16",))
 _WEIGHTS = {"w1_EFD": "gate_weight", "w2_EDF": "down_weight", "w3_EFD": "up_weight"}
 
 
@@ -48,7 +50,7 @@ class TorchtitanExperts:
 
     def experts(self, config: ExpertsConfig, inputs: ExpertsInputs) -> Tensor:
         """Run the module for one sequence. Errors: ``Unsupported``, ``BackendMissing``."""
-        _COMPUTES.require(config, inputs)
+        COMPUTES.require(config, inputs)
         routed = self._module(inputs)
         hidden, ids, weights = (
             torch_tensor(name, array, dtype=dtype, device=self.device)
@@ -66,22 +68,29 @@ class TorchtitanExperts:
     expert_gradients = torch_expert_gradients
 
     def _module(self, inputs: ExpertsInputs) -> Module:
-        """Build the module around the case's weights."""
-        moe, common = module("models.common.moe"), "models.common.token_dispatcher"
-        module("distributed.utils").set_spmd_backend("default")
-        import torch
+        """Build the module for one rank alone."""
+        dispatchers = module("models.common.token_dispatcher")
+        settings = dispatchers.LocalTokenDispatcher.Config(
+            top_k=inputs.top_k, num_experts=inputs.num_experts
+        )
+        return routed_experts(inputs, settings, self.device)
 
-        sizes = {"dim": inputs.hidden_size, "hidden_dim": inputs.width}
-        experts = {"num_experts": inputs.num_experts}
-        dispatcher = module(common).LocalTokenDispatcher.Config(top_k=inputs.top_k, **experts)
-        with torch.device("meta"):
-            routed: Module = moe.RoutedExperts.Config(
-                inner_experts=moe.GroupedExperts.Config(**sizes, **experts),
-                token_dispatcher=dispatcher,
-            ).build()
-        inner = routed.get_submodule("inner_experts")
-        for name, source in _WEIGHTS.items():
-            array = inputs.arrays()[source]
-            tensor = torch_tensor(source, array, dtype=inputs.dtype, device=self.device)
-            setattr(inner, name, parameter(source, tensor))
-        return routed
+
+def routed_experts(inputs: ExpertsInputs, dispatcher: Any, device: str) -> Module:
+    """Build the module around the case's weights, with a dispatcher of these settings."""
+    import torch
+
+    moe: Any = module("models.common.moe")
+    module("distributed.utils").set_spmd_backend("default")
+    sizes = {"dim": inputs.hidden_size, "hidden_dim": inputs.width}
+    with torch.device("meta"):
+        routed: Module = moe.RoutedExperts.Config(
+            inner_experts=moe.GroupedExperts.Config(**sizes, num_experts=inputs.num_experts),
+            token_dispatcher=dispatcher,
+        ).build()
+    inner = routed.get_submodule("inner_experts")
+    for name, source in _WEIGHTS.items():
+        array = inputs.arrays()[source]
+        tensor = torch_tensor(source, array, dtype=inputs.dtype, device=device)
+        setattr(inner, name, parameter(source, tensor))
+    return routed

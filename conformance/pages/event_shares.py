@@ -37,6 +37,7 @@ from moe_routing.conformance.generators.gradients import choose_gradient_case
 from moe_routing.conformance.generators.layer import choose_layer_case
 from moe_routing.conformance.generators.padding import choose_padded_case
 from moe_routing.conformance.generators.permutation import choose_permutation_case
+from moe_routing.conformance.generators.ranks import choose_rank_gradient_case
 from moe_routing.conformance.generators.replay import choose_replay_case
 from moe_routing.conformance.generators.shards import choose_shards_case
 from moe_routing.implementations import Capabilities
@@ -74,12 +75,19 @@ COMPOSED = 400
 WHOLE = Capabilities()
 Draws = Callable[[Choose], AnyCase]
 
+
+def _ranks_drawn(choose: Choose) -> AnyCase:
+    """Return a call of gradients of ranks, which shows what one without shows, too."""
+    return choose_rank_gradient_case(choose, WHOLE)
+
+
 APART: dict[str, tuple[int, Draws]] = {
     "permuted-": (PERMUTATIONS, lambda choose: choose_permutation_case(choose, WHOLE.permutes)),
     "gradient-": (DIFFERENTIATED, lambda choose: choose_gradient_case(choose, WHOLE, Focus())),
     "ran-": (LAYERS, lambda choose: choose_experts_case(choose, WHOLE)),
     "learned-": (LEARNED, lambda choose: choose_expert_gradient_case(choose, WHOLE)),
     "spread-": (LAYERS, lambda choose: choose_shards_case(choose, WHOLE)),
+    "ranked-": (LEARNED, _ranks_drawn),
     "balanced-": (STEPS, lambda choose: choose_balance_case(choose, WHOLE.balances)),
     "dropped-": (DROPS, lambda choose: choose_capacity_case(choose, WHOLE.drops)),
     "replayed-": (REPLAYED, lambda choose: choose_replay_case(choose, WHOLE, Focus())),

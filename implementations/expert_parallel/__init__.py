@@ -14,16 +14,24 @@ from moe_routing.implementations.expert_parallel.implementations import (
     IMPLEMENTATIONS,
     ExpertParallel,
 )
+from moe_routing.implementations.expert_parallel.torchtitan_rank import TorchtitanRank
 
-MEMBERS = tuple(
-    name if function == "eager" else f"{name}@{function}"
-    for name in IMPLEMENTATIONS
-    for function in FUNCTIONS
+_OWN = {"torchtitan": TorchtitanRank}
+
+MEMBERS = (
+    *_OWN,
+    *(
+        name if function == "eager" else f"{name}@{function}"
+        for name in IMPLEMENTATIONS
+        for function in FUNCTIONS
+    ),
 )
 """The names of the adapters."""
 
 
 def __getattr__(name: str) -> Any:
+    if name in _OWN:
+        return _OWN[name]
     if name in MEMBERS:
         implementation, _, function = name.partition("@")
         return partial(ExpertParallel, implementation, function or "eager")
