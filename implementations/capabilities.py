@@ -179,6 +179,11 @@ class Capabilities(Closed):
         found = self.refusals(config.router, inputs)
         return found + self.composes.refusals(config, inputs, self.computes)
 
+    def require_layer(self, config: LayerConfig, inputs: LayerInputs) -> None:
+        """Refuse a call of ``layer`` that is not claimed. Errors: ``Unsupported``, saying why."""
+        if refused := self.layer_refusals(config, inputs):
+            raise Unsupported(f"not claimed: {', '.join(refused)}")
+
     def nearest(self, config: RouterConfig, inputs: RouterInputs) -> tuple[Claim | None, list[str]]:
         """Return the claim that lacks least for the call, and what it lacks; sizes do not count."""
         values = axes_of(config, inputs, self.takes)

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from moe_routing.conformance.scaffold.like import Like
 
 _EPILOG = """\
-writes a working adapter around a small router (--experts: around small experts) that you
-replace with yours, its tests, an empty list of known divergences, and a GitHub job that checks
-it. Existing files are never overwritten.
+writes a working adapter around a small router (--experts: small experts; --layer: a small
+layer) that you replace with yours, its tests, an empty list of known divergences, and a GitHub
+job that checks it. Existing files are never overwritten.
 """
 
 
@@ -39,8 +39,17 @@ def add(commands: Commands) -> None:
     kind = new.add_mutually_exclusive_group()
     kind.add_argument(
         "--experts",
-        action="store_true",
+        dest="part",
+        action="store_const",
+        const="experts",
         help="an adapter of experts, a grouped product for example, in place of a router",
+    )
+    kind.add_argument(
+        "--layer",
+        dest="part",
+        action="store_const",
+        const="layer",
+        help="an adapter of a whole layer: its router, its experts and its shared expert",
     )
     kind.add_argument(
         "--like",
@@ -48,26 +57,20 @@ def add(commands: Commands) -> None:
         help="a router that claims what a shipped model needs (moe-routing presets), or the model "
         "of a config.json",
     )
-    new.set_defaults(run=run)
+    new.set_defaults(run=run, part="router")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the files, and say what to do next. Errors: ``ScaffoldError``, ``OSError``."""
-    from moe_routing.conformance.scaffold.adapter import (
-        EXPERTS,
-        LIKE,
-        ROUTER,
-        names_for,
-        write_adapter,
-    )
+    from moe_routing.conformance.scaffold.adapter import LIKE, PARTS, names_for, write_adapter
 
     names, folder = names_for(arguments.name), arguments.directory
     like = None if arguments.like is None else _like(arguments.like)
-    template = EXPERTS if arguments.experts else LIKE if like else ROUTER
+    template = LIKE if like else PARTS[arguments.part]
     for path in write_adapter(names, folder, template, like):
         print(f"wrote {path}")
-    what = "experts" if arguments.experts else "router"
-    print(f"\nNext, put your {what} at the mark in the adapter. Until then these are green:\n")
+    print(f"\nNext, put your {arguments.part} at the mark in the adapter.", end=" ")
+    print("Until then these are green:\n")
     if folder != Path():
         print(f"  cd {shlex.quote(str(folder))}")
     print(f"  moe-routing check {names.reference} --known known/{names.name}.toml")

@@ -50,8 +50,11 @@ class Names:
         return template
 
 
-ROUTER, EXPERTS, LIKE = "my_router.py", "experts.py", "like.py"
-"""The templates of an adapter: one that routes, runs experts, or is like a shipped model's."""
+ROUTER, LIKE = "my_router.py", "like.py"
+"""The templates of a router: a plain one, and one that is like a shipped model's."""
+
+PARTS = {"router": ROUTER, "experts": "experts.py", "layer": "layer.py"}
+"""The template of an adapter, by the part of a model that it is of."""
 
 FILES = {
     "test_my_router.py": "test_my_router.py",

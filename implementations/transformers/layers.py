@@ -103,8 +103,7 @@ class TransformersLayer(TransformersRouter):
         """Run the block on a case. Errors: ``Unsupported``, ``BackendMissing``."""
         import torch
 
-        if refused := self._capabilities.layer_refusals(config, inputs):
-            raise Unsupported(f"not claimed: {', '.join(refused)}")
+        self._capabilities.require_layer(config, inputs)
         block = self._block(config, inputs)
         given = torch_layer_inputs(inputs, self.device)
         with torch.no_grad():

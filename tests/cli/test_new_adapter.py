@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 from documented import shell
+from near_layers import composed
 
 from moe_routing.conformance.cli import main
 from moe_routing.conformance.cli.presets import table
 from moe_routing.conformance.scaffold.adapter import Names, names_for
+from moe_routing.implementations import Capabilities, Claim, Unsupported
 from moe_routing.reference import PRESETS
 
 TEMPLATES = Path(str(sys.modules["moe_routing.conformance"].__path__[0])) / "scaffold" / "templates"
@@ -127,6 +129,43 @@ def with_experts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("experts")
     assert main(["new-adapter", "quick-gate", "--experts", f"--directory={folder}"]) == 0
     return folder
+
+
+@pytest.fixture(scope="module")
+def with_a_layer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with a new adapter of a whole layer in it."""
+    pytest.importorskip("torch")
+    folder = tmp_path_factory.mktemp("layer")
+    assert main(["new-adapter", "quick-gate", "--layer", f"--directory={folder}"]) == 0
+    return folder
+
+
+class TestLayer:
+    def test_the_files_are_the_same_and_green_at_once(self, with_a_layer: Path) -> None:
+        assert tree(str(with_a_layer)) == sorted(WRITTEN)
+        done = shell(
+            "moe-routing check quick_gate.py:QuickGateAdapter --known known/quick-gate.toml",
+            with_a_layer,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "quick-gate: 5 passed; 5 of 5 clauses apply" in done.stdout
+
+    def test_a_shared_expert_twice_is_red(self, with_a_layer: Path) -> None:
+        text = (with_a_layer / "quick_gate.py").read_text()
+        once = "output + swiglu(hidden, *shared)"
+        assert once in text
+        (with_a_layer / "twice.py").write_text(text.replace(once, once.replace("+ ", "+ 2 * ")))
+        done = shell(
+            "moe-routing check twice.py:QuickGateAdapter --clause layer.shared-once", with_a_layer
+        )
+        assert done.returncode == 1
+        assert "looks     as if the shared expert were added twice" in done.stdout
+
+    def test_what_is_not_claimed_is_refused(self) -> None:
+        case = composed(shared="none")
+        capabilities = Capabilities(claims=(Claim.plain(score=("sigmoid",)),))
+        with pytest.raises(Unsupported, match="not claimed: score='softmax'"):
+            capabilities.require_layer(case.config, case.inputs)
 
 
 class TestExperts:

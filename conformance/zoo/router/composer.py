@@ -13,7 +13,7 @@ from moe_routing.conformance.zoo.router.runner import RunnerWork
 from moe_routing.conformance.zoo.router.staged import StagedAdapter
 from moe_routing.conformance.zoo.router.stages import RIGHT
 from moe_routing.conformance.zoo.router.work import Work
-from moe_routing.implementations import Capabilities, Unsupported
+from moe_routing.implementations import Capabilities
 from moe_routing.reference import LayerConfig, LayerInputs, LayerResult, Routing
 from moe_routing.reference.formats import INPUT_FORMATS
 
@@ -79,8 +79,7 @@ class StagedComposer(StagedAdapter):
 
     def layer(self, config: LayerConfig, inputs: LayerInputs) -> Any:
         """Return the stage ``answer``. Errors: ``Unsupported``."""
-        if refused := self._capabilities.layer_refusals(config, inputs):
-            raise Unsupported(f"not claimed: {', '.join(refused)}")
+        self._capabilities.require_layer(config, inputs)
         return LayerWork(self._stages, config, inputs, self.memory).answer
 
 
