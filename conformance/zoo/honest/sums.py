@@ -17,23 +17,46 @@ Product = Callable[[Array, Array], Array]
 _FEW = 2**11
 """The number of logits up to which all products are held in memory: a loop has a slow start."""
 
+_MANY = 64
+"""The number of rows from which some are looked for that are the same."""
+
 
 def in_order(x: Array, a: Array) -> Array:
     """Add up the products one column after another."""
     if len(x) * len(a) <= _FEW:
         return np.add.accumulate(x[:, None] * a, axis=2)[:, :, -1].copy()
-    z = np.zeros((len(x), len(a)), np.float32)
+    return _of_each_row(x, a, _in_order)
+
+
+def _in_order(x: Array, a: Array) -> Array:
+    z, products = np.zeros((2, len(x), len(a)), np.float32)
     for left, right in zip(x.T, a.T, strict=True):
-        z += left[:, None] * right
+        np.multiply(left[:, None], right, out=products)
+        z += products
     return z
 
 
 def fused(x: Array, a: Array) -> Array:
     """Add each product unrounded, as a fused multiply-add does."""
-    z = np.zeros((len(x), len(a)), np.float32)
+    return _of_each_row(x, a, _fused)
+
+
+def _fused(x: Array, a: Array) -> Array:
+    z, sums = np.zeros((len(x), len(a)), np.float32), np.empty((len(x), len(a)))
     for left, right in zip(x.T.astype(np.float64), a.T.astype(np.float64), strict=True):
-        z = (z + left[:, None] * right).astype(np.float32)
+        np.multiply(left[:, None], right, out=sums)
+        np.add(z, sums, out=sums)
+        np.copyto(z, sums, casting="same_kind")
     return z
+
+
+def _of_each_row(x: Array, a: Array, multiply: Product) -> Array:
+    """Multiply the rows that differ, where many do not: of a batch that repeats its tokens."""
+    if len(x) <= _MANY:
+        return multiply(x, a)
+    bits = np.ascontiguousarray(x).view(f"V{x.shape[1] * x.itemsize}")[:, 0]
+    _, first, which = np.unique(bits, return_index=True, return_inverse=True)
+    return multiply(x[first], a)[which]
 
 
 def blocked(x: Array, a: Array, size: int) -> Array:
