@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from screens import command, surroundings
+from screens import command, ended, forked, surroundings
 
 from moe_routing.conformance.checking.status import STATUSES
 from moe_routing.conformance.cli import main
@@ -98,13 +98,17 @@ class TestAnEncodingThatLacksSigns:
     @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp932"])
     @pytest.mark.parametrize("name", EVERY)
     def test_takes_what_every_command_prints(self, name: str, encoding: str) -> None:
-        run = ran(*EVERY[name], PYTHONIOENCODING=encoding, COLUMNS="80")
-        assert run.returncode == int(name == "check"), run.stderr
-        assert not run.stderr
-        assert run.stdout.decode(encoding)
+        environment = surroundings(PYTHONIOENCODING=encoding, COLUMNS="80")
+        with open("out", "w+b") as out, open("err", "w+b") as err, open(os.devnull) as nothing:
+            streams = (each.fileno() for each in (nothing, out, err))
+            code = ended(forked(EVERY[name], *streams, environment))
+            assert code == int(name == "check"), err.read()
+            assert not Path("err").read_bytes()
+            assert Path("out").read_bytes().decode(encoding)
 
-    def test_costs_no_report(self) -> None:
-        run = ran(*EVERY["check"], *FILES, PYTHONIOENCODING="ascii")
+    @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp932"])
+    def test_costs_no_report(self, encoding: str) -> None:
+        run = ran(*EVERY["check"], *FILES, PYTHONIOENCODING=encoding)
         assert (run.returncode, run.stderr) == (1, b"")
         assert re.search(rb"weights\.unbiased +\+ pass +x fail", run.stdout), run.stdout
         assert "✗ fail" in Path("report.markdown").read_text(encoding="utf-8")

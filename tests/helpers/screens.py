@@ -1,17 +1,25 @@
-"""A terminal of a given width: what a command shows on it."""
+"""A terminal of a given width: what a command shows on it.
+
+The commands run in forks of the test's process, which has imported what they need; those of
+``command`` are new processes, for what depends on how an interpreter starts or ends.
+"""
 
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 import pty
 import re
 import struct
-import subprocess
 import sys
+import tempfile
 import termios
-from collections.abc import Sequence
+import traceback
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+
+from moe_routing.conformance.cli import main
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 """The commands that a terminal is given among the text."""
@@ -34,32 +42,68 @@ def on_screen(argv: Sequence[str], width: int, **environment: str) -> tuple[int,
     """Run ``moe-routing`` on a terminal; return its exit code and all that was written there."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, width, 0, 0))
-    with subprocess.Popen(
-        command(*argv),
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env=surroundings(**environment),
-        start_new_session=True,
-    ) as run:
-        os.close(theirs)
-        written = b"".join(_arriving(ours))
-        os.close(ours)
-    return run.returncode, written.decode().replace("\r\n", "\n")
+    run = forked(argv, theirs, theirs, theirs, surroundings(**environment))
+    os.close(theirs)
+    written = b"".join(_arriving(ours))
+    os.close(ours)
+    return ended(run), written.decode().replace("\r\n", "\n")
 
 
 def written(argv: Sequence[str], **environment: str) -> tuple[int, str]:
     """Run ``moe-routing`` without a terminal; return its exit code and its output."""
-    run = subprocess.run(
-        command(*argv),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        stdin=subprocess.DEVNULL,
-        env=surroundings(**environment),
-        text=True,
-        timeout=300,
+    with tempfile.TemporaryFile() as output, open(os.devnull) as nothing:
+        run = forked(
+            argv, nothing.fileno(), output.fileno(), output.fileno(), surroundings(**environment)
+        )
+        code = ended(run)
+        output.seek(0)
+        return code, output.read().decode()
+
+
+def forked(
+    argv: Sequence[str], stdin: int, stdout: int, stderr: int, environment: Mapping[str, str]
+) -> int:
+    """Run ``moe-routing`` in a fork with these streams; return the number of its process."""
+    child = os.fork()
+    if child == 0:
+        code = 70
+        try:
+            os.setsid()
+            _take(stdin, stdout, stderr, environment)
+            code = main(argv)
+        except SystemExit as usage:
+            code = int(usage.code or 0)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+            os._exit(code)
+    return child
+
+
+def ended(run: int) -> int:
+    """Wait for a fork, and return its exit code."""
+    return os.waitstatus_to_exitcode(os.waitpid(run, 0)[1])
+
+
+def _take(stdin: int, stdout: int, stderr: int, environment: Mapping[str, str]) -> None:
+    """Take the streams and the environment that a new process would be given."""
+    for number, stream in enumerate((stdin, stdout, stderr)):
+        os.dup2(stream, number)
+    os.environ.clear()
+    os.environ.update(environment)
+    encoding = environment.get("PYTHONIOENCODING", "utf-8")
+    sys.stdin = io.TextIOWrapper(io.FileIO(0, closefd=False))
+    sys.stdout, sys.stderr = (
+        io.TextIOWrapper(
+            io.BufferedWriter(io.FileIO(number, "w", closefd=False)),
+            encoding=encoding,
+            errors=errors,
+            line_buffering=True,
+        )
+        for number, errors in ((1, "strict"), (2, "backslashreplace"))
     )
-    return run.returncode, run.stdout
 
 
 def _arriving(terminal: int) -> list[bytes]:

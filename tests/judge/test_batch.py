@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -57,12 +58,14 @@ def cases_of(clause: str, count: int = 10) -> list[Case]:
     return [*found, take_tokens(found[-1], ())]
 
 
-def answers_to(case: Case) -> Iterator[tuple[str, Answer]]:
-    """Yield what the residents of the zoo answer, right and wrong, with what their logits are."""
+def answers_to(case: Case, logits: str) -> Iterator[Answer]:
+    """Yield what the residents of the zoo answer, right and wrong, whose logits are such."""
     for resident in RESIDENTS:
+        if resident.capabilities().logits != logits:
+            continue
         trial = Trial(resident, case)
         try:
-            yield resident.capabilities().logits, trial.received.answer
+            yield trial.received.answer
         except (Raised, Malformed):
             continue
 
@@ -95,7 +98,7 @@ def test_a_verdict_is_the_same_alone_and_together(clause, logits):
     wrong = compared = 0
     for case in cases_of(clause):
         bounds = Bounds(case.config, case.inputs, Numerics())
-        answers = [answer for mode, answer in answers_to(case) if mode == logits]
+        answers = [*answers_to(case, logits)]
         answers.append(shifted(answers[0], case.config.num_experts))
         made = judge_all(bounds, answers, logits=logits)
         for answer, verdict in zip(answers, made, strict=True):
@@ -110,7 +113,7 @@ def test_a_verdict_is_the_same_alone_and_together(clause, logits):
 def test_every_answer_is_judged_however_large_the_call(monkeypatch: pytest.MonkeyPatch):
     case = next(c for c in cases_of(DRAWN_FOR[0]) if c.inputs.num_tokens > 1)
     bounds = Bounds(case.config, case.inputs, Numerics())
-    answers = [answer for mode, answer in answers_to(case) if mode == "none"][:7]
+    answers = [*islice(answers_to(case, "none"), 7)]
     sizes: list[int] = []
 
     def counted(bounds: Bounds, answer: Answer, **others: Any) -> Verdict:

@@ -20,7 +20,8 @@ from moe_routing.conformance.report.files import FORMATS
 
 DATA = Path(__file__).parents[1] / "data"
 WRONG = f"{DATA}/wrong_adapters.py:BiasedWeights"
-CHECK = ("check", WRONG, "--clause=weights.*", "--max-examples=2", "--no-isolate")
+SOME = ("--clause=weights.s*", "--clause=weights.un*", "--clause=weights.dtype")
+CHECK = ("check", WRONG, *SOME, "--max-examples=2", "--no-isolate")
 FULL = "No space left on device"
 
 RECORD = "last-failed.json"
@@ -70,7 +71,7 @@ class TestACaseThatCannotBeWritten:
         unsaid = f"moe-routing: Cannot write {path}: {FULL}: --lf will not know of this run"
         assert said.err.splitlines() == ([unsaid] if reason == FULL else [])
         red = [each for each in clauses() if each["status"] == "fail"]
-        assert len(red) == 5
+        assert len(red) == 3
         for each in red:
             path = f"moe-routing-cases/biased-weights/{each['id']}.json"
             words = f"the case could not be written to {path}: {reason}"
@@ -138,7 +139,7 @@ class TestAReportThatCannotBeWritten:
         assert main([*CHECK, *(f"--{each}=report.{each}" for each in FORMATS)]) == 2
         said = capsys.readouterr()
         assert said.err == f"moe-routing: Cannot write --{kind} report.{kind}: {FULL}\n"
-        assert "biased-weights: 1 passed, 5 failed" in said.out
+        assert "biased-weights: 1 passed, 3 failed" in said.out
         assert Path(f"report.{kind}").read_text() == "before"
         for each in set(FORMATS) - {kind}:
             text = Path(f"report.{each}").read_text()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from moe_routing.conformance.checking.clause_run import check_clause
 from moe_routing.conformance.checking.plan import Plan
+from moe_routing.conformance.checking.results import ClauseResult
 from moe_routing.conformance.clauses import select_clauses
 from moe_routing.conformance.cli import main
 from moe_routing.conformance.cli.hints import hints as advise
@@ -25,14 +27,25 @@ DATA = Path(__file__).parents[1] / "data"
 PLAN = Plan(clauses=select_clauses(["selection.*", "weights.*"]), max_examples=5)
 
 
-def hint(router: StagedRouter) -> Likeness | None:
-    results = [check_clause(router, clause, PLAN) for clause in PLAN.clauses]
-    return nearest(results, router.capabilities())
+def results_of(router: StagedRouter) -> list[ClauseResult]:
+    return [check_clause(router, clause, PLAN) for clause in PLAN.clauses]
+
+
+@cache
+def mutants(name: str) -> tuple[list[ClauseResult], Capabilities]:
+    """What a mutant is found to do, and what it claims: once for all tests."""
+    router = MUTANTS[name].adapter()
+    return results_of(router), router.capabilities()
+
+
+@cache
+def hint_of(name: str) -> Likeness | None:
+    return nearest(*mutants(name))
 
 
 @pytest.mark.parametrize("name", ["bias-in-weights", "scale-twice", "bfloat16-bias"])
 def test_a_backend_with_a_known_bug_behaves_like_its_mutant(name):
-    found = hint(MUTANTS[name].adapter())
+    found = hint_of(name)
     assert found is not None
     assert found.mutant == name
     assert found.cases > 1
@@ -40,7 +53,7 @@ def test_a_backend_with_a_known_bug_behaves_like_its_mutant(name):
 
 
 def test_the_hint_is_one_line():
-    found = hint(MUTANTS["scale-twice"].adapter())
+    found = hint_of("scale-twice")
     assert found is not None
     assert found.words == (
         f"behaves like `scale-twice` (routed scaling factor applied twice): the same wrong answers "
@@ -59,14 +72,13 @@ def test_where_nothing_passes_no_mutant_is_named():
 
 
 def test_what_was_right_when_repeated_behaves_like_no_mutant():
-    router = MUTANTS["scale-twice"].adapter()
-    results = [check_clause(router, clause, PLAN) for clause in PLAN.clauses]
+    results, claims = mutants("scale-twice")
     at_times = [
         replace(each, failure=replace(each.failure, steady=False)) if each.failure else each
         for each in results
     ]
-    assert nearest(results, router.capabilities())
-    assert not nearest(at_times, router.capabilities())
+    assert hint_of("scale-twice")
+    assert not nearest(at_times, claims)
 
 
 def test_one_failing_case_is_too_little_to_go_by():
@@ -77,36 +89,33 @@ def test_one_failing_case_is_too_little_to_go_by():
 
 
 def test_what_passes_past_an_edge_is_no_evidence():
-    router = MUTANTS["bfloat16-bias"].adapter()
-    results = [check_clause(router, clause, PLAN) for clause in PLAN.clauses]
+    results, claims = mutants("bfloat16-bias")
     lenient = [
         replace(each, status="pass", failure=None, case=None, past=("scores-in-bfloat16",))
         if each.id == "selection.bias-placement"
         else each
         for each in results
     ]
-    found = nearest(lenient, router.capabilities())
+    found = nearest(lenient, claims)
     assert found is not None
     assert found.mutant == "bfloat16-bias"
 
 
 def test_no_hint_where_errors_outnumber_failures():
-    router = MUTANTS["scale-twice"].adapter()
-    results = [check_clause(router, clause, PLAN) for clause in PLAN.clauses]
+    results, claims = mutants("scale-twice")
     failing = [each for each in results if each.status == "fail"]
     error = replace(failing[0], status="error", failure=None, message="raised ValueError: no")
-    assert nearest([*results, *[error] * len(failing)], router.capabilities())
-    assert not nearest([*results, *[error] * (len(failing) + 1)], router.capabilities())
+    assert nearest([*results, *[error] * len(failing)], claims)
+    assert not nearest([*results, *[error] * (len(failing) + 1)], claims)
 
 
 def test_no_hint_where_only_the_layout_is_broken():
-    router = MUTANTS["scale-twice"].adapter()
-    results = [check_clause(router, clause, PLAN) for clause in PLAN.clauses]
+    results, claims = mutants("scale-twice")
     malformed = [
         replace(each, failure=replace(each.failure, stage="layout")) if each.failure else each
         for each in results
     ]
-    assert not nearest(malformed, router.capabilities())
+    assert not nearest(malformed, claims)
 
 
 def test_the_stage_alone_is_no_likeness(monkeypatch):
@@ -144,7 +153,7 @@ def hints_for(adapter: str, *clauses: str) -> tuple[str, ...]:
 
 
 def test_a_backend_that_passes_has_no_hint():
-    assert hint(StagedRouter("plain", {}, WHOLE)) is None
+    assert nearest(results_of(StagedRouter("plain", {}, WHOLE)), WHOLE) is None
 
 
 def test_a_bug_like_no_other_has_no_hint():
@@ -153,7 +162,7 @@ def test_a_bug_like_no_other_has_no_hint():
     def weights(w):
         return w.scaled + np.float32(1000)
 
-    assert hint(StagedRouter("odd", {"weights": weights}, WHOLE)) is None
+    assert nearest(results_of(StagedRouter("odd", {"weights": weights}, WHOLE)), WHOLE) is None
 
 
 def test_a_run_names_the_bug_that_its_backend_behaves_like(tmp_path, capsys):
