@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 WORKFLOW = ROOT / ".github" / "workflows" / "conformance.yml"
 NIGHTLY = ROOT / ".github" / "workflows" / "nightly.yml"
+PUBLISH = ROOT / ".github" / "workflows" / "publish.yml"
 ACTION = ROOT / "action.yml"
 HOOKS = ROOT / ".pre-commit-hooks.yaml"
 WRONG = ROOT / "tests" / "data" / "wrong_adapters.py"
@@ -41,8 +43,7 @@ def steps(workflow: dict[Any, Any]) -> list[dict[str, Any]]:
 
 
 def steps_of(workflow: dict[Any, Any]) -> list[dict[str, Any]]:
-    (job,) = workflow["jobs"].values()
-    return job["steps"]
+    return [step for job in workflow["jobs"].values() for step in job["steps"]]
 
 
 def shell(command: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -66,7 +67,7 @@ def test_a_workflow_is_named_reads_only_what_it_must_and_has_whole_steps(path: P
     assert workflow["permissions"] == {"contents": "read"}
     for step in steps_of(workflow):
         assert ("run" in step) != ("uses" in step), step
-        assert re.fullmatch(r"[\w-]+/[\w-]+@v\d+", step.get("uses", "any/action@v1")), step
+        assert re.fullmatch(r"[\w-]+/[\w-]+@(release/)?v\d+", step.get("uses", "any/a@v1")), step
 
 
 class TestWorkflow:
@@ -185,6 +186,38 @@ class TestAction:
         assert all((tmp_path / path).is_dir() for path in paths[: 1 + code])
         (scanned,) = (s["with"] for s in action["runs"]["steps"] if "sarif" in s.get("uses", ""))
         assert (tmp_path / scanned["sarif_file"]).is_file()
+
+
+class TestPublish:
+    def test_runs_for_a_release_alone_and_needs_no_token(self) -> None:
+        workflow = yaml.safe_load(PUBLISH.read_text())
+        assert workflow[True] == {"release": {"types": ["published"]}}
+        assert "secrets." not in PUBLISH.read_text()
+        jobs = workflow["jobs"]
+        assert jobs["publish"]["permissions"] == {"id-token": "write"}
+        assert jobs["publish"]["environment"] == "pypi"
+        assert jobs["publish"]["needs"] == "build"
+        assert "permissions" not in jobs["build"]
+        assert not [step for step in jobs["publish"]["steps"] if "run" in step]
+
+    @pytest.mark.parametrize(("sign", "code"), [("", 0), ("9", 1)])
+    def test_refuses_a_tag_of_another_version(self, sign: str, code: int) -> None:
+        (step,) = (
+            each
+            for each in steps_of(yaml.safe_load(PUBLISH.read_text()))
+            if each.get("name", "").startswith("Is the tag")
+        )
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+        tag = f"v{project['version']}{sign}"
+        assert shell(step["run"], ROOT, TAG=tag).returncode == code
+
+    def test_its_environments_are_those_of_tox(self) -> None:
+        tox = configparser.ConfigParser(interpolation=None)
+        tox.read(ROOT / "tox.ini")
+        named = re.findall(r"tox (?:run )?-e (\w+)", PUBLISH.read_text())
+        named += re.findall(r"tox -e (\w+)", (ROOT / "docs" / "publishing.md").read_text())
+        assert set(named) == {"release", "docs"}
+        assert all(f"testenv:{name}" in tox for name in named)
 
 
 class TestNightly:
