@@ -73,7 +73,7 @@ class BlockData:
         if self.router.gate_weight is None:
             return None
         hidden = self.read("hidden")
-        return None if hidden is None else _of_hidden(self.router, hidden)
+        return None if hidden is None else of_hidden_states(self.router, hidden)
 
     @cached_property
     def marks(self) -> Marks | None:
@@ -86,15 +86,14 @@ class BlockData:
         return marks
 
 
-def _of_hidden(router: Router, hidden: AnyArray) -> Evidence:
+def of_hidden_states(router: Router, hidden: AnyArray) -> Evidence:
     """Return the exact logits of hidden states, and the bounds of those of honest arithmetic."""
     assert router.gate_weight is not None, "hidden states without a gate are no evidence"
     with np.errstate(all="ignore"):
         single = hidden.astype(np.float32)
-    dtype = router.dtypes[0]
-    for values in (single, router.gate_weight, router.gate_bias, router.hidden_scale):
-        if values is not None and not FORMATS[dtype].represents(values).all():
-            dtype = "float32"  # of a router whose gate is more precise than its hidden states
+    given = (single, router.gate_weight, router.gate_bias, router.hidden_scale)
+    held = [x for x in router.dtypes if all(_holds(x, each) for each in given if each is not None)]
+    dtype = held[0] if held else "float32"  # of a gate more precise than its hidden states
     try:
         inputs = RouterInputs(
             hidden=single,
@@ -107,3 +106,7 @@ def _of_hidden(router: Router, hidden: AnyArray) -> Evidence:
         return Evidence(logits=bounds.reference.logits, permitted=bounds.logits.permitted)
     except ValueError as error:
         raise TraceError(f"The hidden states do not fit the router: {error}") from error
+
+
+def _holds(dtype: str, values: AnyArray) -> bool:
+    return bool(FORMATS[dtype].represents(values).all())

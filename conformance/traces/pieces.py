@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -47,20 +48,48 @@ class Piece(Protocol):
 
 
 @dataclass
+class Member:
+    """A compressed member of a zip file that is being read, and the stretch that was read last."""
+
+    file: IO[bytes]
+    offset: int = 0
+    held: bytes = b""
+
+    @property
+    def place(self) -> int:
+        """Where it was read up to."""
+        return self.offset + len(self.held)
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Return bytes from ``offset`` on, which is not before what was read last."""
+        while self.place < offset:
+            self.offset, self.held = self.place, self.file.read(min(offset - self.place, 2**20))
+            if not self.held:
+                return b""
+        before = self.held[offset - self.offset :][:count]
+        found = before + self.file.read(count - len(before))
+        if len(before) < count:
+            self.offset, self.held = offset, found
+        return found
+
+
+@dataclass
 class Files:
-    """The files that one process has open, each with the place that it was read up to."""
+    """The files that one process has open, and what it read last of arrays that hold all layers."""
 
     plain: dict[Path, IO[bytes]] = field(default_factory=dict)
-    members: dict[tuple[Path, str], tuple[IO[bytes], int]] = field(default_factory=dict)
+    members: dict[tuple[Path, str], Member] = field(default_factory=dict)
     zips: dict[Path, zipfile.ZipFile] = field(default_factory=dict)
-    last: tuple[int, int, int, AnyArray] | None = None
+    latest: dict[tuple[int, int, int], AnyArray] = field(default_factory=dict)
 
     def recent(self, pieces: Sequence[Piece], start: int, stop: int) -> AnyArray:
-        """Return rows of pieces that hold all layers; those read last are kept."""
-        if self.last is None or self.last[:3] != (id(pieces[0]), start, stop):
-            found = rows_of_pieces(pieces, self, start, stop)
-            self.last = (id(pieces[0]), start, stop, found)
-        return self.last[3]
+        """Return rows of pieces that hold all layers: each layer reads the same."""
+        key = id(pieces[0]), start, stop
+        if key not in self.latest:
+            if len(self.latest) >= _LATEST:
+                del self.latest[next(iter(self.latest))]
+            self.latest[key] = rows_of_pieces(pieces, self, start, stop)
+        return self.latest[key]
 
     def at(self, path: Path, offset: int, count: int) -> bytes:
         """Return ``count`` bytes of a file. Errors: ``TraceError`` where it ends before."""
@@ -75,21 +104,15 @@ class Files:
 
     def of_member(self, path: Path, name: str, offset: int, count: int) -> bytes:
         """Return bytes of a compressed member of a zip file: fast where reads go forward."""
-        file, place = self.members.get((path, name), (None, 0))
-        if file is None or place > offset:
-            file, place = self._opened(path).open(name), 0
+        member = self.members.get((path, name))
         try:
-            while place < offset:
-                skipped = len(file.read(min(offset - place, 2**20)))
-                place += skipped
-                if not skipped:
-                    break
-            found = file.read(count)
-        except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
+            if member is None or offset < member.offset:
+                member = self.members[path, name] = Member(self._opened(path).open(name))
+            found = member.read(offset, count)
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise TraceError(f"{path} is damaged at {name}: {error}") from error
         if len(found) < count:
             raise TraceError(f"{path} is truncated: {name} ends too early")
-        self.members[path, name] = file, offset + count
         return found
 
     def _opened(self, path: Path) -> zipfile.ZipFile:
@@ -99,10 +122,14 @@ class Files:
 
     def close(self) -> None:
         """Close what is open."""
-        for each in (*self.plain.values(), *(f for f, _ in self.members.values())):
+        for each in (*self.plain.values(), *(each.file for each in self.members.values())):
             each.close()
         for archive in self.zips.values():
             archive.close()
+
+
+_LATEST = 20
+"""How many stretches of arrays that hold all layers are kept: all windows of a look at a trace."""
 
 
 @dataclass(frozen=True, kw_only=True)

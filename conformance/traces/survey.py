@@ -55,7 +55,9 @@ def survey(
     """Look at a trace, and make the router of each of its layers. Errors: ``TraceError``."""
     trace, notes = _without_dense(trace, files)
     forms = {layer.number: _forms(layer, trace, files) for layer in trace.layers}
-    dtypes = (dtype,) if dtype else input_dtypes([*forms.values()], config)
+    hidden = [_form(layer, "hidden", trace, files) for layer in trace.layers]
+    every = [*hidden, *(form for each in forms.values() for form in each)]
+    dtypes = (dtype,) if dtype else input_dtypes(every, config)
     routers = {
         layer.number: _router(layer, known, config, forms[layer.number], dtypes, forced, files)
         for layer in trace.layers
@@ -150,15 +152,13 @@ def _form(layer: Layer, part: str, trace: Trace, files: Files) -> FloatFormat | 
     return precision_of(np.concatenate(seen), field.kind)
 
 
-def input_dtypes(forms: Sequence[Forms], config: RouterConfig) -> tuple[str, ...]:
+def input_dtypes(forms: Sequence[FloatFormat | None], config: RouterConfig) -> tuple[str, ...]:
     """Return the dtypes that the hidden states may have, by what was recorded.
 
     Numbers of 16 bits may come from either format, or from another than they are recorded in. So
     may scores that a router stores in the dtype of its inputs, though nothing recorded shows it.
     """
-    narrow = any(
-        form is not None and form.precision < FLOAT32.precision for x in forms for form in x
-    )
+    narrow = any(each is not None and each.precision < FLOAT32.precision for each in forms)
     if narrow or config.scores_dtype == "input":
         return BFLOAT16.name, FLOAT16.name
     return (FLOAT32.name,)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.generators.strategies import routing_cases, steady_examples
+from moe_routing.conformance.traces.block_data import of_hidden_states
 from moe_routing.conformance.traces.blocks import STATES, WRONG, Evidence, judge_block
 from moe_routing.conformance.traces.precision import precision_of
 from moe_routing.conformance.traces.router import Router
@@ -67,7 +68,7 @@ def states(case: Case, answer: Received, logits_as: str, weights_as: str) -> Cou
     forms = precision_of(logits, logits_as), precision_of(weights, weights_as)
     router = Router(
         config=case.config,
-        dtypes=input_dtypes([forms], case.config),
+        dtypes=input_dtypes(forms, case.config),
         logits=forms[0],
         weights=forms[1],
         own_logits=FORMATS[logits_as],
@@ -86,6 +87,32 @@ def states(case: Case, answer: Received, logits_as: str, weights_as: str) -> Cou
     return found
 
 
+def states_of_hidden(case: Case, answer: Received, weights_as: str) -> Counter[str]:
+    """The same, where the hidden states and the gate were recorded, and no logits."""
+    weights = recorded(answer.answer.weights, weights_as)
+    if weights is None or case.inputs.gate_delta is not None or case.inputs.logits is not None:
+        return Counter()
+    forms = precision_of(case.inputs.hidden, "float32"), precision_of(weights, weights_as)
+    router = Router(
+        config=case.config,
+        dtypes=input_dtypes(forms, case.config),
+        logits=None,
+        weights=forms[1],
+        own_weights=FORMATS[weights_as],
+        gate_weight=case.inputs.gate_weight,
+        gate_bias=case.inputs.gate_bias,
+        hidden_scale=case.inputs.hidden_scale,
+        selection_bias=case.inputs.selection_bias,
+        per_expert_scale=case.inputs.per_expert_scale,
+    )
+    evidence = of_hidden_states(router, case.inputs.hidden)
+    marks = judge_block(router, answer.answer.expert_ids, evidence, weights.astype(np.float64))
+    found: Counter[str] = Counter()
+    for state, number in enumerate(np.bincount(marks.state, minlength=len(STATES)).tolist()):
+        found[f"{STATES[state]} by hidden states"] += number
+    return found
+
+
 def campaign(count: int) -> Counter[str]:
     """Judge the records of ``count`` cases, each of one router in turn, in all pairs of dtypes."""
     routers, found = list(honest_routers()), Counter[str]()
@@ -97,6 +124,8 @@ def campaign(count: int) -> Counter[str]:
             if answer.answer.logits is None:
                 continue
             found["answers"] += 1
+            for weights_as in RECORDS:
+                found += states_of_hidden(case, answer, weights_as)
             for logits_as in RECORDS:
                 for weights_as in RECORDS:
                     found["records"] += 1

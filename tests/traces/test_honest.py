@@ -16,7 +16,8 @@ from moe_routing.reference.formats import FLOAT32
 
 def test_no_record_of_an_honest_router_is_wrong() -> None:
     found = campaign(12)
-    assert found["wrong"] == 0, found
+    assert found["wrong"] == found["wrong by hidden states"] == 0, found
+    assert found["right by hidden states"] > 100
     assert found["right"] > 2000
 
 

@@ -55,7 +55,7 @@ def test_a_compressed_file_is_read_backwards_too(tmp_path: Path) -> None:
     logits, ids, weights = small()
     trace = opened(save_npz(tmp_path / "t.npz", keyed(logits, ids, weights), compressed=True))
     files, field = Files(), trace.layers[0].fields["logits"]
-    for start in (30, 0, 10, 9):
+    for start in (30, 32, 0, 10, 9, 9, 12, 35):
         np.testing.assert_array_equal(
             field.read(files, start, start + 5), logits[0][start : start + 5]
         )
@@ -181,6 +181,17 @@ MEANINGS = {
 def test_keys_mean_a_part_of_a_layer(key: str) -> None:
     found = meaning(key)
     assert (None if found is None else (found.part, found.layer)) == MEANINGS[key]
+
+
+def test_a_compressed_member_that_is_damaged_is_said_when_it_is_read(tmp_path: Path) -> None:
+    logits, ids, weights = small(1, tokens=4000)
+    arrays = keyed(logits, ids, weights)
+    path = save_npz(tmp_path / "t.npz", arrays, compressed=True)
+    whole = bytearray(path.read_bytes())
+    whole[5000:5100] = bytes(100)
+    path.write_bytes(whole)
+    with pytest.raises(TraceError, match=r"is damaged at router_logits.0.npy"):
+        read(opened(path), 0, "logits")
 
 
 def bad(tmp_path: Path, name: str) -> Path:
