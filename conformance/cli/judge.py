@@ -54,11 +54,11 @@ def add(commands: Commands) -> None:
         "--replayed", action="store_true", help="TRACE's experts were forced, not chosen"
     )
     judge.add_argument(
-        "--apart",
+        "--may-differ",
         type=share,
         default=0.0,
         metavar="SHARE",
-        help="tokens that may differ by their logits, such as 2%%; default: none",
+        help="so many tokens may differ unexplained: 2%%; default: none",
     )
     judge.add_argument(
         "--ray", action="store_true", help="over Ray: the cluster of RAY_ADDRESS, or one made here"
@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
             status.update(f"judging: {done} of {plan.tokens} tokens")
 
         found = _found(plan, arguments.ray, progress)
-    judged = Judged(plan=plan, known=known, found=found, apart=arguments.apart)
+    judged = Judged(plan=plan, known=known, found=found, may_differ=arguments.may_differ)
     return _shown(judged, files, time.monotonic() - began)
 
 

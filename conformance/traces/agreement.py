@@ -6,13 +6,13 @@ import numpy as np
 
 from moe_routing.conformance.judge.selection import chosen_mask, distinct_in_range
 from moe_routing.conformance.traces.block_data import BlockData
-from moe_routing.conformance.traces.blocks import WRONG, judge_block
+from moe_routing.conformance.traces.blocks import WRONG, gap_of, judge_block
 from moe_routing.conformance.traces.exact import exactly_chosen
 from moe_routing.conformance.traces.places import same_sets
 from moe_routing.conformance.traces.router import Router
 from moe_routing.conformance.traces.stories import story_of_difference
 from moe_routing.conformance.traces.tally import Tally
-from moe_routing.reference.formats import Bools, Ids
+from moe_routing.reference.formats import Bools, Floats, Ids
 from moe_routing.reference.routes import ABSENT
 
 CAUSES = ("ties", "rounding", "wrong", "forced", "apart", "unexplained", "unknown")
@@ -43,6 +43,8 @@ def agree(tally: Tally, one: BlockData, other: BlockData, tokens: int) -> None:
     if not len(rows):
         return
     causes = _causes(one, other, ours[rows], theirs[rows], rows)
+    missed = np.full(len(same), np.inf)
+    missed[rows] = _missed(one, other, ours[rows], theirs[rows], rows)
     for number, cause in enumerate(CAUSES):
         where = np.zeros(len(same), dtype=bool)
         where[rows[causes == number]] = True
@@ -52,7 +54,7 @@ def agree(tally: Tally, one: BlockData, other: BlockData, tokens: int) -> None:
             where,
             start=other.start,
             tokens=tokens,
-            missed=None,
+            missed=missed,
             story=lambda row: story_of_difference(one, other, ours[row], theirs[row], row, row),
         )
 
@@ -73,6 +75,18 @@ def _causes(one: BlockData, other: BlockData, ours: Ids, theirs: Ids, rows: Ids)
             causes[both] = CAUSES.index(name)
     causes[wrong] = CAUSES.index("wrong")
     return causes
+
+
+def _missed(one: BlockData, other: BlockData, ours: Ids, theirs: Ids, rows: Ids) -> Floats:
+    """Return by how much, relative, the logits of one trace keep it from the other's choice."""
+    least = np.full(len(rows), np.inf)
+    for data, ids in ((one, theirs), (other, ours)):
+        if data.evidence is not None and data.router.selects:
+            chosen = chosen_mask(ids, data.router.config.num_experts)
+            with np.errstate(all="ignore"):
+                later = data.router.later(data.evidence.around(data.router, rows))
+                least = np.minimum(least, gap_of(later.competing, chosen))
+    return least
 
 
 def _wrong(data: BlockData, ids: Ids, rows: Ids) -> Bools:

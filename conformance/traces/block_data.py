@@ -53,7 +53,8 @@ class BlockData:
         if self.ids is not None or self.evidence is None or not self.router.selects:
             return self.ids
         exact = self.evidence.logits.astype(np.float64)
-        return later_stages(self.router.config, self.router.inputs, (), exact).expert_ids
+        with np.errstate(all="ignore"):
+            return later_stages(self.router.config, self.router.inputs, (), exact).expert_ids
 
     @cached_property
     def weights(self) -> Floats | None:

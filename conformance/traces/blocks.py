@@ -192,7 +192,9 @@ def _choose(router: Router, marks: Marks, rows: Ids, ids: Ids, evidence: Evidenc
     wrong = ~router.may_choose(later, chosen)
     marks.refuse(rows[wrong], SELECTION)
     if wrong.any():
-        marks.missed[rows[wrong]] = _gap(later.competing.rows(np.flatnonzero(wrong)), chosen[wrong])
+        marks.missed[rows[wrong]] = gap_of(
+            later.competing.rows(np.flatnonzero(wrong)), chosen[wrong]
+        )
 
 
 def _weighed(router: Router, ids: Ids, logits: Interval, weights: Floats) -> tuple[Interval, Bools]:
@@ -235,8 +237,8 @@ def outside(permitted: Interval, weights: Floats) -> Floats:
     return np.where(np.isnan(share), np.inf, share)
 
 
-def _gap(competing: Interval, chosen: Bools) -> Floats:
-    """Return how far the best that was left out lies above the least that was chosen, relative."""
+def gap_of(competing: Interval, chosen: Bools) -> Floats:
+    """Return how far the best that was left out lies above the least chosen, relative."""
     cut = np.where(chosen, competing.hi, np.inf).min(axis=1)
     best = np.where(chosen, -np.inf, competing.lo).max(axis=1)
     size = np.maximum(np.abs(cut), np.abs(best))

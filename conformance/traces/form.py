@@ -70,7 +70,7 @@ def _agreement(judged: Judged) -> dict[str, Any]:
     return {
         "differ": judged.differ,
         "unexplained": judged.unexplained,
-        "may_be_apart": judged.apart,
+        "may_differ": judged.may_differ,
         "misplaced": [
             _place(layer, plan.paired[layer], place) for layer, place in plan.pairs.items()
         ],

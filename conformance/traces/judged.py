@@ -24,14 +24,22 @@ EXPLAINED = ("ties", "rounding")
 """What explains a token that two traces route differently."""
 
 
+BY_LOGITS = ("apart", "unexplained", "unknown")
+"""What other logits may be the cause of: ones that differ, or that were not recorded."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """A trace that was judged, or two; ``apart`` is the share of tokens that may be ``apart``."""
+    """A trace that was judged, or two; ``may_differ`` is a share of tokens.
+
+    So many may be routed differently without that their logits, as far as they are known, explain
+    it: what goes into the routers of two runs is seldom the same.
+    """
 
     plan: Plan
     known: Known
     found: Found
-    apart: float = 0.0
+    may_differ: float = 0.0
 
     @property
     def misplaced(self) -> list[str]:
@@ -58,12 +66,11 @@ class Judged:
 
     @property
     def unexplained(self) -> int:
-        """Those of them that are not explained, but for as many ``apart`` as there may be."""
+        """Those of them that are not explained, without those that may be."""
         tally = self.found.agreement
-        rest = [each for each in CAUSES if each not in (*EXPLAINED, "apart")]
-        apart = tally.total(["apart"])
-        compared = apart + tally.total(["alike", *(each for each in CAUSES if each != "apart")])
-        return tally.total(rest) + (apart if apart > self.apart * compared else 0)
+        compared, differ = tally.total(["alike", *CAUSES]), tally.total(BY_LOGITS)
+        rest = tally.total([each for each in CAUSES if each not in (*EXPLAINED, *BY_LOGITS)])
+        return rest + (differ if differ > self.may_differ * compared else 0)
 
     @property
     def judged(self) -> int:

@@ -134,7 +134,7 @@ def _share(
             return None
         offset = max(start - MOST, 0)
         first = max(start, offset + place.shift)
-        last = min(stop, offset + len(other) + place.shift)
+        last = max(first, min(stop, offset + len(other) + place.shift))
         left = one[first - start : last - start]
         right = other[first - place.shift - offset : last - place.shift - offset]
         equal += int((left == right).sum())

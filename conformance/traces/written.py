@@ -154,4 +154,5 @@ def _of_agreement(judged: Judged) -> list[str]:
         return found
     if not judged.unexplained:
         return [*found, "every difference is explained"]
-    return [*found, f"not explained: {judged.unexplained}"]
+    share = judged.unexplained / tally.total(["alike", *CAUSES])
+    return [*found, f"not explained: {judged.unexplained}, {share:.3%} of the tokens"]

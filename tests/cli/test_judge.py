@@ -46,7 +46,7 @@ def test_two_traces_end_with_a_verdict_within_80_columns(
     assert judge(folder, engine, "--against", trainer, "--json", str(report)) == 1
     printed = capsys.readouterr().out.splitlines()
     assert [line for line in printed if len(line) > 80 and str(folder) not in line] == []
-    assert printed[-2] == "not explained: 4"
+    assert printed[-2] == "not explained: 4, 0.067% of the tokens"
     assert "A and B: 5975 alike, 24 differ (20 ties, 4 wrong)" in printed
     form = json.loads(report.read_text())
     assert against_schema(form) == []
@@ -77,7 +77,7 @@ LINES = {
     ("trace.npz", "--config", "model.json"): "Unknown model_type 'gpt2' in model.json",
     ("trace.npz", "--replayed"): "--replayed judges weights: name the router",
     ("trace.npz", "--against", "other.npz"): "Mixed lengths",
-    ("trace.npz", "--apart", "200%"): "200% is no share: write 2% or 0.02",
+    ("trace.npz", "--may-differ", "200%"): "200% is no share: write 2% or 0.02",
     ("trace.npz", "--json", "trace.npz"): "which is read",
 }
 
@@ -96,7 +96,7 @@ def test_bad_input_is_said_in_one_line(
     (tmp_path / "two.json").write_text('{"score": ["softmax", "sigmoid"]}')
     (tmp_path / "odd.json").write_text('{"scores": "softmax"}')
     (tmp_path / "model.json").write_text('{"model_type": "gpt2"}')
-    with pytest.raises(SystemExit) if "--apart" in words else np.errstate():
+    with pytest.raises(SystemExit) if "--may-differ" in words else np.errstate():
         assert main(["judge", *words]) == 2
     error = capsys.readouterr().err
     assert LINES[words] in error

@@ -11,15 +11,19 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from judged_traces import judged
 
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.generators.strategies import routing_cases, steady_examples
 from moe_routing.conformance.traces.block_data import of_hidden_states
 from moe_routing.conformance.traces.blocks import STATES, WRONG, Evidence, judge_block
+from moe_routing.conformance.traces.known_router import Known
 from moe_routing.conformance.traces.precision import precision_of
 from moe_routing.conformance.traces.router import Router
 from moe_routing.conformance.traces.survey import input_dtypes
@@ -136,6 +140,50 @@ def campaign(count: int) -> Counter[str]:
     return found
 
 
+def compared(count: int, folder: Path) -> Counter[str]:
+    """Compare files of two honest routers, case by case, and count what is found of them."""
+    routers, found = list(honest_routers()), Counter[str]()
+    for number, case in enumerate(cases(count, "honest pairs")):
+        able = [r for r in routers if r.capabilities().admits(case.config, case.inputs)]
+        pair, dtype = (able[0], able[1 + number % (len(able) - 1)]), RECORDS[number % 2]
+        paths = [
+            _saved(folder / f"{name}.npz", case, r, dtype)
+            for name, r in zip("ab", pair, strict=True)
+        ]
+        known = Known(
+            name="a router",
+            config=case.config,
+            selection_bias=case.inputs.selection_bias is not None,
+            per_expert_scale=case.inputs.per_expert_scale is not None,
+        )
+        one = judged([paths[0]], known, [paths[1]])
+        found["pairs"] += 1
+        found["wrong"] += one.wrong("A") + one.wrong("B")
+        found["misplaced"] += len(one.misplaced)
+        for counts in one.found.agreement.counts.values():
+            found.update({f"{cause} in a pair": each for cause, each in counts.items()})
+    return found
+
+
+def _saved(path: Path, case: Case, router: Any, dtype: str) -> Path:
+    raw = router.route(case.config, case.inputs)
+    answer = receive(raw, case.config, case.inputs.num_tokens).answer
+    assert answer.logits is not None, "an honest router here has logits"
+    own = {"selection_bias": case.inputs.selection_bias}
+    own["per_expert_scale"] = case.inputs.per_expert_scale
+    arrays = {
+        "router_logits": FORMATS[dtype].round(answer.logits).astype(np.float32),
+        "expert_ids": answer.expert_ids,
+        "weights": answer.weights.astype(np.float32),
+        **{name: each for name, each in own.items() if each is not None},
+    }
+    np.savez(path, **arrays)
+    return path
+
+
 if __name__ == "__main__":
+    with TemporaryDirectory() as temporary:
+        for words, number in compared(200, Path(temporary)).most_common():
+            print(number, words)
     for words, number in campaign(int(sys.argv[1]) if sys.argv[1:] else 200).most_common():
         print(number, words)

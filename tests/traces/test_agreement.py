@@ -64,7 +64,7 @@ def test_each_by_its_own_logits_is_apart_and_may_be_allowed(tmp_path: Path) -> N
     found = compared(tmp_path, keyed(logits, ids, weights), keyed(other, ids_b, weights_b))
     assert agreement(found) == {"alike": 79, "apart": 1}
     assert found.exit_code == 1
-    allowed = Judged(plan=found.plan, known=found.known, found=found.found, apart=0.0125)
+    allowed = Judged(plan=found.plan, known=found.known, found=found.found, may_differ=0.0125)
     assert allowed.exit_code == 0
 
 
@@ -116,6 +116,14 @@ def test_a_shifted_layer_is_told_as_such(tmp_path: Path, shift: int) -> None:
     ]
     assert agreement(found) == {"alike": 1500 - abs(shift), "no place": abs(shift)}
     assert found.exit_code == 1
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 3, 9])
+def test_few_tokens_prove_no_shift(tmp_path: Path, tokens: int) -> None:
+    _, ids, _ = small(1, tokens=tokens)
+    _, others, _ = small(1, tokens=tokens, seed=1)
+    found = compared(tmp_path, ids_alone(ids), ids_alone(others))
+    assert (found.misplaced, agreement(found)) == ([], {"unknown": tokens})
 
 
 def test_swapped_layers_are_told_as_such(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
-from honest_traces import campaign
+from honest_traces import campaign, compared
 
 from moe_routing.conformance.judge.intervals import Interval
 from moe_routing.conformance.traces.blocks import permitted_weights
@@ -19,6 +21,13 @@ def test_no_record_of_an_honest_router_is_wrong() -> None:
     assert found["wrong"] == found["wrong by hidden states"] == 0, found
     assert found["right by hidden states"] > 100
     assert found["right"] > 2000
+
+
+def test_two_honest_routers_differ_by_what_explains_it(tmp_path: Path) -> None:
+    found = compared(12, tmp_path)
+    causes = {"alike in a pair", "ties in a pair", "rounding in a pair"}
+    assert found["wrong"] == found["misplaced"] == 0, found
+    assert {each for each in found if each.endswith("in a pair")} <= causes, found
 
 
 @pytest.mark.parametrize("renormalize", [None, Renormalize(), Renormalize(eps=1e-6)])
