@@ -30,11 +30,7 @@ def walk_over_ray(plan: Plan, progress: Callable[[int], None] = lambda done: Non
 
     def judged(batch: dict[str, Any]) -> dict[str, Any]:
         own: Plan = pickle.loads(ray.get(held))
-        files = Files()
-        try:
-            found = [judge_unit(own, *units[int(unit)], files) for unit in batch["id"]]
-        finally:
-            files.close()
+        found = [_judged(own, *units[int(unit)]) for unit in batch["id"]]
         return {"id": batch["id"], "found": [pickle.dumps(each) for each in found]}
 
     found, done = Found(), {}
@@ -43,8 +39,24 @@ def walk_over_ray(plan: Plan, progress: Callable[[int], None] = lambda done: Non
         done[int(row["id"])] = row["found"]
         progress(min(len(done) * UNIT, plan.tokens))
     for unit in range(len(units)):
-        found.add(pickle.loads(done[unit]))
+        one: Found | str = pickle.loads(done[unit])
+        if isinstance(one, str):
+            raise TraceError(one)
+        found.add(one)
     return found
+
+
+def _judged(plan: Plan, start: int, stop: int) -> Found | str:
+    """Judge a unit on a worker; return words on what it cannot read there."""
+    files = Files()
+    try:
+        return judge_unit(plan, start, stop, files)
+    except TraceError as error:
+        return str(error)
+    except OSError as error:
+        return f"A worker of Ray cannot read {error.filename}: {error.strerror}"
+    finally:
+        files.close()
 
 
 def _ray() -> Any:

@@ -10,6 +10,7 @@ from make_traces import Sizes, make
 from small_traces import claim_file
 
 from moe_routing.conformance.traces import walk as walking
+from moe_routing.conformance.traces.errors import TraceError
 from moe_routing.conformance.traces.form import form
 from moe_routing.conformance.traces.judged import Judged
 from moe_routing.conformance.traces.known_router import of_file
@@ -28,6 +29,9 @@ def test_two_workers_find_what_one_process_finds(
     ray.init(num_cpus=2, log_to_driver=False, logging_level="error")
     try:
         found = walk_over_ray(here.plan)
+        trainer.unlink()
+        with pytest.raises(TraceError, match=r"A worker of Ray cannot read .*trainer.safetensors"):
+            walk_over_ray(here.plan)
     finally:
         ray.shutdown()
     there = Judged(plan=here.plan, known=known, found=found)
