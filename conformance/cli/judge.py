@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,6 +50,13 @@ def add(commands: Commands) -> None:
     )
     judge.add_argument(
         "--dtype", choices=_DTYPES, help="of the hidden states; default: what the record shows"
+    )
+    judge.add_argument(
+        "--declare",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="coarser arithmetic, as adapters declare it: sigmoid=absolute",
     )
     judge.add_argument(
         "--replayed", action="store_true", help="TRACE's experts were forced, not chosen"
@@ -108,11 +116,12 @@ def run(arguments: argparse.Namespace) -> int:
 def _known(arguments: argparse.Namespace) -> Known:
     from moe_routing.conformance.traces import known_router
 
+    known = known_router.NOBODY
     if arguments.preset:
-        return known_router.of_preset(arguments.preset)
-    if arguments.config:
-        return known_router.of_file(arguments.config)
-    return known_router.NOBODY
+        known = known_router.of_preset(arguments.preset)
+    elif arguments.config:
+        known = known_router.of_file(arguments.config)
+    return replace(known, numerics=known_router.declared(arguments.declare))
 
 
 def _found(plan: Plan, ray: bool, progress: Callable[[int], None]) -> Found:

@@ -14,7 +14,6 @@ from moe_routing.conformance.traces.errors import TraceError
 from moe_routing.conformance.traces.pieces import Files
 from moe_routing.conformance.traces.router import Router
 from moe_routing.conformance.traces.survey import Surveyed
-from moe_routing.implementations import Numerics
 from moe_routing.reference import RouterInputs
 from moe_routing.reference.formats import FORMATS, Floats, Ids
 from moe_routing.reference.routing import later_stages
@@ -103,7 +102,7 @@ def of_hidden_states(router: Router, hidden: AnyArray) -> Evidence:
             hidden_scale=router.hidden_scale,
             dtype=dtype,
         )
-        bounds = Bounds(router.config, inputs, Numerics())
+        bounds = Bounds(router.config, inputs, router.numerics)
         return Evidence(logits=bounds.reference.logits, permitted=bounds.logits.permitted)
     except ValueError as error:
         raise TraceError(f"The hidden states do not fit the router: {error}") from error

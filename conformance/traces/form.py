@@ -38,6 +38,7 @@ def form(judged: Judged) -> dict[str, Any]:
         "router": {
             "name": judged.known.name,
             "config": None if config is None else config_to_json(config),
+            "numerics": judged.known.numerics.declared(),
         },
         "tokens": plan.tokens,
         "traces": [_trace(judged, each) for each in plan.traces],

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from moe_routing.conformance.traces.errors import TraceError
+from moe_routing.implementations import Numerics
 from moe_routing.reference import RouterConfig, preset_of_config
 from moe_routing.reference.checks import shown
 from moe_routing.reference.jsonform import PARTS, from_json
@@ -22,7 +24,7 @@ class Known:
     """What is known of a router: its configuration, and which arrays it has besides its gate.
 
     ``name`` is for messages; ``config`` is None where no router was named, and then only ids are
-    judged. ``open_sizes`` are those of E and K that the trace decides.
+    judged. ``open_sizes`` are those of E and K that the trace decides, ``numerics`` is declared.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Known:
     per_expert_scale: bool = False
     expert_table: bool = False
     open_sizes: tuple[str, ...] = ()
+    numerics: Numerics = field(default_factory=Numerics)
 
     @property
     def top_k(self) -> int:
@@ -111,7 +114,9 @@ _IGNORED = ("name", "gate_delta")
 def _of_claim(data: dict[str, Any], name: str) -> Known:
     """Read a configuration, or a claim whose axes hold one value each."""
     single = {key: _single(key, value) for key, value in data.items() if key not in _IGNORED}
-    flags = {key: single.pop(key) not in (False, None, "none") for key in _FLAGS if key in single}
+    flags: dict[str, Any] = {
+        key: single.pop(key) not in (False, None, "none") for key in _FLAGS if key in single
+    }
     names = [each.name for each in fields(RouterConfig)]
     for key in single:
         if key not in names:
@@ -139,3 +144,19 @@ def _part(key: str, value: Any) -> Any:
     if key in PARTS and isinstance(value, dict):
         return PARTS[key](**{name: from_json(each) for name, each in value.items()})
     return from_json(value)
+
+
+def declared(words: Sequence[str]) -> Numerics:
+    """Return the numerics that words declare: ``sigmoid=absolute``. Errors: ``TraceError``."""
+    names = [each.name for each in fields(Numerics)]
+    given: dict[str, Any] = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        if name not in names or not value:
+            raise TraceError(f"--declare {word} is none of {', '.join(f'{x}=...' for x in names)}")
+        plain = {"true": True, "false": False}.get(value, value)
+        given[name] = int(value) if value.isdigit() else plain
+    try:
+        return Numerics(**given)
+    except ValueError as error:
+        raise TraceError(f"--declare {' '.join(words)}: {error}") from error

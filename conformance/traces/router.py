@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 
 import numpy as np
@@ -41,7 +41,8 @@ class Router:
     ``dtypes`` are those that the hidden states may have. ``logits`` and ``weights`` are the
     formats of the numbers that were recorded, None of what was not, ``own_logits`` and
     ``own_weights`` those of the dtypes that hold them. ``selects`` and ``weighs`` say what can be
-    judged; ``forced`` that the experts were replayed, so that only their weights are.
+    judged; ``forced`` that the experts were replayed, so that only their weights are. ``numerics``
+    are declared.
     """
 
     config: RouterConfig
@@ -58,6 +59,7 @@ class Router:
     selects: bool = True
     weighs: bool = True
     forced: bool = False
+    numerics: Numerics = field(default_factory=Numerics)
 
     @cached_property
     def inputs(self) -> RouterInputs:
@@ -124,7 +126,7 @@ class Router:
 
     def bounds(self, judged: Bools) -> Bounds:
         """Return bounds of tokens whose logits are given, of which some may be ``judged``."""
-        made = Bounds(self.judged_config, self.inputs, Numerics())
+        made = Bounds(self.judged_config, self.inputs, self.numerics)
         made.__dict__["judged"] = judged
         return made
 

@@ -195,6 +195,7 @@ def _router(
         and forms[1] is not None
         and (not known.per_expert_scale or "per_expert_scale" in own),
         forced=forced,
+        numerics=known.numerics,
         **own,
     )
 

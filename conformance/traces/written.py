@@ -68,6 +68,7 @@ def _head(judged: Judged, of: Surveyed) -> Iterator[Text]:
     ]
     forced = ["experts replayed"] if first.forced else []
     if judged.known.config is not None:
+        recorded += judged.known.numerics.declared()
         recorded.append(f"hidden states {' or '.join(first.dtypes)}")
     yield Text(f"  {', '.join([*recorded, *forced])}")
     yield from (Text(printable(f"  {note}"), style="yellow") for note in of.notes)
@@ -116,7 +117,7 @@ def _positions(judged: Judged) -> Iterator[Text]:
             size = -(-judged.plan.tokens // BUCKETS)
             yield Text()
             yield Text(f"{title}, by stretches of {counted(size, 'token')}")
-            yield Text(f"  {' '.join(f'{each}' for each in counts)}")
+            yield from (Text(each) for each in _wrapped(" ".join(f"{each}" for each in counts)))
 
 
 def closing(judged: Judged) -> list[str]:
@@ -134,10 +135,14 @@ def closing(judged: Judged) -> list[str]:
 def _of_trace(judged: Judged, of: Surveyed) -> str:
     tally, wrong = judged.found.of[of.letter], judged.wrong(of.letter)
     routed = counted(sum(tally.total([each]) for each in (*OTHERS, *WRONG)), "routed token")
+    if tally.total(["no ids"]):
+        return f"{of.letter}: no experts were recorded; those that its logits choose stand for them"
     if not tally.total(["right", "rounding", *WRONG]):
         words = "nothing to judge but the ids" if tally.total(["unjudged"]) else "nothing judged"
         return f"{of.letter}: {routed}, {words}"
     words = f"{wrong} wrong" if wrong else "none wrong"
+    if 2 * wrong > tally.total(["right", "rounding", *WRONG]):
+        words += f": most of it; is it {judged.known.name}, and are these its logits?"
     return (
         f"{of.letter}: {routed}, {tally.total(['right'])} right, "
         f"{tally.total(['rounding'])} by rounding of the record, {words}"

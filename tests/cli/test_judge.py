@@ -77,6 +77,8 @@ LINES = {
     ("trace.npz", "--config", "model.json"): "Unknown model_type 'gpt2' in model.json",
     ("trace.npz", "--replayed"): "--replayed judges weights: name the router",
     ("trace.npz", "--against", "other.npz"): "Mixed lengths",
+    ("trace.npz", "--declare", "sigmoid"): "--declare sigmoid is none of multiply=..., sigmoid=",
+    ("trace.npz", "--declare", "sigmoid=odd"): "Expected Numerics.sigmoid to be one of relative",
     ("trace.npz", "--may-differ", "200%"): "200% is no share: write 2% or 0.02",
     ("trace.npz", "--json", "trace.npz"): "which is read",
 }

@@ -14,7 +14,8 @@ from small_traces import claim_file, keyed, save_npz, save_safetensors, small, w
 
 from moe_routing.conformance.traces.form import form
 from moe_routing.conformance.traces.judged import Judged
-from moe_routing.conformance.traces.known_router import Known, of_file, of_preset
+from moe_routing.conformance.traces.known_router import Known, declared, of_file, of_preset
+from moe_routing.conformance.traces.written import closing
 from moe_routing.reference import RouterInputs, preset, route
 
 
@@ -57,6 +58,27 @@ def test_an_honest_trace_is_right(tmp_path: Path) -> None:
     found = judged([path], of_file(claim_file(tmp_path)))
     assert total(found).keys() <= {"right", "rounding"}
     assert (sum(total(found).values()), found.exit_code) == (80, 0)
+
+
+def test_a_sigmoid_by_tanh_is_right_only_where_it_is_declared(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    logits = (rng.standard_normal((200, 16)) - 9).astype(np.float32)
+    scores = (np.float32(1) + np.tanh(logits / np.float32(2))) / np.float32(2)
+    ids = np.argsort(-logits, axis=1, kind="stable")[:, :4]
+    arrays = {"router_logits": logits, "expert_ids": ids}
+    arrays["weights"] = np.take_along_axis(scores, ids, axis=1)
+    path = save_npz(tmp_path / "t.npz", arrays)
+    known = of_file(claim_file(tmp_path, score=["sigmoid"], renormalize=[None]))
+    assert judged([path], known).wrong("A") > 100
+    assert judged([path], replace(known, numerics=declared(["sigmoid=absolute"]))).exit_code == 0
+
+
+def test_where_most_is_wrong_the_router_is_in_doubt(tmp_path: Path) -> None:
+    path = save_npz(tmp_path / "t.npz", keyed(*small()))
+    found = judged([path], of_file(claim_file(tmp_path, score=["sigmoid"])))
+    assert closing(found)[0].endswith(
+        f"80 wrong: most of it; is it {tmp_path}/claim.json, and are these its logits?"
+    )
 
 
 def test_one_weight_and_one_expert_that_nothing_explains_are_found(tmp_path: Path) -> None:
