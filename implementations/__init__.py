@@ -21,6 +21,7 @@ from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.permutes import Permutes
 from moe_routing.implementations.probing import probed_routes, unit_rows
 from moe_routing.implementations.process import ProcessAdapter
+from moe_routing.implementations.promises import Promises
 from moe_routing.implementations.protocol import (
     Adapter,
     BackendLost,
@@ -106,6 +107,7 @@ __all__ = [
     "PermutesRoutes",
     "Prepares",
     "ProcessAdapter",
+    "Promises",
     "Replays",
     "ReplaysRoutes",
     "RouterGradients",

@@ -15,6 +15,7 @@ from moe_routing.implementations.limits import Limits as Limits
 from moe_routing.implementations.pads import Pads
 from moe_routing.implementations.permitted import Closed, check_values, one_of
 from moe_routing.implementations.permutes import Permutes
+from moe_routing.implementations.promises import Promises
 from moe_routing.implementations.replays import Replays
 from moe_routing.implementations.shards import Shards
 from moe_routing.implementations.unsupported import Unsupported as Unsupported
@@ -92,6 +93,7 @@ class Capabilities(Closed):
     ``permute``, where there is one; ``gradients``, ``computes``, ``shards``, ``replays``,
     ``drops``, ``pads`` and ``balances`` about ``gradients``, ``experts``, ``shard``, ``replay``,
     ``drop``, ``route_padded`` and ``balance``; ``composes``, with others of them, about ``layer``.
+    ``promises`` are stricter contracts than the specification's.
     Errors: ``ValueError`` naming the field.
     """
 
@@ -112,6 +114,7 @@ class Capabilities(Closed):
     pads: Pads = field(default_factory=Pads)
     balances: Balances = field(default_factory=Balances)
     composes: Composes = field(default_factory=Composes)
+    promises: Promises = field(default_factory=Promises)
 
     def __post_init__(self) -> None:
         require_choice("takes", self.takes, get_args(Takes))
@@ -128,6 +131,7 @@ class Capabilities(Closed):
         require_part("pads", self.pads, Pads)
         require_part("balances", self.balances, Balances)
         require_part("composes", self.composes, Composes)
+        require_part("promises", self.promises, Promises)
         self._check_claims()
         for name, known in (("dtypes", tuple(INPUT_FORMATS)), ("layouts", LAYOUTS)):
             if getattr(self, name) != ():  # of which no case can be drawn

@@ -13,7 +13,7 @@ class FlatRouting:
     Shapes: ``scores [N]``, ``token_indices [N]`` and ``expert_indices [N]`` with
     N = T * K; entry i says that token ``token_indices[i]`` runs expert
     ``expert_indices[i]`` with weight ``scores[i]``. ``num_tokens`` is T, ``logits [T, E]``
-    or None. Arrays are the backend's own, of any array library.
+    or None, ``kernel`` as in ``Routing``. Arrays are the backend's own, of any array library.
     """
 
     scores: Any
@@ -21,6 +21,7 @@ class FlatRouting:
     expert_indices: Any
     num_tokens: int
     logits: Any = None
+    kernel: Any = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,9 +29,11 @@ class RoutingMap:
     """Dense probabilities with a boolean map, as Megatron-Core returns them.
 
     Shapes: ``probs [T, E]``, zero off the route, ``routing_map [T, E]`` of bool with
-    exactly K trues a row, ``logits [T, E]`` or None. Arrays are the backend's own.
+    exactly K trues a row, ``logits [T, E]`` or None, ``kernel`` as in ``Routing``. Arrays are
+    the backend's own.
     """
 
     probs: Any
     routing_map: Any
     logits: Any = None
+    kernel: Any = None

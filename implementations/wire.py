@@ -197,7 +197,9 @@ def table(name: str, value: Any, *keys: str) -> dict[str, Any]:
 
 def part(name: str, value: Any) -> Any:
     """Return an array, or a number where the field is one. Errors: ``ProtocolError``."""
-    if value is None or name in _NUMBERS or type(value) is int:
+    if name == "kernel" and not isinstance(value, str):
+        raise ProtocolError(f"sent kernel={value!r:.60}; expected the name of a kernel")
+    if value is None or name in ("kernel", *_NUMBERS) or type(value) is int:
         return value
     held = table(name, value, "dtype", "shape", "values")
     shape, values, dtype = held["shape"], held["values"], held["dtype"]

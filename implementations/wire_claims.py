@@ -19,6 +19,7 @@ from moe_routing.implementations.limits import Limits
 from moe_routing.implementations.pads import Pads
 from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.permutes import Permutes
+from moe_routing.implementations.promises import Promises
 from moe_routing.implementations.replays import Replays
 from moe_routing.implementations.shards import Shards
 from moe_routing.reference import Renormalize
@@ -39,6 +40,11 @@ def capabilities_from_json(data: Any) -> Capabilities:
     for name, part in (("numerics", Numerics), ("shards", Shards)):
         if name in given:
             given[name] = part(**_object(name, given[name], part))
+    if "promises" in given:
+        made = dict(_object("promises", given["promises"], Promises))
+        if "served_by" in made:
+            made["served_by"] = _listed("served_by", made["served_by"])
+        given["promises"] = Promises(**made)
     if "permutes" in given:
         given["permutes"] = _permutes(given["permutes"])
     if "gradients" in given:

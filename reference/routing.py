@@ -21,13 +21,15 @@ class Routing:
     Shapes: ``weights [T, K]`` floating point, ``expert_ids [T, K]`` integer, and
     ``logits [T, E]`` (after linear bias and delta, before the logit op) or None where
     the router does not return them. The order of the K slots is free; a slot's weight
-    belongs to the slot's expert. The reference returns float64 and int64; adapters return
-    the backend's native arrays unconverted.
+    belongs to the slot's expert. ``kernel`` names what served the call, where a backend
+    promises that. The reference returns float64 and int64; adapters return the backend's
+    native arrays unconverted.
     """
 
     weights: Any
     expert_ids: Any
     logits: Any = None
+    kernel: Any = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

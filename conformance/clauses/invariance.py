@@ -134,7 +134,7 @@ def batch_split(trial: Trial) -> Failure | None:
         return failure
     if trial.case.recipe == SERIES:  # whose tokens are judged in a batch of each size
         return None
-    return first_of(partial(_in_batch, batch, *part) for part in _parts(trial.case))
+    return first_of(partial(_in_batch, batch, *part) for part in parts_of(trial.case))
 
 
 def _in_batch(batch: Batch, words: str, tokens: tuple[int, ...]) -> Failure | None:
@@ -148,7 +148,7 @@ def _in_batch(batch: Batch, words: str, tokens: tuple[int, ...]) -> Failure | No
     return replace(failure, summary=f"{words}: {failure.summary}", case=case)
 
 
-def _parts(case: Case) -> Iterator[tuple[str, tuple[int, ...]]]:
+def parts_of(case: Case) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Yield batches of a case's tokens, by index: one alone, another, and a larger batch."""
     count = case.inputs.num_tokens
     yield "the first token alone", (0,)

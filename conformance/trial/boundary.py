@@ -66,7 +66,7 @@ def receive(raw: object, config: RouterConfig, num_tokens: int) -> Received:
     native = {
         name: value
         for name, value in vars(raw).items()
-        if value is not None and name != "num_tokens"
+        if value is not None and name not in ("num_tokens", "kernel")
     }
     records = {name: record(name, value) for name, value in native.items()}
     arrays = {name: to_numpy(name, value) for name, value in native.items()}

@@ -69,6 +69,7 @@ FAMILIES = {
     "M85": "products or sums of an expert below the permitted precision",
     "M86": "gradients of the experts: a route, a factor or a part of them lost, or added",
     "M87": "sizes beyond what a kernel can do answered in silence",
+    "M88": "a fallback in the place of the kernel that was asked for",
 }
 """What each family in the zoo is about, by its id in the catalogue of real bugs."""
 

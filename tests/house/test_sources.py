@@ -67,6 +67,7 @@ PROTOCOL = (
     "permitted",
     "permutes",
     "replays",
+    "promises",
     "protocol",
     "ranks",
     "registry",
