@@ -7,7 +7,7 @@ from typing import Literal
 
 from moe_routing.conformance.explain.failure import Failure
 
-Status = Literal["pass", "fail", "unjudged"]
+Status = Literal["pass", "fail", "known", "unjudged"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,8 +15,8 @@ class Finding:
     """A part of a block: whether it is right, of how many tokens, and by which clause.
 
     ``path`` is the module's, ``block`` that of the MoE block, ``part`` what was judged (empty: the
-    module is not known). Of a failure, ``token`` is the number of its row in the batch; ``reason``
-    says why something is not judged.
+    module is not known). Of a failure, ``token`` is the number of its row in the batch; one that a
+    known divergence covers is ``known``. ``reason`` says why something is not judged.
     """
 
     path: str

@@ -28,7 +28,7 @@ def experts_ball(layer: Layer, copied: Floats | None) -> Ball:
         return layer.output
     inputs, form = layer.inputs, layer.form
     weights = weight_ball(inputs.weights.astype(np.float64), form)
-    slots = slot_balls(layer.config, inputs, weights=weights)
+    slots = slot_balls(layer.config, inputs, layer.products, weights=weights)
     x = Ball.exact(inputs.hidden[:, None, :].astype(np.float64))
     more = mul(x, weight_ball(copied[:, :, None], form), form)
     mids, rads = np.concatenate([slots.mid, more.mid], 1), np.concatenate([slots.rad, more.rad], 1)
@@ -101,9 +101,9 @@ def _looks(due: Ball, shared: Ball, output: Floats, t: int) -> list[str]:
 
 def whole_verdict(seen: SeenWhole, output: Floats) -> Held:
     """Hold a block's output to the whole layer, at the routes that rounding permits."""
-    facts = LayerFacts(
-        seen.config, seen.inputs, Bounds(seen.config.router, seen.inputs.router, seen.numerics)
-    )
+    products = "tf32" if seen.numerics.multiply == "tf32" else "float32"
+    bounds = Bounds(seen.config.router, seen.inputs.router, seen.numerics)
+    facts = LayerFacts(seen.config, seen.inputs, bounds, products)
     due = facts.routed
     wrong = ~due.output.contains(output)
     tokens = int(due.decided.sum())

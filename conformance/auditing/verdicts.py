@@ -8,8 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from moe_routing.conformance.auditing.excused import excused
 from moe_routing.conformance.auditing.finding import Finding
 from moe_routing.conformance.auditing.sums import experts_ball, layer_verdict, whole_verdict
+from moe_routing.conformance.calls.expert_gradients import (
+    ExpertGradientCase,
+    ExpertGradientInputs,
+)
+from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.explain.expert_gradients import expert_gradient_failure
 from moe_routing.conformance.explain.experts import call_line, experts_failure
 from moe_routing.conformance.explain.failure import Failure, first_failure
@@ -19,6 +25,7 @@ from moe_routing.conformance.judge.expert_gradients import Learning
 from moe_routing.conformance.judge.experts import Layer
 from moe_routing.conformance.judge.gradients import GradientFacts, GradientVerdict
 from moe_routing.conformance.trial.boundary import Malformed, receive, to_numpy
+from moe_routing.implementations.models.arrays import of_dtype
 from moe_routing.implementations.models.seen import (
     Seen,
     SeenExpertGradients,
@@ -65,8 +72,12 @@ def _routing(seen: SeenRouting) -> Iterator[Finding]:
     verdict = judge(bounds, received.answer, logits=seen.logits)
     failure_ = first_failure(verdict, "logits", "selection", "weights")
     clause = _CLAUSES[failure_.stage] if failure_ else "selection.valid-top-k"
-    yield _of(seen, "routing", int(verdict.judged.sum()), clause, failure_)
-    yield from _router_gradients(seen, bounds, verdict)
+    case = Case(config=seen.config, inputs=seen.inputs)
+    for each in (
+        _of(seen, "routing", int(verdict.judged.sum()), clause, failure_),
+        *_router_gradients(seen, bounds, verdict),
+    ):
+        yield excused(each, seen.adapter, seen.device, bounds, case)
 
 
 def _router_gradients(seen: SeenRouting, bounds: Bounds, verdict: Verdict) -> Iterator[Finding]:
@@ -116,7 +127,7 @@ def _shaped(seen: SeenRouting, given: dict[str, Floats]) -> dict[str, Floats]:
 
 
 def _experts(seen: SeenExperts) -> Iterator[Finding]:
-    layer = Layer(seen.config, seen.inputs)
+    layer = Layer(seen.config, seen.inputs, seen.products)
     output = _floats("output", seen.output)
     due = experts_ball(layer, seen.copied)
     wrong = ~due.contains(output)
@@ -130,7 +141,8 @@ def _experts(seen: SeenExperts) -> Iterator[Finding]:
 
 def _expert_gradients(seen: SeenExpertGradients) -> Iterator[Finding]:
     part = "experts gradients"
-    learning = Learning(seen.config, seen.inputs, _floats("cotangent", seen.cotangent))
+    cotangent = _floats("cotangent", seen.cotangent)
+    learning = Learning(seen.config, seen.inputs, cotangent, seen.products)
     given = {n: _floats(n, g) for n, g in seen.gradients.items() if n in learning.permitted}
     judged = learning.judged(given)
     wrong = next((judged[name] for name in given if judged[name].wrong.any()), None)
@@ -139,11 +151,20 @@ def _expert_gradients(seen: SeenExpertGradients) -> Iterator[Finding]:
         return
     failure = None
     if wrong is not None:
-        told = Learning(seen.config, _plain(seen.inputs), learning.cotangent)
+        told = Learning(seen.config, _plain(seen.inputs), cotangent)
         failure = expert_gradient_failure("experts.gradients", told, wrong, wrong.wrong)
         call = f"call    {call_line(learning.layer)}"
         failure = replace(failure, details=(call, *failure.details[1:]))
-    yield _of(seen, part, seen.inputs.num_tokens, "experts.gradients", failure)
+    case = ExpertGradientCase(config=seen.config, inputs=_with(seen.inputs, cotangent))
+    finding = _of(seen, part, seen.inputs.num_tokens, "experts.gradients", failure)
+    yield excused(finding, seen.adapter, seen.device, learning, case)
+
+
+def _with(inputs: ExpertsInputs, cotangent: Floats) -> ExpertGradientInputs:
+    """Return a call with its cotangent; either may have more bits than the dtype of the call."""
+    arrays = {**inputs.arrays(), "cotangent": cotangent}
+    made: ExpertGradientInputs = of_dtype(ExpertGradientInputs, inputs.dtype, arrays)
+    return made
 
 
 def _plain(inputs: ExpertsInputs) -> ExpertsInputs:

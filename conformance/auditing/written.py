@@ -24,7 +24,7 @@ _HEADS = {
     "router gradients": "d router",
     "experts gradients": "d experts",
 }
-_WORDS = {"pass": "pass", "fail": "FAIL", "unjudged": "-"}
+_WORDS = {"pass": "pass", "fail": "FAIL", "known": "known", "unjudged": "-"}
 _TOLD = 3
 """The failures whose story is told; the others have one line."""
 
@@ -65,8 +65,10 @@ def closing(audit: Outcome) -> str:
     if not audit.judged:
         return "nothing was judged"
     wrong = len(audit.failures)
+    known = sum(each.status == "known" for each in audit.findings)
     held = f"{judged} of {blocks} judged, {counted(tokens, 'token')} in all"
-    return f"{held}: {f'{wrong} wrong' if wrong else 'all right'}"
+    words = f"{wrong} wrong" if wrong else "all right"
+    return f"{held}: {words}" + (f", but for {known} known" if known else "")
 
 
 def _columns(audit: Outcome) -> list[Column]:

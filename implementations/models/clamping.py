@@ -21,6 +21,7 @@ def unclamped(hidden: Any, ids: Any, matrices: dict[str, Any], limit: float) -> 
     for name in names:
         if (matrix := matrices.get(name)) is None:
             continue
+        x = x.to(matrix.device)
         if ids is None:
             below &= _stays(x, matrix.double(), limit)
             continue

@@ -12,8 +12,7 @@ from moe_routing.implementations.transformers.table import ROWS, UNSERVED
 
 _FAMILY = re.compile(r"transformers\.models\.(\w+)\.modeling_\w+$")
 _LOOKS = re.compile(r"(Router|Gating|MoE|Moe|MOE|Experts|SparseMLP|SparseMoeBlock)$")
-_NAMES = ("experts",)
-_HIDDEN_BY = ("shared_expert", "shared_experts", "shared_mlp")
+_SHARED = ("shared_expert", "shared_experts", "shared_mlp")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -136,16 +135,13 @@ def _others(modules: dict[str, Any], sites: list[Site]) -> Iterator[Looks]:
 
 
 def _reason(path: str, module: Any) -> str:
-    name = type(module).__name__
-    for each in _names(module):
-        if each in _REASONS:
-            return f"{name}: {_REASONS[each]}"
-    last = path.rpartition(".")[2]
-    if last in _HIDDEN_BY:
+    """Return why a module that looks like a router or experts is not judged; empty: it does not."""
+    name, last = type(module).__name__, path.rpartition(".")[2]
+    if last in _SHARED or not (last == "experts" or _LOOKS.search(name)):
         return ""
-    if last in _NAMES or _LOOKS.search(name):
-        return f"{name} is none of the {len(ROWS)} blocks that the table has"
-    return ""
+    inside = (each for part in module.modules() for each in _names(part))
+    known = next((_REASONS[each] for each in inside if each in _REASONS), "")
+    return f"{name}: {known or f'none of the {len(ROWS)} blocks that the table has'}"
 
 
 def _within(path: str, other: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from moe_routing.implementations.capabilities import Numerics
+from moe_routing.implementations.computes import Products
 from moe_routing.implementations.models.arrays import (
     CannotRead,
     array,
@@ -20,6 +21,7 @@ from moe_routing.implementations.models.arrays import (
 )
 from moe_routing.implementations.models.claims import router_config
 from moe_routing.implementations.models.experts import Held, NotKnown, held
+from moe_routing.implementations.models.seen import Part
 from moe_routing.implementations.models.watching import Call
 from moe_routing.implementations.transformers.reading import READERS
 from moe_routing.reference import RouterConfig, RouterInputs, Routing
@@ -66,7 +68,7 @@ class Heard:
     def hidden(self) -> Any:
         """The hidden states of the routing: those of the block, unless it adds noise to them."""
         call = self.call
-        noisy = call.site.block.training and _jitters(call.site)
+        noisy = call.site.block.training and _jitter(call.site.block) != ""
         inner = call.router_hidden is not None and (noisy or call.site.row.calls == "router")
         whole = call.router_hidden if inner else call.hidden
         if whole is None or not hasattr(whole, "reshape"):
@@ -139,24 +141,45 @@ class Heard:
             return picked_ids, np.where(picked_ids < 0, 0.0, array("weights", weights))
         return array("expert ids", ids.reshape(shape)), array("weights", weights.reshape(shape))
 
+    @property
+    def numerics(self) -> Numerics:
+        """What torch may do on the call's device: float32 products in tf32 or not."""
+        import torch
+
+        tf32 = self.call.device.startswith("cuda") and torch.backends.cuda.matmul.allow_tf32
+        return Numerics(multiply="tf32") if tf32 else Numerics()
+
+    @property
+    def products(self) -> Products:
+        """The same of experts."""
+        return "tf32" if self.numerics.multiply == "tf32" else "float32"
+
+    def check(self, part: Part) -> None:
+        """Raise ``NotKnown`` where what is seen of a part is not all of it, or is random."""
+        site = self.call.site
+        if getattr(site.experts, "_is_expert_parallel", False):
+            raise NotKnown("its experts are spread over ranks")
+        if part == "routing" and site.router.training and (noise := _jitter(site.router)):
+            raise NotKnown(f"its router adds noise in training ({noise})")
+        for each in (site.router,) if part == "routing" else (site.block, site.experts):
+            dropout = [m for m in each.modules() if _drops(m)] if each is not None else []
+            if dropout and each.training:
+                raise NotKnown(f"it drops out at random in training (p={dropout[0].p})")
+
     def affordable(self, top_k: int) -> int:
         """Return how many tokens of ``top_k`` routes each are judged at the most."""
         down = self.held.matrices["down_weight"]
         return int(max(16, WORK // (3 * top_k * down.shape[1] * down.shape[2])))
 
 
-def numerics_of(tensor: Any) -> Numerics:
-    """Return what torch is allowed to do on the tensor's device: products in tf32 or not."""
-    import torch
-
-    if tensor.is_cuda and torch.backends.cuda.matmul.allow_tf32:
-        return Numerics(multiply="tf32")
-    return Numerics()
+def _drops(module: Any) -> bool:
+    return "Dropout" in type(module).__name__ and bool(getattr(module, "p", 0))
 
 
-def _jitters(site: Any) -> bool:
-    names = ("jitter_noise", "moe_jitter_eps")
-    return any(getattr(part, n, None) for part in (site.block, site.router) for n in names)
+def _jitter(module: Any) -> str:
+    """Return the noise that a module adds in training, in words; empty: none."""
+    found = {n: getattr(module, n, None) for n in ("jitter_noise", "moe_jitter_eps")}
+    return ", ".join(f"{name}={value}" for name, value in found.items() if value)
 
 
 def _of_router(returned: Any) -> tuple[Any, ...]:

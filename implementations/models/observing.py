@@ -27,6 +27,7 @@ def seen_of(heard: Heard) -> Iterator[Seen | Unjudged]:
     paths = {"routing": site.router_path, "layer": site.path}
     for part, make in _MAKERS:
         try:
+            heard.check(part)
             yield make(heard)
         except (CannotRead, NotKnown, ValueError) as error:
             path, words = paths.get(part, site.experts_path), " ".join(str(error).split())

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from moe_routing.implementations.experts.models import MODELS, USUAL
+from moe_routing.implementations.experts.registered import EAGER
 from moe_routing.implementations.models.arrays import array, dtype_of, of_dtype, picked, rows
 from moe_routing.implementations.models.clamping import unclamped
 from moe_routing.implementations.models.experts import NotKnown
@@ -28,10 +30,13 @@ def see_experts(heard: Heard) -> SeenExperts:
         path=call.site.experts_path,
         block=call.site.path,
         tokens=kept,
+        adapter=_adapter(call.site.experts),
+        device=call.device,
         config=config,
         inputs=inputs,
         copied=np.where(copies[kept], heard.routes[1][kept], 0.0) if copies.any() else None,
         output=rows(call.experts_output)[kept],
+        products=heard.products,
     )
 
 
@@ -53,10 +58,13 @@ def see_expert_gradients(heard: Heard) -> SeenExpertGradients:
         path=call.site.experts_path,
         block=call.site.path,
         tokens=kept,
+        adapter=_adapter(call.site.experts),
+        device=call.device,
         config=config,
         inputs=inputs,
         cotangent=cotangent,
         gradients=_came_back(heard, kept),
+        products=heard.products,
     )
 
 
@@ -113,3 +121,15 @@ def _came_back(heard: Heard, kept: Any) -> dict[str, Any]:
             if tensor.grad is not None:
                 found |= {n: g[experts] for n, g in whole.split(name, tensor.grad).items()}
     return found
+
+
+def _adapter(experts: Any) -> str:
+    """Return the adapter that runs a module's function: by its name, and by how weights lie."""
+    config = getattr(experts, "config", None)
+    name = getattr(config, "_experts_implementation", None) or EAGER
+    at = next((each for each in MODELS if MODELS[each].module.endswith(f".{_class(experts)}")), "")
+    return f"experts:{name}@{at}" if at not in ("", USUAL) else f"experts:{name}"
+
+
+def _class(experts: Any) -> str:
+    return type(experts).__name__

@@ -9,7 +9,7 @@ from moe_routing.implementations.models.arrays import array, dtype_of, of_dtype,
 from moe_routing.implementations.models.claims import FACTORS
 from moe_routing.implementations.models.clamping import unclamped
 from moe_routing.implementations.models.experts import NotKnown
-from moe_routing.implementations.models.heard import WORK, Heard, numerics_of, some_rows
+from moe_routing.implementations.models.heard import WORK, Heard, some_rows
 from moe_routing.implementations.models.seen import SeenLayer, SeenWhole
 from moe_routing.implementations.models.shared import shared_of
 from moe_routing.reference import (
@@ -100,7 +100,7 @@ def _whole(
         notes=("its experts were not called: the block is judged as one function",) * fused,
         config=LayerConfig(router=made, experts=experts, shared=shared),
         inputs=inputs,
-        numerics=numerics_of(heard.hidden),
+        numerics=heard.numerics,
         output=output[some],
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from moe_routing.implementations.models.arrays import array, rows, tensors_of
-from moe_routing.implementations.models.heard import Heard, numerics_of, some_routes, some_rows
+from moe_routing.implementations.models.heard import Heard, some_routes, some_rows
 from moe_routing.implementations.models.seen import SeenRouting
 from moe_routing.reference import RouterConfig, Routing
 
@@ -30,12 +30,14 @@ def see_routing(heard: Heard) -> SeenRouting:
         path=call.site.router_path,
         block=call.site.path,
         tokens=kept,
+        adapter=f"transformers:{call.site.row.name}",
+        device=call.device,
         notes=tuple(f"it called {each}, which is another block's" for each in call.strangers),
         config=config,
         inputs=inputs,
         routing=native,
         logits="none" if native.logits is None else call.site.row.logits,
-        numerics=numerics_of(heard.hidden),
+        numerics=heard.numerics,
         cotangent=cotangent,
         gradients=gradients,
         ungraded=ungraded,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from moe_routing.implementations.capabilities import Numerics
+from moe_routing.implementations.computes import Products
 from moe_routing.reference import (
     ExpertsConfig,
     ExpertsInputs,
@@ -31,11 +32,14 @@ class Seen:
     """Something of one call: ``path`` is the module's, ``block`` that of the MoE block.
 
     ``tokens`` are the numbers of its rows in the batch; ``notes`` what is to be said of it.
+    ``adapter`` is the name of the shipped adapter that runs the same, ``device`` where it ran.
     """
 
     path: str
     block: str
     tokens: Any
+    adapter: str = ""
+    device: str = "cpu"
     notes: tuple[str, ...] = ()
 
 
@@ -64,12 +68,14 @@ class SeenExperts(Seen):
     """A call of experts at the routes that they really got, and their output ``[T, H]``.
 
     ``inputs`` have the dtype of the hidden states; their weights may have more bits. ``copied
-    [T, K]`` are the weights of routes whose expert returns what it is given, 0 elsewhere.
+    [T, K]`` are the weights of routes whose expert returns what it is given, 0 elsewhere;
+    ``products`` says what float32 products may be made in.
     """
 
     config: ExpertsConfig
     inputs: ExpertsInputs
     output: Any
+    products: Products = "float32"
     copied: Any = None
 
 
@@ -81,6 +87,7 @@ class SeenExpertGradients(Seen):
     inputs: ExpertsInputs
     cotangent: Any
     gradients: Mapping[str, Any]
+    products: Products = "float32"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

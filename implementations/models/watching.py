@@ -16,13 +16,14 @@ _EXPERTS = {"hidden": "experts.hidden", "weights": "experts.weights"}
 
 @dataclass(kw_only=True, eq=False)
 class Call:
-    """One call of a block: what its modules were given and returned, copied.
+    """One call of a block on a device: what its modules were given and returned, copied.
 
     ``back`` are the gradients that came back, ``ran`` the routers and experts that it called, each
     as often as it did, ``strangers`` the paths of those among them that are other blocks'.
     """
 
     site: Site
+    device: str = "cpu"
     hidden: Any = None
     output: Any = None
     router_hidden: Any = None
@@ -73,7 +74,9 @@ class Watch:
     # The block.
 
     def _enter(self, site: Site, module: Any, given: Any, named: Any) -> None:
-        call = Call(site=site, hidden=_kept(_first(given, named)))
+        hidden = _first(given, named)
+        device = str(getattr(hidden, "device", "cpu"))
+        call = Call(site=site, device=device, hidden=_kept(hidden))
         if self.on:
             self.calls.append(call)
             self._open.append(call)
@@ -146,9 +149,9 @@ def _first(given: Any, named: Any) -> Any:
 
 
 def _kept(value: Any) -> Any:
-    """Return copies of tensors, off their graph, that nothing writes over."""
+    """Return copies of tensors, off their graph and their device, that nothing writes over."""
     if hasattr(value, "detach"):
-        return value.detach().clone()
+        return value.detach().to("cpu", copy=True)
     if isinstance(value, (tuple, list)):
         return tuple(_kept(each) for each in value)
     return value
@@ -189,4 +192,4 @@ def _alias(call: Call, name: str, value: Any) -> Any:
 def _listen(call: Call, name: str, value: Any) -> None:
     """Keep the gradient of a tensor when it comes; sums of several, as torch adds them up."""
     if getattr(value, "requires_grad", False) and value.is_floating_point():
-        value.register_hook(lambda gradient: call.back.__setitem__(name, gradient.detach().clone()))
+        value.register_hook(lambda gradient: call.back.__setitem__(name, _kept(gradient)))

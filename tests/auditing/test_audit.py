@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("transformers")
 import torch
 from tiny_models import batch_for, tiny_config, tiny_model
-from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from moe_routing.conformance import audit
 from moe_routing.conformance.cli import main
@@ -113,6 +113,34 @@ def test_padding_and_several_rows(model: Any) -> None:
     assert found.tokens == 6
 
 
+def test_what_is_random_in_training_is_not_judged() -> None:
+    model = tiny_model("switch_transformers").train()
+    found = audit(model, batch_for("switch_transformers", model, tokens=4))
+    reasons = {each.reason for each in found.findings}
+    assert "its router adds noise in training (jitter_noise=0.01)" in reasons
+    assert any(each.startswith("it drops out at random in training") for each in reasons)
+    assert not found.failures, str(found)
+
+
+def test_noise_before_the_router_is_not_an_error() -> None:
+    model = tiny_model("mixtral", router_jitter_noise=0.1).train()
+    assert audit(model, batch_for("mixtral", model, tokens=4)).right
+
+
+def test_experts_over_several_ranks_are_not_judged(model: Any) -> None:
+    model.model.layers[0].mlp.experts._is_expert_parallel = True
+    found = audit(model, tokens=3)
+    spread = [each.part for each in found.findings if "spread over ranks" in each.reason]
+    assert spread == ["routing", "experts", "layer", "experts gradients"]
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_gradient_checkpointing(model: Any, reentrant: bool) -> None:
+    model.train().gradient_checkpointing_enable({"use_reentrant": reentrant})
+    found = audit(model, batch_for(FAMILY, model, tokens=4))
+    assert found.right, str(found)
+
+
 # What is not known.
 
 
@@ -135,8 +163,16 @@ def test_what_only_looks_like_a_router_is_listed() -> None:
     assert found.exit_code == 1
     listed = [(each.path, each.status) for each in found.findings]
     assert listed == [("model.layers.0.mlp", "unjudged")]
-    assert "OwnRouter is none of the 70 blocks" in str(found)
+    assert "OwnRouter: none of the 70 blocks" in str(found)
     assert "nothing was judged" in str(found)
+
+
+def test_a_router_that_cannot_be_expressed_is_listed_with_its_reason() -> None:
+    made = shrunk(AutoConfig.for_model("phimoe"), layers=1)
+    found = audit(AutoModelForCausalLM.from_config(made), tokens=3)
+    (listed,) = found.findings
+    assert listed.path == "model.layers.0.mlp"
+    assert "it picks two experts one after the other" in listed.reason
 
 
 def test_a_wrapped_gate_is_not_passed_over(model: Any) -> None:
@@ -250,6 +286,14 @@ def test_an_option_that_cannot_be(
     assert main(["audit", str(folder), *option]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert f"Cannot use {' '.join(option)}" in line
+
+
+def test_a_known_divergence_is_not_red() -> None:
+    model = tiny_model("deepseek_v2", norm_topk_prob=True)
+    found = audit(model, batch_for("deepseek_v2", model, tokens=4))
+    assert found.right
+    assert {each.status for each in found.findings if each.part == "routing"} == {"known"}
+    assert "norm-flag-unread" in str(found)
 
 
 def test_a_report_fits_80_columns(model: Any) -> None:
