@@ -18,7 +18,7 @@ from moe_routing.implementations.models.passing import CannotAudit
 
 def test_deepseek_v4_does_not_run_in_float16() -> None:
     model = tiny_model("deepseek_v4", "float16")
-    with pytest.raises(CannotAudit, match="The model raised RuntimeError: .* same dtype"):
+    with pytest.raises(CannotAudit, match=r"The model raised RuntimeError: .* same dtype"):
         audit(model, batch_for("deepseek_v4", model, tokens=8))
 
 
