@@ -20,6 +20,7 @@ from moe_routing.conformance.cli.clashes import (
 )
 from moe_routing.conformance.cli.exit_codes import epilog
 from moe_routing.conformance.cli.hints import hints
+from moe_routing.conformance.cli.launch import is_another_rank
 from moe_routing.conformance.cli.options import (
     CASES,
     Commands,
@@ -87,6 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
     from moe_routing.conformance.report.terminal import Terminal
     from moe_routing.conformance.run.session import check
 
+    if is_another_rank(arguments):
+        return 0
     if arguments.no_isolate and arguments.jobs > 1:
         raise UsageError("--jobs above 1 runs clauses in separate processes: remove --no-isolate")
     configured.fill(arguments)

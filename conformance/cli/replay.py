@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from moe_routing.conformance.cli.exit_codes import epilog
 from moe_routing.conformance.cli.gating import REPEAT_HELP
+from moe_routing.conformance.cli.launch import is_another_rank
 from moe_routing.conformance.cli.options import Commands, positive
 from moe_routing.conformance.cli.seats import add_options, add_ranks, seats
 from moe_routing.conformance.trial.repeats import REPEATS
@@ -40,6 +41,8 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the case on every adapter; 0 if it passes, and fails nowhere. Errors: ``CaseError``."""
+    if is_another_rank(arguments):
+        return 0
     from moe_routing.conformance.cases.files import load_case
     from moe_routing.conformance.checking.plan import Plan
     from moe_routing.conformance.clauses import select_clauses

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from moe_routing.conformance.cli.options import positive
 
@@ -79,17 +79,25 @@ def seats(
     named = [name for reference in references for name in expand(reference)]
     seconds = arguments.timeout
     plans = {each: plan if is_shipped(each) else plan.unshipped() for each in named}
-    if arguments.no_isolate:
-        return {
-            each: partial(InProcess, partial(loaded, each, device, ranks, seconds), plans[each])
-            for each in named
-        }
+    others = _others(arguments)
+    if arguments.no_isolate or others is not None:
+        loads = {each: partial(loaded, each, device, ranks, seconds, others) for each in named}
+        return {each: partial(InProcess, load, plans[each]) for each, load in loads.items()}
     memory = _memory(arguments.memory, jobs)
     watch = Watch(call_seconds=seconds, memory=memory, threads=fair_threads(jobs))
     return {
         each: partial(Isolated, each, plans[each], device=device, watch=watch, ranks=ranks)
         for each in named
     }
+
+
+def _others(arguments: argparse.Namespace) -> Any:
+    """Return the other ranks of a launcher, where one has started this process, or None."""
+    if getattr(arguments, "launch", None) is None:
+        return None
+    from moe_routing.implementations.ranks import Others
+
+    return Others(arguments.launch)
 
 
 def files_of_command(reference: str) -> list[Path]:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
-from typing import Protocol
+from typing import Any, Protocol
 
 from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.calls.routing import Case
@@ -136,14 +136,17 @@ class InProcess:
             print(words, file=sys.stderr)
 
 
-def loaded(reference: str, device: str, ranks: int | None, seconds: float) -> Adapter:
+def loaded(
+    reference: str, device: str, ranks: int | None, seconds: float, others: Any = None
+) -> Adapter:
     """Return the adapter that ``reference`` names, or with ``ranks`` so many of it at once.
 
-    A call of these may take ``seconds``. Errors: ``AdapterError``, ``BackendMissing``.
+    A call of these may take ``seconds``; ``others`` are those of a launcher. Errors:
+    ``AdapterError``, ``BackendMissing``.
     """
     if ranks is None:
         return load_adapter(reference, device=device)
-    return OnRanks(reference, ranks, device=device, seconds=seconds)
+    return OnRanks(reference, ranks, device=device, seconds=seconds, others=others)
 
 
 def about(adapter: Adapter) -> About:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.loading import AdapterError
 from moe_routing.implementations.protocol import BackendLost, BackendMissing
 from moe_routing.implementations.ranks.group import Group, Here, Round
+from moe_routing.implementations.ranks.launched import Others
 from moe_routing.implementations.unsupported import Unsupported
 from moe_routing.reference import ExpertsConfig, ExpertsInputs, Placement
 
@@ -26,16 +28,25 @@ SHARE = 1 / 3
 class OnRanks:
     """Several ranks of an adapter under torch.distributed, in processes that stay warm.
 
-    A rank that dies, raises or hangs is named, and all are started anew for the next call.
+    A rank that dies, raises or hangs is named, and all are started anew for the next call. With
+    ``others``, all but the first are processes of a launcher's.
     Errors: ``AdapterError`` and ``BackendMissing`` where the adapter cannot be loaded.
     """
 
     def __init__(
-        self, reference: str, ranks: int, *, device: str = "cpu", seconds: float = 60.0
+        self,
+        reference: str,
+        ranks: int,
+        *,
+        device: str = "cpu",
+        seconds: float = 60.0,
+        others: Others | None = None,
     ) -> None:
-        self.device, self._size = device, ranks
-        self._here = Here(range(ranks))
-        self._group = Group([self._here.remote], ranks, SHARE * seconds, self._here.meet)
+        self.device, self._size, self._others = device, ranks, others
+        self._here = Here(range(ranks) if others is None else (0,))
+        remotes = [self._here.remote, *(others.remotes if others else ())]
+        meet = others.meet if others else self._here.meet
+        self._group = Group(remotes, ranks, SHARE * seconds, meet)
         try:
             self.name, self.wraps, claimed, methods = self._group.load(reference, device)
         except (AdapterError, BackendMissing):
@@ -80,7 +91,10 @@ class OnRanks:
         raise self._lost(heard)
 
     def close(self) -> None:
-        """End the ranks, and the process that holds them."""
+        """End the ranks, and the process that holds them; those of a launcher stay."""
+        if self._others is not None:
+            with suppress(BackendLost):  # what has ended needs no end
+                self._group.stop()
         self._here.close()
 
     def _lost(self, heard: Round) -> Exception:
