@@ -219,7 +219,12 @@ def _settings(name: str, config: RouterConfig) -> dict[str, Any]:
 
 
 def _moe_utils() -> ModuleType:
+    return core_module("transformer.moe.moe_utils")
+
+
+def core_module(name: str) -> ModuleType:
+    """Import a module of Megatron-Core. Errors: ``BackendMissing``."""
     try:
-        return importlib.import_module("megatron.core.transformer.moe.moe_utils")
+        return importlib.import_module(f"megatron.core.{name}")
     except ModuleNotFoundError as error:
         raise missing("megatron-core", "megatron", error, INSTALL) from error

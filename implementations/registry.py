@@ -174,7 +174,10 @@ def find_adapter(reference: str) -> tuple[str, str]:
         return family, _command(member)
     known = {**registered(), **(ranked() if family in ON_RANKS else {})}
     if family in ON_RANKS and reference not in known:
-        raise AdapterError(f"Unknown adapter {reference!r}: there are {', '.join(ranked())}")
+        lacks = importlib.import_module(ON_RANKS[family]).OUT_OF_SCOPE.get(member)
+        words = f"{reference} is out of scope: {lacks}" if lacks else ""
+        listed = ", ".join(ranked())
+        raise AdapterError(words or f"Unknown adapter {reference!r}: there are {listed}")
     if family in FAMILIES and reference not in known:
         finds = _of_family(family, "finds")
         if finds is None or not finds(member):

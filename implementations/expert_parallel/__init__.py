@@ -14,9 +14,10 @@ from moe_routing.implementations.expert_parallel.implementations import (
     IMPLEMENTATIONS,
     ExpertParallel,
 )
+from moe_routing.implementations.expert_parallel.megatron_rank import MegatronRank
 from moe_routing.implementations.expert_parallel.torchtitan_rank import TorchtitanRank
 
-_OWN = {"torchtitan": TorchtitanRank}
+_OWN = {"torchtitan": TorchtitanRank, "megatron_allgather": MegatronRank}
 
 MEMBERS = (
     *_OWN,
@@ -27,6 +28,14 @@ MEMBERS = (
     ),
 )
 """The names of the adapters."""
+
+OUT_OF_SCOPE = {
+    "megatron_alltoall": "Megatron's all-to-all dispatcher makes a CUDA stream as it is built: it "
+    "needs GPUs, where this was not tried",
+    "axolotl": "axolotl's expert_parallel sends tokens through DeepEP, which needs GPUs and is on "
+    "no package index",
+}
+"""Why there is no adapter for some others."""
 
 
 def __getattr__(name: str) -> Any:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from importlib.metadata import distributions
 from typing import Any
 
 from moe_routing.implementations import Capabilities
 from moe_routing.implementations.registry import load_rank, ranked
+
+
+def installed() -> list[str]:
+    """The adapters of one rank whose libraries are there."""
+    found = {distribution.name for distribution in distributions()}
+    return [name for name in ranked() if getattr(load_rank(name), "wraps", None) in found]
 
 
 class Every:
@@ -14,7 +21,7 @@ class Every:
     name = "every"
 
     def __init__(self) -> None:
-        self._adapters = {name: load_rank(name) for name in ranked()}
+        self._adapters = {name: load_rank(name) for name in installed()}
 
     def capabilities(self) -> Capabilities:
         return Capabilities()
