@@ -13,7 +13,7 @@ import numpy.typing as npt
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.loading import AdapterError
 from moe_routing.implementations.protocol import BackendLost, BackendMissing
-from moe_routing.implementations.ranks.group import Group, Here, Round
+from moe_routing.implementations.ranks.group import Group, Here, HostLost, Round
 from moe_routing.implementations.ranks.launched import Others
 from moe_routing.implementations.unsupported import Unsupported
 from moe_routing.reference import ExpertsConfig, ExpertsInputs, Placement
@@ -43,18 +43,28 @@ class OnRanks:
         others: Others | None = None,
     ) -> None:
         self.device, self._size, self._others = device, ranks, others
-        self._here = Here(range(ranks) if others is None else (0,))
+        self._reference, self._seconds = reference, SHARE * seconds
+        self.name, self.wraps, claimed, methods = self._loaded()
+        self.methods = tuple(METHODS[name] for name in methods)
+        self._capabilities = of_so_many(reference, claimed, ranks)
+
+    def _loaded(self) -> tuple[Any, ...]:
+        """Start the host of this machine, and return the head of the adapter that it loads."""
+        others = self._others
+        self._here = Here(range(self._size) if others is None else (0,))
         remotes = [self._here.remote, *(others.remotes if others else ())]
         meet = others.meet if others else self._here.meet
-        self._group = Group(remotes, ranks, SHARE * seconds, meet)
+        self._group = Group(remotes, self._size, self._seconds, meet)
         try:
-            self.name, self.wraps, claimed, methods = self._group.load(reference, device)
+            return self._group.load(self._reference, self.device)
         except (AdapterError, BackendMissing):
             self.close()
             raise
-        self._seconds = SHARE * seconds
-        self.methods = tuple(METHODS[name] for name in methods)
-        self._capabilities = of_so_many(reference, claimed, ranks)
+
+    @property
+    def host(self) -> int:
+        """The number of the process that holds the ranks of this machine."""
+        return self._here.process
 
     def capabilities(self) -> Capabilities:
         """Claim what a rank's adapter claims, on so many ranks."""
@@ -82,7 +92,12 @@ class OnRanks:
 
     def called(self, method: str, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Call a method on every rank, and return all answers. Errors: ``BackendLost``."""
-        heard = self._group.call(method, calls)
+        try:
+            heard = self._group.call(method, calls)
+        except HostLost:
+            self._here.close()
+            self._loaded()
+            raise
         answers = heard.of("answer")
         if len(answers) == self._size:
             return [answers[rank] for rank in range(self._size)]

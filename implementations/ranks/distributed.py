@@ -58,6 +58,8 @@ def join(meeting: Meeting, rank: int, size: int, device: str) -> None:
     backend = "gloo"
     if device != "cpu":
         backend = f"cpu:gloo,{device}:nccl"
+        if int(local) >= (count := torch.cuda.device_count()):
+            raise RuntimeError(f"it needs a GPU of its own, cuda:{local}, and there are {count}")
         torch.cuda.set_device(int(local))
     torch.set_num_threads(1)
     dist.init_process_group(backend, store=_store(meeting, size), rank=rank, world_size=size)

@@ -22,6 +22,13 @@ _GRACE = 0.5  # seconds that the others have once a rank has died or raised
 _LOAD = 300.0  # seconds in which a host may load its adapter
 
 
+class HostLost(BackendLost):
+    """A process that holds ranks has ended, and they with it."""
+
+    def __init__(self) -> None:
+        super().__init__("the process that holds the ranks has ended", "crash", costly=True)
+
+
 @dataclass(frozen=True)
 class Remote:
     """A host: the connection to it, the numbers of its ranks, and how it is ended."""
@@ -64,7 +71,7 @@ class Group:
     def load(self, reference: str, device: str) -> tuple[Any, ...]:
         """Load the adapter on every host, and return its head. Errors: as ``load_adapter``."""
         for host in self._hosts:
-            host.pipe.send(("load", sys.path, reference, device))
+            _send(host.pipe, ("load", sys.path, reference, device))
         heads = [self._head(host, reference) for host in self._hosts]
         return heads[0]
 
@@ -87,13 +94,13 @@ class Group:
             if len(started.of("ready")) < self._size:
                 return started
         for host in self._hosts:
-            host.pipe.send(("call", {rank: (method, arguments[rank]) for rank in host.ranks}))
+            _send(host.pipe, ("call", {rank: (method, arguments[rank]) for rank in host.ranks}))
         return self._heard(time.monotonic() + self._seconds)
 
     def _started(self, until: float) -> Round:
         meeting = self._meet()
         for host in self._hosts:
-            host.pipe.send(("start", list(host.ranks), self._size, meeting))
+            _send(host.pipe, ("start", list(host.ranks), self._size, meeting))
         self._running = True
         return self._heard(until)
 
@@ -107,9 +114,9 @@ class Group:
                 break
             for pipe in ready:
                 rank, kind, value = _received(pipe)
-                if rank not in heard.said or kind == "died":
+                if rank not in heard.said or (kind == "died" and heard.said[rank][0] != "missing"):
                     heard.said[rank] = kind, value
-                if kind in ("died", "raised"):
+                if kind in ("died", "raised", "missing"):
                     until = min(until, time.monotonic() + _GRACE)
         return heard
 
@@ -117,7 +124,7 @@ class Group:
         """End all ranks, and return where each of them was."""
         found: dict[int, str] = {}
         for host in self._hosts:
-            host.pipe.send(("stop", True))
+            _send(host.pipe, ("stop", True))
         for host in self._hosts:
             found |= self._place(host)
         self._running = False
@@ -135,12 +142,20 @@ class Group:
         _ = self.places()
 
 
+def _send(pipe: Any, message: Any) -> None:
+    """Send a host something. Errors: ``HostLost`` where it has ended."""
+    try:
+        pipe.send(message)
+    except OSError as error:
+        raise HostLost from error
+
+
 def _received(pipe: Any) -> Any:
-    """Return what a host says. Errors: ``BackendLost`` where it has ended."""
+    """Return what a host says. Errors: ``HostLost`` where it has ended."""
     try:
         return pipe.recv()
     except (EOFError, OSError) as error:
-        raise BackendLost("the process that holds the ranks has ended", "crash") from error
+        raise HostLost from error
 
 
 class Here:
@@ -160,7 +175,7 @@ class Here:
             env=environment,
         )
         theirs.close()
-        self.remote = Remote(ours, ranks)
+        self.remote, self.process = Remote(ours, ranks), self._popen.pid
         self.close = weakref.finalize(self, _close, self._popen, ours, self._folder)
 
     def meet(self) -> Meeting:

@@ -78,7 +78,11 @@ def _end_without(host: int) -> None:
 
 
 def _serve(adapter: Any, place: Place, pipe: Connection) -> None:
-    join(place.meeting, place.rank, place.size, place.device)
+    try:
+        join(place.meeting, place.rank, place.size, place.device)
+    except Exception as error:
+        pipe.send(("missing", f"Rank {place.rank} cannot join the others: {_words(error)}"))
+        raise
     pipe.send(("ready", None))
     while True:
         method, arguments = pipe.recv()
@@ -95,8 +99,12 @@ def _answer(adapter: Any, method: str, arguments: tuple[Any, ...]) -> tuple[str,
     except BackendMissing as error:
         return "missing", str(error)
     except Exception as error:
-        words = " ".join(str(error).split()) or "no message"
-        return "raised", f"{type(error).__name__}: {words[:200]}{traces.place(error)}"
+        return "raised", f"{_words(error)}{traces.place(error)}"
+
+
+def _words(error: Exception) -> str:
+    words = " ".join(str(error).split()) or "no message"
+    return f"{type(error).__name__}: {words[:200]}"
 
 
 def plain(native: Any) -> Any:

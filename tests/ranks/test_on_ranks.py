@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -180,3 +182,10 @@ def test_tokens_of_all_ranks_make_the_whole_call(ranks: OnRanks) -> None:
     assert made.inputs.batches.tolist() == [1, 2]
     hidden = np.concatenate([made.inputs.batch(rank).hidden for rank in range(2)])
     assert (hidden == made.inputs.whole.hidden).all()
+
+
+def test_a_host_that_is_killed_is_a_crash_and_another_takes_its_place(ranks: OnRanks) -> None:
+    os.kill(ranks.host, signal.SIGKILL)
+    error = lost(ranks, "on_rank")
+    assert (error.status, str(error)) == ("crash", "the process that holds the ranks has ended")
+    assert outcome(ranks, "on_rank", "several", "on-ranks") == Outcome()
