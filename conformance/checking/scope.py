@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
@@ -28,6 +28,23 @@ def untried_methods(adapter: Adapter) -> tuple[str, ...]:
     if "route" in lacks:
         return lacks
     return tuple(name for name in lacks if name not in ROWS_OF_THEIR_OWN)
+
+
+def clauses_for(
+    clauses: Iterable[Clause], untried: Container[str], capabilities: Capabilities
+) -> list[Clause]:
+    """Return the clauses that an adapter is held to.
+
+    Those of methods that it lacks are left out, and so are those of promises that it does not
+    make; where nothing else is asked for, these stay, to say that they do not apply.
+    """
+    tried = [each for each in clauses if each.method not in untried]
+    return [each for each in tried if _made(each, capabilities)] or tried
+
+
+def _made(clause: Clause, capabilities: Capabilities) -> bool:
+    """Return whether a clause is on no promise, or on one that is made."""
+    return clause.promise is None or clause.needs(capabilities) is None
 
 
 PROBES = 32

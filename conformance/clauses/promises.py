@@ -43,6 +43,7 @@ def _promised(field: str) -> Callable[[Capabilities], str | None]:
     bugs=("M33",),
     narrow=_SELECTED,
     needs=_promised("ties"),
+    promise="ties",
     events=("tie-at-cut",),
     focus=Focus(recipes=("table", "one-sided", "one-hot", "tied-lattice", "crowded")),
 )
@@ -68,6 +69,7 @@ def ties_to_the_lower_id(trial: Trial) -> Failure | None:
     bugs=("M33",),
     narrow=_SELECTED,
     needs=_promised("slots"),
+    promise="slots",
     events=("clear-winners", "bias-decides"),
 )
 def slots_descend(trial: Trial) -> Failure | None:
@@ -94,6 +96,7 @@ def slots_descend(trial: Trial) -> Failure | None:
     rules=("INV-9",),
     bugs=("M34",),
     needs=_promised("same_bits"),
+    promise="same_bits",
     events=("clear-winners", "batch-above-8", "batch-above-256"),
 )
 def batch_bits(trial: Trial) -> Failure | None:
@@ -137,6 +140,7 @@ def _exactly(value: Any) -> str:
     rules=("ROB-16",),
     bugs=("M88",),
     needs=_promised("served_by"),
+    promise="served_by",
     events=("any-case", "batch-above-8", "one-token"),
     without_tokens=True,
 )

@@ -13,7 +13,7 @@ from moe_routing.conformance.checking.clause_run import check_clause
 from moe_routing.conformance.checking.configuration import Configuration, configuration
 from moe_routing.conformance.checking.plan import Plan
 from moe_routing.conformance.checking.profiles import DEFAULT, PROFILES
-from moe_routing.conformance.checking.scope import untried_methods
+from moe_routing.conformance.checking.scope import clauses_for, untried_methods
 from moe_routing.conformance.clauses import Clause, select_clauses
 from moe_routing.conformance.clauses.rules import rule_lines
 from moe_routing.conformance.known.divergence import Divergence, check_ids, load_known
@@ -54,8 +54,7 @@ def conformance_tests(
     given: Given = _the_one(table) if adapter is None else adapter
     checked = _loaded(given, table.device or "cpu")
     if not clauses:
-        untried = untried_methods(checked)
-        selected = [each for each in selected if each.method not in untried]
+        selected = clauses_for(selected, untried_methods(checked), checked.capabilities())
 
     @pytest.mark.parametrize("clause", selected, ids=[each.id for each in selected])
     def test_routing(clause: Clause, request: pytest.FixtureRequest) -> None:

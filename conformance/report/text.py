@@ -103,6 +103,10 @@ def notes(run: RunResult) -> list[str]:
     return [*past, *untried(run), *[again] * (run.profile == "nightly"), *words]
 
 
+_NAMED = 4
+"""How many lacking methods a line names at the most; the JSON report has all of them."""
+
+
 def untried(run: RunResult) -> list[str]:
     """Return, a line for those that lack the same methods, which clauses were not tried for it."""
     lacking: dict[tuple[tuple[str, int], ...], list[AdapterResult]] = {}
@@ -125,7 +129,10 @@ def _without(methods: Mapping[str, int]) -> str:
     if len(methods) == 1:
         ((method, number),) = methods.items()
         return f"no method {method}: {counted(number, 'clause')} of {METHODS[method]}"
-    return f"none of the methods {', '.join(methods)}: {counted(sum(methods.values()), 'clause')}"
+    names, skipped = list(methods), counted(sum(methods.values()), "clause")
+    if len(names) > _NAMED:
+        return f"none of {len(names)} methods ({', '.join(names[: _NAMED - 1])}, ...): {skipped}"
+    return f"none of the methods {', '.join(names)}: {skipped}"
 
 
 def past_edges(adapter: AdapterResult) -> list[str]:

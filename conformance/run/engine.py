@@ -11,7 +11,7 @@ from functools import partial
 from moe_routing.conformance.checking.edges import settled
 from moe_routing.conformance.checking.plan import Plan
 from moe_routing.conformance.checking.results import AdapterResult, ClauseResult
-from moe_routing.conformance.checking.scope import ROWS_OF_THEIR_OWN
+from moe_routing.conformance.checking.scope import ROWS_OF_THEIR_OWN, clauses_for
 from moe_routing.conformance.clauses import CLAUSES, Clause
 from moe_routing.conformance.run.jobs import Jobs
 from moe_routing.conformance.run.seat import About, CannotRun, Seat
@@ -85,7 +85,7 @@ def _adapter(working: Jobs, reference: str, plan: Plan, hints: Hints) -> Iterato
         working.forget(reference)
         yield AdapterFinished(result=_unloaded(reference, plan, error))
         return
-    clauses = [each for each in plan.clauses if each.method not in about.untried]
+    clauses = clauses_for(plan.clauses, about.untried, about.capabilities)
     yield AdapterStarted(reference=reference, about=about, clauses=len(clauses))
     results: list[ClauseResult] = []
     why = ""
@@ -142,7 +142,7 @@ def adapter_result(
         clauses=tuple(results),
         hints=hints,
         reference=reference,
-        in_spec=sum(each.method not in about.untried for each in CLAUSES.values()),
+        in_spec=len(clauses_for(CLAUSES.values(), about.untried, about.capabilities)),
         threads=threads,
         unloaded=unloaded,
         untried={name: left[name] for name in about.untried if left[name]},

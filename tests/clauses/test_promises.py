@@ -10,6 +10,7 @@ import pytest
 
 from moe_routing.conformance import Plan
 from moe_routing.conformance.checking.clause_run import check_clause
+from moe_routing.conformance.checking.scope import clauses_for
 from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.judge import Answer, Bounds, judge
 from moe_routing.conformance.judge.promised import ascending_slots, higher_of_tied
@@ -156,3 +157,18 @@ def test_promises_and_kernels_come_from_other_processes_too() -> None:
     reply["routing"]["kernel"] = 3
     with pytest.raises(wire.ProtocolError, match="sent kernel=3; expected the name of a kernel"):
         wire.read_answer(reply)
+
+
+def test_nobody_else_is_held_to_a_promise() -> None:
+    adapter = load_adapter("reference")
+    plain = adapter.capabilities()
+    held = {each.id for each in clauses_for(CLAUSES.values(), (), plain)}
+    assert held.isdisjoint(PROMISED)
+    one = replace(plain, promises=Promises(slots="descending"))
+    more = {each.id for each in clauses_for(CLAUSES.values(), (), one)}
+    assert more - held == {"layout.slots-descend"}
+
+
+def test_who_asks_for_a_promise_alone_is_told_that_it_is_not_made() -> None:
+    chosen = [CLAUSES[each] for each in PROMISED]
+    assert clauses_for(chosen, (), load_adapter("reference").capabilities()) == chosen

@@ -203,6 +203,7 @@ class TestArguments:
         assert words in re.sub(r"\((\S+/)?test_items", "(test_items", message)
         assert "\n" not in message
 
-    def test_without_globs_every_clause_has_an_item(self) -> None:
+    def test_without_globs_every_clause_has_an_item_but_those_of_ranks_and_promises(self) -> None:
         (mark,) = conformance_tests(self.ADAPTER).pytestmark
-        assert mark.kwargs["ids"] == [each.id for each in select_clauses([])]
+        held = [each for each in select_clauses([]) if each.promise is None]
+        assert mark.kwargs["ids"] == [each.id for each in held if "ranks" not in each.method]
