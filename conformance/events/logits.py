@@ -237,7 +237,8 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
             if case.inputs.logits is None and {*case.inputs.arrays()}.isdisjoint(_SQUARE):
                 column = np.full((case.config.num_experts, 1), -3.0, np.float32)
                 column[:4, 0] = rows[0, : len(column)]
-                yield with_inputs(case, hidden=np.ones((1, 1), np.float32), gate_weight=column)
+                hidden = np.ones((case.inputs.num_tokens, 1), np.float32)
+                yield with_inputs(case, hidden=hidden, gate_weight=column)
 
 
 @event(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from math import lcm
 from typing import Any
 
 import numpy as np
@@ -406,8 +407,10 @@ def _of_wide_ids(above: int) -> None:
         ),
     )
     def _(capabilities: Capabilities) -> Iterator[ReplayCase]:
-        step = capabilities.limits.experts_multiple_of
+        multiple = capabilities.limits.experts_multiple_of
         for case in table_cases(capabilities, np.resize(ROWS, (2, 8)), top_k=2):
+            groups = case.config.groups
+            step = multiple if groups is None else lcm(multiple, groups.count)
             wide = widened(case, -(-(above + 2) // step) * step)
             if capabilities.admits(wide.config, wide.inputs):
                 yield from _fitting(capabilities, wide, plain)
