@@ -48,6 +48,10 @@ OTHERS = ("permute", "balance", "drop", "experts", "shard")
 """Methods whose calls depend on little that is claimed here: on one of two claims is enough."""
 
 
+LONG = ("weights.match", "selection.valid-top-k")
+"""Clauses that construct as much as all others."""
+
+
 def odd(seed: int) -> Iterator[Capabilities]:
     """Yield capabilities that are anything that can be claimed."""
     rng = random.Random(seed)
@@ -88,14 +92,14 @@ def test_the_reference_passes_whatever_part_of_it_is_claimed(seed: int) -> None:
     sets, adapter = odd(100 + seed), load_adapter("reference")
     whole = adapter.route
     every = tuple(CLAUSES.values())
-    routing = tuple(each for each in every if each.method not in OTHERS)
+    some = tuple(each for each in every if each.method not in OTHERS and each.id not in LONG)
 
     def route(config: RouterConfig, inputs: Any) -> Any:
         adapter.capabilities().require(config, inputs)
         return whole(config, inputs)
 
     adapter.route = route
-    for clauses in (every, routing):
+    for clauses in (every, some):
         capabilities = next(sets)
         adapter.capabilities = lambda capabilities=capabilities: capabilities
         plan = Plan(clauses=clauses, max_examples=2, seed=seed)
