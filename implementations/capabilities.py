@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from moe_routing.implementations.balances import Balances
@@ -79,6 +79,21 @@ class Numerics(Closed):
         ]
 
 
+# Everything that there is to claim, made once: an adapter may make its capabilities in each call.
+_NUMERICS = Numerics()
+_LIMITS = Limits()
+_PERMUTES = Permutes()
+_DIFFERENTIATES = Differentiates()
+_COMPUTES = Computes()
+_REPLAYS = Replays()
+_SHARDS = Shards()
+_DROPS = Drops()
+_PADS = Pads()
+_BALANCES = Balances()
+_COMPOSES = Composes()
+_PROMISES = Promises()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Capabilities(Closed):
     """Everything that a backend claims; without arguments it claims the whole spec.
@@ -102,19 +117,19 @@ class Capabilities(Closed):
     layouts: tuple[str, ...] = LAYOUTS
     takes: Takes = "hidden"
     logits: Logits = "none"
-    numerics: Numerics = field(default_factory=Numerics)
-    limits: Limits = field(default_factory=Limits)
+    numerics: Numerics = _NUMERICS
+    limits: Limits = _LIMITS
     threads: bool = False
-    permutes: Permutes = field(default_factory=Permutes)
-    gradients: Differentiates = field(default_factory=Differentiates)
-    computes: Computes = field(default_factory=Computes)
-    replays: Replays = field(default_factory=Replays)
-    shards: Shards = field(default_factory=Shards)
-    drops: Drops = field(default_factory=Drops)
-    pads: Pads = field(default_factory=Pads)
-    balances: Balances = field(default_factory=Balances)
-    composes: Composes = field(default_factory=Composes)
-    promises: Promises = field(default_factory=Promises)
+    permutes: Permutes = _PERMUTES
+    gradients: Differentiates = _DIFFERENTIATES
+    computes: Computes = _COMPUTES
+    replays: Replays = _REPLAYS
+    shards: Shards = _SHARDS
+    drops: Drops = _DROPS
+    pads: Pads = _PADS
+    balances: Balances = _BALANCES
+    composes: Composes = _COMPOSES
+    promises: Promises = _PROMISES
 
     def __post_init__(self) -> None:
         require_choice("takes", self.takes, get_args(Takes))

@@ -49,6 +49,8 @@ from moe_routing.reference import (
 )
 from moe_routing.reference.formats import Floats
 
+_CAPABILITIES = Capabilities(logits="routed", threads=True)
+
 
 class ReferenceAdapter:
     """``moe_routing.reference`` itself."""
@@ -58,7 +60,7 @@ class ReferenceAdapter:
 
     def capabilities(self) -> Capabilities:
         """Claim the whole spec; the logits returned are those routed."""
-        return Capabilities(logits="routed", threads=True)
+        return _CAPABILITIES
 
     def route(self, config: RouterConfig, inputs: RouterInputs) -> Routing:
         """Return the reference answer. Errors: ``ValueError`` for a bad configuration."""
