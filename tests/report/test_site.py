@@ -131,6 +131,13 @@ class TestPages:
         pages = site([("cpu", report), ("gpu", other)])
         assert {"biased-weights.html", "biased-weights-cuda.html"} <= set(pages)
 
+    def test_namesakes_in_one_report_are_no_runs_of_one_backend(self, report: Report) -> None:
+        for adapter in report["adapters"]:
+            adapter["name"] = "same"
+        found = backends([("a", report), ("b", report)])
+        assert [each.name for each in found] == ["same", "same-2", "same-3"]
+        assert {len(each.runs) for each in found} == {2}
+
     def test_what_is_worse_comes_first(self, report: Report) -> None:
         before = older(report, weights_unbiased="pass", weights_sum="crash")
         (biased, *_) = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -106,8 +107,12 @@ def backends(reports: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Backend]:
     """Return the backends of labelled reports, the oldest first, by name and device."""
     runs: dict[tuple[str, str], list[Run]] = {}
     for label, report in reports:
+        seen = Counter[tuple[str, str]]()
         for adapter in report["adapters"]:
-            key = adapter["name"], str(adapter.get("device", "cpu"))
+            name, device = adapter["name"], str(adapter.get("device", "cpu"))
+            seen[name, device] += 1
+            twin = seen[name, device]  # numbered as `moe-routing diff` does
+            key = name + (f"-{twin}" if twin > 1 else ""), device
             runs.setdefault(key, []).append(_run(label, report, adapter))
     found = [Backend(name=n, device=d, runs=tuple(runs[n, d])) for n, d in sorted(runs)]
     return list(_paged(found))
