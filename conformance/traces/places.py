@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from moe_routing.conformance.traces.block_data import BlockData
 from moe_routing.conformance.traces.pieces import Files
-from moe_routing.conformance.traces.survey import Surveyed, windows
+from moe_routing.conformance.traces.sampling import windows
+from moe_routing.conformance.traces.survey import Surveyed
 from moe_routing.reference.formats import Ids
 
 MOST = 8

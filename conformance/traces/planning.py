@@ -10,7 +10,8 @@ from moe_routing.conformance.traces.errors import TraceError
 from moe_routing.conformance.traces.known_router import Known
 from moe_routing.conformance.traces.pieces import Files
 from moe_routing.conformance.traces.places import Place, chosen_by_logits, places, recorded
-from moe_routing.conformance.traces.survey import Surveyed, config_of, numbers_in_words, survey
+from moe_routing.conformance.traces.sampling import numbers_in_words
+from moe_routing.conformance.traces.survey import Surveyed, config_of, survey
 from moe_routing.conformance.traces.trace import Trace, open_trace
 from moe_routing.conformance.traces.walk import Plan
 

@@ -17,11 +17,11 @@ from moe_routing.conformance.traces.known_router import Known
 from moe_routing.conformance.traces.pieces import Files, named
 from moe_routing.conformance.traces.precision import precision_of
 from moe_routing.conformance.traces.router import Router, Singles
+from moe_routing.conformance.traces.sampling import numbers_in_words, windows
+from moe_routing.conformance.traces.shares import shares_for_logits
 from moe_routing.conformance.traces.trace import Field, Layer, Trace, read_own
 from moe_routing.reference import RouterConfig
 from moe_routing.reference.formats import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, FloatFormat
-
-_WINDOWS, _WINDOW = 8, 256
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,14 +32,6 @@ class Surveyed:
     trace: Trace
     routers: dict[int, Router]
     notes: tuple[str, ...]
-
-
-def windows(tokens: int) -> list[tuple[int, int]]:
-    """Return the windows of tokens that are looked at, spread evenly; all where these are few."""
-    if tokens <= _WINDOWS * _WINDOW:
-        return [(0, tokens)]
-    starts = np.linspace(0, tokens - _WINDOW, _WINDOWS).astype(int)
-    return [(int(start), int(start) + _WINDOW) for start in starts]
 
 
 def survey(
@@ -62,7 +54,7 @@ def survey(
         layer.number: _router(layer, known, config, forms[layer.number], dtypes, forced, files)
         for layer in trace.layers
     }
-    notes = [*notes, *_limits(trace, known, routers)]
+    notes = [*notes, *_limits(trace, known, routers), *shares_for_logits(trace, files)]
     return Surveyed(letter=letter, trace=trace, routers=routers, notes=tuple(notes))
 
 
@@ -119,21 +111,6 @@ def _is_dense(layer: Layer, trace: Trace, files: Files) -> bool:
         for start, stop in windows(trace.tokens)
         for found in [ids.read(files, start, stop)]
     )
-
-
-def numbers_in_words(numbers: Sequence[int]) -> str:
-    """Return numbers as ranges: ``0-2, 7``."""
-    return ", ".join(f"{a}-{b}" if a != b else f"{a}" for a, b in _ranges(sorted(numbers)))
-
-
-def _ranges(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
-    first = last = numbers[0]
-    for each in numbers[1:]:
-        if each != last + 1:
-            yield first, last
-            first = each
-        last = each
-    yield first, last
 
 
 Forms = tuple[FloatFormat | None, FloatFormat | None]

@@ -73,6 +73,14 @@ def test_a_sigmoid_by_tanh_is_right_only_where_it_is_declared(tmp_path: Path) ->
     assert judged([path], replace(known, numerics=declared(["sigmoid=absolute"]))).exit_code == 0
 
 
+def test_shares_that_stand_for_logits_are_told(tmp_path: Path) -> None:
+    logits, ids, weights = small()
+    shares = [np.exp(each) / np.exp(each).sum(axis=1, keepdims=True) for each in logits]
+    path = save_npz(tmp_path / "t.npz", keyed(shares, ids, weights))
+    (note,) = judged([path], of_file(claim_file(tmp_path))).plan.traces[0].notes
+    assert note.startswith("the logits of layers 0-1 are no logits, as it seems, but shares")
+
+
 def test_where_most_is_wrong_the_router_is_in_doubt(tmp_path: Path) -> None:
     path = save_npz(tmp_path / "t.npz", keyed(*small()))
     found = judged([path], of_file(claim_file(tmp_path, score=["sigmoid"])))
