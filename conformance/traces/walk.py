@@ -24,8 +24,9 @@ from moe_routing.conformance.traces.stories import story_of, story_of_undefined
 from moe_routing.conformance.traces.survey import Surveyed
 from moe_routing.conformance.traces.tally import Tally
 
-_NUMBERS = 2**16
-"""The logits of a block: what is made of them stays in a cache, and takes memory used before."""
+_NUMBERS = {"logits": 2**16, "expert_ids": 2**16, "hidden": 2**20}
+"""The numbers of a block, by part: what is made of them stays in a cache, and takes memory used
+before; products with a gate want more tokens."""
 
 UNIT = 2**14
 """The tokens of a unit of work: a stretch of all layers."""
@@ -97,13 +98,13 @@ def judge_unit(plan: Plan, start: int, stop: int, files: Files) -> Found:
 
 
 def _blocks(plan: Plan, start: int, stop: int) -> Iterator[tuple[int, int]]:
-    widest = max(
-        each.trace.part(part).width  # type: ignore[union-attr]
+    sizes = [
+        numbers // field.width
         for each in plan.traces
-        for part in ("logits", "hidden", "expert_ids")
-        if each.trace.part(part) is not None
-    )
-    size = max(1, _NUMBERS // widest)
+        for part, numbers in _NUMBERS.items()
+        if (field := each.trace.part(part)) is not None
+    ]
+    size = max(1, min(sizes))
     return ((at, min(at + size, stop)) for at in range(start, stop, size))
 
 
