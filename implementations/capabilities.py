@@ -152,6 +152,7 @@ class Capabilities(Closed):
             if getattr(self, name) != ():  # of which no case can be drawn
                 check_values(name, getattr(self, name), one_of(name, known), f"some of {known!r}")
         for place, claim in enumerate(self.claims, start=1):
+            self.limits.check_rules(f"claim {place}", claim.groups)
             grouped = None not in claim.groups
             self.limits.check_room(f"claim {place}", claim.top_k, grouped=grouped)
             if self._too_late_for(claim):

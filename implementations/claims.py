@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from moe_routing.implementations.contradictions import contradiction
+from moe_routing.implementations.group_rule import GroupRule as GroupRule
 from moe_routing.implementations.model_axes import ModelConfig, config_axes, preset_axes
 from moe_routing.implementations.permitted import (
     ANY,
@@ -39,34 +39,9 @@ _KNOWN = {
 _OPEN = (tuple, AnyValue)
 
 
-def _fills(values: Any) -> None:
-    for each in values:
-        Groups(count=1, kept=1, fill=each)
-
-
 def _scales(values: Any) -> None:
     for each in values:
         require_real("each value of Claim.scale", each)
-
-
-@dataclass(frozen=True, kw_only=True)
-class GroupRule(Closed):
-    """The group settings that a claim covers: any count and any number kept, this rule.
-
-    ``top`` lists the supported ``Groups.top`` values (``ANY``: all), ``fill`` the fills.
-    Errors: ``ValueError`` naming the field.
-    """
-
-    top: tuple[int, ...] | AnyValue = ANY
-    fill: tuple[float, ...] = (-math.inf, 0.0)
-
-    def __post_init__(self) -> None:
-        check_values("GroupRule.top", self.top, counts("GroupRule.top"), "(2,), for example", _OPEN)
-        check_values("GroupRule.fill", self.fill, _fills, "(-math.inf,), for example")
-
-    def covers(self, groups: Groups) -> bool:
-        """Return whether ``groups`` follow this rule."""
-        return groups.top in self.top and groups.fill in self.fill
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,12 +126,13 @@ class Claim(Closed):
         return [
             f"{axis}={value!r}"
             for axis, value in axes_of(config, inputs, takes).items()
-            if not _holds(getattr(self, axis), value)
+            if not _holds(getattr(self, axis), value, config.top_k)
         ]
 
     def permits(self, values: Mapping[str, Any]) -> bool:
         """Return whether nothing is lacking for a call that has ``values`` on the axes."""
-        return all(_holds(getattr(self, axis), value) for axis, value in values.items())
+        top_k = values["top_k"]
+        return all(_holds(getattr(self, axis), value, top_k) for axis, value in values.items())
 
     def narrowed(self, axes: dict[str, tuple[Any, ...]]) -> Claim | None:
         """Return this claim with only what it permits of ``axes``, or None where that is nothing.
@@ -188,7 +164,8 @@ class Claim(Closed):
         masked = config.groups is not None or config.weights_from == "masked_scores"
         if masked and False not in self.expert_table:
             return False  # a table selects without groups
-        return all(_holds(getattr(self, axis), read(config)) for axis, read in CONFIG_AXES.items())
+        values = {axis: read(config) for axis, read in CONFIG_AXES.items()}
+        return self.permits(values)
 
 
 _CHECKS: dict[str, tuple[Callable[[Any], None], str, tuple[type, ...]]] = {
@@ -241,8 +218,8 @@ def axes_of(config: RouterConfig, inputs: RouterInputs, takes: str) -> dict[str,
     return values
 
 
-def _holds(permitted: Iterable[Any] | AnyValue, value: object) -> bool:
+def _holds(permitted: Iterable[Any] | AnyValue, value: object, top_k: int) -> bool:
     if isinstance(value, Groups):
         rules = (GroupRule(),) if isinstance(permitted, AnyValue) else permitted
-        return any(isinstance(rule, GroupRule) and rule.covers(value) for rule in rules)
+        return any(isinstance(rule, GroupRule) and rule.covers(value, top_k) for rule in rules)
     return value in permitted

@@ -87,6 +87,10 @@ def _limits(one: Limits, other: Limits) -> Limits | None:
 
 
 def _has_room(limits: Limits, claim: Claim) -> bool:
+    try:
+        limits.check_rules("a claim", claim.groups)
+    except ValueError:
+        return False
     return limits.has_room(claim.top_k, grouped=None not in claim.groups)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import islice
 
+from moe_routing.implementations.group_rule import GroupRule
 from moe_routing.implementations.permitted import (
     ANY,
     AnyValue,
@@ -158,6 +159,17 @@ class Limits(Closed):
         each = range(start, start + _TRIES * step, step) if only is None else _ascending(only)
         tried = islice(each, _TRIES)
         return next((n for n in tried if self.holds(n, least, grouped=grouped)), None)
+
+    def check_rules(self, who: str, rules: Iterable[GroupRule | None]) -> None:
+        """Raise ``ValueError`` where groups are bounded, and a rule wants K that they divide.
+
+        Whether there is any such call at all is then a search that nothing here makes.
+        """
+        if self.bounds_groups and any(rule is not None and rule.divides for rule in rules):
+            raise ValueError(
+                f"Cannot have {self.described()} with {who}, which has groups of top='K / kept': "
+                "use 'K // kept', and list in top_k those K that you take"
+            )
 
     def has_room(self, top_k: Numbers, *, grouped: bool) -> bool:
         """Return whether some call of a claim of ``top_k`` is within these limits."""

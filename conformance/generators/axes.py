@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -156,16 +157,17 @@ def _sizes(
         offered = experts(limits, least, grouped=None not in rules)
         num_experts = choose("num_experts", offered)
         rule = choose("groups", _fitting_rules(rules, limits, num_experts, least))
-        groups = None
-        if rule is not None:
-            groups = choose_groups(choose, rule, num_experts, limits, least)
-        left = num_experts if groups is None else groups.kept * num_experts // groups.count
-        return num_experts, choose("top_k", slots(left, limits, claim)), groups
+        if rule is None:
+            return num_experts, choose("top_k", slots(num_experts, limits, claim)), None
+        several = partial(slots, limits=limits, claim=claim)
+        top_k, groups = _in_groups(choose, rule, num_experts, limits, least, several)
+        return num_experts, top_k, groups
     whole = choose("published", fitting)
     if whole.groups is None:
         return whole.num_experts, whole.top_k, None
-    rule = choose("groups", [rule for rule in rules if rule is not None])
-    return whole.num_experts, whole.top_k, _groups(choose, rule, whole.num_experts, *whole.groups)
+    rule = choose("groups", [rule for rule in rules if whole.follows(rule)])
+    groups = _groups(choose, rule, whole.num_experts, whole.top_k, *whole.groups)
+    return whole.num_experts, whole.top_k, groups
 
 
 def _fitting_rules(
@@ -177,20 +179,48 @@ def _fitting_rules(
     return [None]
 
 
-def choose_groups(
-    choose: Choose, rule: GroupRule, num_experts: int, limits: Limits, least: int = 1
-) -> Groups:
-    """Return groups of equal size under ``rule``; those kept hold at least ``least`` experts."""
+def _in_groups(
+    choose: Choose,
+    rule: GroupRule,
+    num_experts: int,
+    limits: Limits,
+    least: int,
+    slots: Callable[[int], Sequence[int]],
+) -> tuple[int, Groups]:
+    """Return K, and groups of equal size under ``rule``; those kept hold K experts or more.
+
+    K is chosen first where the score of a group follows from it, and is then enough for one.
+    """
     fitting = dict(limits.groupings(num_experts, least))
+    sharing: dict[int, dict[int, list[int]]] = {}
+    if rule.follows_top_k:
+        sharing = {n: _sharing(rule, num_experts // n, kept, slots) for n, kept in fitting.items()}
+        fitting = {n: kept for n, kept in fitting.items() if sharing[n]}
     proper = [n for n in fitting if 1 < n < num_experts]
     ends = [n for n in fitting if n == num_experts > 1]
     count = choose("groups.count", (*[n for n in fitting if n == 1], *proper * _PROPER, *ends))
+    if rule.follows_top_k:
+        kept = choose("groups.kept", [*sharing.get(count, ())])
+        top_k = choose("top_k", sharing.get(count, {}).get(kept, ()))
+        return top_k, _groups(choose, rule, num_experts, top_k, count, kept)
     kept = choose("groups.kept", fitting.get(count, range(1, count + 1)))
-    return _groups(choose, rule, num_experts, count, kept)
+    groups = _groups(choose, rule, num_experts, 0, count, kept)
+    return choose("top_k", slots(kept * num_experts // count)), groups
 
 
-def _groups(choose: Choose, rule: GroupRule, num_experts: int, count: int, kept: int) -> Groups:
-    top = choose("groups.top", _values(rule.top, (2, 1, 3, num_experts // count)))
+def _sharing(
+    rule: GroupRule, size: int, kept: Iterable[int], slots: Callable[[int], Sequence[int]]
+) -> dict[int, list[int]]:
+    """Return how many groups of ``size`` may be kept, each with the K that have a top there."""
+    found = {n: [k for k in slots(n * size) if rule.has_room(k, n)] for n in kept}
+    return {n: offered for n, offered in found.items() if offered}
+
+
+def _groups(
+    choose: Choose, rule: GroupRule, num_experts: int, top_k: int, count: int, kept: int
+) -> Groups:
+    tops = rule.tops(top_k, kept) or _values(rule.top, (2, 1, 3, num_experts // count))
+    top = choose("groups.top", tops)
     fill = choose("groups.fill", rule.fill)
     return Groups(count=count, kept=kept, top=top, fill=fill)
 

@@ -27,13 +27,19 @@ class Published:
         """E, K and the groups, as ``sizes_of`` returns them."""
         return self.num_experts, self.top_k, self.groups
 
+    def follows(self, rule: GroupRule | None) -> bool:
+        """Return whether the groups, or that there are none, are as ``rule`` has them."""
+        if rule is None or self.groups is None:
+            return rule is None and self.groups is None
+        return rule.has_room(self.top_k, self.groups[1])
+
     def fits(
         self, rules: Sequence[GroupRule | None], limits: Limits, top_k: Container[int]
     ) -> bool:
         """Return whether a claim with these group ``rules`` and ``top_k`` has such a router."""
         return (
             self.top_k in top_k
-            and any((rule is None) == (self.groups is None) for rule in rules)
+            and any(self.follows(rule) for rule in rules)
             and not limits.router_refusals(self.num_experts, self.top_k)
             and not (self.groups and limits.group_refusals(self.num_experts, *self.groups))
         )

@@ -24,7 +24,11 @@ OFFERED: dict[str, list[Any]] = {
     **{axis: [(False,), (True,), (False, True)] for axis in (*EITHER, "per_expert_scale")},
     "expert_table": [(False,), (False, True), (True,)],
     "top_k": [ANY, (1,), (8,), (4, 6), range(2, 100), range(1, 20, 3), (17,)],
-    "groups": [(None,), (None, GroupRule()), (GroupRule(top=(1,), fill=(0.0,)),)],
+    "groups": [
+        *[(None,), (None, GroupRule()), (GroupRule(top=(1,), fill=(0.0,)),)],
+        (None, GroupRule(top=("K // kept", 1))),
+        (GroupRule(top=("K / kept",)),),
+    ],
     "renormalize": [(None,), ANY, (Renormalize(),), (None, Renormalize(eps=1e-20))],
     "scale": [ANY, (1.0,), (1.0, 0.5)],
 }

@@ -59,6 +59,7 @@ PROTOCOL = (
     "contradictions",
     "differentiates",
     "drops",
+    "group_rule",
     "layouts",
     "limits",
     "loading",

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from moe_routing.conformance.cli import main
+from moe_routing.conformance.generators.choices import choose_router, seeded
 from moe_routing.implementations import (
     ANY,
     Capabilities,
@@ -22,6 +23,7 @@ from moe_routing.implementations import (
     Unsupported,
 )
 from moe_routing.implementations.claims import axes_of
+from moe_routing.implementations.wire_claims import capabilities_from_json
 from moe_routing.reference import Groups, Renormalize, RouterConfig, RouterInputs
 
 PLAIN = RouterConfig(num_experts=4, top_k=2)
@@ -198,6 +200,7 @@ def test_what_no_backend_can_do_is_no_claim(kind: type, given: dict, words: str)
 MASKED = RouterInputs.from_logits([[0.0, -np.inf, 1.0, 2.0]])
 TAKES_LOGITS = """
 from moe_routing.implementations import Capabilities, Claim, torch_inputs
+from moe_routing.implementations.wire_claims import capabilities_from_json
 from moe_routing.reference import Routing
 
 class Softmax:
@@ -372,3 +375,48 @@ def test_what_is_beyond_a_limit_is_refused_with_both_numbers(limits: dict, refus
     inputs = RouterInputs.from_logits(np.zeros((1, 16), np.float32))
     assert Limits(**limits).refusals(config, inputs) == [refused]
     assert Limits().refusals(config, inputs) == []
+
+
+@pytest.mark.parametrize(
+    ("top", "covered"),
+    [
+        ("K // kept", {(8, 4): 2, (9, 4): 2, (4, 4): 1, (3, 4): None}),
+        ("K / kept", {(8, 4): 2, (9, 4): None, (6, 2): 3, (1, 1): 1}),
+    ],
+)
+def test_a_group_score_may_follow_from_k(top: str, covered: dict) -> None:
+    rule = GroupRule(top=(top,))
+    assert rule.follows_top_k
+    assert GroupRule(top=(2, top)).tops(12, 4) == (2, 3)
+    for (top_k, kept), number in covered.items():
+        for summed in (1, 2, 3):
+            groups = Groups(count=4, kept=kept, top=summed)
+            assert rule.covers(groups, top_k) == (summed == number)
+    said = {"score": ["softmax"], "groups": [{"top": [top], "fill": ["-inf"]}]}
+    assert capabilities_from_json({"claims": [said]}).claims[0].groups[0].top == (top,)
+
+
+def test_a_top_that_is_no_rule_is_refused_with_those_that_are() -> None:
+    words = "Expected each value of GroupRule.top, or one of K // kept, K / kept, to be an int"
+    with pytest.raises(ValueError, match=re.escape(words)):
+        GroupRule(top=("K//kept",))
+
+
+@pytest.mark.parametrize("top", ["K // kept", "K / kept"])
+def test_calls_of_such_a_claim_are_drawn_as_it_has_them(top: str) -> None:
+    claim = Claim(groups=(GroupRule(top=(top,)),), expert_table=(False,))
+    limits = Limits() if top == "K / kept" else Limits(max_groups=8, max_group_size=4)
+    claimed = Capabilities(claims=(claim,), limits=limits)
+    tops = set()
+    for seed in range(200):
+        config = choose_router(seeded(seed), claimed)
+        assert claim.covers(config)
+        tops.add(config.groups.top)
+    assert len(tops) > 3
+
+
+def test_where_groups_are_bounded_a_share_is_not_exact() -> None:
+    claim = Claim.plain(groups=(GroupRule(top=("K / kept",)),))
+    words = "Cannot have max_groups=8 with claim 1, which has groups of top='K / kept': use"
+    with pytest.raises(ValueError, match=words):
+        Capabilities(claims=(claim,), limits=Limits(max_groups=8))
