@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.text import Text
 
@@ -24,7 +24,12 @@ _HEADS = {
     "router gradients": "d router",
     "experts gradients": "d experts",
 }
-_WORDS = {"pass": "pass", "fail": "FAIL", "known": "known", "unjudged": "-"}
+_WORDS = {"fail": "FAIL", "known": "known", "pass": "pass", "unjudged": "-"}
+"""How a status is shown, the worst first."""
+
+_OTHERS = 46
+"""The columns that a table takes besides the paths."""
+
 _TOLD = 3
 """The failures whose story is told; the others have one line."""
 
@@ -47,7 +52,9 @@ def lines(audit: Outcome, width: int, words: str = "") -> Iterator[Text]:
         yield Text("no MoE block: nothing in it routes tokens to experts")
         return
     if audit.blocks:
-        yield from table(_columns(audit), None, width)
+        above = _above(audit.blocks, width)
+        yield from [Text(f"blocks below {printable(above)}:")] if above else []
+        yield from table(_columns(audit, above), None, width)
     for k, failure in enumerate(audit.failures):
         yield Text()
         yield from _failure(failure, width, told=k < _TOLD)
@@ -68,29 +75,44 @@ def closing(audit: Outcome) -> str:
     known = sum(each.status == "known" for each in audit.findings)
     held = f"{judged} of {blocks} judged, {counted(tokens, 'token')} in all"
     words = f"{wrong} wrong" if wrong else "all right"
-    return f"{held}: {words}" + (f", but for {known} known" if known else "")
+    left = sum(each.status == "unjudged" for each in audit.findings)
+    excused = f", but for {known} known" if known else ""
+    return f"{held}: {words}{excused}" + (f"; {left} not judged" if left else "")
 
 
-def _columns(audit: Outcome) -> list[Column]:
-    by_part = {(each.block, each.part): each for each in audit.findings}
+def _above(blocks: Sequence[str], width: int) -> str:
+    """Return the module that all blocks lie in, where their paths take too many columns."""
+    if max(map(len, blocks)) + _OTHERS <= width:
+        return ""
+    parts = [each.split(".")[:-1] for each in blocks]
+    shared = [each[0] for each in zip(*parts, strict=False) if len(set(each)) == 1]
+    firm = sum(1 for k, each in enumerate(shared) if all(p[k] == each for p in parts))
+    return ".".join(shared[:firm])
+
+
+def _columns(audit: Outcome, above: str) -> list[Column]:
+    by_part: dict[tuple[str, str], list[Finding]] = {}
+    for each in audit.findings:
+        by_part.setdefault((each.block, each.part), []).append(each)
     tokens = {
         b: max((f.tokens for f in audit.findings if f.block == b), default=0) for b in audit.blocks
     }
+    names = [printable(each.removeprefix(f"{above}.")) for each in audit.blocks]
     columns = [
-        Column(head="block", cells=[Text(printable(each)) for each in audit.blocks]),
+        Column(head="block", cells=[Text(each) for each in names]),
         Column(head="tokens", cells=[Text(str(tokens[b] or "")) for b in audit.blocks], right=True),
     ]
     for part, head in _HEADS.items():
-        cells = [_cell(by_part.get((block, part))) for block in audit.blocks]
+        cells = [_cell(by_part.get((block, part), ())) for block in audit.blocks]
         columns.append(Column(head=head, cells=cells))
     return columns
 
 
-def _cell(finding: Finding | None) -> Text:
-    if finding is None:
-        return Text("-")
-    style = "red" if finding.status == "fail" else ""
-    return Text(_WORDS[finding.status], style=style)
+def _cell(found: Sequence[Finding]) -> Text:
+    """Return the worst of what was found of one part, in the calls of a block."""
+    statuses = {each.status for each in found} or {"unjudged"}
+    worst = next(each for each in _WORDS if each in statuses)
+    return Text(_WORDS[worst], style="red" if worst == "fail" else "")
 
 
 def _failure(finding: Finding, width: int, *, told: bool) -> Iterator[Text]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from moe_routing.implementations.experts.registered import transformers_module
-from moe_routing.implementations.models.passing import CannotAudit
+from moe_routing.implementations.models.passing import CannotAudit, said
 from moe_routing.implementations.models.randomness import fill
 from moe_routing.implementations.models.shrinking import shrunk
 from moe_routing.implementations.transformers.blocks import keep_in_float32
@@ -52,20 +53,17 @@ def _config(folder: Path) -> Any:
     if not (folder / "config.json").is_file():
         raise CannotAudit(f"Cannot audit {folder}: it has no config.json")
     auto: Any = transformers_module("models.auto.configuration_auto")
-    try:
+    with said(f"{folder / 'config.json'}, read by transformers,"):
         return auto.AutoConfig.from_pretrained(folder)
-    except (ValueError, OSError, KeyError, TypeError) as error:
-        raise CannotAudit(f"Cannot read {folder / 'config.json'}: {_line(error)}") from error
 
 
 def _class_of(folder: Path, config: Any) -> Any:
     """Return the class of the model: the one that it was saved as, or that of language models."""
-    package: Any = transformers_module("models.auto.modeling_auto")
     whole: Any = sys.modules["transformers"]
     for name in config.architectures or ():
         if (found := getattr(whole, name, None)) is not None:
             return found
-    for mapping in (package.MODEL_FOR_CAUSAL_LM_MAPPING, package.MODEL_MAPPING):
+    for mapping in _mappings():
         if type(config) in mapping.keys():  # noqa: SIM118 - a lazy mapping without `in`
             return mapping[type(config)]
     named = ", ".join(config.architectures or ()) or "none"
@@ -83,27 +81,53 @@ def _dtype(wishes: Wishes, otherwise: Any) -> Any:
 
 def _loaded(folder: Path, config: Any, wishes: Wishes) -> Any:
     made = _class_of(folder, config)
-    try:
+    with said(f"{made.__name__}, loaded from {folder},"):
         return made.from_pretrained(folder, dtype=_dtype(wishes, "auto")).eval()
-    except (ValueError, OSError, RuntimeError, ImportError) as error:
-        raise CannotAudit(f"Cannot load the weights in {folder}: {_line(error)}") from error
 
 
 def _random(folder: Path, config: Any, wishes: Wishes) -> tuple[Any, str]:
+    if wishes.shrink:
+        return _shrunk(folder, config, wishes)
     made = _class_of(folder, config)
-    if not wishes.shrink and (count := _parameters(made, config)) > SMALL:
-        raise CannotAudit(
-            f"{folder} has no weights, and a random model of its size has {_short(count)} "
-            "parameters: pass --shrink for a small one that routes alike"
-        )
-    try:
-        small = shrunk(config) if wishes.shrink else config
+    with said(f"{made.__name__}, made of {folder},"):
+        if (count := _parameters(made, config)) > SMALL:
+            raise CannotAudit(
+                f"{folder} has no weights, and a random model of its size has {_short(count)} "
+                "parameters: pass --shrink for a small one that routes alike"
+            )
+        return random_model(made, config, _dtype(wishes, _own(config)), wishes.seed), "random"
+
+
+def _shrunk(folder: Path, config: Any, wishes: Wishes) -> tuple[Any, str]:
+    """Return a small random model: of a model of several parts, its language model alone."""
+    text = config.get_text_config()
+    alone = _language_model(config, text) if text is not config else None
+    made = alone or _class_of(folder, config)
+    with said(f"A small {made.__name__}, made of {folder},"):
+        small = shrunk(text if alone else config)
         model = random_model(made, small, _dtype(wishes, _own(config)), wishes.seed)
-    except (ValueError, RuntimeError, TypeError, AttributeError, KeyError) as error:
-        raise CannotAudit(
-            f"Cannot make a {'small ' * wishes.shrink}{made.__name__} of {folder}: {_line(error)}"
-        ) from error
-    return model, "random, shrunk to " + _short(_count(model)) if wishes.shrink else "random"
+    part = "its language model alone, " if alone else ""
+    return model, f"random, {part}shrunk to {_short(_count(model))}"
+
+
+def _language_model(config: Any, text: Any) -> Any:
+    """Return the class of a model of ``text``, a part of a configuration, or None."""
+    for mapping in _mappings():
+        if type(text) in mapping.keys():  # noqa: SIM118 - a lazy mapping without `in`
+            return mapping[type(text)]
+    family = type(text).__module__.rpartition(".")[0]
+    module: Any = import_module(f"{family}.modeling_{family.rpartition('.')[2]}")
+    found = [
+        each
+        for name, each in vars(module).items()
+        if getattr(each, "config_class", None) is type(text) and name.endswith("Model")
+    ]
+    return next((each for each in found if not each.__name__.endswith("PreTrainedModel")), None)
+
+
+def _mappings() -> tuple[Any, ...]:
+    package: Any = transformers_module("models.auto.modeling_auto")
+    return package.MODEL_FOR_CAUSAL_LM_MAPPING, package.MODEL_MAPPING
 
 
 def random_model(made: Any, config: Any, dtype: Any, seed: int) -> Any:

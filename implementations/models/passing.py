@@ -61,7 +61,7 @@ def passing(model: Any, batch: Mapping[str, Any], *, backward: bool) -> Iterator
         try:
             for each, _ in saved:
                 each.grad = None
-            with watch.hooked(), torch.set_grad_enabled(backward), _told():
+            with watch.hooked(), torch.set_grad_enabled(backward), said("The model"):
                 output = model(**batch)
                 watch.on = False
                 ungraded = _back(output, backward)
@@ -113,15 +113,15 @@ def _uncached(model: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Say in one line what a model raised: it may be anything. Errors: ``CannotAudit``."""
+def said(what: str) -> Iterator[None]:
+    """Say in one line what a model's own code raised, which may be anything."""
     try:
         yield
     except CannotAudit:
         raise
     except Exception as error:
         words = " ".join(str(error).split())[:300]
-        raise CannotAudit(f"The model raised {type(error).__name__}: {words}") from error
+        raise CannotAudit(f"{what} raised {type(error).__name__}: {words}") from error
 
 
 @contextmanager

@@ -235,6 +235,14 @@ def test_a_large_folder_is_refused_unless_it_is_shrunk(
     assert "shrunk to" in capsys.readouterr().out
 
 
+def test_of_several_parts_the_language_model_is_audited_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = folder_of(AutoConfig.for_model("qwen3_vl_moe"), tmp_path)
+    assert main(["audit", str(folder), "--shrink", "--tokens", "3", "--forward-only"]) == 0
+    assert "random, its language model alone, shrunk to" in capsys.readouterr().out
+
+
 def test_shrinking_keeps_the_routing() -> None:
     whole = AutoConfig.for_model("deepseek_v3")
     small = shrunk(whole)
@@ -250,8 +258,8 @@ def test_shrinking_keeps_the_routing() -> None:
         ("nowhere", "it is no folder"),
         ("empty", "it has no config.json"),
         ("file", "it is a file"),
-        ("broken", "Cannot read"),
-        ("unknown", "Cannot read"),
+        ("broken", "config.json, read by transformers, raised"),
+        ("unknown", "config.json, read by transformers, raised"),
     ],
 )
 def test_what_cannot_be_opened_is_said_in_one_line(
@@ -305,3 +313,19 @@ def test_a_report_fits_80_columns(model: Any) -> None:
     found = audit(model, tokens=4)
     assert found.exit_code == 1
     assert max(map(len, str(found).splitlines())) <= 80
+
+
+def test_long_paths_leave_room_for_the_table(model: Any) -> None:
+    class Wrapper(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.base_model = torch.nn.ModuleDict({"a_model_of_models": model})
+
+        def forward(self, **batch: Any) -> Any:
+            return self.base_model["a_model_of_models"](**batch)
+
+    found = audit(Wrapper(), batch_for(FAMILY, model, tokens=3))
+    words = str(found).splitlines()
+    assert words[1] == "blocks below base_model.a_model_of_models.model.layers:"
+    assert max(map(len, words)) <= 80
+    assert words[3].split()[:3] == ["0.mlp", "3", "pass"]
