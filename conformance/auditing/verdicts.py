@@ -142,7 +142,8 @@ def _experts(seen: SeenExperts) -> Iterator[Finding]:
 def _expert_gradients(seen: SeenExpertGradients) -> Iterator[Finding]:
     part = "experts gradients"
     cotangent = _floats("cotangent", seen.cotangent)
-    learning = Learning(seen.config, seen.inputs, cotangent, seen.products)
+    of_tokens = not set(seen.gradients) - {"hidden", "weights"}
+    learning = Learning(seen.config, seen.inputs, cotangent, seen.products, matrices=not of_tokens)
     given = {n: _floats(n, g) for n, g in seen.gradients.items() if n in learning.permitted}
     judged = learning.judged(given)
     wrong = next((judged[name] for name in given if judged[name].wrong.any()), None)
@@ -151,12 +152,15 @@ def _expert_gradients(seen: SeenExpertGradients) -> Iterator[Finding]:
         return
     failure = None
     if wrong is not None:
-        told = Learning(seen.config, _plain(seen.inputs), cotangent)
+        told = replace(learning, inputs=_plain(seen.inputs))
         failure = expert_gradient_failure("experts.gradients", told, wrong, wrong.wrong)
         call = f"call    {call_line(learning.layer)}"
         failure = replace(failure, details=(call, *failure.details[1:]))
-    case = ExpertGradientCase(config=seen.config, inputs=_with(seen.inputs, cotangent))
     finding = _of(seen, part, seen.inputs.num_tokens, "experts.gradients", failure)
+    if of_tokens:
+        yield finding
+        return
+    case = ExpertGradientCase(config=seen.config, inputs=_with(seen.inputs, cotangent))
     yield excused(finding, seen.adapter, seen.device, learning, case)
 
 

@@ -32,13 +32,15 @@ class Learning:
     """What follows from a call of experts' gradients.
 
     ``products`` says what float32 products are made in. Routing weights that have more bits than
-    the inputs' dtype may be rounded to it.
+    the inputs' dtype may be rounded to it. Without ``matrices`` nothing is made of the gradients of
+    matrices and biases, which are most of the numbers.
     """
 
     config: ExpertsConfig
     inputs: ExpertsInputs
     cotangent: Floats
     products: str = "float32"
+    matrices: bool = True
 
     @cached_property
     def layer(self) -> Layer:
@@ -91,7 +93,8 @@ class Learning:
 def _permitted(learning: Learning) -> Iterator[tuple[str, Ball]]:
     inputs = learning.inputs
     shapes = {n: a.shape for n, a in inputs.arrays().items() if n in EXPERT_GRADIENTS}
-    made = {name: _zeros(shape) for name, shape in shapes.items() if name != "hidden"}
+    wanted = [name for name in shapes if learning.matrices or name in _ROUTES]
+    made = {name: _zeros(shapes[name]) for name in wanted if name != "hidden"}
     slots = inputs.num_tokens, inputs.top_k
     parts = _zeros((*slots, 1 + learning.config.gated, inputs.hidden_size))
     rows = _zeros((*slots, inputs.hidden_size))
@@ -102,7 +105,7 @@ def _permitted(learning: Learning) -> Iterator[tuple[str, Ball]]:
         _put(parts, places, way.at_x_parts[there])
         _put(rows, places, way.at_x[there])
         _put(made["weights"], places, way.at_weight[there])
-        for name, ball in way.of_experts():
+        for name, ball in way.of_experts() if learning.matrices else ():
             _put(made[name], batch.experts, ball)
     yield "hidden", _summed(learning, parts, rows)
     yield from made.items()

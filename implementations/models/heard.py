@@ -26,7 +26,7 @@ from moe_routing.implementations.models.watching import Call
 from moe_routing.implementations.transformers.reading import READERS
 from moe_routing.reference import RouterConfig, RouterInputs, Routing
 
-WORK = 2**31
+WORK = 2**29
 """About how many products of experts are made again to judge one call."""
 
 _GATE = ("gate_weight",)

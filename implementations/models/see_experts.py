@@ -11,9 +11,12 @@ from moe_routing.implementations.experts.registered import EAGER
 from moe_routing.implementations.models.arrays import array, dtype_of, of_dtype, picked, rows
 from moe_routing.implementations.models.clamping import unclamped
 from moe_routing.implementations.models.experts import NotKnown
-from moe_routing.implementations.models.heard import Heard
+from moe_routing.implementations.models.heard import WORK, Heard
 from moe_routing.implementations.models.seen import SeenExpertGradients, SeenExperts
 from moe_routing.reference import ExpertsConfig, ExpertsInputs
+
+_NUMBERS = 2**23
+"""About how many numbers of matrices' gradients are judged of one call."""
 
 
 def see_experts(heard: Heard) -> SeenExperts:
@@ -40,8 +43,39 @@ def see_experts(heard: Heard) -> SeenExperts:
     )
 
 
-def see_expert_gradients(heard: Heard) -> SeenExpertGradients:
-    """Return the gradients of a call of experts. Errors: as ``see_experts``."""
+def see_token_gradients(heard: Heard) -> SeenExpertGradients:
+    """Return the gradients of hidden states and weights. Errors: as ``see_experts``."""
+    _check(heard)
+    kept = _ours(heard, heard.affordable(heard.routes[0].shape[1]))
+    back, found = heard.call.back, {}
+    if "experts.hidden" in back:
+        found["hidden"] = rows(back["experts.hidden"])[kept]
+    if "experts.weights" in back:
+        found["weights"] = back["experts.weights"].reshape(heard.routes[1].shape)[kept]
+    if not found:
+        raise NotKnown("no gradient came back to what its experts were given")
+    return _gradients(heard, kept, found, *_inputs(heard, kept))
+
+
+def see_matrix_gradients(heard: Heard) -> SeenExpertGradients:
+    """Return the gradients of matrices, of as many experts as can be paid for. Errors: as above."""
+    _check(heard)
+    ids, whole = heard.routes[0], heard.held
+    named = {n: t for n, t in whole.parameters.items() if t.grad is not None}
+    if not named:
+        raise NotKnown("its matrices need no gradient")
+    experts = _some_experts(heard)
+    tokens = np.flatnonzero(np.isin(ids, experts).any(axis=1))
+    if whole.limit != float("inf"):
+        part = rows(heard.given()[0])[tokens]
+        if not unclamped(part, ids[tokens], whole.matrices, whole.limit).all():
+            raise NotKnown("some of its gates are clamped")
+    found = {k: g[experts] for n, t in named.items() for k, g in whole.split(n, t.grad).items()}
+    return _gradients(heard, tokens, found, *_inputs(heard, tokens, experts))
+
+
+def _check(heard: Heard) -> None:
+    """Raise ``NotKnown`` where the gradients of experts cannot be judged."""
     call = heard.call
     if heard.ungraded:
         raise NotKnown(heard.ungraded)
@@ -51,9 +85,23 @@ def see_expert_gradients(heard: Heard) -> SeenExpertGradients:
         raise NotKnown("its experts were called several times, or by several blocks")
     if (heard.routes[0] >= heard.held.config.num_experts).any():
         raise NotKnown("some of its experts return what they are given")
-    kept = _ours(heard, heard.affordable(heard.routes[0].shape[1]) // 4)
-    config, inputs = _inputs(heard, kept)
-    cotangent = array("the cotangent", rows(call.back["experts.output"])[kept])
+
+
+def _some_experts(heard: Heard) -> Any:
+    """Return experts with routes, the fewest first, whose gradients can be paid for."""
+    ids = heard.routes[0]
+    experts, counts = np.unique(ids[ids >= 0], return_counts=True)
+    size = int(heard.held.matrices["down_weight"][0].numel()) * 3
+    order = np.argsort(counts, kind="stable")
+    paid = np.cumsum(counts[order] * size) <= WORK
+    paid &= np.arange(1, len(order) + 1) * size <= _NUMBERS
+    return np.sort(experts[order[: max(1, int(paid.sum()))]])
+
+
+def _gradients(
+    heard: Heard, kept: Any, found: dict[str, Any], config: ExpertsConfig, inputs: ExpertsInputs
+) -> SeenExpertGradients:
+    call = heard.call
     return SeenExpertGradients(
         path=call.site.experts_path,
         block=call.site.path,
@@ -62,8 +110,8 @@ def see_expert_gradients(heard: Heard) -> SeenExpertGradients:
         device=call.device,
         config=config,
         inputs=inputs,
-        cotangent=cotangent,
-        gradients=_came_back(heard, kept),
+        cotangent=array("the cotangent", rows(call.back["experts.output"])[kept]),
+        gradients=found,
         products=heard.products,
     )
 
@@ -83,12 +131,13 @@ def _ours(heard: Heard, most: int) -> Any:
     return found[picked(len(found), most)]
 
 
-def _inputs(heard: Heard, kept: Any) -> tuple[ExpertsConfig, ExpertsInputs]:
-    """Return the call at some tokens, of the experts that these have."""
+def _inputs(heard: Heard, kept: Any, some: Any = None) -> tuple[ExpertsConfig, ExpertsInputs]:
+    """Return the call at some tokens, of the experts that these have, or of ``some`` of them."""
     whole = heard.held
     hidden = rows(heard.given()[0])
     ids, weights = heard.routes[0][kept], heard.routes[1][kept]
-    ids = np.where(ids < whole.config.num_experts, ids, -1)
+    ours = ids < whole.config.num_experts if some is None else np.isin(ids, some)
+    ids = np.where(ours, ids, -1)
     weights = np.where(ids < 0, np.float32(0), weights)
     experts = np.unique(ids[ids >= 0])
     if not len(experts):
@@ -105,22 +154,6 @@ def _inputs(heard: Heard, kept: Any) -> tuple[ExpertsConfig, ExpertsInputs]:
         },
     )
     return config, inputs
-
-
-def _came_back(heard: Heard, kept: Any) -> dict[str, Any]:
-    """Return the gradients of tokens, and those of matrices where all tokens are there."""
-    back, whole = heard.call.back, heard.held
-    found = {}
-    if "experts.hidden" in back:
-        found["hidden"] = rows(back["experts.hidden"])[kept]
-    if "experts.weights" in back:
-        found["weights"] = back["experts.weights"].reshape(heard.routes[1].shape)[kept]
-    if len(kept) == len(heard.routes[0]):
-        experts = np.unique(heard.routes[0][heard.routes[0] >= 0])
-        for name, tensor in whole.parameters.items():
-            if tensor.grad is not None:
-                found |= {n: g[experts] for n, g in whole.split(name, tensor.grad).items()}
-    return found
 
 
 def _adapter(experts: Any) -> str:

@@ -208,7 +208,7 @@ def test_a_small_folder_without_weights(folder: Path, capsys: pytest.CaptureFixt
     assert ", random" in shown
     whole = json.loads(report.read_text())
     assert (whole["schema"], whole["kind"], whole["exit_code"]) == (1, "audit", 0)
-    assert len(whole["findings"]) == whole["judged"] == 10
+    assert len(whole["findings"]) == whole["judged"] == 12
     assert whole["failed"] == 0
     assert whole["findings"][0]["path"] == "model.layers.0.mlp.gate"
 
