@@ -16,6 +16,7 @@ from moe_routing.conformance.clauses import CLAUSES, Clause
 from moe_routing.conformance.run.jobs import Jobs
 from moe_routing.conformance.run.seat import About, CannotRun, Seat
 from moe_routing.implementations import Capabilities
+from moe_routing.implementations.protocol import ON_RANKS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,8 +146,17 @@ def adapter_result(
         in_spec=len(clauses_for(CLAUSES.values(), about.untried, about.capabilities)),
         threads=threads,
         unloaded=unloaded,
-        untried={name: left[name] for name in about.untried if left[name]},
+        untried={name: left[name] for name in _worth_saying(about.untried) if left[name]},
     )
+
+
+def _worth_saying(untried: Sequence[str]) -> list[str]:
+    """Return the methods that a report says are lacking: of ranks at once, only where one is there.
+
+    These are called with ``--ranks``, or of a backend that has all ranks in one process.
+    """
+    none = {*ON_RANKS} <= {*untried}
+    return [name for name in untried if not (none and name in ON_RANKS)]
 
 
 def _unloaded(reference: str, plan: Plan, error: CannotRun) -> AdapterResult:
