@@ -10,8 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moe_routing.conformance.cli.options import positive
-
 if TYPE_CHECKING:
     from moe_routing.conformance.checking.plan import Plan
     from moe_routing.conformance.run.seat import Seat
@@ -44,11 +42,18 @@ def add_ranks(parser: argparse.ArgumentParser) -> None:
     """Add ``--ranks``."""
     parser.add_argument(
         "--ranks",
-        type=positive,
+        type=several,
         metavar="N",
         help="run the adapter as N ranks of torch.distributed, gloo or on GPUs NCCL: see "
         "docs/ranks.md",
     )
+
+
+def several(text: str) -> int:
+    """Read an integer of 2 or more."""
+    if not text.isdecimal() or int(text) < 2:
+        raise argparse.ArgumentTypeError(f"must be 2 or more, not {text}: one rank sends nothing")
+    return int(text)
 
 
 def amount(text: str) -> float:

@@ -50,7 +50,8 @@ def test_a_hang_ends_in_time_and_says_how_to_see_it_again(
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ("torch --ranks 0", "argument --ranks: must be 1 or more, not 0"),
+        ("torch --ranks 0", "argument --ranks: must be 2 or more, not 0"),
+        ("torch --ranks 1", "argument --ranks: must be 2 or more, not 1: one rank sends nothing"),
         ("torch --ranks 2 --clause groups.*", "--ranks checks the clauses about ranks alone"),
         ("process:cat --ranks 2", "process:cat cannot run on ranks: it is a process of its own"),
         ("ep:all_to_all", "ep:all_to_all runs on several ranks at once: add --ranks 2"),
