@@ -39,16 +39,18 @@ def add(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """List the adapters, what each wraps and whether that is installed, and what has none."""
     from moe_routing.implementations import out_of_scope, registered
+    from moe_routing.implementations.registry import ranked
 
     if arguments.report and arguments.markdown is None:
         raise UsageError("--report requires --markdown")
     known = registered()
     names = {name: known[name] for name in _matching(known, arguments.glob)}
     unserved = {name: out_of_scope()[name] for name in _matching(out_of_scope(), arguments.glob)}
-    if arguments.glob and not names and not unserved:
+    ranks = _matching(ranked(), arguments.glob)
+    if arguments.glob and not names and not unserved and not ranks:
         raise UsageError(f"No adapter matches {', '.join(arguments.glob)}")
     if arguments.markdown is None:
-        _print(names, unserved)
+        _print(names, unserved, ranks)
     else:
         read = [over(path, f"--report {path}, which is read") for path in arguments.report]
         from moe_routing.conformance.report.diff import load_report
@@ -56,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         check_outputs({"--markdown": arguments.markdown}, read=read)
         make_room({"--markdown": arguments.markdown})
         reports = [load_report(path) for path in arguments.report]
-        text = partial(_page, names, reports, unserved)
+        text = partial(_page, names, reports, unserved, ranks)
         return 0 if write_texts({"--markdown": (arguments.markdown, text)}) else 2
     return 0
 
@@ -65,12 +67,16 @@ def _matching(names: Mapping[str, str], globs: Sequence[str]) -> list[str]:
     return [n for n in names if not globs or any(fnmatch.fnmatch(n, glob) for glob in globs)]
 
 
-def _print(names: Mapping[str, str], unserved: Mapping[str, str]) -> None:
+def _print(names: Mapping[str, str], unserved: Mapping[str, str], ranks: Sequence[str]) -> None:
     from moe_routing.conformance.report.terminal import literal, plain_console
 
     console = plain_console()
     for line in _lines(names, console.width) if names else ():
         console.print(line)
+    if ranks:
+        console.print("\nwith --ranks N (docs/ranks.md):")
+    for name in ranks:
+        console.print(f"  {literal(name)}: {literal(_wrapped_by_rank(name))}")
     if unserved:
         console.print("\nout of scope:")
     for name, reason in unserved.items():
@@ -114,8 +120,20 @@ def _installed(package: str) -> str:
         return "no"
 
 
+def _wrapped_by_rank(name: str) -> str:
+    """Return what an adapter of one rank wraps, with its version, or that it is not installed."""
+    from moe_routing.implementations.registry import load_rank
+
+    package = getattr(load_rank(name), "wraps", "")
+    found = _installed(package)
+    return f"{package}, which is not installed" if found == "no" else f"{package} {found}"
+
+
 def _page(
-    names: Mapping[str, str], reports: Sequence[Mapping[str, Any]], unserved: Mapping[str, str]
+    names: Mapping[str, str],
+    reports: Sequence[Mapping[str, Any]],
+    unserved: Mapping[str, str],
+    ranks: Sequence[str],
 ) -> str:
     from moe_routing.conformance.report.backends import Backend, backends_table
     from moe_routing.conformance.run.seat import wrapped
@@ -128,4 +146,5 @@ def _page(
         wraps = " ".join(filter(None, wrapped(adapter)))
         capabilities, methods = adapter.capabilities(), offered(adapter)
         backends.append(Backend(name=name, wraps=wraps, capabilities=capabilities, methods=methods))
-    return backends_table(backends, reports, unserved)
+    on_ranks = {name: _wrapped_by_rank(name) for name in ranks}
+    return backends_table(backends, reports, unserved, on_ranks)

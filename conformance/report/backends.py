@@ -35,6 +35,7 @@ def backends_table(
     backends: Sequence[Backend],
     reports: Sequence[Mapping[str, Any]],
     unserved: Mapping[str, str],
+    on_ranks: Mapping[str, str] | None = None,
 ) -> str:
     """Return the page: a row a backend, with its conformance on each device that a report has."""
     found = _columns(reports)
@@ -43,6 +44,9 @@ def backends_table(
     for each in backends:
         cells = [column.get(each.name, "") for column in found.values()]
         lines.append(_row(f"`{each.name}`", *supports_in_words(each, reports), *cells))
+    if on_ranks:
+        lines += ["", *_ON_RANKS, ""]
+        lines += [f"- `{name}`: {wraps}" for name, wraps in on_ranks.items()]
     lines += ["", "## Out of scope", "", "Routers without an adapter, and why:", ""]
     lines += [f"- `{name}`: {reason}" for name, reason in unserved.items()]
     return "\n".join(lines) + "\n"
@@ -138,6 +142,14 @@ _HEAD = (
     "The last columns count the clauses by status, and name the [known divergences](findings.md):",
     "`experts` those of [shards](spec/shards.md), too, and `training` those of",
     "[capacity](spec/capacity.md) and [balance](spec/balance.md).",
+)
+
+
+_ON_RANKS = (
+    "## On ranks",
+    "",
+    "Layers that are spread over several processes, each an adapter of one of them. `--ranks N`",
+    "runs these, and `torch` ([ranks.md](ranks.md)):",
 )
 
 

@@ -15,6 +15,7 @@ import pytest
 from moe_routing.conformance.cli import main
 from moe_routing.implementations import AdapterError
 from moe_routing.implementations.ranks import launch_of
+from moe_routing.implementations.registry import ranked
 
 pytest.importorskip("torch")
 
@@ -66,6 +67,16 @@ def test_what_cannot_run_is_refused_in_a_line(
         code = int(end.code or 0)
     assert code == 2
     assert line in capsys.readouterr().err
+
+
+def test_the_adapters_of_one_rank_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["adapters", "ep:*"]) == 0
+    out = capsys.readouterr().out
+    assert "with --ranks N (docs/ranks.md):" in out
+    page = ROOT / "docs" / "backends.md"
+    for name in ranked():
+        assert f"  {name}: " in out
+        assert not page.is_file() or f"- `{name}`: " in page.read_text()
 
 
 def test_a_launcher_is_found_by_its_variables() -> None:
