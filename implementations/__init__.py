@@ -19,7 +19,7 @@ from moe_routing.implementations.loading import AdapterError, adapter_of
 from moe_routing.implementations.pads import Pads
 from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.permutes import Permutes
-from moe_routing.implementations.probing import probed_routes, unit_rows
+from moe_routing.implementations.probing import probed_routes, stacked_routes, unit_rows
 from moe_routing.implementations.process import ProcessAdapter
 from moe_routing.implementations.promises import Promises
 from moe_routing.implementations.protocol import (
@@ -139,6 +139,7 @@ __all__ = [
     "registered",
     "shard_of_experts",
     "shipped_known",
+    "stacked_routes",
     "torch_expert_gradients",
     "torch_experts_inputs",
     "torch_gradients",

@@ -6,7 +6,8 @@ experts comes out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from moe_routing.implementations.foreign_arrays import as_numpy
 from moe_routing.implementations.layouts import RoutingMap
+from moe_routing.reference import Routing
 
 Expert = Callable[..., Any]
 """One expert: the hidden states ``[n, H]`` of its tokens go in, as many rows come out."""
@@ -45,16 +47,48 @@ def probed_routes(
     return RoutingMap(probs=np.where(chosen, weights, 0), routing_map=chosen)
 
 
-def unit_rows(ids: Any, library: Any) -> Any:
+def unit_rows(ids: Any, library: Any, *, width: int | None = None, first: int = 0) -> Any:
     """Return what experts that take all tokens with their ``ids [..., K]`` answer: ``[..., K, K]``.
 
     Slot k answers 1 in column k, so that the block's weighted sum over slots is ``[..., K]``, its
     weights in the order of ``ids``. ``library`` is the module of the array: ``torch``,
-    ``mlx.core`` or ``jax.numpy``. In float32, so that a block's own cast rounds nothing.
+    ``mlx.core`` or ``jax.numpy``. In float32, so that a block's own cast rounds nothing. For a
+    block whose output must have the ``width`` of a token the columns are those of the slots from
+    ``first`` on.
     """
     top_k = ids.shape[-1]
-    unit = library.eye(top_k, dtype=library.float32)
-    return library.broadcast_to(unit, (*ids.shape, top_k))
+    slots = library.arange(top_k)[:, None] - first
+    columns = library.arange(top_k if width is None else width)[None]
+    unit = library.where(slots == columns, 1.0, 0.0)
+    return library.broadcast_to(unit, (*ids.shape, unit.shape[-1]))
+
+
+def stacked_routes(
+    run: Callable[[Callable[[Any], Any]], Any],
+    *,
+    top_k: int,
+    library: Any,
+    width: int | None = None,
+) -> Routing:
+    """Return the routes of a block whose experts take all tokens at once, with their ids.
+
+    ``run(experts)`` has the block call ``experts(ids)`` and returns its output. That is as wide as
+    K, unless the block gives it the ``width`` of a token: then it is run for as many slots at a
+    time as that has columns.
+    """
+    heard: dict[str, Any] = {}
+    wide = top_k if width is None else width
+
+    def slots_from(first: int) -> Any:
+        def experts(ids: Any) -> Any:
+            heard["ids"] = ids
+            return unit_rows(ids, library, width=wide, first=first)
+
+        return run(experts).reshape(-1, wide)[:, : top_k - first]
+
+    found = [slots_from(first) for first in range(0, top_k, wide)]
+    weights = library.concatenate(found, axis=-1)  # in rows: a copy, of one part too
+    return Routing(weights=weights, expert_ids=heard["ids"].reshape(weights.shape))
 
 
 def _output(
@@ -94,3 +128,46 @@ def _expert(column: int, mark: float) -> Expert:
 def _never_changes(array: Any) -> bool:
     """Return whether an array is one of JAX, which is set by ``at`` alone."""
     return hasattr(array, "at") and hasattr(array.at[...], "set")
+
+
+@contextmanager
+def heard_topk(top_k: int) -> Iterator[list[Any]]:
+    """Collect the indices of each ``torch.topk`` of K that is taken inside the block.
+
+    For a block whose experts are probed: a token of NaN has NaN for weights, which no expert's
+    answer can be told from.
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    heard: list[Any] = []
+
+    class Hearing(TorchFunctionMode):
+        """Listens to the choice of experts."""
+
+        def __torch_function__(
+            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            found = function(*args, **(kwargs or {}))
+            if function in (torch.topk, torch.Tensor.topk) and found[1].shape[-1] == top_k:
+                heard.append(found[1])
+            return found
+
+    with Hearing():
+        yield heard
+
+
+def torch_routes(
+    run: Callable[[Sequence[Expert]], Any], *, num_experts: int, top_k: int
+) -> Routing:
+    """Return the routes of a torch block as ``probed_routes`` does, its experts heard at topk."""
+    import torch
+
+    with heard_topk(top_k) as heard:
+        width = run([_expert(-1, 0.0)] * num_experts).shape[-1]
+    ids = heard[-1].reshape(-1, top_k)
+    dense = [
+        run([_expert(number - first, 1.0) for number in range(num_experts)]).reshape(-1, width)
+        for first in range(0, num_experts, width)
+    ]
+    return Routing(weights=torch.concatenate(dense, dim=-1).gather(1, ids), expert_ids=ids)

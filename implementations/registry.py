@@ -36,6 +36,9 @@ SHIPPED = {
     "transformers-loss": "moe_routing.implementations.load_balancing:LoadBalancingLoss",
     "megatron-core": "moe_routing.implementations.megatron_core:MegatronCoreAdapter",
     "megatron-bias": "moe_routing.implementations.megatron_bias:MegatronBias",
+    "mistral-inference": "moe_routing.implementations.few_routers:mistral_inference",
+    "olmo-core": "moe_routing.implementations.few_routers:olmo_core",
+    "diffusers": "moe_routing.implementations.few_routers:diffusers",
 }
 """The adapters of this distribution, by name."""
 
@@ -44,6 +47,13 @@ FAMILIES = {
     "deepspeed": "moe_routing.implementations.deepspeed",
     "experts": "moe_routing.implementations.experts",
     "drops": "moe_routing.implementations.capacity_rules",
+    "mlx-lm": "moe_routing.implementations.mlx_lm",
+    "vllm": "moe_routing.implementations.vllm",
+    "sglang": "moe_routing.implementations.sglang",
+    "litgpt": "moe_routing.implementations.litgpt",
+    "nemo-automodel": "moe_routing.implementations.nemo_automodel",
+    "lmdeploy": "moe_routing.implementations.lmdeploy",
+    "ibm-fms": "moe_routing.implementations.ibm_fms",
 }
 """The modules that hold many adapters each, by the name that stands for all of them.
 
@@ -58,6 +68,7 @@ ON_RANKS = {"ep": "moe_routing.implementations.expert_parallel"}
 UNSERVED = {
     "scattermoe-upstream": "the kernels of shawntan/scattermoe have no router: they are given "
     "expert ids and weights",
+    "xtuner": "its routers are in modules that newer releases of transformers cannot import",
     "sonic-moe": "its router is a fused kernel for Hopper and Blackwell GPUs that needs "
     "torch 2.9 or older",
 }

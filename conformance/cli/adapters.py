@@ -33,6 +33,11 @@ def add(commands: Commands) -> None:
         metavar="FILE",
         help="a JSON report to fill the table's conformance columns from",
     )
+    listing.add_argument(
+        "--keep",
+        action="store_true",
+        help="keep the conformance that the table has of adapters that are in no report",
+    )
     listing.set_defaults(run=run)
 
 
@@ -43,6 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.report and arguments.markdown is None:
         raise UsageError("--report requires --markdown")
+    if arguments.keep and arguments.markdown is None:
+        raise UsageError("--keep requires --markdown")
     known = registered()
     names = {name: known[name] for name in _matching(known, arguments.glob)}
     unserved = {name: out_of_scope()[name] for name in _matching(out_of_scope(), arguments.glob)}
@@ -58,7 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
         check_outputs({"--markdown": arguments.markdown}, read=read)
         make_room({"--markdown": arguments.markdown})
         reports = [load_report(path) for path in arguments.report]
-        text = partial(_page, names, reports, unserved, ranks)
+        kept = arguments.markdown.read_text(encoding="utf-8") if arguments.keep else ""
+        text = partial(_page, names, reports, unserved, ranks, kept)
         return 0 if write_texts({"--markdown": (arguments.markdown, text)}) else 2
     return 0
 
@@ -134,6 +142,7 @@ def _page(
     reports: Sequence[Mapping[str, Any]],
     unserved: Mapping[str, str],
     ranks: Sequence[str],
+    kept: str,
 ) -> str:
     from moe_routing.conformance.report.backends import Backend, backends_table
     from moe_routing.conformance.run.seat import wrapped
@@ -147,4 +156,4 @@ def _page(
         capabilities, methods = adapter.capabilities(), offered(adapter)
         backends.append(Backend(name=name, wraps=wraps, capabilities=capabilities, methods=methods))
     on_ranks = {name: _wrapped_by_rank(name) for name in ranks}
-    return backends_table(backends, reports, unserved, on_ranks)
+    return backends_table(backends, reports, unserved, on_ranks, kept)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,10 +36,16 @@ def backends_table(
     reports: Sequence[Mapping[str, Any]],
     unserved: Mapping[str, str],
     on_ranks: Mapping[str, str] | None = None,
+    kept: str = "",
 ) -> str:
-    """Return the page: a row a backend, with its conformance on each device that a report has."""
-    found = _columns(reports)
-    lines = [*_HEAD, "", *_made_by(reports), _row(*_COLUMNS, *found)]
+    """Return the page: a row a backend, with its conformance on each device that a report has.
+
+    ``kept`` is the page as it was: from that come the cells of a backend that no report has, and
+    what those were made with.
+    """
+    found = _columns(reports, mixed=bool(kept))
+    _keep(kept, {each["name"] for report in reports for each in report["adapters"]}, found)
+    lines = [*_HEAD, "", *_made_by(reports, kept), _row(*_COLUMNS, *found)]
     lines.append("|---" * len([*_COLUMNS, *found]) + "|")
     for each in backends:
         cells = [column.get(each.name, "") for column in found.values()]
@@ -52,12 +58,14 @@ def backends_table(
     return "\n".join(lines) + "\n"
 
 
-def _columns(reports: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+def _columns(
+    reports: Sequence[Mapping[str, Any]], mixed: bool = False
+) -> dict[str, dict[str, str]]:
     """Return the columns of conformance, by head: a part of the specification each, by adapter.
 
     On other devices than a CPU one column has all parts.
     """
-    several = len({report["profile"] for report in reports}) > 1
+    several = mixed or len({report["profile"] for report in reports}) > 1
     found: dict[str, dict[str, str]] = {part: {} for part in _PARTS_CHECKED}
     for report in reports:
         profile = f" ({report['profile']})" if several else ""
@@ -67,6 +75,18 @@ def _columns(reports: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
                 words = _conformance(clauses, links=device == "cpu")
                 found.setdefault(part, {})[each["name"]] = words + profile * bool(words)
     return found
+
+
+def _keep(page: str, checked: Set[str], found: dict[str, dict[str, str]]) -> None:
+    """Add the cells of a page, for the backends that were not checked now."""
+    head = page.partition("\n| adapter ")[2].partition("\n")[0]
+    heads = ["adapter", *(each.strip() for each in head.strip("| ").split("|"))]
+    for line in page.splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        name = cells[0].strip("`")
+        if line.startswith("| `") and name not in checked:
+            for head, cell in list(zip(heads, cells, strict=False))[len(_COLUMNS) :]:
+                found.setdefault(head, {})[name] = cell
 
 
 def _by_part(adapter: Mapping[str, Any], device: str) -> dict[str, list[Mapping[str, Any]]]:
@@ -134,8 +154,9 @@ _HEAD = (
     "# Backends",
     "",
     "Made by `moe-routing adapters --markdown docs/backends.md --report report.json`, from the",
-    "report of `moe-routing check ... --json report.json`; do not edit it by hand. The columns",
-    "`takes`, `sizes` and `claims` are what each adapter declares of its router on a CPU",
+    "report of `moe-routing check ... --json report.json`, where `--keep` leaves what the page had",
+    "of adapters that the report has not; do not edit it by hand. `(smoke)` is that profile.",
+    "The columns `takes`, `sizes` and `claims` are what an adapter declares of its router on a CPU",
     "([adapters.md](adapters.md#claims)); one that takes hidden states computes the logits itself.",
     "`permutes` is what it declares of its [permutation](spec/permutation.md), `runs` of its",
     "[experts](spec/experts.md) and [whole layers](spec/layer.md). An empty cell: there is none.",
@@ -153,9 +174,9 @@ _ON_RANKS = (
 )
 
 
-def _made_by(reports: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the versions and settings that the reports were run with."""
-    lines = []
+def _made_by(reports: Sequence[Mapping[str, Any]], kept: str = "") -> list[str]:
+    """Return what the reports were run with, after what a kept page says of its own."""
+    lines = [line for line in kept.splitlines() if line.startswith("Checked with ")]
     for each in reports:
         torch = each["environment"]["packages"].get("torch")
         on = " and ".join(dict.fromkeys(a.get("device", "cpu") for a in each["adapters"]))

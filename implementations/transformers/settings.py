@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from moe_routing.reference import RouterConfig, RouterInputs
+from moe_routing.reference import RouterConfig
 
 _ONE = (
     *("num_attention_heads", "num_key_value_heads", "num_hidden_layers", "num_shared_experts"),
@@ -19,10 +19,11 @@ NORM = ("norm_topk_prob", "moe_renormalize")
 HIDDEN_NORM = ("rms_norm_eps",)
 
 
-def spelled(config: RouterConfig, inputs: RouterInputs) -> dict[str, Any]:
+def spelled(config: RouterConfig, inputs: Any) -> dict[str, Any]:
     """Return the settings of a tiny model that routes so, in the spelling of every class.
 
-    A configuration class stores an unknown setting as an unused attribute.
+    A configuration class stores an unknown setting as an unused attribute. ``inputs`` are
+    ``RouterInputs``, or have what is read of them.
     """
     groups, norm = config.groups, config.renormalize
     values: dict[tuple[str, ...], Any] = {

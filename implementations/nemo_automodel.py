@@ -1,0 +1,117 @@
+"""NeMo Automodel's gate, with the settings of the models that it trains."""
+
+from __future__ import annotations
+
+import math
+import sys
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+from moe_routing.implementations.claims import Claim, GroupRule
+from moe_routing.implementations.functions import Family
+from moe_routing.implementations.lone_modules import lone_module
+from moe_routing.implementations.permitted import ANY
+from moe_routing.implementations.tensors import TorchInputs
+from moe_routing.reference import Renormalize, RouterConfig, Routing
+
+INSTALL = "python -m pip install --no-deps nemo-automodel==0.7.0"
+FAMILY = Family("nemo-automodel", "nemo-automodel", on_any_device=True)
+
+_PARTS = "nemo_automodel.components.moe"
+_REAL = tuple(f"{_PARTS}.{name}" for name in ("config", "router_replay"))
+_ONE: dict[str, Any] = {"top_k": (1,), "renormalize": (None,)}
+_MORE: dict[str, Any] = {
+    "top_k": range(2, sys.maxsize),
+    "renormalize": (None, Renormalize(eps=1e-20)),
+}
+_LINEAR: dict[str, Any] = {"gate_bias": (False, True), "scale": ANY}
+_BEST_TWO = GroupRule(top=(2,), fill=(-math.inf,))
+
+
+@cache
+def _module(name: str) -> ModuleType:
+    return lone_module(f"{_PARTS}.{name}", install=INSTALL, real=_REAL)
+
+
+def _claims(**axes: Any) -> tuple[Claim, ...]:
+    """Claim a gate that is normalised from K = 2 on, in the dtype that it is given."""
+    narrow = {"logits_dtype": ("input",), "weights_dtype": ("input",)}
+    return tuple(Claim.plain(**{**_LINEAR, **narrow, **axes, **norm}) for norm in (_ONE, _MORE))
+
+
+def _routed(score: str, config: RouterConfig, given: TorchInputs, **others: Any) -> Routing:
+    layers, moe = _module("layers"), _module("config")
+    groups, dtype = config.groups, given.hidden.dtype
+    settings = {"n_shared_experts": 0, "train_gate": False, "gate_bias_update_factor": 0.0}
+    said = moe.MoEConfig(
+        n_routed_experts=config.num_experts,
+        n_activated_experts=config.top_k,
+        n_expert_groups=groups.count if groups else 1,
+        n_limited_groups=groups.kept if groups else 1,
+        aux_loss_coeff=0.0,
+        score_func=score,
+        route_scale=config.scale,
+        dim=given.hidden.shape[1],
+        inter_dim=1,
+        moe_inter_dim=1,
+        norm_topk_prob=config.renormalize is not None,
+        router_bias=given.gate_bias is not None,
+        force_e_score_correction_bias=given.selection_bias is not None,
+        dtype=dtype,
+        **settings,
+        **others,
+    )
+    gate = layers.Gate(said).to(given.hidden.device)
+    gate.weight.data = given.gate_weight
+    if given.gate_bias is not None:
+        gate.bias.data = given.gate_bias
+    if given.selection_bias is not None:
+        gate.e_score_correction_bias = given.selection_bias
+    mask = given.hidden.new_ones(given.hidden.shape[0]).bool()
+    weights, ids, *_ = gate(given.hidden, mask, None)
+    return Routing(weights=weights, expert_ids=ids)
+
+
+@FAMILY.function(*_claims())
+def softmax(config: RouterConfig, given: TorchInputs) -> Routing:
+    """``Gate`` with ``softmax`` before top-k: Qwen3-MoE."""
+    return _routed("softmax", config, given, softmax_before_topk=True)
+
+
+@FAMILY.function(*_claims(score=("identity",), weights_from=("softmax_of_selected",)))
+def softmax_after_topk(config: RouterConfig, given: TorchInputs) -> Routing:
+    """``Gate`` with ``softmax`` after top-k: gpt-oss, Mixtral."""
+    return _routed("softmax", config, given)
+
+
+@FAMILY.function(*_claims(score=("sigmoid",), groups=(None, _BEST_TWO), selection_bias=("gate",)))
+def sigmoid(config: RouterConfig, given: TorchInputs) -> Routing:
+    """``Gate`` with ``sigmoid``: DeepSeek-V3, GLM-4.5."""
+    return _routed("sigmoid", config, given)
+
+
+@FAMILY.function(
+    *_claims(score=("sigmoid",), groups=(None, _BEST_TWO), selection_bias=("none", "gate"))
+)
+def sigmoid_with_bias(config: RouterConfig, given: TorchInputs) -> Routing:
+    """``Gate`` with ``sigmoid_with_bias``."""
+    return _routed("sigmoid_with_bias", config, given)
+
+
+@FAMILY.function(
+    *_claims(groups=(None, GroupRule(top=(2,), fill=(0.0,))), selection_bias=("none", "gate"))
+)
+def softmax_with_bias(config: RouterConfig, given: TorchInputs) -> Routing:
+    """``Gate`` with ``softmax_with_bias``: Mistral 4, Ernie 4.5."""
+    return _routed("softmax_with_bias", config, given)
+
+
+@FAMILY.function(*_claims(score=("sqrtsoftplus",), selection_bias=("none", "gate")))
+def sqrtsoftplus(config: RouterConfig, given: TorchInputs) -> Routing:
+    """``Gate`` with ``sqrtsoftplus``: DeepSeek-V4."""
+    return _routed("sqrtsoftplus", config, given)
+
+
+MEMBERS = FAMILY.members
+OUT_OF_SCOPE: dict[str, str] = {}

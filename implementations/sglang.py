@@ -1,0 +1,130 @@
+"""SGLang's routing functions in plain torch, each called as it is with given logits."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+from moe_routing.implementations.claims import Claim, GroupRule
+from moe_routing.implementations.functions import Family
+from moe_routing.implementations.lone_modules import lone_module
+from moe_routing.implementations.permitted import ANY
+from moe_routing.implementations.tensors import TorchInputs
+from moe_routing.reference import Renormalize, RouterConfig, Routing
+
+INSTALL = (
+    "python -m pip install --no-deps --target sglang sglang==0.5.23 "
+    "&& export PYTHONPATH=$PWD/sglang"
+)
+FAMILY = Family("sglang", "sglang")
+
+_NORM = (None, Renormalize(eps=1e-20))
+_BIASED: dict[str, Any] = {"selection_bias": ("gate",), "renormalize": _NORM, "scale": ANY}
+_FLOAT32: dict[str, Any] = {"takes": "logits", "dtypes": ("float32",)}
+"""What models that give float32 logits in 16-bit models claim."""
+
+
+@cache
+def _module(name: str, *real: str) -> ModuleType:
+    return lone_module(f"sglang.srt.{name}", install=INSTALL, real=real, absent=("sgl_kernel",))
+
+
+def _call(function: str, config: RouterConfig, given: TorchInputs, **others: Any) -> Routing:
+    """Call a function of ``topk.py`` with what all of them take."""
+    route = getattr(_module("layers.moe.topk"), function)
+    norm = config.renormalize is not None
+    weights, ids = route(given.logits, given.logits, topk=config.top_k, renormalize=norm, **others)[
+        :2
+    ]
+    return Routing(weights=weights, expert_ids=ids)
+
+
+def _scaled(config: RouterConfig, given: TorchInputs, **others: Any) -> dict[str, Any]:
+    factor = {"apply_routed_scaling_factor_on_output": True, "routed_scaling_factor": config.scale}
+    return {"correction_bias": given.selection_bias, **factor, **others}
+
+
+def _groups(config: RouterConfig) -> dict[str, int]:
+    assert config.groups is not None, "claimed are groups alone"
+    return {"num_expert_group": config.groups.count, "topk_group": config.groups.kept}
+
+
+@FAMILY.function(
+    Claim.plain(score=("softmax", "sigmoid", "sqrtsoftplus"), renormalize=_NORM), takes="logits"
+)
+def fused_topk_torch_native(config: RouterConfig, given: TorchInputs) -> Routing:
+    """``fused_topk_torch_native`` without a bias."""
+    return _call("fused_topk_torch_native", config, given, scoring_func=config.score)
+
+
+@FAMILY.function(
+    Claim.plain(
+        score=("softmax", "sigmoid", "sqrtsoftplus"), selection_bias=("gate",), renormalize=_NORM
+    ),
+    **_FLOAT32,
+)
+def fused_topk_torch_native_biased(config: RouterConfig, given: TorchInputs) -> Routing:
+    """``fused_topk_torch_native`` with a bias."""
+    bias = {"scoring_func": config.score, "correction_bias": given.selection_bias}
+    return _call("fused_topk_torch_native", config, given, **bias)
+
+
+@FAMILY.function(Claim.plain(renormalize=(None, Renormalize())), takes="logits")
+def fused_topk_softmax_torch_raw_logits(config: RouterConfig, given: TorchInputs) -> Routing:
+    """``fused_topk_softmax_torch_raw_logits``."""
+    return _call("fused_topk_softmax_torch_raw_logits", config, given)
+
+
+@FAMILY.function(Claim.of_preset("deepseek_v2", renormalize=_NORM, scale=ANY), **_FLOAT32)
+def grouped_topk(config: RouterConfig, given: TorchInputs) -> Routing:
+    """``grouped_topk_gpu``, which is plain torch: DeepSeek-V2."""
+    factor = _scaled(config, given)
+    del factor["correction_bias"]
+    return _call("grouped_topk_gpu", config, given, **_groups(config), **factor)
+
+
+@FAMILY.function(Claim.plain(score=("sigmoid",), **_BIASED), **_FLOAT32)
+def kimi_k2_biased_topk(config: RouterConfig, given: TorchInputs) -> Routing:
+    """``kimi_k2_biased_topk_impl``, for a single group."""
+    return _call("kimi_k2_biased_topk_impl", config, given, **_scaled(config, given))
+
+
+@FAMILY.function(Claim.plain(score=("sigmoid", "sqrtsoftplus"), **_BIASED), **_FLOAT32)
+def biased_topk(config: RouterConfig, given: TorchInputs) -> Routing:
+    """``biased_topk_impl``, run eagerly."""
+    score = {"scoring_func": config.score}
+    return _call("biased_topk_impl", config, given, **_scaled(config, given, **score))
+
+
+@FAMILY.function(
+    Claim.plain(score=("sigmoid",), groups=(GroupRule(top=(2,), fill=(-math.inf,)),), **_BIASED),
+    **_FLOAT32,
+)
+def biased_grouped_topk(config: RouterConfig, given: TorchInputs) -> Routing:
+    """``biased_grouped_topk_impl``: DeepSeek-V3."""
+    return _call(
+        "biased_grouped_topk_impl", config, given, **_scaled(config, given, **_groups(config))
+    )
+
+
+@FAMILY.function(Claim.plain(renormalize=(None, Renormalize())), takes="logits")
+def interns1pro(config: RouterConfig, given: TorchInputs) -> Routing:
+    """``_custom_routing_function`` of InternS1-Pro, without groups."""
+    module = _module("models.interns1pro")
+    route = module.InternS1ProTextDecoderLayer._custom_routing_function
+    norm = config.renormalize is not None
+    found = route(
+        SimpleNamespace(router_n_groups=0), given.logits, given.logits, config.top_k, norm
+    )
+    return Routing(weights=found[0], expert_ids=found[1])
+
+
+MEMBERS = FAMILY.members
+OUT_OF_SCOPE = {
+    "topk_softmax_cpu": "it is a compiled operation of sgl_kernel's build for CPUs",
+    "moe_fused_gate": "it is a Triton kernel, which needs a GPU",
+    "llama4": "its top-k is in a module that imports the whole server",
+    "phimoe": "it picks two experts one after the other (sparsemixer)",
+}

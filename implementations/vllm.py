@@ -1,0 +1,116 @@
+"""vLLM's routing functions that run on a CPU, each called as it is with given logits."""
+
+from __future__ import annotations
+
+import math
+from functools import cache, partial
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+from moe_routing.implementations.claims import Claim, GroupRule
+from moe_routing.implementations.functions import Family
+from moe_routing.implementations.lone_modules import lone_module
+from moe_routing.implementations.permitted import ANY
+from moe_routing.implementations.tensors import TorchInputs
+from moe_routing.reference import Renormalize, RouterConfig, Routing
+
+INSTALL = (
+    "python -m pip install --no-deps --target vllm vllm==0.33.0 && export PYTHONPATH=$PWD/vllm"
+)
+FAMILY = Family("vllm", "vllm")
+
+_NORM = (None, Renormalize())
+_BEST = GroupRule(top=(1,), fill=(-math.inf,))
+_BEST_TWO = GroupRule(top=(2,), fill=(-math.inf,))
+_SOFTMAX = Claim.plain(renormalize=_NORM)
+_GROUPED: dict[str, Any] = {"renormalize": _NORM, "scale": ANY}
+_GROUPS = (
+    Claim.plain(score=("softmax", "sigmoid"), groups=(_BEST,), **_GROUPED),
+    Claim.plain(
+        score=("softmax", "sigmoid"), groups=(_BEST_TWO,), selection_bias=("gate",), **_GROUPED
+    ),
+)
+
+
+@cache
+def _module(name: str, *real: str) -> ModuleType:
+    return lone_module(f"vllm.model_executor.{name}", install=INSTALL, real=real)
+
+
+_router = partial(_module, "layers.fused_moe.router.cpu_router")
+
+
+@FAMILY.function(_SOFTMAX, takes="logits")
+def cpu_softmax_topk(config: RouterConfig, given: TorchInputs) -> Routing:
+    """``_softmax_topk`` of the CPU router: OLMoE, Jamba, Qwen2-MoE, Mixtral."""
+    routed = _router()._softmax_topk(given.logits, config.top_k, config.renormalize is not None)
+    return Routing(weights=routed[0], expert_ids=routed[1])
+
+
+@FAMILY.function(*_GROUPS, takes="logits")
+def cpu_grouped_topk(config: RouterConfig, given: TorchInputs) -> Routing:
+    """``_grouped_topk`` of the CPU router: DeepSeek-V2 and V3."""
+    weights, ids = _router()._grouped_topk(given.logits, **_grouped(config, given))
+    return Routing(weights=weights, expert_ids=ids)
+
+
+@FAMILY.function(*_GROUPS, takes="logits", dtypes=("float32",))
+def grouped_topk(config: RouterConfig, given: TorchInputs) -> Routing:
+    """``grouped_topk`` of every platform, run eagerly; the models give it float32 logits."""
+    module = _module("layers.fused_moe.router.grouped_topk_router", "vllm.envs")
+    weights, ids = module.grouped_topk(given.logits, given.logits, **_grouped(config, given))
+    return Routing(weights=weights, expert_ids=ids)
+
+
+@FAMILY.function(Claim.of_preset("llama4_text"), takes="logits")
+def llama4(config: RouterConfig, given: TorchInputs) -> Routing:
+    """``Llama4MoE.custom_routing_function``."""
+    module = _module("models.llama4", "vllm.model_executor.models.utils")
+    route = module.Llama4MoE.custom_routing_function
+    weights, ids = route(given.hidden, given.logits, config.top_k, False)
+    return Routing(weights=weights, expert_ids=ids)
+
+
+@FAMILY.function(
+    Claim.of_preset("gemma4_text", input_norm=(False,), scores_dtype=("input",)), takes="logits"
+)
+def gemma4(config: RouterConfig, given: TorchInputs) -> Routing:
+    """``gemma4_routing_function_torch``: with a scale for every expert."""
+    route = _module("models.gemma4").gemma4_routing_function_torch
+    logits, scale = given.logits, given.per_expert_scale
+    assert logits is not None, "it takes logits"
+    scale = logits.new_ones(config.num_experts) if scale is None else scale
+    weights, ids = route(logits, config.top_k, scale)
+    return Routing(weights=weights, expert_ids=ids)
+
+
+@FAMILY.function(_SOFTMAX, takes="logits")
+def interns1_pro(config: RouterConfig, given: TorchInputs) -> Routing:
+    """``_custom_routing_function`` of InternS1-Pro, without groups."""
+    block, norm = SimpleNamespace(n_groups=0), config.renormalize is not None
+    route = _module("models.interns1_pro").InternS1ProMoeSparseMoeBlock._custom_routing_function
+    weights, ids = route(block, given.hidden, given.logits, config.top_k, norm)
+    return Routing(weights=weights, expert_ids=ids)
+
+
+def _grouped(config: RouterConfig, given: TorchInputs) -> dict[str, Any]:
+    groups = config.groups
+    assert groups is not None, "claimed are groups alone"
+    return {
+        "topk": config.top_k,
+        "renormalize": config.renormalize is not None,
+        "num_expert_group": groups.count,
+        "topk_group": groups.kept,
+        "scoring_func": config.score,
+        "routed_scaling_factor": config.scale,
+        "e_score_correction_bias": given.selection_bias,
+    }
+
+
+MEMBERS = FAMILY.members
+OUT_OF_SCOPE = {
+    "fused_topk": "topk_softmax is a compiled operation of vllm._C, which needs a GPU",
+    "fused_topk_bias": "topk_softmax and topk_sigmoid are compiled operations, which need a GPU",
+    "cpu_sqrtsoftplus": "biased_topk_cpu is a compiled operation of vllm's build for CPUs",
+    "phimoe": "it picks two experts one after the other (sparsemixer)",
+}

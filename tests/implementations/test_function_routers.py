@@ -1,0 +1,130 @@
+"""Adapters of functions: each that is installed is near the reference, claim by claim."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from moe_routing.implementations import (
+    AdapterError,
+    BackendMissing,
+    Claim,
+    Unsupported,
+    as_numpy,
+    expand,
+    load_adapter,
+    out_of_scope,
+    registered,
+)
+from moe_routing.implementations.functions import Family
+from moe_routing.implementations.permitted import listed
+from moe_routing.reference import Groups, RmsNorm, RouterConfig, RouterInputs, Routing, route
+
+FAMILIES = ("mlx-lm", "vllm", "sglang", "nemo-automodel", "litgpt", "lmdeploy:*", "ibm-fms:*")
+SINGLE = ("olmo-core", "mistral-inference", "diffusers")
+ADAPTERS = [name for each in (*FAMILIES, *SINGLE) for name in expand(each)]
+T, E, H = 5, 8, 16
+
+
+def config_of(claim: Claim) -> RouterConfig:
+    """A configuration that a claim covers, with all that it may have."""
+    rule = claim.groups[-1]
+    return RouterConfig(
+        num_experts=E,
+        top_k=max(claim.least_top_k, 2 if 2 in claim.top_k else 1),
+        score=claim.score[-1],  # type: ignore[arg-type]
+        weights_from=claim.weights_from[-1],  # type: ignore[arg-type]
+        groups=rule and Groups(count=2, kept=1, top=max(rule.top), fill=rule.fill[0]),
+        renormalize=(listed(claim.renormalize) or (None,))[-1],
+        scale=(listed(claim.scale) or (2.5,))[-1],
+        logit_softcap=2.0 if True in claim.logit_softcap else None,
+        input_norm=RmsNorm() if True in claim.input_norm else None,
+        logits_dtype=claim.logits_dtype[-1],  # type: ignore[arg-type]
+        scores_dtype=claim.scores_dtype[-1],  # type: ignore[arg-type]
+        weights_dtype=claim.weights_dtype[-1],  # type: ignore[arg-type]
+    )
+
+
+def inputs_of(claim: Claim, takes: str) -> RouterInputs:
+    rng = np.random.default_rng(3)
+    arrays: dict[str, Any] = {}
+    places = [place for place in claim.selection_bias if place != "none"]
+    if places:  # above 0, where routers that fill with 0 and with -inf agree
+        bias = abs(rng.normal(size=E)).astype(np.float32)
+        arrays |= {"selection_bias": bias, "selection_bias_on": places[0]}
+    optional = {"gate_bias": E, "per_expert_scale": E}
+    arrays |= {
+        name: rng.normal(size=size).astype(np.float32)
+        for name, size in optional.items()
+        if True in getattr(claim, name) and not (name == "gate_bias" and takes == "logits")
+    }
+    if True in claim.input_norm:
+        arrays["hidden_scale"] = rng.normal(size=H).astype(np.float32)
+    if takes == "logits":
+        return RouterInputs.from_logits(rng.normal(size=(T, E)).astype(np.float32), **arrays)
+    hidden, gate = rng.normal(size=(T, H)), rng.normal(size=(E, H))
+    return RouterInputs(
+        hidden=hidden.astype(np.float32), gate_weight=gate.astype(np.float32), **arrays
+    )
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_near_the_reference_claim_by_claim(name: str) -> None:
+    adapter: Any = load_adapter(name)
+    for claim in adapter.capabilities().claims:
+        config, inputs = config_of(claim), inputs_of(claim, adapter.capabilities().takes)
+        try:
+            answer = adapter.route(config, inputs)
+        except BackendMissing as error:
+            pytest.skip(str(error))
+        wanted = route(config, inputs)
+        ids, weights = by_expert(answer)
+        wanted_ids, wanted_weights = by_expert(wanted)
+        assert ids.tolist() == wanted_ids.tolist(), claim
+        np.testing.assert_allclose(weights, wanted_weights, rtol=1e-3, atol=1e-6)
+
+
+def by_expert(routing: Routing) -> tuple[Any, Any]:
+    """The ids and the weights of every token, in the order of the experts."""
+    ids = as_numpy(routing.expert_ids)
+    order = ids.argsort(axis=1)
+    return np.take_along_axis(ids, order, 1), np.take_along_axis(
+        as_numpy(routing.weights), order, 1
+    )
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_what_is_not_claimed_is_refused_without_the_package(name: str) -> None:
+    adapter: Any = load_adapter(name)
+    inputs = RouterInputs(
+        hidden=np.ones((1, 1), np.float32), gate_weight=np.ones((2, 1), np.float32)
+    )
+    with pytest.raises(Unsupported):
+        adapter.route(RouterConfig(num_experts=2, top_k=1, score="sigmoid", scale=7.0), inputs)
+
+
+def test_names_of_what_has_none_are_told_with_the_reason() -> None:
+    for name in ("vllm:fused_topk", "mlx-lm:muse_spark", "sglang:moe_fused_gate"):
+        assert name in out_of_scope()
+        with pytest.raises(AdapterError, match="is out of scope: "):
+            load_adapter(name)
+
+
+def test_a_family_adds_and_names_its_adapters() -> None:
+    family = Family("mine", "nothing")
+
+    @family.function(Claim.plain())
+    def gate(config: RouterConfig, given: Any) -> Any:
+        return given.hidden
+
+    assert family.members == ("gate",)
+    assert gate().name == "mine:gate"
+    with pytest.raises(AttributeError, match="mine has no adapter 'other'"):
+        family.made("other")
+
+
+def test_every_adapter_is_registered_once() -> None:
+    assert len(set(ADAPTERS)) == len(ADAPTERS)
+    assert set(ADAPTERS) <= set(registered())
