@@ -37,7 +37,7 @@ _KNOWN: dict[str, tuple[Any, ...]] = {
 }
 
 
-def finite(inputs: ExpertsInputs, experts: Any) -> bool:
+def _finite(inputs: ExpertsInputs, experts: Any) -> bool:
     """Return whether all that these experts hold is finite."""
     arrays = inputs.arrays()
     return all(np.isfinite(arrays[name][experts]).all() for name in OF_EXPERTS if name in arrays)
@@ -45,8 +45,8 @@ def finite(inputs: ExpertsInputs, experts: Any) -> bool:
 
 EXPERTS_AXES: dict[str, Callable[[Any], bool]] = {
     **ROUTES_AXES,
-    "last_finite": lambda inputs: finite(inputs, [-1]),
-    "unchosen_finite": lambda inputs: finite(
+    "last_finite": lambda inputs: _finite(inputs, [-1]),
+    "unchosen_finite": lambda inputs: _finite(
         inputs, np.setdiff1d(np.arange(inputs.num_experts), inputs.expert_ids)
     ),
 }

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from moe_routing.implementations.computes import EXPERTS_AXES, finite
+from moe_routing.implementations.computes import EXPERTS_AXES
 from moe_routing.implementations.permitted import Closed
 from moe_routing.implementations.unsupported import Unsupported
 from moe_routing.reference import ExpertsConfig, ExpertsInputs, Placement, local_call
@@ -24,7 +24,6 @@ BATCHES = ("shared", "even", "any")
 SHARDS_AXES: dict[str, Callable[[Any], bool]] = {
     **EXPERTS_AXES,
     "elsewhere": lambda inputs: _elsewhere(inputs),
-    "last_of_ranks_finite": lambda inputs: finite(inputs, _last_of_ranks(inputs.placement)),
 }
 """What a region of a known divergence may name of calls of shards, and how it is read."""
 
@@ -38,12 +37,6 @@ def _elsewhere(inputs: Any) -> bool:
     """Return whether some rank that has experts is given a route to none of them."""
     several = bool((_local_counts(inputs.placement) > 0).sum() > 1)
     return bool((inputs.expert_ids < 0).any()) or (several and inputs.expert_ids.size > 0)
-
-
-def _last_of_ranks(placement: Placement) -> Ids:
-    """Return the last expert of each rank that has some."""
-    held = [placement.local(rank) for rank in range(placement.num_ranks)]
-    return np.array([each[-1] for each in held if each.size])
 
 
 def placed(placement: Placement) -> str:

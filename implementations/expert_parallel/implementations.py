@@ -34,7 +34,7 @@ IMPLEMENTATIONS = {
 }
 """Those that run on a CPU, by the names of the registry."""
 
-FUNCTIONS = {"eager": 1, "grouped_mm": 8, "batched_mm": 1}
+FUNCTIONS = {"eager": 1, "grouped_mm": 8}
 """The experts functions, with what H and F are multiples of."""
 
 
