@@ -21,7 +21,7 @@ def add(commands: Commands) -> None:
     audit = commands.add_parser(
         "audit",
         help="judge the routers and experts of a model in place",
-        description="Run a model forward and backward once, and judge every router and experts "
+        description="Run a model forward and backward once, and judge every router and experts\n"
         "module of it on what it was given, and what it answered.",
         epilog=epilog("audit"),
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -16,7 +16,13 @@ def batch_of(model: Any, batch: Any, *, tokens: int, seed: int) -> dict[str, Any
     """
     import torch
 
-    device = next(model.parameters()).device
+    if not isinstance(model, torch.nn.Module):
+        raise CannotAudit(
+            f"Expected model to be a torch module but got {model!r:.60}: load it first, as with "
+            "AutoModelForCausalLM.from_pretrained; a folder is what `moe-routing audit` takes"
+        )
+    first = next(model.parameters(), None)
+    device = "cpu" if first is None else first.device
     if batch is None:
         made = _random(model, tokens, seed)
     elif isinstance(batch, torch.Tensor):
@@ -34,6 +40,8 @@ def batch_of(model: Any, batch: Any, *, tokens: int, seed: int) -> dict[str, Any
 def _random(model: Any, tokens: int, seed: int) -> dict[str, Any]:
     import torch
 
+    if tokens < 1:
+        raise CannotAudit(f"Expected tokens to be 1 or more but got {tokens}")
     if "input_ids" not in _takes(model):
         raise CannotAudit(
             f"{type(model).__name__} takes no token ids: call audit(model, batch) with a batch"

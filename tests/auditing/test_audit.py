@@ -10,15 +10,18 @@ import pytest
 
 pytest.importorskip("transformers")
 import torch
+from schemas import mistakes
 from tiny_models import batch_for, tiny_config, tiny_model
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from moe_routing.conformance import audit
+from moe_routing.conformance.auditing.form import SCHEMA
 from moe_routing.conformance.cli import main
 from moe_routing.implementations.models.passing import CannotAudit
 from moe_routing.implementations.models.shrinking import shrunk
 
 FAMILY = "qwen2_moe"
+SCHEMA_FILE = Path(__file__).parents[2] / "docs" / "audit.schema.json"
 
 
 @pytest.fixture
@@ -78,6 +81,18 @@ def test_a_batch_may_be_token_ids(model: Any) -> None:
 def test_a_batch_of_another_kind_is_refused(model: Any) -> None:
     with pytest.raises(CannotAudit, match=r"got a list: pass what model\(\*\*batch\) takes"):
         audit(model, [1, 2, 3])
+
+
+def test_what_is_no_model_is_refused() -> None:
+    with pytest.raises(CannotAudit, match="to be a torch module but got 'path/to/model': load it"):
+        audit("path/to/model")
+    with pytest.raises(CannotAudit, match="takes no token ids: call audit"):
+        audit(torch.nn.ReLU())
+
+
+def test_no_tokens_are_refused(model: Any) -> None:
+    with pytest.raises(CannotAudit, match="Expected tokens to be 1 or more but got 0"):
+        audit(model, tokens=0)
 
 
 def test_a_model_that_raises_is_said_in_one_line(model: Any) -> None:
@@ -313,6 +328,21 @@ def test_a_report_fits_80_columns(model: Any) -> None:
     found = audit(model, tokens=4)
     assert found.exit_code == 1
     assert max(map(len, str(found).splitlines())) <= 80
+
+
+@pytest.mark.skipif(not SCHEMA_FILE.is_file(), reason="the docs are not here")
+def test_the_json_keeps_to_its_schema(model: Any) -> None:
+    schema = json.loads(SCHEMA_FILE.read_text())
+    gate = model.model.layers[0].mlp.gate
+    forward = gate.forward
+    gate.forward = lambda hidden: (lambda found: (*found[:1], found[1] * 2, found[2]))(
+        forward(hidden)
+    )
+    model.model.layers[1].mlp.experts._is_expert_parallel = True
+    whole = json.loads(json.dumps(audit(model, tokens=4).json()))
+    assert {each["status"] for each in whole["findings"]} == {"pass", "fail", "unjudged"}
+    assert mistakes(whole, schema, schema) == []
+    assert schema["properties"]["schema"]["const"] == SCHEMA
 
 
 def test_long_paths_leave_room_for_the_table(model: Any) -> None:
