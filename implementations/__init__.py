@@ -13,11 +13,12 @@ from moe_routing.implementations.computes import Computes
 from moe_routing.implementations.differentiates import Differentiates, RouterGradients
 from moe_routing.implementations.drops import Drops
 from moe_routing.implementations.foreign_arrays import array_inputs, as_numpy
+from moe_routing.implementations.from_two import FromTwo
 from moe_routing.implementations.layouts import FlatRouting, RoutingMap
 from moe_routing.implementations.limits import Limits
 from moe_routing.implementations.loading import AdapterError, adapter_of
 from moe_routing.implementations.pads import Pads
-from moe_routing.implementations.permitted import ANY
+from moe_routing.implementations.permitted import ANY, POSITIVE
 from moe_routing.implementations.permutes import Permutes
 from moe_routing.implementations.probing import probed_routes, stacked_routes, unit_rows
 from moe_routing.implementations.process import ProcessAdapter
@@ -78,6 +79,7 @@ from moe_routing.implementations.torch_replay import FORCED, torch_replay
 __all__ = [
     "ANY",
     "FORCED",
+    "POSITIVE",
     "Adapter",
     "AdapterError",
     "BackendLost",
@@ -98,6 +100,7 @@ __all__ = [
     "Drops",
     "DropsRoutes",
     "FlatRouting",
+    "FromTwo",
     "GroupRule",
     "Limits",
     "NothingInCommon",

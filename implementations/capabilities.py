@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from moe_routing.implementations.balances import Balances
@@ -11,6 +11,7 @@ from moe_routing.implementations.composes import Composes
 from moe_routing.implementations.computes import Computes
 from moe_routing.implementations.differentiates import OF_GATE, Differentiates
 from moe_routing.implementations.drops import Drops
+from moe_routing.implementations.expanded import expanded
 from moe_routing.implementations.limits import Limits as Limits
 from moe_routing.implementations.pads import Pads
 from moe_routing.implementations.permitted import Closed, check_values, one_of
@@ -136,17 +137,9 @@ class Capabilities(Closed):
         require_choice("logits", self.logits, get_args(Logits))
         if not isinstance(self.threads, bool):
             raise ValueError(f"Expected threads to be True or False but got {self.threads!r}")
-        require_part("limits", self.limits, Limits)
-        require_part("numerics", self.numerics, Numerics)
-        require_part("gradients", self.gradients, Differentiates)
-        require_part("computes", self.computes, Computes)
-        require_part("replays", self.replays, Replays)
-        require_part("shards", self.shards, Shards)
-        require_part("drops", self.drops, Drops)
-        require_part("pads", self.pads, Pads)
-        require_part("balances", self.balances, Balances)
-        require_part("composes", self.composes, Composes)
-        require_part("promises", self.promises, Promises)
+        for each in fields(self):
+            if isinstance(each.default, Closed):  # a part, which is of its default's kind
+                require_part(each.name, getattr(self, each.name), type(each.default))
         self._check_claims()
         for name, known in (("dtypes", tuple(INPUT_FORMATS)), ("layouts", LAYOUTS)):
             if getattr(self, name) != ():  # of which no case can be drawn
@@ -160,6 +153,7 @@ class Capabilities(Closed):
                     f"Cannot have takes='logits' with claim {place}, which has "
                     "input_norm=(True,): the norm comes before the logits"
                 )
+        object.__setattr__(self, "claims", tuple(expanded(self.claims, self.limits)))
 
     @property
     def differentiated(self) -> tuple[str, ...]:

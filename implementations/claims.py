@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from moe_routing.implementations.contradictions import contradiction
+from moe_routing.implementations.from_two import FromTwo
 from moe_routing.implementations.group_rule import GroupRule as GroupRule
 from moe_routing.implementations.model_axes import ModelConfig, config_axes, preset_axes
 from moe_routing.implementations.permitted import (
     ANY,
     AnyValue,
     Closed,
+    PositiveValue,
     check_values,
     counts,
     one_of,
@@ -50,8 +52,8 @@ class Claim(Closed):
 
     Each axis lists its permitted values; the defaults permit all, those of ``Claim.plain``
     the plain router. The boolean axes say whether the part may be absent (False), present
-    (True) or either. ``top_k`` may be a range: a backend that renormalises from K = 2 on
-    makes two claims. ``name`` is for the adapter, to distinguish its claims. Several claims
+    (True) or either. ``top_k`` may be a range; a backend that renormalises from K = 2 on
+    lists ``FromTwo(rule)``. ``name`` is for the adapter, to distinguish its claims. Several claims
     together describe a backend whose functions are sparse tuples of the axes. Errors:
     ``ValueError`` naming the axis.
     """
@@ -61,7 +63,7 @@ class Claim(Closed):
     score: tuple[str, ...] = SCORES
     weights_from: tuple[str, ...] = WEIGHTS_FROM
     groups: tuple[GroupRule | None, ...] = (None, GroupRule())
-    renormalize: tuple[Renormalize | None, ...] | AnyValue = ANY
+    renormalize: tuple[Renormalize | FromTwo | None, ...] | AnyValue = ANY
     scale: tuple[float, ...] | AnyValue = ANY
     logit_softcap: tuple[bool, ...] = _EITHER
     logit_multiplier: tuple[bool, ...] = _EITHER
@@ -144,8 +146,8 @@ class Claim(Closed):
             permitted = getattr(self, axis)
             if axis == "groups":
                 kept[axis] = tuple(rule for rule in permitted if (rule is not None) in wanted)
-            elif permitted is ANY:
-                kept[axis] = wanted
+            elif isinstance(permitted, AnyValue):
+                kept[axis] = tuple(value for value in wanted if value in permitted)
             else:
                 kept[axis] = tuple(value for value in permitted if value in wanted)
         if not all(kept.values()) or contradiction({**vars(self), **kept}):
@@ -170,9 +172,9 @@ class Claim(Closed):
 
 _CHECKS: dict[str, tuple[Callable[[Any], None], str, tuple[type, ...]]] = {
     "top_k": (counts("Claim.top_k"), "(1, 2), for example", (*_OPEN, range)),
-    "scale": (_scales, "(2.5,), for example", _OPEN),
+    "scale": (_scales, "(2.5,), for example", (*_OPEN, PositiveValue)),
     "renormalize": (
-        parts("Claim.renormalize", Renormalize),
+        parts("Claim.renormalize", Renormalize, FromTwo),
         "(Renormalize(),), for example",
         _OPEN,
     ),

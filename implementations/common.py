@@ -11,7 +11,7 @@ from moe_routing.implementations.capabilities import Capabilities, Takes
 from moe_routing.implementations.claims import GATE_AXES, Claim, GroupRule
 from moe_routing.implementations.contradictions import contradiction
 from moe_routing.implementations.limits import Limits
-from moe_routing.implementations.permitted import ANY
+from moe_routing.implementations.permitted import ANY, AnyValue
 
 _EITHER = (False, True)
 
@@ -112,12 +112,20 @@ def _shared(first: Claim, second: Claim) -> dict[str, Any]:
 def _values(one: Any, other: Any) -> Any:
     if one is ANY or other is ANY:
         return other if one is ANY else one
+    if isinstance(one, AnyValue) or isinstance(other, AnyValue):
+        both = isinstance(one, AnyValue) and isinstance(other, AnyValue)
+        return one if both else tuple(n for n in _ends(one, other) if n in one and n in other)
     if isinstance(one, range) and isinstance(other, range) and one.step == other.step == 1:
         return range(max(one.start, other.start), min(one.stop, other.stop))
     short, long = sorted((one, other), key=len)
     rules = [_rule(a, b) for a in short for b in long if isinstance(a, GroupRule)]
     plain = [each for each in short if not isinstance(each, GroupRule) and each in long]
     return (*plain, *dict.fromkeys(each for each in rules if each is not None))
+
+
+def _ends(one: Any, other: Any) -> Any:
+    """Return those values, of two axes, that are listed."""
+    return other if isinstance(one, AnyValue) else one
 
 
 def _rule(one: Any, other: Any) -> GroupRule | None:
@@ -150,4 +158,4 @@ def _permits(values: Any) -> bool:
 
 
 def _list(values: Any) -> str:
-    return str(values) if values is ANY or isinstance(values, range) else "/".join(map(str, values))
+    return str(values) if isinstance(values, (AnyValue, range)) else "/".join(map(str, values))

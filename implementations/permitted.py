@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from moe_routing.reference.checks import require_count, require_kind, shown
+from moe_routing.reference.checks import is_number, require_count, require_kind, shown
 
 
 class Closed:
@@ -38,6 +38,23 @@ class AnyValue:
 ANY: Final = AnyValue()
 """Claims every value of an axis."""
 
+
+class PositiveValue(AnyValue):
+    """Every number above 0."""
+
+    def __contains__(self, value: object) -> bool:
+        return is_number(value) and value > 0
+
+    def __repr__(self) -> str:
+        return "POSITIVE"
+
+    def __reduce__(self) -> str:
+        return "POSITIVE"
+
+
+POSITIVE: Final = PositiveValue()
+"""Claims every number above 0: a kernel that takes 0 for unset, or has no sign, claims no other."""
+
 _Listed = TypeVar("_Listed")
 
 
@@ -58,9 +75,9 @@ def check_values(
     ``check`` raises it for a value that ``name`` cannot list; ``example`` is what to write
     where a value given alone is such a one.
     """
-    if isinstance(permitted, AnyValue) and AnyValue in kinds:
+    if isinstance(permitted, AnyValue) and type(permitted) in kinds:
         return
-    if not isinstance(permitted, kinds):
+    if isinstance(permitted, AnyValue) or not isinstance(permitted, kinds):
         raise ValueError(
             f"Expected {name} to be a tuple of permitted values but got {shown(permitted)}: "
             f"write {_fix(permitted, check, example)}"
@@ -93,12 +110,13 @@ def counts(name: str) -> Callable[[Any], None]:
     return check
 
 
-def parts(name: str, kind: type) -> Callable[[Any], None]:
-    """Return what checks that ``name`` lists None and values of a kind alone."""
+def parts(name: str, *kinds: type) -> Callable[[Any], None]:
+    """Return what checks that ``name`` lists None and values of some kinds alone."""
 
     def check(values: Any) -> None:
         for each in values:
-            require_kind(f"each value of {name}", each, kind)
+            if not isinstance(each, kinds[1:]):
+                require_kind(f"each value of {name}", each, kinds[0])
 
     return check
 

@@ -15,9 +15,10 @@ from moe_routing.implementations.composes import Composes
 from moe_routing.implementations.computes import Computes
 from moe_routing.implementations.differentiates import Differentiates
 from moe_routing.implementations.drops import Drops
+from moe_routing.implementations.from_two import FromTwo
 from moe_routing.implementations.limits import Limits
 from moe_routing.implementations.pads import Pads
-from moe_routing.implementations.permitted import ANY
+from moe_routing.implementations.permitted import ANY, POSITIVE
 from moe_routing.implementations.permutes import Permutes
 from moe_routing.implementations.promises import Promises
 from moe_routing.implementations.replays import Replays
@@ -125,12 +126,17 @@ def _rule(data: Any) -> GroupRule:
     return GroupRule(**{name: _axis(name, value) for name, value in given.items()})
 
 
-def _renormalize(data: Any) -> Renormalize:
-    given = _object("a rule for renormalize", data, Renormalize)
-    return Renormalize(**{name: _number(name, value) for name, value in given.items()})
+def _renormalize(data: Any) -> Renormalize | FromTwo:
+    given = dict(data) if isinstance(data, dict) else data
+    later = isinstance(given, dict) and given.pop("from_two", False)
+    given = _object("a rule for renormalize", given, Renormalize)
+    rule = Renormalize(**{name: _number(name, value) for name, value in given.items()})
+    return FromTwo(rule) if later else rule
 
 
 def _axis(name: str, value: Any) -> Any:
+    if (name, value) == ("scale", "positive"):
+        return POSITIVE
     return ANY if value == "any" else _listed(name, value)
 
 

@@ -18,6 +18,7 @@ from moe_routing.conformance.generators.ranges import (
 )
 from moe_routing.implementations import ANY, Capabilities, Claim, GroupRule, Limits
 from moe_routing.implementations.contradictions import score_pairs
+from moe_routing.implementations.permitted import AnyValue
 from moe_routing.reference import Groups, Renormalize, RmsNorm, RouterConfig
 
 Choose = Callable[[str, Sequence[Any]], Any]
@@ -226,4 +227,9 @@ def _groups(
 
 
 def _values(permitted: Any, offered: Sequence[Any]) -> Sequence[Any]:
-    return offered if permitted is ANY else permitted
+    if permitted is ANY:
+        return offered
+    if isinstance(permitted, AnyValue):
+        return [value for value in offered if value in permitted]
+    chosen: Sequence[Any] = permitted
+    return chosen

@@ -33,7 +33,7 @@ _FIELDS: dict[str, Callable[[RouterConfig, Limits], tuple[Any, ...]]] = {
     "weights_from": lambda c, _: WEIGHTS_FROM,
     "groups": lambda c, limits: (None, *_groups(c, limits)),
     "renormalize": lambda c, _: tuple(dict.fromkeys(axes.RENORMALIZATIONS)),
-    "scale": lambda c, _: axes.SCALES[:2],
+    "scale": lambda c, _: (*axes.SCALES[:2], 0.0, -1.0),
     "logit_softcap": lambda c, _: (None, axes.SOFTCAPS[0]),
     "logit_multiplier": lambda c, _: (1.0, axes.MULTIPLIERS[0]),
     "input_norm": lambda c, _: (None, RmsNorm()),

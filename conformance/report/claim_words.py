@@ -11,6 +11,7 @@ from moe_routing.implementations import (
     Claim,
     Composes,
     Computes,
+    FromTwo,
     GroupRule,
     Limits,
     Permutes,
@@ -194,7 +195,9 @@ def _slots(claim: Claim) -> list[str]:
     return [f"K = {' or '.join(map(str, counts))}"]
 
 
-def _norm(rule: Renormalize | None) -> str:
+def _norm(rule: Renormalize | FromTwo | None) -> str:
+    if isinstance(rule, FromTwo):
+        return f"{_norm(rule.rule)} from K = 2 on"
     if rule is None:
         return "not renormalised"
     order = "" if rule.order == 1.0 else f" by the {rule.order:g}-norm"

@@ -68,7 +68,7 @@ FAMILIES = {
     "M84": "the routing weight on the wrong side, twice, or not at all",
     "M85": "products or sums of an expert below the permitted precision",
     "M86": "gradients of the experts: a route, a factor or a part of them lost, or added",
-    "M87": "sizes beyond what a kernel can do answered in silence",
+    "M87": "what a kernel cannot do answered in silence: sizes, factors",
     "M88": "a fallback in the place of the kernel that was asked for",
 }
 """What each family in the zoo is about, by its id in the catalogue of real bugs."""

@@ -59,6 +59,8 @@ PROTOCOL = (
     "contradictions",
     "differentiates",
     "drops",
+    "expanded",
+    "from_two",
     "group_rule",
     "layouts",
     "limits",
