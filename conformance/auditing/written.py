@@ -11,7 +11,7 @@ from moe_routing.conformance.auditing.finding import Finding
 from moe_routing.conformance.auditing.outcome import Outcome
 from moe_routing.conformance.clauses.registry import rules_of
 from moe_routing.conformance.report.columns import Column, table
-from moe_routing.conformance.report.text import printable
+from moe_routing.conformance.report.plain import printable
 from moe_routing.reference.checks import counted
 
 WIDTH = 80

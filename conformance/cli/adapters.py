@@ -76,7 +76,7 @@ def _matching(names: Mapping[str, str], globs: Sequence[str]) -> list[str]:
 
 
 def _print(names: Mapping[str, str], unserved: Mapping[str, str], ranks: Sequence[str]) -> None:
-    from moe_routing.conformance.report.terminal import literal, plain_console
+    from moe_routing.conformance.report.plain import literal, plain_console
 
     console = plain_console()
     for line in _lines(names, console.width) if names else ():
@@ -96,7 +96,7 @@ def _lines(names: Mapping[str, str], width: int) -> Iterator[Text]:
     from rich.text import Text
 
     from moe_routing.conformance.report.columns import Column, Notes, table
-    from moe_routing.conformance.report.text import printable
+    from moe_routing.conformance.report.plain import printable
 
     rows = [[Text(printable(cell)) for cell in _row(*each)] for each in sorted(names.items())]
     cells = list(zip(*rows, strict=True))

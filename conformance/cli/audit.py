@@ -76,7 +76,7 @@ def _audited(model: object, arguments: argparse.Namespace) -> Audit:
 
 def _shown(found: Audit, words: str, files: dict[str, Path]) -> int:
     from moe_routing.conformance.auditing import form, written
-    from moe_routing.conformance.report.terminal import plain_console
+    from moe_routing.conformance.report.plain import plain_console
 
     texts = {each: (path, partial(form.json_text, found)) for each, path in files.items()}
     whole = outputs.write_texts(texts)  # first: a broken terminal must not cost it

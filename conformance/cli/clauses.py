@@ -34,7 +34,7 @@ def show(clause: Clause) -> None:
     from rich.markup import escape
 
     from moe_routing.conformance.clauses.rules import cited
-    from moe_routing.conformance.report.terminal import plain_console
+    from moe_routing.conformance.report.plain import plain_console
 
     console = plain_console()
     console.print(f"[bold]{clause.id}[/] ({clause.level})  {escape(clause.statement)}")

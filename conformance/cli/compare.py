@@ -130,7 +130,7 @@ def _files(arguments: argparse.Namespace) -> dict[str, Path]:
 
 def _compared(routers: list[Router], plan: Plan, arguments: argparse.Namespace) -> Comparison:
     from moe_routing.conformance.compare.comparing import compare
-    from moe_routing.conformance.report.terminal import plain_console
+    from moe_routing.conformance.report.plain import plain_console
 
     common = _common(routers, arguments.dtype)
     with plain_console().status("comparing") as status:
@@ -167,7 +167,7 @@ def _common(routers: list[Router], dtype: str | None) -> Capabilities:
 
 def _shown(comparison: Comparison, files: dict[str, Path]) -> int:
     from moe_routing.conformance.compare import form, written
-    from moe_routing.conformance.report.terminal import plain_console
+    from moe_routing.conformance.report.plain import plain_console
 
     makers: dict[str, Callable[[Comparison], str]] = {
         "--json": form.json_text,

@@ -88,7 +88,7 @@ def share(text: str) -> float:
 
 def run(arguments: argparse.Namespace) -> int:
     """Judge the trace and return the exit code. Errors: ``TraceError``, ``UsageError``."""
-    from moe_routing.conformance.report.terminal import plain_console
+    from moe_routing.conformance.report.plain import plain_console
     from moe_routing.conformance.traces.judged import Judged
     from moe_routing.conformance.traces.planning import plan_of
 
@@ -141,7 +141,7 @@ def _files(arguments: argparse.Namespace) -> dict[str, Path]:
 
 
 def _shown(judged: Judged, files: dict[str, Path], seconds: float) -> int:
-    from moe_routing.conformance.report.terminal import plain_console
+    from moe_routing.conformance.report.plain import plain_console
     from moe_routing.conformance.traces import form, written
 
     texts = {each: (path, partial(form.json_text, judged)) for each, path in files.items()}

@@ -36,7 +36,7 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """List the presets that any glob matches. Errors: ``UsageError``, ``OSError``."""
-    from moe_routing.conformance.report.terminal import plain_console
+    from moe_routing.conformance.report.plain import plain_console
 
     console = plain_console()
     for line in table(_chosen(arguments.preset), console.width):

@@ -15,7 +15,7 @@ from moe_routing.conformance.compare.smallest import Example
 from moe_routing.conformance.events import FAMILIES
 from moe_routing.conformance.report.columns import Column, table
 from moe_routing.conformance.report.markdown import fenced, literal
-from moe_routing.conformance.report.text import printable
+from moe_routing.conformance.report.plain import printable
 from moe_routing.reference.checks import counted
 
 FIGURES = {"tokens": 8, "differ": 6, "rounding": 8, "ties": 5, "undefined": 9, "known": 5}

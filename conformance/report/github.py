@@ -6,7 +6,8 @@ from pathlib import Path
 
 from moe_routing.conformance.checking.results import AdapterResult, ClauseResult, RunResult
 from moe_routing.conformance.report.markdown import markdown
-from moe_routing.conformance.report.text import broken, complaints, printable, story_lines
+from moe_routing.conformance.report.plain import printable
+from moe_routing.conformance.report.text import broken, complaints, story_lines
 
 MOST = 10
 """The annotations of a kind that GitHub shows of one step; it drops what comes after."""

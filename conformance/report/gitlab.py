@@ -7,7 +7,8 @@ from typing import Any
 
 from moe_routing.conformance.checking.results import RunResult
 from moe_routing.conformance.report.places import Finding, findings
-from moe_routing.conformance.report.text import printable, story_lines
+from moe_routing.conformance.report.plain import printable
+from moe_routing.conformance.report.text import story_lines
 
 
 def code_quality(run: RunResult) -> str:

@@ -12,7 +12,8 @@ from xml.etree import ElementTree as ET
 
 from moe_routing.conformance.checking.results import AdapterResult, ClauseResult, RunResult
 from moe_routing.conformance.checking.status import STATUSES
-from moe_routing.conformance.report.text import complaints, printable, story_lines
+from moe_routing.conformance.report.plain import printable
+from moe_routing.conformance.report.text import complaints, story_lines
 from moe_routing.conformance.run.environment import suite_version
 
 

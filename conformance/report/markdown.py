@@ -8,6 +8,7 @@ from html import escape
 
 from moe_routing.conformance.checking.results import AdapterResult, ClauseResult, RunResult
 from moe_routing.conformance.checking.status import STATUSES
+from moe_routing.conformance.report.plain import printable
 from moe_routing.conformance.report.text import (
     broken,
     by_clause,
@@ -15,7 +16,6 @@ from moe_routing.conformance.report.text import (
     headline,
     likenesses,
     notes,
-    printable,
     prose,
     story_lines,
     verdict,

@@ -9,7 +9,8 @@ from rich.text import Text
 from moe_routing.conformance.checking.results import ClauseResult, RunResult
 from moe_routing.conformance.checking.status import STATUSES
 from moe_routing.conformance.report.columns import Column, fit, folded, table
-from moe_routing.conformance.report.text import by_clause, printable
+from moe_routing.conformance.report.plain import printable
+from moe_routing.conformance.report.text import by_clause
 
 Cells = Sequence[ClauseResult | None]
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moe_routing.conformance.checking.results import AdapterResult, ClauseResult, RunResult
-from moe_routing.conformance.report.text import broken, printable
+from moe_routing.conformance.report.plain import printable
+from moe_routing.conformance.report.text import broken
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TextIO
+from typing import Protocol
 
 from rich.console import Console
 from rich.markup import escape
@@ -21,7 +21,7 @@ from rich.text import Text
 
 from moe_routing.conformance.checking.results import ClauseResult
 from moe_routing.conformance.checking.status import STATUSES
-from moe_routing.conformance.report.text import printable
+from moe_routing.conformance.report.plain import printable, watched
 
 EVERY = 10.0
 """The seconds after which a line shows the progress, if none was written since."""
@@ -86,11 +86,6 @@ class Silent:
 
     def resume(self) -> None:
         """Show nothing."""
-
-
-def watched(stream: TextIO | None) -> bool:
-    """Return whether a stream is a terminal; ``FORCE_COLOR`` does not turn a log into one."""
-    return stream is not None and stream.isatty()
 
 
 @dataclass

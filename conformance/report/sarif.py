@@ -14,7 +14,8 @@ from moe_routing.conformance.checking.results import RunResult
 from moe_routing.conformance.clauses import CLAUSES, Clause
 from moe_routing.conformance.clauses.rules import rule_lines
 from moe_routing.conformance.report.places import Finding, findings
-from moe_routing.conformance.report.text import complaints, printable, story_lines
+from moe_routing.conformance.report.plain import printable
+from moe_routing.conformance.report.text import complaints, story_lines
 from moe_routing.conformance.run.environment import suite_version
 
 _SCHEMA = (

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
-from functools import partial
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,32 +12,20 @@ from moe_routing.conformance.checking.results import AdapterResult, ClauseResult
 from moe_routing.conformance.checking.status import STATUSES
 from moe_routing.conformance.report.columns import Column, Notes, table
 from moe_routing.conformance.report.matrix import matrix
-from moe_routing.conformance.report.progress import Shown, Silent, shown_on, watched
+from moe_routing.conformance.report.plain import literal, plain_console, printable
+from moe_routing.conformance.report.progress import Shown, Silent, shown_on
 from moe_routing.conformance.report.text import (
     broken,
     counts,
     headline,
     likenesses,
     notes,
-    printable,
     ran,
     story_lines,
 )
 from moe_routing.conformance.run.engine import ClauseFinished, ClauseStarted
 
-LOG = 160
-"""The columns of output that is not a terminal: logs, pipes, CI."""
-
 _NOTE = 70
-
-
-def plain_console() -> Console:
-    """Return a console that neither wraps nor cuts lines of logs, pipes and CI.
-
-    Not even where the environment sets colours for them.
-    """
-    make = partial(Console, highlight=False, emoji=False, soft_wrap=True)
-    return make() if watched(sys.stdout) else make(width=LOG)
 
 
 class Terminal:
@@ -134,11 +120,6 @@ class Terminal:
             self.console.print(f"  [yellow]{literal(id_)}[/]: {literal(reason)}")
         for finding in (finding for each in result.clauses for finding in each.findings):
             self.console.print(f"  [yellow]{literal(finding)}[/]")
-
-
-def literal(text: str) -> str:
-    """Return ``text`` as rich markup that shows it literally."""
-    return escape(printable(text))
 
 
 def _table(result: AdapterResult, width: int) -> Iterator[Text]:

@@ -12,6 +12,7 @@ from moe_routing.conformance.checking.results import AdapterResult, ClauseResult
 from moe_routing.conformance.checking.status import STATUSES
 from moe_routing.conformance.clauses import rules_of
 from moe_routing.conformance.clauses.rules import rule_lines
+from moe_routing.conformance.report.plain import printable
 from moe_routing.reference.checks import counted
 
 METHODS = {
@@ -32,13 +33,6 @@ METHODS = {
     "gradients_on_ranks": "ranks' gradients",
 }
 """What the clauses of a method are about."""
-
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\r]")
-
-
-def printable(text: str) -> str:
-    r"""Return ``text`` with what no terminal, XML or HTML should get as ``\x1b``."""
-    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def broken(adapter: AdapterResult) -> list[ClauseResult]:

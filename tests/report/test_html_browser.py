@@ -15,7 +15,8 @@ from browser import Page, driver
 
 from moe_routing.conformance.checking.results import RunResult
 from moe_routing.conformance.report.html import html_page
-from moe_routing.conformance.report.text import broken, printable
+from moe_routing.conformance.report.plain import printable
+from moe_routing.conformance.report.text import broken
 
 CONTRASTS = Path(__file__).parents[1] / "data" / "contrasts.js"
 PHONE = {"width": 375, "height": 720, "deviceScaleFactor": 2, "mobile": True}

@@ -13,7 +13,8 @@ from moe_routing.conformance.checking.results import RunResult
 from moe_routing.conformance.report.html import html_page
 from moe_routing.conformance.report.html.scale import Scale
 from moe_routing.conformance.report.html.tags import Markup, tag, text
-from moe_routing.conformance.report.text import broken, printable
+from moe_routing.conformance.report.plain import printable
+from moe_routing.conformance.report.text import broken
 
 
 class Parsed(HTMLParser):

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 from moe_routing.conformance.checking.results import RunResult
 from moe_routing.conformance.checking.status import Status
 from moe_routing.conformance.report.junit import junit_xml
-from moe_routing.conformance.report.text import printable
+from moe_routing.conformance.report.plain import printable
 
 WANTED = {
     "testsuites": set(),

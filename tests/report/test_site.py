@@ -13,9 +13,10 @@ import pytest
 from moe_routing.conformance.checking.results import RunResult
 from moe_routing.conformance.cli import main
 from moe_routing.conformance.report.files import json_text
+from moe_routing.conformance.report.plain import printable
 from moe_routing.conformance.report.site import MARK, site
 from moe_routing.conformance.report.site.records import backends, changes
-from moe_routing.conformance.report.text import broken, printable, reproduce
+from moe_routing.conformance.report.text import broken, reproduce
 
 Report = dict[str, Any]
 

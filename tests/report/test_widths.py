@@ -20,7 +20,8 @@ from moe_routing.conformance.cases.files import load_case
 from moe_routing.conformance.checking.results import AdapterResult, ClauseResult, RunResult
 from moe_routing.conformance.checking.status import STATUSES
 from moe_routing.conformance.clauses import CLAUSES
-from moe_routing.conformance.report.terminal import LOG, Terminal
+from moe_routing.conformance.report.plain import LOG
+from moe_routing.conformance.report.terminal import Terminal
 from moe_routing.conformance.zoo.census.census import Census
 from moe_routing.conformance.zoo.census.console import Watcher
 from moe_routing.conformance.zoo.census.matrix import Count, Kill, Task

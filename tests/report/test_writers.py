@@ -14,15 +14,9 @@ from rich.console import Console
 from moe_routing.conformance.checking.results import RunResult
 from moe_routing.conformance.cli import main, outputs
 from moe_routing.conformance.report.files import FORMATS
+from moe_routing.conformance.report.plain import printable
 from moe_routing.conformance.report.terminal import Terminal, plain_console
-from moe_routing.conformance.report.text import (
-    broken,
-    counts,
-    printable,
-    reproduce,
-    story_lines,
-    verdict,
-)
+from moe_routing.conformance.report.text import broken, counts, reproduce, story_lines, verdict
 
 WRONG = f"{Path(__file__).parents[1]}/data/wrong_adapters.py:BiasedWeights"
 QUICK = ("--clause=weights.unbiased", "--max-examples=3")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from moe_routing.conformance.report.text import printable, prose
+from moe_routing.conformance.report.plain import printable
+from moe_routing.conformance.report.text import prose
 
 _VOID = ("meta", "link", "input", "br")
 

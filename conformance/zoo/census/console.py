@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from moe_routing.conformance.report.columns import Column, Notes, folded, table
-from moe_routing.conformance.report.terminal import LOG, plain_console
+from moe_routing.conformance.report.plain import LOG, plain_console
 from moe_routing.conformance.zoo.census.census import Census
 from moe_routing.conformance.zoo.census.matrix import Alarm, Count, Found, Kill, Task
 from moe_routing.conformance.zoo.census.plan import SOON, CensusPlan
