@@ -134,7 +134,8 @@ def adapter_result(
     unloaded: str = "",
 ) -> AdapterResult:
     """Return the result of one adapter from its parts; ``plan`` is what was to be run."""
-    left = Counter(each.method for each in plan.clauses) if plan else Counter[str]()
+    held = [each for each in plan.clauses if each.promise is None] if plan else []
+    left = Counter(each.method for each in held)
     return AdapterResult(
         name=about.name,
         package=about.package,

@@ -178,7 +178,7 @@ class TestExperts:
         done = shell(f"{command} --known known/quick-gate.toml", with_experts)
         assert done.returncode == 0, done.stdout + done.stderr
         assert re.search(r"quick-gate: \d+ passed, \d+ unsupported", done.stdout)
-        assert "none of 14 methods (route, dispatch, shared_experts, ...): " in done.stdout
+        assert "none of 12 methods (route, dispatch, shared_experts, ...): " in done.stdout
 
 
 def test_it_says_what_it_wrote_and_what_to_do_next(capsys: pytest.CaptureFixture[str]) -> None:
