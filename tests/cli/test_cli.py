@@ -96,8 +96,9 @@ def test_a_check_exits_0_where_all_passes_and_1_where_any_fails(
 
 @pytest.mark.parametrize(("gib", "fits"), [("1e300", True), ("1e-300", False)])
 def test_any_memory_above_0_is_a_limit(gib: str, fits: bool) -> None:
-    """Too little of it ends the worker while it loads the adapter, or in its first call."""
-    assert (run("check", "reference", *QUICK, f"--memory={gib}") == 0) == fits
+    """Too little of it ends the worker in a call that needs more than it has already."""
+    large = ("--clause=weights.match", "--max-examples=3")
+    assert (run("check", "reference", *large, f"--memory={gib}") == 0) == fits
 
 
 FILES = {

@@ -97,7 +97,7 @@ def test_a_known_divergence_is_there_and_where_it_is_listed_alone(
     clause = CLAUSES[known.clause]
     assert (
         f"\n## {known.id}\n\n- Clause: `{known.clause}`"
-        in (ROOT / "docs" / "findings.md").read_text()
+        in (ROOT / "docs" / "findings" / "transformers.md").read_text()
     )
     for case in known.witnesses:
         assert known.covers(facts_of(case, Capabilities()), case)
