@@ -10,6 +10,7 @@ import pytest
 
 from moe_routing.conformance import select_clauses
 from moe_routing.conformance.cli import main
+from moe_routing.reference import SPEC_VERSION
 
 WRONG = f"{Path(__file__).parents[1] / 'data' / 'wrong_adapters.py'}:BiasedWeights"
 ROUTER = WRONG.replace("BiasedWeights", "Router")
@@ -32,7 +33,7 @@ def test_the_version_is_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended.value.code == 0
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("moe-routing ")
-    assert line.endswith(", specification 1.0")
+    assert line.endswith(f", specification {SPEC_VERSION}")
 
 
 @pytest.mark.parametrize(("option", "most"), [(["-x"], 1), (["--maxfail=2"], 2)])
