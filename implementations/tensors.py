@@ -154,7 +154,7 @@ def _add_in_float32() -> None:
     """Have the parts of a 16-bit product on a GPU added in float32, not in 16 bits again.
 
     torch permits the latter by default, and cuBLAS uses it where it splits a long sum:
-    docs/findings.md#partial-sums-in-16-bits.
+    docs/findings/torch.md#partial-sums-in-16-bits.
     """
     import torch
 
