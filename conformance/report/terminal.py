@@ -15,6 +15,7 @@ from moe_routing.conformance.report.matrix import matrix
 from moe_routing.conformance.report.plain import literal, plain_console, printable
 from moe_routing.conformance.report.progress import Shown, Silent, shown_on
 from moe_routing.conformance.report.text import (
+    answered,
     broken,
     counts,
     headline,
@@ -76,7 +77,7 @@ class Terminal:
         """Show the table or the matrix, and the counts."""
         self.stop()
         for each in self._checked:
-            if not self.quiet:
+            if not self.quiet and answered(each):
                 self._lines(_table(each, self.console.width))
             self._stories(each)
         if self.several and not self.quiet:

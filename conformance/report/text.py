@@ -45,6 +45,12 @@ def ran(adapter: AdapterResult, clause: ClauseResult) -> bool:
     return not adapter.unloaded or clause.message != adapter.unloaded
 
 
+def answered(adapter: AdapterResult) -> bool:
+    """Return whether anything was learnt of an adapter before it could not run, if ever."""
+    checked = (each for each in adapter.clauses if each.status != "unsupported")
+    return not adapter.unloaded or any(ran(adapter, each) for each in checked)
+
+
 def by_clause(run: RunResult) -> dict[str, list[ClauseResult | None]]:
     """Return a row for each clause: its result on every adapter, or None where it was not run."""
     rows: dict[str, list[ClauseResult | None]] = {}
@@ -61,7 +67,7 @@ def counts(adapter: AdapterResult, *, reason: bool = True) -> str:
     """
     summary, run = adapter.summary(), len(adapter.clauses)
     why = f": {adapter.unloaded}" if reason else ""
-    if adapter.unloaded and not any(ran(adapter, each) for each in adapter.clauses):
+    if not answered(adapter):
         return f"could not run{why}"
     if not run:
         lacks = ", ".join(f"no method {name}" for name in adapter.untried)

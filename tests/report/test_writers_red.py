@@ -15,6 +15,7 @@ from moe_routing.conformance.report.github import annotations
 from moe_routing.conformance.report.html import html_page
 from moe_routing.conformance.report.junit import junit_xml
 from moe_routing.conformance.report.markdown import literal, markdown
+from moe_routing.conformance.report.terminal import Terminal
 from moe_routing.conformance.report.text import broken, complaints, reproduce
 
 WRONG = f"{Path(__file__).parents[1]}/data/wrong_adapters.py"
@@ -113,3 +114,12 @@ class TestReproduce:
         (adapter,) = seen[0].adapters
         assert broken(adapter)
         assert list(adapter.options) == settings
+
+
+def test_who_answered_nothing_has_one_line_and_no_table(capsys: pytest.CaptureFixture[str]) -> None:
+    scope = replace(PASSED, status="unsupported", message="no groups are claimed")
+    lost = replace(LOST, clauses=(scope, replace(PASSED, status="error", message=LOST.unloaded)))
+    shown = Terminal(several=False)
+    shown.end(lost)
+    shown.close(replace(GREEN, adapters=(lost,)))
+    assert capsys.readouterr().out == "lost: could not run\n"
