@@ -16,7 +16,7 @@ from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.calls.memory import steps_of
 from moe_routing.conformance.cases.arrays import read_array
 from moe_routing.conformance.cases.kinds import KINDS, Kind
-from moe_routing.conformance.cases.whole import write_whole
+from moe_routing.conformance.cases.whole import reason, write_whole
 from moe_routing.reference import SPEC_VERSION
 from moe_routing.reference.checks import shown
 from moe_routing.reference.jsonform import PARTS, config_to_json, from_json, to_json
@@ -69,8 +69,8 @@ def load_case(path: Path) -> tuple[AnyCase, str | None]:
 
 
 def _why(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    if isinstance(error, OSError):
+        return reason(error)
     return f"missing {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
 
 

@@ -20,6 +20,7 @@ from typing import Any
 from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.cases.files import CaseError, load_case
 from moe_routing.conformance.cases.kinds import kind_of
+from moe_routing.conformance.cases.whole import reason
 from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.known.regions import Region, check_region, holds, outlines
 from moe_routing.conformance.trial.base import AnyTrial
@@ -119,7 +120,9 @@ def load_known(path: Path) -> list[Divergence]:
     try:
         text = path.read_text(encoding="utf-8")
         data = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        raise KnownError(f"Cannot read {path}: {reason(error)}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise KnownError(f"Cannot read {path}: {error}") from error
     unknown = sorted(set(data) - {"divergence"})
     if unknown:

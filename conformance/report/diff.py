@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from moe_routing.conformance.cases.whole import reason
 from moe_routing.conformance.checking.status import STATUSES
 from moe_routing.conformance.report.form import check_report
 
@@ -62,7 +63,9 @@ def load_report(path: Path) -> dict[str, Any]:
     try:
         report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         check_report(report)
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise ReportError(f"Cannot read the report {path}: {reason(error)}") from error
+    except (ValueError, RecursionError) as error:
         raise ReportError(f"Cannot read the report {path}: {error}") from error
     return report
 

@@ -231,7 +231,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("words", "said"),
         [
-            (["absent.json", "--out=p"], "Cannot read the report absent.json"),
+            (["absent.json", "--out=p"], "report absent.json: No such file or directory"),
             (["empty", "--out=p"], "empty is a folder without a *.json"),
             (["bad.json", "--out=p"], "Cannot read the report bad.json"),
             (["runs", "--out=bad.json"], "bad.json is a file, where a folder is needed"),
