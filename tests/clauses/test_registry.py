@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from for_each import for_each
 
 from moe_routing.conformance import Plan, select_clauses
 from moe_routing.conformance.checking.clause_run import check_clause
@@ -23,7 +24,6 @@ from moe_routing.implementations.protocol import offered
 
 ROOT = Path(__file__).parents[2]
 SPEC = ROOT / "docs" / "spec"
-ALL = pytest.mark.parametrize("each", CLAUSES.values(), ids=CLAUSES)
 
 # Ids never change meaning, and never go: reports and lists of known divergences name them.
 STARTING = {
@@ -78,7 +78,7 @@ def test_the_clauses_of_the_starting_set_are_there(chapter: str) -> None:
     assert not missing, f"{sorted(missing)} are gone: ids stay, and never change meaning"
 
 
-@ALL
+@for_each(CLAUSES)
 def test_a_clause_has_an_id_of_its_chapter(each: Clause) -> None:
     assert CLAUSES[each.id] is each
     assert re.fullmatch(r"[a-z-]+\.[a-z0-9]+(-[a-z0-9]+)*", each.id)
@@ -86,7 +86,7 @@ def test_a_clause_has_an_id_of_its_chapter(each: Clause) -> None:
     assert each.level in ("MUST", "SHOULD")
 
 
-@ALL
+@for_each(CLAUSES)
 def test_a_clause_says_one_sentence_and_why_it_matters(each: Clause) -> None:
     sentence = re.fullmatch(r"[A-Z][^\n]*\.", each.statement)
     assert sentence, f"the docstring of {each.id} is no sentence: {each.statement}"
@@ -97,13 +97,13 @@ def test_a_clause_says_one_sentence_and_why_it_matters(each: Clause) -> None:
     assert "\n" not in each.why
 
 
-@ALL
+@for_each(CLAUSES)
 def test_a_clause_names_families_of_bugs_by_their_numbers(each: Clause) -> None:
     assert all(re.fullmatch(r"M\d\d", bug) for bug in each.bugs), each.bugs
     assert len(set(each.bugs)) == len(each.bugs), each.bugs
 
 
-@ALL
+@for_each(CLAUSES)
 def test_a_clause_has_events_that_are_registered_and_differ(each: Clause) -> None:
     assert each.events
     assert len(set(each.events)) == len(each.events)
@@ -111,7 +111,7 @@ def test_a_clause_has_events_that_are_registered_and_differ(each: Clause) -> Non
     assert [event.slug for event in each.witnesses(bulk=True)] == [*each.events, *each.bulk]
 
 
-@ALL
+@for_each(CLAUSES)
 def test_a_clause_narrows_axes_that_there_are_to_values_that_they_have(each: Clause) -> None:
     for axis, wanted in each.narrow.items():
         assert axis in vars(Claim()), f"{each.id} narrows {axis}, which is no axis"
@@ -119,7 +119,7 @@ def test_a_clause_narrows_axes_that_there_are_to_values_that_they_have(each: Cla
     assert each.narrowed(Capabilities()).claims, f"{each.id} leaves nothing of the whole spec"
 
 
-@ALL
+@for_each(CLAUSES)
 def test_a_clause_looks_where_there_is_something(each: Clause) -> None:
     assert each.focus.recipes
     assert {*each.focus.recipes} <= {*RECIPES}

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from for_each import for_each
 
 from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.clauses.registry import Clause
@@ -22,7 +23,7 @@ CHECKED = {rule for each in CLAUSES.values() for rule in each.rules}
 pytestmark = pytest.mark.skipif(not SPEC.is_dir(), reason="the docs are not here")
 
 
-@pytest.mark.parametrize("rule", RULES)
+@for_each({rule: rule for rule in RULES})
 def test_a_rule_has_a_clause_or_a_reason_and_not_both(rule: str) -> None:
     assert (rule in CHECKED) != (rule in UNCHECKED), (
         f"{rule} needs a clause that names it in rules, in a module that "
@@ -30,7 +31,7 @@ def test_a_rule_has_a_clause_or_a_reason_and_not_both(rule: str) -> None:
     )
 
 
-@pytest.mark.parametrize("each", CLAUSES.values(), ids=CLAUSES)
+@for_each(CLAUSES)
 def test_a_clause_names_rules_that_there_are_once_each(each: Clause) -> None:
     unknown = sorted({*each.rules} - {*RULES})
     assert not unknown, f"{unknown} are on no page of docs/spec: write the rule there"

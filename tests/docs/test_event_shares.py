@@ -7,7 +7,7 @@ from pathlib import Path
 
 import hypothesis
 import numpy as np
-import pytest
+from for_each import for_each
 from hypothesis import HealthCheck, Phase, given, settings
 
 from moe_routing.conformance import Case, routing_cases
@@ -28,7 +28,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "generators.md"
 WHOLE = Capabilities()
 
 
-@pytest.mark.parametrize("slug", EVENTS)
+@for_each({slug: slug for slug in EVENTS})
 def test_drawn_cases_meet_an_event_or_it_says_why_not(slug: str) -> None:
     if slug not in ONLY_CONSTRUCTED:
         assert shares()[slug].anywhere > 0.0, (

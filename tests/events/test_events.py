@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from for_each import for_each
 
 from moe_routing.conformance import Case
 from moe_routing.conformance.calls.case import AnyCase
@@ -60,7 +61,7 @@ LARGE = (
 )
 
 
-@pytest.mark.parametrize("slug", [slug for slug in EVENTS if slug != NOWHERE_OUTSIDE])
+@for_each({slug: slug for slug in EVENTS if slug != NOWHERE_OUTSIDE})
 def test_an_event_is_shown_by_its_constructed_case(slug: str) -> None:
     case = EVENTS[slug].constructed(WHOLE)
     assert case is not None, f"{slug} is unreachable though everything is claimed"

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from for_each import for_each
 from near_balances import NEAR_BALANCES
 from near_capacities import NEAR_CAPACITIES
 from near_expert_gradients import NEAR_EXPERT_GRADIENTS
@@ -263,7 +264,7 @@ NEAR: dict[str, AnyCase] = {
 }
 
 
-@pytest.mark.parametrize("slug", NEAR)
+@for_each({slug: slug for slug in NEAR})
 def test_an_event_is_not_seen_where_it_nearly_is(slug: str) -> None:
     seen = EVENTS[slug].occurs(facts_of(NEAR[slug], WHOLE))
     assert not seen, f"the near miss of {slug} shows it: {EVENTS[slug].statement}"

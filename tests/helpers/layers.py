@@ -16,6 +16,7 @@ import ast
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import networkx as nx
@@ -78,14 +79,45 @@ class Import:
 
 # What a file imports.
 
+Named = tuple[str, int]
+"""A name and the line that it is on."""
 
-def imported(path: Path, *, at_start: bool = False) -> Iterator[tuple[str, int]]:
-    """Yield what a file imports, with the line; ``at_start``: only what runs when it is imported.
 
-    Relative imports are not read: the house has none.
+@dataclass(frozen=True)
+class Read:
+    """What is read off a file: names with their lines.
+
+    ``imports`` are all it imports, ``starting`` those that run when it is imported, and
+    ``attributes`` what it reads of objects then. ``spelled`` are the modules that strings name:
+    for importlib, ``python -m``, a table of adapters.
     """
+
+    imports: tuple[Named, ...]
+    starting: tuple[Named, ...]
+    attributes: tuple[Named, ...]
+    spelled: tuple[Named, ...]
+
+
+@cache
+def read(path: Path) -> Read:
+    """Read a file, once. Relative imports are not read: the house has none."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in started(tree) if at_start else ast.walk(tree):
+    every, first = list(ast.walk(tree)), list(started(tree))
+    return Read(
+        imports=tuple(_imported(every, path)),
+        starting=tuple(_imported(first, path)),
+        attributes=tuple((n.attr, n.lineno) for n in first if isinstance(n, ast.Attribute)),
+        spelled=tuple(_spelled(every)),
+    )
+
+
+def imported(path: Path, *, at_start: bool = False) -> tuple[Named, ...]:
+    """Return what a file imports; ``at_start``: only what runs when it is imported."""
+    return read(path).starting if at_start else read(path).imports
+
+
+def _imported(nodes: Iterable[ast.AST], path: Path) -> Iterator[Named]:
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -104,11 +136,14 @@ def started(tree: ast.AST) -> Iterator[ast.AST]:
         yield from started(node)
 
 
-def _spelled(path: Path) -> Iterator[tuple[str, int]]:
-    """Yield the modules that strings name: for importlib, ``python -m``, a table of adapters."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Constant) and _MODULE.fullmatch(str(node.value)):
-            yield str(node.value).partition(":")[0], node.lineno
+def _spelled(nodes: Iterable[ast.AST]) -> Iterator[Named]:
+    for node in nodes:
+        if (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and _MODULE.fullmatch(node.value)
+        ):
+            yield node.value.partition(":")[0], node.lineno
 
 
 # The house.
@@ -162,7 +197,7 @@ def read_house(root: Path) -> House:
     imports = {
         Import(str(path.relative_to(root)), line, module, target)
         for module, path in modules.items()
-        for name, line in (*imported(path), *_spelled(path))
+        for name, line in (*read(path).imports, *read(path).spelled)
         if (target := _target(name, modules)) not in ("", module)
     }
     return House(modules=modules, imports=tuple(sorted(imports)))

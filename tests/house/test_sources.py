@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
 import inspect
 import pkgutil
@@ -11,12 +10,13 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
-from layers import FOLDERS, imported, started
+from for_each import for_each
+from layers import FOLDERS, imported, read
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
@@ -34,6 +34,10 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+def named(paths: Iterable[Path]) -> dict[str, Path]:
+    return {name_of(path): path for path in paths}
+
+
 def within(name: str, *packages: str) -> bool:
     return any((name + ".").startswith(package + ".") for package in packages)
 
@@ -41,7 +45,7 @@ def within(name: str, *packages: str) -> bool:
 # One namespace; which package may import which is in test_layers.py.
 
 
-@pytest.mark.parametrize("path", PYTHON, ids=name_of)
+@for_each(named(PYTHON))
 def test_code_imports_by_the_installed_name(path: Path) -> None:
     for name, line in imported(path):
         where = f"{name_of(path)}:{line} imports {name}"
@@ -82,18 +86,17 @@ PROTOCOL = (
 FRAMEWORKS = ("torch", "triton", "hypothesis", "pytest")
 
 
-def in_folder(folder: str) -> pytest.MarkDecorator:
-    there = [path for path in SOURCES if path.is_relative_to(ROOT / folder)]
-    return pytest.mark.parametrize("path", there, ids=name_of)
+def in_folder(folder: str) -> dict[str, Path]:
+    return named(path for path in SOURCES if path.is_relative_to(ROOT / folder))
 
 
-@in_folder("reference")
+@for_each(in_folder("reference"))
 def test_the_reference_imports_no_framework(path: Path) -> None:
     for name, line in imported(path):
         assert not within(name, *FRAMEWORKS), f"{name_of(path)}:{line} imports {name}"
 
 
-@in_folder("conformance")
+@for_each(in_folder("conformance"))
 def test_the_suite_imports_no_single_adapter(path: Path) -> None:
     home = f"{OURS}.implementations"
     for name, line in imported(path):
@@ -103,7 +106,7 @@ def test_the_suite_imports_no_single_adapter(path: Path) -> None:
             assert part in public, f"{name_of(path)}:{line} imports {name}, a single adapter"
 
 
-@in_folder("conformance")
+@for_each(in_folder("conformance"))
 def test_the_suite_names_no_backend_and_starts_without_torch(path: Path) -> None:
     cites = path.is_relative_to(ROOT / "conformance" / "zoo")  # bugs, by where they happened
     found = [] if cites else re.findall(BACKENDS, path.read_text(), re.IGNORECASE)
@@ -114,22 +117,17 @@ def test_the_suite_names_no_backend_and_starts_without_torch(path: Path) -> None
             assert not within(name, "hypothesis"), f"{name_of(path)}:{line} imports {name}"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+@for_each(named(SOURCES))
 def test_backends_and_frameworks_are_imported_inside_functions(path: Path) -> None:
     for name, line in imported(path, at_start=True):
         heavy = within(name, "torch", "triton", "axolotl", "transformers", "megatron", "deepspeed")
         assert not heavy, f"{name_of(path)}:{line} imports {name} when it is imported"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+@for_each(named(SOURCES))
 def test_nothing_is_configured_from_the_environment_at_import(path: Path) -> None:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    read = [
-        node.lineno
-        for node in started(tree)
-        if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
-    ]
-    assert not read, f"{name_of(path)}:{read} reads the environment"
+    lines = [line for name, line in read(path).attributes if name in ("environ", "getenv")]
+    assert not lines, f"{name_of(path)}:{lines} reads the environment"
 
 
 # The wheel.
@@ -217,7 +215,7 @@ def public_modules() -> Iterator[str]:
                 yield found.name
 
 
-@pytest.mark.parametrize("name", list(public_modules()))
+@for_each(lambda: {name: name for name in public_modules()})
 def test_a_module_and_what_it_exports_have_docstrings(name: str) -> None:
     module = importlib.import_module(name)
     assert module.__doc__, f"{name} does not say what it is"
@@ -241,7 +239,7 @@ def test_a_folder_exports_what_it_says(folder: str) -> None:
     assert not missing, f"{OURS}.{folder}.__all__ names {missing}"
 
 
-@pytest.mark.parametrize("path", PYTHON, ids=name_of)
+@for_each(named(PYTHON))
 def test_a_line_has_100_characters_at_most(path: Path) -> None:
     long = [i for i, line in enumerate(path.read_text().splitlines(), 1) if len(line) > 100]
     assert not long, f"{name_of(path)}: lines {long}"

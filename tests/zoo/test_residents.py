@@ -7,6 +7,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from for_each import for_each
 
 from moe_routing.conformance import select_clauses
 from moe_routing.conformance.checking.clause_run import check_clause
@@ -71,14 +72,14 @@ def test_every_family_that_a_clause_names_is_in_the_zoo():
         assert clause.bugs, f"{clause.id} names no family of bugs that it would catch"
 
 
-@pytest.mark.parametrize("mutant", MUTANTS.values(), ids=MUTANTS)
+@for_each(MUTANTS)
 def test_a_mutant_cites_where_it_happened_and_says_what_it_did(mutant):
     assert CITED.fullmatch(mutant.real), f"{mutant.real!r} is no project with an issue or a commit"
     assert mutant.harm.endswith(".")
     assert set(mutant.stages) <= STAGES[mutant.makes], "replaces a stage that there is not"
 
 
-@pytest.mark.parametrize("variant", HONEST.values(), ids=HONEST)
+@for_each(HONEST)
 def test_a_variant_says_why_it_is_right(variant):
     assert variant.why.endswith((".", ")."))
     assert set(variant.stages) <= STAGES[variant.makes]
@@ -205,7 +206,7 @@ ROUTERS = [
 ]
 
 
-@pytest.mark.parametrize("resident", ROUTERS, ids=lambda resident: resident.name)
+@for_each({resident.name: resident for resident in ROUTERS})
 def test_work_shared_with_the_plain_router_changes_no_bit(resident):
     alone = Work(resident.stages, RIGHT, CONFIG, inputs(), resident.claims, {})
     plain = PlainWork(RIGHT, CONFIG, inputs(), WHOLE)
