@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import cast
+from typing import Literal, cast
 
 from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.calls.routing import Case
@@ -20,6 +20,9 @@ from moe_routing.conformance.zoo.census.parade import Parade
 from moe_routing.conformance.zoo.residents import Staged
 from moe_routing.conformance.zoo.router.router import StagedRouter
 from moe_routing.implementations import Capabilities, Numerics
+
+Part = Literal["all", "constructed", "drawn"]
+"""Which cases of a clause are run."""
 
 Residents = Mapping[str, Staged]
 Routers = Mapping[str, StagedRouter]
@@ -44,7 +47,8 @@ class Encounter:
     Residents whose claims are equal, where the clause depends on them, get the same cases
     and share the work of judging. ``together`` saves more where residents are right: their
     answers are judged in one batch, and cases drawn from the whole specification also run on
-    residents that claim less of it, so that fewer are left to be drawn for these alone.
+    residents that claim less of it, so that fewer are left to be drawn for these alone. ``part``
+    leaves out the cases that are drawn, or those that are constructed.
     """
 
     clause: Clause
@@ -52,6 +56,7 @@ class Encounter:
     max_examples: int
     note: Callable[[Seen], bool]
     together: bool
+    part: Part = "all"
     cases: int = 0
     answers: int = 0
     _done: set[str] = field(default_factory=set)
@@ -60,14 +65,20 @@ class Encounter:
     def run(self, residents: Residents) -> None:
         """Run constructed cases, then drawn ones, on the residents that the clause applies to."""
         herds = self._herds(residents)
-        for claimed, herd in herds:
-            for slug in self.clause.events:
-                for case in EVENTS[slug].checked(claimed) if any(map(self._is_due, herd)) else ():
-                    self._run_case(case, herd, event=slug)
+        if self.part != "drawn":
+            for claimed, herd in herds:
+                self._construct(claimed, herd)
         self._done.clear()
-        for claimed, herd in herds:
-            others = [guests for _, guests in herds if guests is not herd]
-            self._draw(claimed, herd, others if self._draws_all(herd) else [])
+        if self.part != "constructed":
+            for claimed, herd in herds:
+                others = [guests for _, guests in herds if guests is not herd]
+                self._draw(claimed, herd, others if self._draws_all(herd) else [])
+
+    def _construct(self, claimed: Capabilities, herd: Residents) -> None:
+        """Run the constructed cases of every event until each of ``herd`` is done."""
+        for slug in self.clause.events:
+            for case in EVENTS[slug].checked(claimed) if any(map(self._is_due, herd)) else ():
+                self._run_case(case, herd, event=slug)
 
     def _draws_all(self, herd: Residents) -> bool:
         """Return whether the cases drawn for ``herd`` are those of the whole specification."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.clauses import CLAUSES
-from moe_routing.conformance.zoo.census.encounter import Encounter, Seen
+from moe_routing.conformance.zoo.census.encounter import Encounter, Part, Seen
 from moe_routing.conformance.zoo.residents import HONEST, MUTANTS
 
 
@@ -63,13 +63,14 @@ Found = Kill | Alarm | Count
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One clause of the matrix, with the residents to check it on."""
+    """One clause of the matrix, with the residents to check it on, on all cases or a ``part``."""
 
     clause: str
     seed: int
     max_examples: int
     mutants: tuple[str, ...] = ()
     variants: tuple[str, ...] = ()
+    part: Part = "all"
 
     def run(self) -> list[Found]:
         """Check the clause on the mutants until each is caught, and on the variants."""
@@ -85,6 +86,7 @@ class Task:
                 self.max_examples,
                 notes.note,
                 together=zoo is HONEST,
+                part=self.part,
             )
             meeting.run({name: zoo[name].adapter() for name in names})
             found += [*notes.found(), self._count(meeting)]

@@ -17,8 +17,8 @@ class CensusPlan:
 
     ``least`` makes the least runs that show each mutant caught and no clause idle
     (``least_tasks``); a mutant of ``large`` is wrong at sizes that are seldom drawn, and one
-    constructed case is enough there. The failing case of every mutant is made smaller, or of
-    one in ``reduced_of`` of them.
+    constructed case is enough there, and also for the share ``late`` of the others, if no more of
+    them are left. The failing case of every mutant is made smaller, or of one in ``reduced_of``.
     """
 
     clauses: tuple[str, ...]
@@ -28,6 +28,7 @@ class CensusPlan:
     variants: tuple[str, ...] = ()
     least: bool = False
     large: frozenset[str] = frozenset()
+    late: float = 0.0
     reduced_of: int = 1
 
     def tasks(self) -> Iterator[Task]:
