@@ -76,7 +76,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
     columns = list(dict.fromkeys(each["column"] for each in rows))
     cells: dict[str, dict[str, str]] = {}
     for each in rows:
-        for name, cell in _cells(each):
+        for name, cell in (*_cells(each), *_ratios(each, rows)):
             cells.setdefault(name, {})[each["column"]] = cell
     lines = [f"| | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
     for name, found in cells.items():
@@ -98,6 +98,16 @@ def _cells(row: dict[str, Any]) -> Iterable[tuple[str, str]]:
     if "token_routings" in row:
         rate = row["token_routings"] / row["median_ms"] * 1e3 / _MILLION
         yield f"{row['row']}, million token-routings a second", f"{rate:.2f}"
+
+
+def _ratios(row: dict[str, Any], rows: list[dict[str, Any]]) -> Iterable[tuple[str, str]]:
+    """Yield how many times the row takes what another of its column takes, if it names one."""
+    for other in rows:
+        if (other["row"], other["column"]) == (row.get("over"), row["column"]):
+            yield (
+                f"{row['row']}, times {other['row']}",
+                f"{row['median_ms'] / other['median_ms']:.1f}",
+            )
 
 
 def _three_digits(value: float) -> str:

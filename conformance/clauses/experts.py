@@ -75,9 +75,11 @@ def _calls(capabilities: Capabilities, wishes: Wishes) -> SearchStrategy[Experts
     return experts_cases(capabilities, wishes)
 
 
-def _held(name: str, trial: ExpertsTrial, tokens: Bools | None = None) -> Failure | None:
-    """Return the failure at the first output that is wrong, of these tokens or of all."""
-    wrong = trial.wrong if tokens is None else trial.wrong & tokens[:, None]
+def _held(name: str, trial: ExpertsTrial, among: Bools | None = None) -> Failure | None:
+    """Return the failure at the first output that is wrong, of these, ``[T]`` or ``[T, H]``."""
+    wrong = trial.wrong
+    if among is not None:
+        wrong = wrong & (among[:, None] if among.ndim == 1 else among)
     return experts_failure(name, trial.layer, trial.output, wrong) if wrong.any() else None
 
 
@@ -131,8 +133,7 @@ def match(trial: ExpertsTrial) -> Failure | None:
 )
 def exact(trial: ExpertsTrial) -> Failure | None:
     """An output that no order of operations rounds is right to the last bit."""
-    wrong = trial.wrong & trial.layer.exact
-    return experts_failure("exact", trial.layer, trial.output, wrong) if wrong.any() else None
+    return _held("exact", trial, trial.layer.exact) if trial.wrong.any() else None
 
 
 @_experts(

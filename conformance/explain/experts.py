@@ -14,7 +14,8 @@ from moe_routing.conformance.explain.numbers import show, span
 from moe_routing.conformance.judge.balls import Ball
 from moe_routing.conformance.judge.experts import Layer
 from moe_routing.reference import ExpertsConfig, ExpertsInputs, experts
-from moe_routing.reference.formats import Bools, Floats
+from moe_routing.reference.experts import OF_EXPERTS
+from moe_routing.reference.formats import Bools, Floats, Ids
 
 _SHOWN = 8
 """The slots of a token that are shown."""
@@ -57,9 +58,12 @@ def permitted(due: Ball, t: int, h: int) -> str:
 
 
 def slot_lines(layer: Layer, t: int, h: int) -> Iterator[str]:
-    """Yield a line a slot of the token: its expert, its weight, what it adds to this output."""
-    inputs = layer.inputs
-    yield f"token {t:<4}  slot  expert     weight  expert's answer [{h}]   adds"
+    """Yield a line a slot of the token: its expert, row, weight, what it adds to this output.
+
+    Its row is that of the routes sorted by expert, which most backends gather.
+    """
+    inputs, rows = layer.inputs, sorted_rows(layer.inputs.expert_ids)
+    yield f"token {t:<4}  slot  expert     row     weight  its answer [{h}]   adds"
     for k in range(min(inputs.top_k, _SHOWN)):
         expert, weight = int(inputs.expert_ids[t, k]), float(inputs.weights[t, k])
         if expert < 0:
@@ -67,9 +71,18 @@ def slot_lines(layer: Layer, t: int, h: int) -> Iterator[str]:
             continue
         answer = float(layer.answers[t, k, h])
         adds = added(layer, t, k, h)
-        yield (f"{'':12}{k:>4}  {expert:>6}  {show(weight):>9}  {show(answer):>18}   {show(adds)}")
+        numbers = f"{k:>4}  {expert:>6}  {rows[t, k]:>6}  {show(weight):>9}  {show(answer):>14}"
+        yield f"{'':12}{numbers}   {show(adds)}"
     if inputs.top_k > _SHOWN:
         yield f"{'':12}and {inputs.top_k - _SHOWN} more slots"
+
+
+def sorted_rows(expert_ids: Ids) -> Ids:
+    """Return the row of each route, ``[T, K]``, where those that are there are sorted by expert."""
+    flat = expert_ids.reshape(-1)
+    rows = np.empty(flat.shape, np.int64)
+    rows[np.argsort(flat, kind="stable")] = np.arange(flat.size) - np.count_nonzero(flat < 0)
+    return rows.reshape(expert_ids.shape)
 
 
 def added(layer: Layer, t: int, k: int, h: int) -> float:
@@ -82,6 +95,9 @@ def added(layer: Layer, t: int, k: int, h: int) -> float:
 
 def _looks(layer: Layer, output: Floats, t: int) -> Iterator[str]:
     """Yield one line that says what the token's output is within rounding of, if anything is."""
+    if (leak := _leak(layer, output, t)) is not None:
+        yield f"looks     as if {leak}"
+        return
     for words, other in _readings(layer, t):
         ball, decided = layer.output[t], layer.output[t].decided
         apart = np.abs(other - ball.mid) > 2.0 * ball.rad
@@ -90,6 +106,20 @@ def _looks(layer: Layer, output: Floats, t: int) -> Iterator[str]:
         if (near | ~decided).all() and (apart & decided).any():
             yield f"looks     as if {words}"
             return
+
+
+def _leak(layer: Layer, output: Floats, t: int) -> str | None:
+    """Return which expert a number that is not finite may be from, where none of the token's is."""
+    if not (layer.output.decided[t] & ~np.isfinite(output[t])).any():
+        return None
+    inputs = layer.inputs
+    for expert in np.setdiff1d(np.arange(inputs.num_experts), inputs.expert_ids[t]):
+        for name in OF_EXPERTS:
+            held = getattr(inputs, name)
+            if held is not None and not np.isfinite(held[expert]).all():
+                bad = held[expert][~np.isfinite(held[expert])][0]
+                return f"expert {expert}, which is in no slot of it, leaked: its {name} holds {bad}"
+    return None
 
 
 def _readings(layer: Layer, t: int) -> Iterator[tuple[str, Floats]]:

@@ -11,8 +11,9 @@ import numpy as np
 
 from moe_routing.conformance.judge.ball_sums import total
 from moe_routing.conformance.judge.balls import Ball
+from moe_routing.conformance.judge.expert_batches import Batch, batches
 from moe_routing.conformance.judge.expert_ways import Way
-from moe_routing.conformance.judge.experts import Layer, _Batch, _batches, weight_ball
+from moe_routing.conformance.judge.experts import Layer, weight_ball
 from moe_routing.conformance.judge.gradient_balls import wider
 from moe_routing.conformance.judge.gradients import Judged
 from moe_routing.reference import (
@@ -72,7 +73,7 @@ class Learning:
         """The gradients of matrices whose sums are stored after each route, by name."""
         found = {n: np.zeros(b.mid.shape) for n, b in self.permitted.items() if b.mid.ndim == 3}
         with np.errstate(all="ignore"):
-            for batch in _batches(self.inputs):
+            for batch in batches(self.inputs):
                 for name, at, x in _way(self, batch).summands():
                     found[name][batch.experts] = _in_steps(at, x, self.layer.form)
         return found
@@ -98,7 +99,7 @@ def _permitted(learning: Learning) -> Iterator[tuple[str, Ball]]:
     slots = inputs.num_tokens, inputs.top_k
     parts = _zeros((*slots, 1 + learning.config.gated, inputs.hidden_size))
     rows = _zeros((*slots, inputs.hidden_size))
-    for batch in _batches(inputs):
+    for batch in batches(inputs):
         way = _way(learning, batch)
         there = batch.there
         places = batch.tokens[there], batch.slots[there]
@@ -118,7 +119,7 @@ def _in_steps(at: Floats, x: Floats, form: FloatFormat) -> Floats:
     return total
 
 
-def _way(learning: Learning, batch: _Batch) -> Way:
+def _way(learning: Learning, batch: Batch) -> Way:
     inputs, form = learning.inputs, learning.layer.form
     return Way(
         config=learning.config,

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from moe_routing.conformance.judge.activations import activated
 from moe_routing.conformance.judge.ball_sums import Matrix, summed, total
 from moe_routing.conformance.judge.balls import TINY, Ball, add, known, mul, rounded, settled
+from moe_routing.conformance.judge.expert_batches import batches
+from moe_routing.conformance.judge.experts_point import Near, is_large, near, permitted
 from moe_routing.conformance.judge.intervals import underflow
 from moe_routing.reference import ExpertsConfig, ExpertsInputs, expert_outputs
 from moe_routing.reference.experts import Array
@@ -52,6 +51,32 @@ class Layer:
     def output(self) -> Ball:
         """The permitted outputs, ``[T, H]``."""
         return layer_ball(self.config, self.inputs, self.products)
+
+    @cached_property
+    def near(self) -> Near:
+        """The centres of the outputs, and lower bounds of their radii, at a fifth of the cost."""
+        form = self.form
+        weights = weight_ball(self.inputs.weights.astype(np.float64), form)
+        return near(self.config, self.inputs, form, weights)
+
+    def permits(self, values: Floats) -> Bools:
+        """Return where ``values [T, H]`` are permitted: as ``output`` says it, at less cost."""
+        if "output" in vars(self) or not is_large(self.inputs):
+            return self.output.contains(values)
+        return permitted(self.near, values, lambda rows: self.rows(rows).output)
+
+    def closest(self, values: Floats) -> tuple[Ball, Floats]:
+        """Return values and what holds them: of a large layer, of the token nearest its bound."""
+        if "output" in vars(self) or not is_large(self.inputs):
+            return self.output, values
+        rows = self.near.closest(values)
+        return self.rows(rows).output, values[rows]
+
+    def rows(self, rows: Ids) -> Layer:
+        """Return the same call of some of its tokens."""
+        inputs = self.inputs
+        some = {name: getattr(inputs, name)[rows] for name in ("hidden", "expert_ids", "weights")}
+        return Layer(self.config, replace(inputs, **some), self.products)
 
     @cached_property
     def exact(self) -> Bools:
@@ -106,7 +131,7 @@ def slot_balls(
     weights = Ball.exact(inputs.weights) if weights is None else weights
     shape = (inputs.num_tokens, inputs.top_k, inputs.hidden_size)
     mid, rad = np.zeros(shape), np.zeros(shape)
-    for batch in _batches(inputs):
+    for batch in batches(inputs):
         some = _Experts(
             *(config, inputs, batch.experts, products),
             form=form or INPUT_FORMATS[inputs.dtype],
@@ -121,56 +146,6 @@ def slot_balls(
             places = part.tokens[there], part.slots[there]
             mid[places], rad[places] = made.mid[there], made.rad[there]
     return Ball(mid, rad)
-
-
-_LARGE = 2**22
-"""The most numbers of a weight that one batch of experts gathers; a larger one goes alone."""
-
-_CACHED = 2**17
-"""About how many numbers an array of rows has: many are made of it, and a cache holds a few."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Batch:
-    """Experts ``[B]`` with their routes, ``[B, n]``: a token, a slot, and whether it is there."""
-
-    experts: Ids
-    tokens: Ids
-    slots: Ids
-    there: Bools
-
-    def parts(self, width: int) -> Iterator[_Batch]:
-        """Yield the batch in parts of its rows, of about ``_CACHED`` numbers at ``width``."""
-        rows = max(8, _CACHED // (len(self.experts) * width))
-        for start in range(0, self.there.shape[1], rows):
-            some = (slice(None), slice(start, start + rows))
-            yield _Batch(self.experts, self.tokens[some], self.slots[some], self.there[some])
-
-    def of(self, values: npt.NDArray[Any]) -> Floats:
-        """Return values ``[B, n, ...]`` with zeros where no route is there."""
-        return np.where(self.there[..., None], values, 0.0)
-
-
-def _batches(inputs: ExpertsInputs) -> Iterator[_Batch]:
-    """Yield the chosen experts, those of like counts together, so that little is padded."""
-    flat = inputs.expert_ids.reshape(-1)
-    order = np.argsort(flat, kind="stable")[np.count_nonzero(flat == ABSENT) :]
-    experts, starts, counts = np.unique(flat[order], return_index=True, return_counts=True)
-    for some in _alike(counts, inputs.hidden_size * inputs.width):
-        within = np.arange(counts[some].max())
-        there = within < counts[some][:, None]
-        routes = order[np.where(there, starts[some][:, None] + within, 0)]
-        yield _Batch(experts[some], *np.divmod(routes, inputs.top_k), there)
-
-
-def _alike(counts: Ids, size: int) -> Iterator[Ids]:
-    """Yield the places of counts that are alike: none is less than half of the greatest."""
-    left = np.argsort(-counts, kind="stable")
-    while left.size:
-        most = max(1, _LARGE // size)
-        near = left[: np.count_nonzero(2 * counts[left] + 8 >= counts[left[0]])][:most]
-        yield near
-        left = left[near.size :]
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,16 +173,16 @@ class _Experts:
         scaled, bias = mul(inner, weight, self.form), self._bias(self.inputs.down_bias)
         late = None if bias is None else mul(bias, weight, self.form)
         before = self._linear(scaled, self._last, late)
-        if (
-            _grown(scaled, there)
-            and (late is None or _grown(late, there))
-            and (weight.mid[there] != 0.0).all()
-            and not weight.rad.any()
-        ):
-            under = 3.0 * (TINY + underflow(self.form)) * (1.0 + weight.reach)
-            return known(before.mid, before.rad + under)
-        after = mul(self._linear(inner, self._last, bias), weight, self.form)
-        return known(before.mid, np.maximum(after.rad, before.rad))
+        some = (scaled.rad > 0.0).any(axis=-1, keepdims=True)
+        grown = some & _grown(scaled) & (weight.mid != 0.0) & (weight.rad == 0.0)
+        if late is not None:
+            grown &= _grown(late)
+        under = 3.0 * (TINY + underflow(self.form)) * (1.0 + weight.reach)
+        rad = before.rad + under
+        if not grown[there].all():
+            after = mul(self._linear(inner, self._last, bias), weight, self.form)
+            rad = np.where(grown, rad, np.maximum(after.rad, before.rad))
+        return known(before.mid, rad)
 
     def _inner(self, x: Ball) -> Ball:
         """Return what goes into the last product, ``[B, n, F]``."""
@@ -244,7 +219,7 @@ class _Experts:
         return None if bias is None else Ball.exact(bias[self.experts][:, None])
 
 
-def _grown(product: Ball, there: Bools) -> bool:
-    """Whether every number that is not 0 has been rounded, in the rows that are there."""
+def _grown(product: Ball) -> Bools:
+    """Return whether every number of a row ``[B, n, 1]`` that is not 0 has been rounded."""
     open_ = (product.rad > 0.0) | (product.mid == 0.0)
-    return bool(open_[there].all())
+    return np.asarray(open_.all(axis=-1, keepdims=True))

@@ -42,16 +42,19 @@ class ExpertsTrial(BaseTrial[ExpertsCase]):
     @cached_property
     def wrong(self) -> Bools:
         """Which outputs, ``[T, H]``, rounding cannot explain. Errors: as ``output``."""
-        return ~self.layer.output.contains(self.output)
+        return ~self.layer.permits(self.output)
 
     @property
     def allowance_used(self) -> float:
-        """The greatest share of a radius that the answer used, where there is one."""
+        """The greatest share of a radius that the answer used, where there is one.
+
+        Of a large call it is that of one token, the nearest to its bound.
+        """
         if "output" not in vars(self):
             return 0.0
-        ball = self.layer.output
+        ball, output = self.layer.closest(self.output)
         open_ = ball.decided & (ball.rad > 0.0)
-        off = np.abs(self.output[open_] - ball.mid[open_]) / ball.rad[open_]
+        off = np.abs(output[open_] - ball.mid[open_]) / ball.rad[open_]
         return float(off.max(initial=0.0))
 
 

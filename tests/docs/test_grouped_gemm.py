@@ -57,7 +57,7 @@ def result(folder: Path, clause: str, *changes: tuple[str, str]) -> ClauseResult
     (only,) = found.clauses
     if only.status == "fail":
         told = "\n".join(story_lines(found, only))
-        for word in ("token 0", "slot", "expert", "rule", "EXP-"):
+        for word in ("token 0", "slot", "expert", "row", "rule", "EXP-"):
             assert word in told, told
     return only
 
@@ -68,4 +68,7 @@ def test_a_bug_is_red_and_its_story_names_the_token_the_slot_and_the_rule(
 ) -> None:
     clause, changes = BUGS[bug]
     assert result(tmp_path, clause).status == "pass"
-    assert result(tmp_path, clause, *changes).status == "fail", bug
+    red = result(tmp_path, clause, *changes)
+    assert red.status == "fail", bug
+    assert red.failure is not None
+    assert any("looks     as if" in line for line in red.failure.details)

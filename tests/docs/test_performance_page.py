@@ -57,6 +57,12 @@ def test_rates_and_parts_have_rows_of_their_own() -> None:
     assert "| the judge | 25% |\n| judge | 2.5 s |" in parted
 
 
+def test_a_row_says_how_many_times_another_takes() -> None:
+    eager, other = row(row="eager", median_ms=2.0), row(row="eager", column="T=2", median_ms=9.0)
+    text = tables(found(eager, other, row(median_ms=4.2, over="eager")))
+    assert "| judge, times eager | 2.1 |  |" in text
+
+
 def test_only_the_machine_and_the_medians_are_kept() -> None:
     stats = {"median": 0.00123456, "iqr": 0.0001, "rounds": 5, "data": [1.0]}
     bench = {"extra_info": {"table": "A case"}, "stats": stats, "fullname": "/home/me/x.py"}
