@@ -87,12 +87,23 @@ class Matrix:
     @cached_property
     def bits(self) -> Floats:
         """The greatest power of two that divides each row, ``[..., N]``."""
-        return _bits(self.rows)
+        return bits_of(self.rows)
 
     @cached_property
     def some_bits(self) -> Floats:
         """An upper bound of ``bits``, from the first numbers of each row."""
-        return _bits(self.rows[..., :_SOME])
+        return bits_of(self.rows[..., :_SOME])
+
+    @cached_property
+    def greatest_bit(self) -> Floats:
+        """The greatest of ``some_bits``, ``[..., 1, 1]``."""
+        return np.asarray(self.some_bits.max(axis=-1, keepdims=True, initial=0.0))[..., None]
+
+    @cached_property
+    def least_count(self) -> Ids:
+        """The least of ``count``, ``[..., 1, 1]``."""
+        least = nonzeros(self.rows).min(axis=-1, keepdims=True, initial=self.rows.shape[-1])
+        return np.asarray(least)[..., None]
 
     @cached_property
     def lost(self) -> Floats | None:
@@ -166,21 +177,28 @@ def _exact(
     ``least`` is no less than the sums of magnitudes. Where even half of it is too much for the
     first numbers of each row, nothing is exact.
     """
-    own = _bits(a.mid)[..., None]
+    own = bits_of(a.mid)[..., None]
     most = own * matrix.some_bits[..., None, :] * 2.0**FLOAT32.precision
     if not (firm[..., None] & (least / 2.0 <= most)).any():
         return False
     whole: Floats = a.reach @ matrix.size.mT
     quantum, size = own * matrix.bits[..., None, :], whole
     if start is not None:
-        quantum = np.minimum(quantum, _bits(start.mid[..., None]))
+        quantum = np.minimum(quantum, bits_of(start.mid[..., None]))
         size = whole + start.reach
     fits: Bools = (size <= quantum * 2.0**FLOAT32.precision) & firm[..., None]
     fits &= (quantum >= FLOAT32.tiny) | (size == 0.0)
     return fits & ~(_cut(a, matrix) > 0.0) if products == "tf32" else fits
 
 
-def _bits(rows: Floats) -> Floats:
+def nonzeros(rows: Floats) -> Ids:
+    """Return how many numbers of each row are not 0."""
+    if np.count_nonzero(rows) == rows.size:  # at once is faster than row by row
+        return np.full(rows.shape[:-1], rows.shape[-1])
+    return np.asarray(np.count_nonzero(rows, axis=-1))
+
+
+def bits_of(rows: Floats) -> Floats:
     """Return the greatest power of two that divides each row; 0 where float32 has none."""
     if not rows.size:  # no row, or rows of no number
         return np.full(rows.shape[:-1], 2.0**1000)

@@ -88,7 +88,7 @@ class Learning:
         if name == "weights":
             skipped = self.skippable & (answered == 0.0)
             ball = Ball(np.where(skipped, 0.0, ball.mid), np.where(skipped, 0.0, ball.rad))
-        return Judged(name=name, answered=answered, permitted=ball, given=given is not None)
+        return Judged(name=name, answered=answered, given=given is not None, permit=lambda: ball)
 
 
 def _permitted(learning: Learning) -> Iterator[tuple[str, Ball]]:

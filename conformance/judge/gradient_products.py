@@ -24,10 +24,14 @@ from moe_routing.conformance.judge.gradient_balls import (
     within,
 )
 from moe_routing.conformance.judge.intervals import DIVISION, ELEMENTARY, ROUNDING
+from moe_routing.conformance.judge.least import certainly_within
 from moe_routing.conformance.judge.logits import format_of
 from moe_routing.implementations import Numerics
 from moe_routing.reference import RmsNorm, RouterConfig, RouterInputs
-from moe_routing.reference.formats import FLOAT32, INPUT_FORMATS, FloatFormat
+from moe_routing.reference.formats import FLOAT32, INPUT_FORMATS, FloatFormat, Floats
+
+PRODUCTS = ("hidden", "gate_weight", "gate_delta")
+"""The gradients that are a product of that of the logits, where there is no input norm."""
 
 _OFTEN = 2**40  # stores: as many as there are summands
 
@@ -62,6 +66,26 @@ class GateGradients:
         }
         with np.errstate(all="ignore"):
             return within(made[name](), self.stored)
+
+    def certainly(self, name: str, given: Floats) -> bool:
+        """Whether one of ``PRODUCTS`` is right for certain: False says nothing.
+
+        Nothing may leave the range of its format: then some of it is decided.
+        """
+        inputs, at = self.inputs, self.at_logits.mid
+        if self.config.input_norm is not None or inputs.gate_weight is None:
+            return False
+        if name == "hidden":
+            if inputs.gate_delta is not None:
+                return False  # of two products, each may be stored
+            rows: npt.NDArray[np.float32] = inputs.gate_weight.T
+        else:
+            rows, at = inputs.hidden.T, at.T
+        most = at.shape[1] * _greatest(at) * _greatest(rows)
+        if not (most <= self.stored.largest / 8.0):
+            return False
+        with np.errstate(all="ignore"):
+            return certainly_within(given, at, Matrix.of(rows), self.stored)
 
     def gate_weight(self) -> Ball:
         """Sum the products with the hidden states over all tokens."""
@@ -162,6 +186,10 @@ class GateGradients:
             return found
         radii = np.broadcast_to(rows.rad, rows.mid.shape)
         return Ball(found.mid, found.rad + a.reach @ radii.T)
+
+
+def _greatest(values: npt.NDArray[np.floating]) -> float:
+    return float(max(values.max(initial=0.0), -values.min(initial=0.0)))
 
 
 def sum_over_tokens(a: Ball, form: FloatFormat, *, running: bool = False) -> Ball:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
 from moe_routing.conformance.judge.balls import Ball, rounded
 from moe_routing.conformance.judge.bounds import Bounds, SelectionBounds
+from moe_routing.conformance.judge.certain_gradients import certainly_right
 from moe_routing.conformance.judge.gradient_balls import (
     around,
     scattered,
@@ -18,7 +19,7 @@ from moe_routing.conformance.judge.gradient_balls import (
     where,
     within,
 )
-from moe_routing.conformance.judge.gradient_products import GateGradients, sum_over_tokens
+from moe_routing.conformance.judge.gradient_products import PRODUCTS, GateGradients, sum_over_tokens
 from moe_routing.conformance.judge.intervals import Interval, store_unit
 from moe_routing.conformance.judge.logit_gradients import LogitGradients, logit_gradients
 from moe_routing.conformance.judge.logits import format_of
@@ -68,23 +69,37 @@ class Judged:
     """One gradient: what was answered, what is permitted, and which numbers are wrong.
 
     Numbers outside ``permitted.decided`` are not judged: their scores are undefined, or a divisor
-    may be 0.
+    may be 0. ``permit`` makes what is permitted where somebody looks at it. Nobody has to where
+    ``certain`` says that all numbers are right, and some of them decided.
     """
 
     name: str
     answered: Floats
-    permitted: Ball
     given: bool
+    permit: Callable[[], Ball]
+    certain: Callable[[], bool] = lambda: False
+
+    @cached_property
+    def permitted(self) -> Ball:
+        """The permitted gradients."""
+        return self.permit()
+
+    @cached_property
+    def surely_right(self) -> bool:
+        """Whether all numbers are right for certain, and some decided, whatever the radius."""
+        return "permitted" not in vars(self) and self.certain()
 
     @cached_property
     def wrong(self) -> Bools:
         """Which numbers rounding cannot explain."""
+        if self.surely_right:
+            return np.zeros(self.answered.shape, dtype=bool)
         return ~self.permitted.contains(self.answered)
 
     @property
     def decided(self) -> bool:
         """Whether anything was judged."""
-        return bool(self.permitted.decided.any())
+        return self.surely_right or bool(self.permitted.decided.any())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -160,9 +175,36 @@ class GradientVerdict:
         return {}
 
     def _judge(self, name: str) -> Judged:
-        permitted, given = self._permitted(name), self.given.get(name)
-        answered = np.zeros(permitted.mid.shape) if given is None else given
-        return Judged(name=name, answered=answered, permitted=permitted, given=given is not None)
+        given = self.given.get(name)
+        if given is None:  # of the shape of what is permitted
+            permitted = self._permitted(name)
+            zeros = np.zeros(permitted.mid.shape)
+            return Judged(name=name, answered=zeros, given=False, permit=lambda: permitted)
+        return Judged(
+            name=name,
+            answered=given,
+            given=True,
+            permit=partial(self._permitted, name),
+            certain=partial(self._certain, name, given),
+        )
+
+    def _certain(self, name: str, given: Floats) -> bool:
+        """Whether a gradient is right for certain: of logits by a line of algebra, or from those.
+
+        Of what is made of the backend's own gradient of the logits, which is right itself.
+        """
+        bounds, own, logits = self.bounds, self.given.get("logits"), self.answer.logits
+        if own is None or logits is None or not (self.routed and self.valid.all()):
+            return False
+        if name == "logits":
+            return certainly_right(bounds, logits, self.ids, self.cotangent, given)
+        return (
+            name in PRODUCTS
+            and self.of("logits").surely_right
+            and GateGradients(
+                bounds.config, bounds.inputs, bounds.numerics, Ball.exact(own)
+            ).certainly(name, given)
+        )
 
     def _permitted(self, name: str) -> Ball:
         if name == "logits":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -89,9 +89,7 @@ class Together(Sharded):
                 parts[held] += np.abs(given[rank][judged.name][held])
         ball = judged.permitted
         wider = Ball(ball.mid, ball.rad + parts * step / (1.0 - step))
-        return Judged(
-            name=judged.name, answered=judged.answered, permitted=wider, given=judged.given
-        )
+        return replace(judged, permit=lambda: wider)
 
     def of_rank(self, rank: int, name: str, given: Mapping[str, Floats]) -> Judged:
         """Judge a gradient of tokens that every rank has, as one rank answers it."""

@@ -1,0 +1,123 @@
+"""Gradients that are certainly right, held against the radii that nobody then computes.
+
+What is certain has to be right by the whole radius as well, and decided. A campaign of as many
+drawn cases as are wanted, differentiated by torch, and changed:
+
+    python tests/helpers/certain_gradients.py 10000 0
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+from torch_forms import differentiated, judged
+
+from moe_routing.conformance.calls.gradients import GradientCase
+from moe_routing.conformance.generators.choices import Focus, seeded
+from moe_routing.conformance.generators.gradients import choose_gradient_case
+from moe_routing.conformance.judge import Bounds
+from moe_routing.conformance.judge.gradients import GradientVerdict, Judged
+from moe_routing.implementations import Capabilities, Claim, Numerics
+from moe_routing.reference import Renormalize
+from moe_routing.reference.formats import Floats
+
+WHOLE = Capabilities()
+_PLAIN = Claim(
+    weights_from=("scores", "softmax_of_selected", "sigmoid_of_selected"),
+    score=("softmax", "sigmoid"),
+    renormalize=(None, Renormalize(), Renormalize(eps=1e-20), Renormalize(eps=0.0625)),
+    logit_softcap=(False,),
+    logit_multiplier=(False,),
+    input_norm=(False,),
+)
+PLAIN = Capabilities(claims=(_PLAIN,))
+"""What gradients are certain of; most of the specification draws something else as well."""
+
+FORMS = ("eager", "logarithm", "reciprocal", "float64")
+
+NAMES = ("logits", "hidden", "gate_weight", "gate_delta")
+
+
+def verdicts(case: GradientCase, stream: random.Random) -> Iterator[GradientVerdict]:
+    """Yield verdicts on gradients by torch, on wrong ones, and on such as hardly are permitted."""
+    bounds = Bounds(case.config, case.inputs.router, Numerics())
+    answer, given = differentiated(bounds, case, stream.choice(FORMS))
+    verdict = judged(bounds, case, answer, given)
+    yield verdict
+    name = stream.choice(NAMES)
+    for changed in (given[name] * 1.001, np.zeros_like(given[name])) if name in given else ():
+        yield replace(verdict, given={**given, name: changed})
+    ids = np.roll(answer.expert_ids, 1, axis=0)
+    yield replace(verdict, answer=replace(answer, expert_ids=ids))
+    for name in NAMES:
+        if name in given:
+            for moved in _at_the_border(whole(verdict, name), stream):
+                yield replace(verdict, given={**given, name: moved})
+
+
+def whole(verdict: GradientVerdict, name: str) -> Judged:
+    """Judge one gradient by its radius, whatever is certain."""
+    return replace(replace(verdict).of(name), certain=lambda: False)
+
+
+def _at_the_border(found: Judged, stream: random.Random) -> Iterator[Floats]:
+    """Yield what is permitted, here and there by a little more or less than the whole radius."""
+    ball, rng = found.permitted, np.random.default_rng(stream.getrandbits(32))
+    rad = np.where(ball.decided, ball.rad, 0.0)
+    yield ball.mid + rad * rng.uniform(-1.0, 1.0, ball.mid.shape) * stream.choice((0.02, 0.2, 0.9))
+    for _ in range(2 if ball.mid.size else 0):
+        answered = found.answered.copy()
+        place = tuple(int(rng.integers(0, n)) for n in answered.shape)
+        share = stream.choice((-1.0, 1.0)) * stream.choice((0.99, 1.0 + 2.0**-20, 1.05))
+        answered[place] = np.nextafter(ball.mid[place] + share * rad[place], share * np.inf)
+        yield answered
+
+
+def drawn(number: int, seed: int) -> tuple[GradientCase, random.Random]:
+    """Return a case, in nine of ten a plain one, and a stream for what answers it."""
+    stream = random.Random(f"{seed}/{number}")
+    some = WHOLE if stream.random() < 0.1 else PLAIN
+    return choose_gradient_case(seeded(stream.getrandbits(64)), some, Focus()), stream
+
+
+def differences(number: int, seed: int) -> tuple[list[str], Counter[str]]:
+    """Return what is certain of one case and not right, and what was looked at."""
+    case, stream = drawn(number, seed)
+    found: list[str] = []
+    counts = Counter(cases=1)
+    if case.inputs.cotangent.size > 2**14:
+        return found, Counter(large=1)
+    with np.errstate(all="ignore"):
+        for verdict in verdicts(case, stream):
+            for name in NAMES:
+                if name not in verdict.given:
+                    continue
+                quick, slow = verdict.of(name), whole(verdict, name)
+                wrong = bool(slow.wrong.any())
+                counts.update([name, f"{name} {'wrong' if wrong else 'right'}"])
+                if quick.surely_right:
+                    counts.update([f"{name} certain"])
+                    if wrong or not slow.decided:
+                        found.append(f"case {number} of seed {seed}: {name} of {case.config}")
+    return found, counts
+
+
+def main(count: int, seed: int) -> None:
+    """Print what is certain and not right, and what was looked at."""
+    counts: Counter[str] = Counter()
+    for number in range(count):
+        found, seen = differences(number, seed)
+        counts.update(seen)
+        for line in found:
+            print(line, flush=True)
+        counts["different"] += len(found)
+    print(dict(counts.most_common()))
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:3]))
