@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/gradient_cost.py [seconds a row]
 
-Processor time, one thread. Calls of torch and of the judge take turns, and the least of each counts:
-on a machine that does other work as well, it is what the call costs.
+Processor time, one thread. Calls of torch and of the judge take turns, and the least of each
+counts: on a machine that does other work as well, it is what the call costs.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ def of_router(made: GradientCase) -> tuple[Callable[[], Any], ...]:
         vars(trial)["_call"] = vars(answered)["_call"]
         for name in ("logits", "hidden", "gate_weight"):
             found = trial.verdict.of(name)
-            assert found.decided and not found.wrong.any()
+            assert found.decided
+            assert not found.wrong.any()
 
     return lambda: adapter.gradients(made.config, made.inputs.router, made.inputs.cotangent), judged
 
