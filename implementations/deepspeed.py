@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import importlib
 import math
-import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from moe_routing.implementations.capabilities import Capabilities
+from moe_routing.implementations.capabilities import Capabilities, Limits
 from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.deepspeed_drops import Top1Drop, Top2Drop, TopKDrop
+from moe_routing.implementations.from_two import FromTwo
 from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.permutes import Permutes
 from moe_routing.implementations.protocol import missing
@@ -48,10 +48,7 @@ _NOTHING_BY_CHANCE = {
     "use_rts": False,
     "top2_2nd_expert_sampling": False,
 }
-_GATE = (
-    Claim.plain(top_k=(1,)),
-    Claim.plain(top_k=range(2, sys.maxsize), renormalize=(Renormalize(floor=_FLOAT32_EPS),)),
-)
+_GATE = (Claim.plain(renormalize=(FromTwo(Renormalize(floor=_FLOAT32_EPS)),)),)
 _EP_ROUTER = (
     Claim.plain(
         score=("softmax", "sigmoid"),
@@ -79,6 +76,9 @@ _EP_ROUTER = (
         logits_dtype=("input",),
     ),
 )
+
+_PAIRS = Limits(min_group_size=2)
+"""It refuses groups of fewer than the two that "top2_sum" adds up."""
 
 _RANKS = 2
 _PERMUTES = Permutes(empty_takes=("align",), absent=(False,))
@@ -154,7 +154,9 @@ class EpRouter:
 
     def __init__(self, device: str = "cpu") -> None:
         self.device = device
-        self._capabilities = Capabilities(claims=_EP_ROUTER, logits="routed", replays=FORCED)
+        self._capabilities = Capabilities(
+            claims=_EP_ROUTER, logits="routed", replays=FORCED, limits=_PAIRS
+        )
 
     def capabilities(self) -> Capabilities:
         """Claim what the models need, and what the module's settings offer."""

@@ -44,10 +44,15 @@ class GroupRule(Closed):
         check_values("GroupRule.fill", self.fill, _fills, "(-math.inf,), for example")
 
     def covers(self, groups: Groups, top_k: int) -> bool:
-        """Return whether ``groups`` of a router of this K follow this rule."""
-        return groups.fill in self.fill and (
-            groups.top in self.top or groups.top in self.tops(top_k, groups.kept)
-        )
+        """Return whether ``groups`` of a router of this K follow this rule.
+
+        A top of K // kept is any top where every group is kept: their scores decide nothing.
+        """
+        if groups.fill not in self.fill:
+            return False
+        if groups.kept == groups.count and PER_KEPT[0] in (listed(self.top) or ()):
+            return True
+        return groups.top in self.top or groups.top in self.tops(top_k, groups.kept)
 
     @property
     def follows_top_k(self) -> bool:

@@ -45,7 +45,8 @@ def moe(config: RouterConfig, given: TorchInputs) -> Any:
 
 
 @FAMILY.function(
-    Claim.of_preset("deepseek_v3", renormalize=(None, Renormalize(eps=1e-20)), scale=(1.0,))
+    Claim.of_preset("deepseek_v3", renormalize=(None, Renormalize(eps=1e-20)), scale=(1.0,)),
+    limits=Limits(min_group_size=2),
 )
 def grouped_topk(config: RouterConfig, given: TorchInputs) -> Routing:
     """``GroupedTopkRouter``."""

@@ -6,6 +6,7 @@ import math
 from functools import cache
 from types import ModuleType, SimpleNamespace
 
+from moe_routing.implementations.capabilities import Limits
 from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.functions import Family
 from moe_routing.implementations.lone_modules import lone_module
@@ -32,6 +33,7 @@ def _module(name: str) -> ModuleType:
     ),
     takes="logits",
     dtypes=("float32",),
+    limits=Limits(min_group_size=2),
 )
 def noaux_tc(config: RouterConfig, given: TorchInputs) -> Routing:
     """``DefaultRouterNoauxTCImpl``: DeepSeek-V3, GLM-4.5."""

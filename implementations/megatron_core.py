@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
@@ -15,6 +14,7 @@ from moe_routing.implementations.balances import Balance
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.drops import Drops
+from moe_routing.implementations.from_two import FromTwo
 from moe_routing.implementations.layouts import RoutingMap
 from moe_routing.implementations.megatron_experts import (
     COMPUTES,
@@ -24,7 +24,7 @@ from moe_routing.implementations.megatron_experts import (
 )
 from moe_routing.implementations.megatron_losses import BALANCES, losses
 from moe_routing.implementations.megatron_replay import REPLAYS, replaying
-from moe_routing.implementations.permitted import ANY
+from moe_routing.implementations.permitted import POSITIVE
 from moe_routing.implementations.permutes import Permutes
 from moe_routing.implementations.protocol import missing
 from moe_routing.implementations.tensors import torch_inputs, torch_tensor, without_graph
@@ -49,25 +49,26 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 INSTALL = "python -m pip install megatron-core==0.16.1 tqdm"
-_FROM_TWO = range(2, sys.maxsize)
-_NODES = GroupRule(top=(2,), fill=(-math.inf,))
-_DEVICES = GroupRule(top=(1,), fill=(0.0,))
+_NODES = GroupRule(top=("K // kept",), fill=(-math.inf,))
+_DEVICES = GroupRule(top=("K // kept",), fill=(0.0,))
 
-
-_PRE = {"name": "pre", "scale": ANY}
+# ``if scaling_factor:`` takes a factor of 0 for none.
+_PRE = {"name": "pre", "scale": POSITIVE}
 _SIGMOID: dict[str, Any] = {
     "name": "sigmoid",
     "score": ("sigmoid",),
     "groups": (None, _NODES),
     "selection_bias": ("none", "gate"),
-    "scale": ANY,
+    "renormalize": (FromTwo(Renormalize(eps=1e-20)),),
+    "scale": POSITIVE,
 }
 _CLAIMS = (
     Claim.plain(groups=(None, _NODES), **_PRE),
     Claim.plain(groups=(_DEVICES,), weights_from=("masked_scores",), **_PRE),
-    Claim.plain(name="post", score=("identity",), weights_from=("softmax_of_selected",), scale=ANY),
-    Claim.plain(top_k=(1,), **_SIGMOID),
-    Claim.plain(top_k=_FROM_TWO, renormalize=(Renormalize(eps=1e-20),), **_SIGMOID),
+    Claim.plain(
+        name="post", score=("identity",), weights_from=("softmax_of_selected",), scale=POSITIVE
+    ),
+    Claim.plain(**_SIGMOID),
 )
 _PERMUTES = Permutes(align=(1,), empty_takes=("nothing",), repeats=(False,))
 # Of no minimum: ``get_capacity`` has one, but what calls it gives none.

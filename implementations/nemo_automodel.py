@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-import sys
 from functools import cache
 from types import ModuleType
 from typing import Any
 
+from moe_routing.implementations.capabilities import Limits
 from moe_routing.implementations.claims import Claim, GroupRule
+from moe_routing.implementations.from_two import FromTwo
 from moe_routing.implementations.functions import Family
 from moe_routing.implementations.lone_modules import lone_module
 from moe_routing.implementations.permitted import ANY
@@ -20,13 +21,10 @@ FAMILY = Family("nemo-automodel", "nemo-automodel", on_any_device=True)
 
 _PARTS = "nemo_automodel.components.moe"
 _REAL = tuple(f"{_PARTS}.{name}" for name in ("config", "router_replay"))
-_ONE: dict[str, Any] = {"top_k": (1,), "renormalize": (None,)}
-_MORE: dict[str, Any] = {
-    "top_k": range(2, sys.maxsize),
-    "renormalize": (None, Renormalize(eps=1e-20)),
-}
+_NORM = (None, FromTwo(Renormalize(eps=1e-20)))
 _LINEAR: dict[str, Any] = {"gate_bias": (False, True), "scale": ANY}
 _BEST_TWO = GroupRule(top=(2,), fill=(-math.inf,))
+_PAIRS = Limits(min_group_size=2)
 
 
 @cache
@@ -34,10 +32,10 @@ def _module(name: str) -> ModuleType:
     return lone_module(f"{_PARTS}.{name}", install=INSTALL, real=_REAL)
 
 
-def _claims(**axes: Any) -> tuple[Claim, ...]:
+def _claim(**axes: Any) -> Claim:
     """Claim a gate that is normalised from K = 2 on, in the dtype that it is given."""
     narrow = {"logits_dtype": ("input",), "weights_dtype": ("input",)}
-    return tuple(Claim.plain(**{**_LINEAR, **narrow, **axes, **norm}) for norm in (_ONE, _MORE))
+    return Claim.plain(**{**_LINEAR, **narrow, "renormalize": _NORM, **axes})
 
 
 def _routed(score: str, config: RouterConfig, given: TorchInputs, **others: Any) -> Routing:
@@ -73,26 +71,29 @@ def _routed(score: str, config: RouterConfig, given: TorchInputs, **others: Any)
     return Routing(weights=weights, expert_ids=ids)
 
 
-@FAMILY.function(*_claims())
+@FAMILY.function(_claim())
 def softmax(config: RouterConfig, given: TorchInputs) -> Routing:
     """``Gate`` with ``softmax`` before top-k: Qwen3-MoE."""
     return _routed("softmax", config, given, softmax_before_topk=True)
 
 
-@FAMILY.function(*_claims(score=("identity",), weights_from=("softmax_of_selected",)))
+@FAMILY.function(_claim(score=("identity",), weights_from=("softmax_of_selected",)))
 def softmax_after_topk(config: RouterConfig, given: TorchInputs) -> Routing:
     """``Gate`` with ``softmax`` after top-k: gpt-oss, Mixtral."""
     return _routed("softmax", config, given)
 
 
-@FAMILY.function(*_claims(score=("sigmoid",), groups=(None, _BEST_TWO), selection_bias=("gate",)))
+@FAMILY.function(
+    _claim(score=("sigmoid",), groups=(None, _BEST_TWO), selection_bias=("gate",)), limits=_PAIRS
+)
 def sigmoid(config: RouterConfig, given: TorchInputs) -> Routing:
     """``Gate`` with ``sigmoid``: DeepSeek-V3, GLM-4.5."""
     return _routed("sigmoid", config, given)
 
 
 @FAMILY.function(
-    *_claims(score=("sigmoid",), groups=(None, _BEST_TWO), selection_bias=("none", "gate"))
+    _claim(score=("sigmoid",), groups=(None, _BEST_TWO), selection_bias=("none", "gate")),
+    limits=_PAIRS,
 )
 def sigmoid_with_bias(config: RouterConfig, given: TorchInputs) -> Routing:
     """``Gate`` with ``sigmoid_with_bias``."""
@@ -100,14 +101,15 @@ def sigmoid_with_bias(config: RouterConfig, given: TorchInputs) -> Routing:
 
 
 @FAMILY.function(
-    *_claims(groups=(None, GroupRule(top=(2,), fill=(0.0,))), selection_bias=("none", "gate"))
+    _claim(groups=(None, GroupRule(top=(2,), fill=(0.0,))), selection_bias=("none", "gate")),
+    limits=_PAIRS,
 )
 def softmax_with_bias(config: RouterConfig, given: TorchInputs) -> Routing:
     """``Gate`` with ``softmax_with_bias``: Mistral 4, Ernie 4.5."""
     return _routed("softmax_with_bias", config, given)
 
 
-@FAMILY.function(*_claims(score=("sqrtsoftplus",), selection_bias=("none", "gate")))
+@FAMILY.function(_claim(score=("sqrtsoftplus",), selection_bias=("none", "gate")))
 def sqrtsoftplus(config: RouterConfig, given: TorchInputs) -> Routing:
     """``Gate`` with ``sqrtsoftplus``: DeepSeek-V4."""
     return _routed("sqrtsoftplus", config, given)

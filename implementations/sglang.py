@@ -7,6 +7,7 @@ from functools import cache
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+from moe_routing.implementations.capabilities import Limits
 from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.functions import Family
 from moe_routing.implementations.lone_modules import lone_module
@@ -100,6 +101,7 @@ def biased_topk(config: RouterConfig, given: TorchInputs) -> Routing:
 
 @FAMILY.function(
     Claim.plain(score=("sigmoid",), groups=(GroupRule(top=(2,), fill=(-math.inf,)),), **_BIASED),
+    limits=Limits(min_group_size=2),
     **_FLOAT32,
 )
 def biased_grouped_topk(config: RouterConfig, given: TorchInputs) -> Routing:

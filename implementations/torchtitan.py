@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from moe_routing.implementations.balances import Balance
-from moe_routing.implementations.capabilities import Capabilities
+from moe_routing.implementations.capabilities import Capabilities, Limits
 from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.permutes import Permutes
@@ -81,6 +81,7 @@ class TorchtitanAdapter:
             permutes=_PERMUTES,
             balances=BALANCES,
             replays=FORCED,
+            limits=Limits(min_group_size=2),  # it refuses smaller groups, which have no best two
         )
 
     def capabilities(self) -> Capabilities:

@@ -7,6 +7,7 @@ from functools import cache, partial
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+from moe_routing.implementations.capabilities import Limits
 from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.functions import Family
 from moe_routing.implementations.lone_modules import lone_module
@@ -31,6 +32,9 @@ _GROUPS = (
     ),
 )
 
+_PAIRS = Limits(min_group_size=2)
+"""With a bias, the best two of every group are added up."""
+
 
 @cache
 def _module(name: str, *real: str) -> ModuleType:
@@ -47,14 +51,14 @@ def cpu_softmax_topk(config: RouterConfig, given: TorchInputs) -> Routing:
     return Routing(weights=routed[0], expert_ids=routed[1])
 
 
-@FAMILY.function(*_GROUPS, takes="logits")
+@FAMILY.function(*_GROUPS, takes="logits", limits=_PAIRS)
 def cpu_grouped_topk(config: RouterConfig, given: TorchInputs) -> Routing:
     """``_grouped_topk`` of the CPU router: DeepSeek-V2 and V3."""
     weights, ids = _router()._grouped_topk(given.logits, **_grouped(config, given))
     return Routing(weights=weights, expert_ids=ids)
 
 
-@FAMILY.function(*_GROUPS, takes="logits", dtypes=("float32",))
+@FAMILY.function(*_GROUPS, takes="logits", dtypes=("float32",), limits=_PAIRS)
 def grouped_topk(config: RouterConfig, given: TorchInputs) -> Routing:
     """``grouped_topk`` of every platform, run eagerly; the models give it float32 logits."""
     module = _module("layers.fused_moe.router.grouped_topk_router", "vllm.envs")

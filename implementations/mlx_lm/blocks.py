@@ -9,6 +9,7 @@ from functools import cache
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+from moe_routing.implementations.capabilities import Limits
 from moe_routing.implementations.claims import Claim
 from moe_routing.implementations.foreign_arrays import array_inputs
 from moe_routing.implementations.functions import Family
@@ -54,7 +55,10 @@ class Row:
 
     def add_to(self, family: Family) -> None:
         """Add the adapter of this row."""
-        family.add(self.name, self.call, *self.claims, **self.capabilities)
+        rules = [rule for claim in self.claims for rule in claim.groups if rule is not None]
+        best_two = any(2 in rule.top for rule in rules)  # ``mx.topk`` of 2 of every group
+        limits = {"limits": Limits(min_group_size=2)} if best_two else {}
+        family.add(self.name, self.call, *self.claims, **{**limits, **self.capabilities})
 
     def call(self, config: RouterConfig, given: TorchInputs) -> Routing:
         """Build the block, fill it, and run it on one sequence."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from moe_routing.implementations.claims import Claim
+from moe_routing.implementations.from_two import FromTwo
 from moe_routing.implementations.permitted import ANY
 from moe_routing.reference import Renormalize
 
-FROM_TWO = range(2, sys.maxsize)
 SUM, SUM_EPS = Renormalize(), Renormalize(eps=1e-20)
 IN_DTYPE = ("input",)
 _NARROW: dict[str, Any] = {"logits_dtype": IN_DTYPE, "weights_dtype": IN_DTYPE}
@@ -29,5 +28,4 @@ def rounded(preset: str, **axes: Any) -> tuple[Claim, ...]:
 def v3(preset: str, norm: Renormalize = SUM, **axes: Any) -> tuple[Claim, ...]:
     """Claim DeepSeek-V3's router, which is normalised from K = 2 on."""
     either = {"groups": (None, *Claim.of_preset("deepseek_v3").groups), "scale": ANY, **axes}
-    one = needs(preset, top_k=(1,), renormalize=(None,), **either)
-    return (*one, *needs(preset, top_k=FROM_TWO, renormalize=(None, norm), **either))
+    return needs(preset, renormalize=(None, FromTwo(norm)), **either)

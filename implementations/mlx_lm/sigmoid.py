@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from moe_routing.implementations.claims import Claim
+from moe_routing.implementations.from_two import FromTwo
 from moe_routing.implementations.mlx_lm.blocks import Row
 from moe_routing.implementations.mlx_lm.needs import (
-    FROM_TWO,
     IN_DTYPE,
     LINEAR,
     SUM_EPS,
@@ -134,15 +134,7 @@ ROWS = (
             Claim.of_preset(
                 "deepseek_v4",
                 score=("sqrtsoftplus", "sigmoid", "softmax"),
-                top_k=(1,),
-                renormalize=(None,),
-                scale=ANY,
-            ),
-            Claim.of_preset(
-                "deepseek_v4",
-                score=("sqrtsoftplus", "sigmoid", "softmax"),
-                top_k=FROM_TWO,
-                renormalize=(None, SUM_EPS),
+                renormalize=(None, FromTwo(SUM_EPS)),
                 scale=ANY,
             ),
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from moe_routing.implementations.capabilities import Capabilities, Limits
@@ -59,9 +59,11 @@ class Row:
     def capabilities(self) -> Capabilities:
         """Return what the row claims: what its presets have, widened by ``varies``."""
         claims = dict.fromkeys(Claim.of_preset(name, **self.varies) for name in self.served)
+        rules = [rule for claim in claims for rule in claim.groups if rule is not None]
+        best_two = any(2 in rule.top for rule in rules)  # ``topk(2)`` of every group
         return Capabilities(
             claims=tuple(claims),
             logits=self.logits,
-            limits=self.limits,
+            limits=replace(self.limits, min_group_size=2) if best_two else self.limits,
             replays=self.replays or FORCED,
         )

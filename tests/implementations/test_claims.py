@@ -390,7 +390,7 @@ def test_a_group_score_may_follow_from_k(top: str, covered: dict) -> None:
     assert GroupRule(top=(2, top)).tops(12, 4) == (2, 3)
     for (top_k, kept), number in covered.items():
         for summed in (1, 2, 3):
-            groups = Groups(count=4, kept=kept, top=summed)
+            groups = Groups(count=8, kept=kept, top=summed)
             assert rule.covers(groups, top_k) == (summed == number)
     said = {"score": ["softmax"], "groups": [{"top": [top], "fill": ["-inf"]}]}
     assert capabilities_from_json({"claims": [said]}).claims[0].groups[0].top == (top,)
@@ -420,3 +420,10 @@ def test_where_groups_are_bounded_a_share_is_not_exact() -> None:
     words = "Cannot have max_groups=8 with claim 1, which has groups of top='K / kept': use"
     with pytest.raises(ValueError, match=words):
         Capabilities(claims=(claim,), limits=Limits(max_groups=8))
+
+
+def test_groups_that_are_all_kept_follow_a_top_of_k_over_kept_whatever_their_top() -> None:
+    rule = GroupRule(top=("K // kept",))
+    assert rule.covers(Groups(count=1, kept=1, top=2), 8)
+    assert not rule.covers(Groups(count=2, kept=1, top=2), 8)
+    assert not GroupRule(top=("K / kept",)).covers(Groups(count=2, kept=2, top=2), 3)

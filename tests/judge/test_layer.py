@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from near_layers import composed
 
+from moe_routing.conformance import Case
 from moe_routing.conformance.calls.layer import LayerCase
 from moe_routing.conformance.cases.files import case_from_json, case_to_json
 from moe_routing.conformance.cases.kinds import LAYER, trial_of
@@ -16,11 +17,11 @@ from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.generators.choices import seeded
 from moe_routing.conformance.generators.layer import choose_layer_case
 from moe_routing.conformance.generators.layer_smaller import LAYER_REDUCTIONS
-from moe_routing.conformance.known.divergence import known_divergences
+from moe_routing.conformance.known.divergence import Divergence
 from moe_routing.conformance.trial.layer import facts_of
 from moe_routing.conformance.zoo import MUTANTS
 from moe_routing.implementations import Capabilities, Numerics, load_adapter
-from moe_routing.reference import Groups, LayerResult, layer
+from moe_routing.reference import Groups, LayerResult, RouterConfig, RouterInputs, layer
 
 WHOLE = Capabilities()
 
@@ -117,7 +118,20 @@ def test_the_story_says_what_it_looks_like(name: str) -> None:
 
 
 def test_a_known_divergence_of_the_router_covers_the_layer_that_it_is_in() -> None:
-    lone = next(each for each in known_divergences([]) if each.id == "lone-expert")
+    witness = Case(
+        config=RouterConfig(num_experts=1, top_k=1, groups=Groups(count=1, kept=1)),
+        inputs=RouterInputs.from_logits(np.zeros((1, 1), np.float32)),
+    )
+    lone = Divergence(
+        id="lone-expert",
+        adapters=("transformers:deepseek_v3",),
+        clause="robustness.answers",
+        affects=("*",),
+        reason="raises",
+        link="https://example.org",
+        witnesses=(witness,),
+        when={"num_experts": (1,), "groups": ("present",)},
+    )
     alone = composed(score="sigmoid")
     facts = facts_of(alone, Numerics())
     assert not lone.outlines(alone)
