@@ -71,8 +71,8 @@ class Host:
         try:
             self._adapter, self._device = load_rank(reference, device=device), device
             preload()
-            if hasattr(self._adapter, "preload"):
-                self._adapter.preload()
+            if device == "cpu" and hasattr(self._adapter, "preload"):
+                self._adapter.preload()  # on a GPU an import may start the device: no fork has that
         except (AdapterError, BackendMissing) as error:
             self._pipe.send(("refused", type(error).__name__, str(error)))
             return
