@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -11,6 +12,7 @@ from moe_routing.conformance.checking.plan import Plan
 from moe_routing.conformance.checking.results import AdapterResult, ClauseResult, RunResult
 from moe_routing.conformance.checking.status import Status
 from moe_routing.conformance.clauses import CLAUSES, select_clauses
+from moe_routing.conformance.events.stock import STOCK
 from moe_routing.conformance.explain.failure import Failure
 from moe_routing.conformance.run.session import Settings, check, in_process
 from moe_routing.implementations import load_adapter
@@ -103,6 +105,17 @@ def every_status() -> RunResult:
         reference=f"my, {HOSTILE}.py:Router",
     )
     return _run(adapter)
+
+
+@pytest.fixture(autouse=True)
+def nothing_stocked(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Where a test patches something, constructed cases have nothing to do with other tests'."""
+    if "monkeypatch" not in request.fixturenames:
+        yield
+        return
+    STOCK.clear()
+    yield
+    STOCK.clear()
 
 
 @pytest.fixture(scope="session")

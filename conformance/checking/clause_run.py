@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.checking.outcome import Outcome, evaluate, own_fault
@@ -21,11 +22,11 @@ from moe_routing.conformance.checking.status import Status
 from moe_routing.conformance.checking.target import Target
 from moe_routing.conformance.clauses import Clause
 from moe_routing.conformance.events import Event
+from moe_routing.conformance.events.stock import STOCK
 from moe_routing.conformance.explain.failure import Failure
 from moe_routing.conformance.explain.onset import Onset
 from moe_routing.conformance.known.divergence import Divergence
 from moe_routing.conformance.trial.base import AnyTrial
-from moe_routing.conformance.trial.memo import CaseMemo
 from moe_routing.implementations import Adapter, BackendMissing
 
 
@@ -162,10 +163,10 @@ class _ClauseRun:
         return None
 
     def _check_event(self, event: Event) -> None:
-        """Check what an event constructs; a series is of few tokens, whose bounds are shared."""
-        memo = CaseMemo()
-        for case in event.checked(self.target.narrowed):
-            trial = self.target.trial(case, memo)
+        """Check what an event constructs, with what other clauses have found of it."""
+        checked = STOCK.checked(event, self.target.narrowed)
+        for stocked in islice(checked, self.target.plan.series):
+            trial = self.target.trial(stocked.case, stocked.memo)
             if self.target.is_known(trial):
                 self.progress.note(event, "known")
                 continue

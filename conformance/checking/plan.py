@@ -21,7 +21,7 @@ class Plan:
     seconds each. ``past`` names edges (``checking.edges``) that are left out, or granted.
     Unless it ``shrinks``, failing cases are not made smaller. ``dtype`` narrows every
     clause to inputs of one dtype. ``repeats`` is how often a call is made again where a clause
-    repeats it.
+    repeats it; ``series`` is how many batches of a series are called, or None for all.
     """
 
     clauses: Sequence[Clause]
@@ -35,6 +35,7 @@ class Plan:
     shrinks: bool = True
     dtype: str | None = None
     repeats: int = REPEATS
+    series: int | None = None
 
     def unshipped(self) -> Plan:
         """Return the plan for an adapter that is not shipped, without the shipped divergences."""

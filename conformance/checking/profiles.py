@@ -15,19 +15,20 @@ class Profile:
     ``explores`` marks the profile that is run to find something new rather than to gate: it
     takes another seed every time, may be held to a budget of seconds, makes the calls that
     cost seconds each, and keeps failing cases for later runs in ``examples``. ``repeats`` is how
-    often a call is made again where a clause repeats it; ``clauses`` are the clauses of a run
-    that names none, or all.
+    often a call is made again where a clause repeats it, ``series`` how many batches of a series
+    are called, or all; ``clauses`` are the clauses of a run that names none, or all.
     """
 
     max_examples: int
     repeats: int = REPEATS
+    series: int | None = None
     clauses: tuple[str, ...] = ()
     explores: bool = False
     examples: Path | None = None
 
 
 PROFILES = {
-    "smoke": Profile(max_examples=10),
+    "smoke": Profile(max_examples=3, repeats=32, series=4),
     "ci": Profile(max_examples=100),
     "nightly": Profile(max_examples=2000, explores=True, examples=Path("moe-routing-examples")),
     "soak": Profile(max_examples=3, repeats=20_000, clauses=("repetition.every-time",)),

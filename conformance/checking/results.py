@@ -69,6 +69,7 @@ class AdapterResult:
     ``reference`` is how the run named the adapter, as a replay must name it; ``in_spec``
     counts the clauses of the specification for its methods, run or not (None: all were run);
     ``threads`` are those that the backend's framework computes with, where known;
+    ``start_seconds`` is what its start took before the first clause: imports and a first call;
     ``device`` and ``options`` are what the command that repeats a clause must name.
     ``unloaded`` says why the adapter could not run, at all or any more; the clauses left
     have the status of that error. ``untried`` counts the clauses that were skipped, by the method
@@ -84,6 +85,7 @@ class AdapterResult:
     in_spec: int | None = None
     reference: str = ""
     threads: int | None = None
+    start_seconds: float | None = None
     device: str = "cpu"
     options: tuple[str, ...] = ()
     unloaded: str = ""

@@ -91,6 +91,7 @@ def plan(arguments: argparse.Namespace) -> Plan:
         seconds=_seconds(arguments, len(clauses)),
         dtype=arguments.dtype,
         repeats=arguments.repeat or PROFILES[arguments.profile].repeats,
+        series=PROFILES[arguments.profile].series,
         bulk=arguments.device != "cpu" or PROFILES[arguments.profile].explores,
     )
 
@@ -126,7 +127,8 @@ def again(arguments: argparse.Namespace, plan: Plan) -> list[str]:
     profile_and_seed = configured.again(arguments, plan.seed)
     drawn = [f"--max-examples={arguments.max_examples}"] if arguments.max_examples else []
     dtype = [f"--dtype={arguments.dtype}"] if arguments.dtype else []
-    repeats = [f"--repeat={plan.repeats}"] if plan.repeats != REPEATS else []
+    usual = PROFILES[arguments.profile].repeats
+    repeats = [f"--repeat={plan.repeats}"] if plan.repeats != usual else []
     ranks = [f"--ranks={arguments.ranks}"] if getattr(arguments, "ranks", None) else []
     return [*known, *profile_and_seed, *drawn, *dtype, *repeats, *ranks]
 

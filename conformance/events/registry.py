@@ -39,15 +39,18 @@ class Event:
 
     def constructed(self, capabilities: Capabilities) -> AnyCase | None:
         """Return the plainest case under ``capabilities`` that shows the event, or None."""
-        return next(self._shown(capabilities), None)
+        return next(self.shown(capabilities), None)
 
     def checked(self, capabilities: Capabilities) -> Iterator[AnyCase]:
         """Yield the cases that a clause runs for the event: the plainest, or the whole series."""
-        yield from islice(self._shown(capabilities), None if self.series else 1)
+        yield from islice(self.shown(capabilities), None if self.series else 1)
 
-    def _shown(self, capabilities: Capabilities) -> Iterator[AnyCase]:
+    def shown(
+        self, capabilities: Capabilities, facts: Callable[[AnyCase, Capabilities], Any] = facts_of
+    ) -> Iterator[AnyCase]:
+        """Yield the constructed cases that show the event, by the ``facts`` that it is read off."""
         for case in self.cases(capabilities):
-            if self.occurs(facts_of(case, capabilities)) and self._is_for(case, capabilities):
+            if self.occurs(facts(case, capabilities)) and self._is_for(case, capabilities):
                 yield case
 
     def _is_for(self, case: AnyCase, capabilities: Capabilities) -> bool:

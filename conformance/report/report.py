@@ -41,6 +41,7 @@ def _adapter(result: AdapterResult) -> dict[str, Any]:
         "numerics": result.numerics,
         "device": result.device,
         "threads": result.threads,
+        "start_seconds": result.start_seconds,
         "unloaded": result.unloaded or None,
         "hints": list(result.hints),
         "untried": dict(result.untried),

@@ -137,6 +137,8 @@ def _table(result: AdapterResult, width: int) -> Iterator[Text]:
     ]
     messages = [Text(" ".join(printable(each.message).split())) for each in clauses]
     yield Text(headline(result), style="italic")
+    if result.start_seconds is not None:
+        yield Text(f" started, and called once, in {result.start_seconds:.1f} s", style="dim")
     yield from table(columns, Notes(head="note", cells=messages, most=_NOTE), width)
 
 

@@ -146,6 +146,7 @@ def adapter_result(
         reference=reference,
         in_spec=len(clauses_for(CLAUSES.values(), about.untried, about.capabilities)),
         threads=threads,
+        start_seconds=about.start_seconds,
         unloaded=unloaded,
         untried={name: left[name] for name in _worth_saying(about.untried) if left[name]},
     )

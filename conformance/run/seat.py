@@ -43,6 +43,7 @@ class About:
     """The head of an adapter's report: its name, what it wraps, what it claims and declares.
 
     ``untried`` are the methods of other protocols than its own, whose clauses are skipped.
+    ``start_seconds`` is what its start took: a process, its imports and a first call.
     """
 
     name: str
@@ -50,6 +51,7 @@ class About:
     version: str | None
     capabilities: Capabilities
     untried: tuple[str, ...] = ()
+    start_seconds: float | None = None
 
 
 class Seat(Protocol):

@@ -8,7 +8,7 @@ objects of equal contents, and the answers of many routers, which mostly agree b
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -103,6 +103,12 @@ class CaseMemo:
             self._ids.add(id(self._made[key][1]))
         return self._made[key][1]
 
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """How many bounds it holds, how many verdicts, and how much else."""
+        bounds = sum(len(each) for each in self._bounds.values())
+        return bounds, len(self._verdicts), len(self._made)
+
     def has_made(self, case: AnyCase) -> bool:
         """Whether ``case`` was made by ``once``: one object for every trial that derives it."""
         return id(case) in self._ids
@@ -122,11 +128,16 @@ class CaseMemo:
 
 def contents(value: HasArrays | Answer) -> Hashable:
     """Return a key that is equal for values of equal contents, and for no others."""
+    return contents_of(vars(value))
+
+
+def contents_of(parts: Mapping[str, Any]) -> Hashable:
+    """Return a key that is equal for parts of equal names and contents, and for no others."""
     return tuple(
-        (part.dtype.char, part.shape, part.strides, _bits(part))
+        (name, part.dtype.char, part.shape, part.strides, _bits(part))
         if isinstance(part, np.ndarray)
-        else part
-        for part in vars(value).values()
+        else (name, part)
+        for name, part in parts.items()
     )
 
 

@@ -108,4 +108,4 @@ def test_an_adapter_that_cannot_be_forked_is_loaded_three_times_more_a_crash(
     (crashed,) = run.adapters[0].clauses
     assert (crashed.status, crashed.message) == ("crash", "killed by SIGSEGV in a call")
     notes = (tmp_path / "notes").read_text().split()
-    assert notes.count("load") == notes.count("call") == 1 + FRESH, "a process for each call"
+    assert notes.count("load") == notes.count("call") == 2 + FRESH, "a process for each call"

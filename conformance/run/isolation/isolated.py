@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -57,7 +58,7 @@ class Isolated:
         self._plan = replace(plan, clauses=())  # clauses are sent by id
         self._threads: int | None = None
         self._watch, self._tries, self._spent = watch or Watch(), tries, 0
-        self._closed = False
+        self._closed, self._warms = False, ranks is None
         self._process: Process | None = None
         self._has_ended = False
         self._about: About | None = None
@@ -152,16 +153,37 @@ class Isolated:
         One that takes the place of one that has ended answers in forks, where that is safe.
         """
         if self._process is None:
+            began = time.perf_counter()
             self._process = self._loaded()
+            if self._warms:
+                self._warm(self._process)
+            if self._process is None:
+                self._process = self._loaded()
             if self._has_ended:
                 self._process.request("fork")
+            self._about = self._about_with(time.perf_counter() - began)
         return self._process
+
+    def _warm(self, process: Process) -> None:
+        """Have the first worker make a first call; one that ends in it is for a clause to find."""
+        self._warms = False
+        try:
+            process.request("warm")
+        except Ended:
+            self._has_ended = True
+            self._end_worker()
+
+    def _about_with(self, seconds: float) -> About | None:
+        """Return what heads its report, with what the first start took."""
+        about = self._about
+        first = about is not None and about.start_seconds is None
+        return replace(about, start_seconds=seconds) if about is not None and first else about
 
     def _loaded(self) -> Process:
         """Start a worker and load the adapter in it. Errors: ``CannotRun``."""
         process = Process(self._watch, lambda: self._closed)
         try:
-            self._about = process.request(
+            about = process.request(
                 "load",
                 sys.path,
                 str(process.journal),
@@ -177,6 +199,7 @@ class Isolated:
         except BaseException:
             process.close()
             raise
+        self._about = self._about or about
         return process
 
     def _died(self, clause: Clause, end: End, *, shrinks: bool) -> ClauseResult:

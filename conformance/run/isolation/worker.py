@@ -30,6 +30,7 @@ from moe_routing.conformance.run.isolation.forks import in_a_fork, threads_runni
 from moe_routing.conformance.run.isolation.frames import Checked, receive, send
 from moe_routing.conformance.run.isolation.heap import keep_freed_memory
 from moe_routing.conformance.run.isolation.journal import Journal
+from moe_routing.conformance.run.isolation.warm import first_call
 from moe_routing.conformance.run.seat import about, close, loaded, torch_threads
 from moe_routing.conformance.trial import noted
 from moe_routing.implementations import Adapter, AdapterError, BackendMissing, Closes
@@ -140,6 +141,11 @@ class _Server:
         shared = isinstance(self._adapter, Closes) or device != "cpu"
         self._can_fork = not shared and threads is not None and threads == threads_running()
         return about(self._adapter)
+
+    def _warm(self) -> None:
+        """Make a first call, which pays for imports that come late; whatever becomes of it."""
+        self._journal.cleared()
+        _outlived(partial(first_call, self.adapter))
 
     def _fork(self) -> None:
         """From now on, answer each request about the adapter in a fork, if that is safe."""

@@ -15,6 +15,7 @@ from moe_routing.conformance.checking.scope import adapter_scope
 from moe_routing.conformance.checking.search import draw_cases
 from moe_routing.conformance.clauses import Clause
 from moe_routing.conformance.events import EVENTS
+from moe_routing.conformance.events.stock import STOCK
 from moe_routing.conformance.trial.memo import CaseMemo
 from moe_routing.conformance.zoo.census.parade import Parade
 from moe_routing.conformance.zoo.residents import Staged
@@ -77,8 +78,9 @@ class Encounter:
     def _construct(self, claimed: Capabilities, herd: Residents) -> None:
         """Run the constructed cases of every event until each of ``herd`` is done."""
         for slug in self.clause.events:
-            for case in EVENTS[slug].checked(claimed) if any(map(self._is_due, herd)) else ():
-                self._run_case(case, herd, event=slug)
+            if any(map(self._is_due, herd)):
+                for stocked in STOCK.checked(EVENTS[slug], claimed):
+                    self._run_case(stocked.case, herd, event=slug, memo=stocked.memo)
 
     def _draws_all(self, herd: Residents) -> bool:
         """Return whether the cases drawn for ``herd`` are those of the whole specification."""
@@ -111,11 +113,13 @@ class Encounter:
         """Return whether a resident is to get more cases."""
         return name not in self._done and self._drawn[name] < self.clause.draws(self.max_examples)
 
-    def _run_case(self, case: AnyCase, herd: Residents, *, event: str = "") -> None:
+    def _run_case(
+        self, case: AnyCase, herd: Residents, *, event: str = "", memo: CaseMemo | None = None
+    ) -> None:
         """Run a case on those of ``herd`` that are not done."""
         self.cases += 1
         due = {name: resident for name, resident in herd.items() if self._is_due(name)}
-        for name, outcome in self._outcomes(due, case):
+        for name, outcome in self._outcomes(due, case, memo or CaseMemo()):
             self.answers += 1
             self._drawn[name] += not event
             drawn = 0 if event else self._drawn[name]
@@ -123,9 +127,11 @@ class Encounter:
             if outcome.broken and self.note(seen):
                 self._done.add(name)
 
-    def _outcomes(self, herd: Residents, case: AnyCase) -> Iterator[tuple[str, Outcome]]:
+    def _outcomes(
+        self, herd: Residents, case: AnyCase, memo: CaseMemo
+    ) -> Iterator[tuple[str, Outcome]]:
         """Yield the clause's outcome for each of ``herd``, with one memo for all."""
-        method, memo = self.clause.method, CaseMemo()
+        method = self.clause.method
         parade = None
         if self.together and kind_of(case).routes:
             parade = Parade(cast(Routers, herd), cast(Case, case), method, memo)
