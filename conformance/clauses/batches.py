@@ -56,7 +56,7 @@ class Batch:
         answer = self.trial.received.answer
         if self.bounds is self.trial.bounds:
             return np.arange(len(self.which)), self.trial.verdict
-        rows = unlike_rows(self.which, answer)
+        rows, _ = unlike_rows(self.which, answer)
         return rows, self._verdict(rows_of(answer, rows), self.which[rows])
 
     def _verdict(self, answer: Answer, tokens: Ids) -> Verdict:

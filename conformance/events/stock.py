@@ -133,6 +133,8 @@ class Stock:
 
     def _like(self, case: AnyCase, memo: CaseMemo | None) -> Stocked:
         """Return the stocked case of equal contents, or this one with a memo of its own."""
+        if sum(int(each.nbytes) for each in case.inputs.arrays().values()) > self.most // _SHARE:
+            return Stocked(case=case, memo=memo or CaseMemo(), contents=id(case))
         known = contents_of(case.inputs.arrays())
         words = tuple(getattr(case.inputs, name, None) for name in kind_of(case).words)
         key = type(case), repr(case.config), case.recipe, words, known

@@ -16,7 +16,7 @@ from moe_routing.reference.weights import gather_weights, renormalize, scale
 def allowance_used(verdict: Verdict) -> float:
     """Return the largest share of its allowance that any logit or weight used."""
     with np.errstate(all="ignore"):
-        used = (max(logits_used(part), weights_used(part)) for part in verdict.parts())
+        used = (max(logits_used(part), weights_used(part)) for part in verdict.unlike())
         return max(used, default=0.0)
 
 

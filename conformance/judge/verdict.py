@@ -81,6 +81,10 @@ class Verdict:
         with np.errstate(all="ignore"):
             yield from _of_blocks(self.bounds, self.answer, self.routed)
 
+    def unlike(self) -> Iterator[Verdict]:
+        """Yield verdicts that together are on every token, or on one that is answered alike."""
+        yield from self.parts()
+
     @property
     def right(self) -> bool:
         """Whether nothing is wrong at any stage."""

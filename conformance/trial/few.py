@@ -7,17 +7,17 @@ answer is judged once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.generators.construct import take_tokens
-from moe_routing.conformance.judge import Answer, Bounds, Verdict
+from moe_routing.conformance.judge import Answer, Bounds, Verdict, judge
 from moe_routing.conformance.judge.bounds import SelectionBounds
 from moe_routing.conformance.judge.logits import LogitBounds
 from moe_routing.reference import Stages
@@ -148,19 +148,56 @@ class BatchFacts(Bounds):
         return self.few.from_reference
 
 
-def unlike_rows(which: Ids, answer: Answer) -> Ids:
-    """Return the rows to judge: the first of each token, and one of each kind that differs."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SpreadVerdict(Verdict):
+    """The verdict on a batch of few tokens: that on the rows that differ, for all like them."""
+
+    part: Verdict
+
+    def unlike(self) -> Iterator[Verdict]:
+        """Yield the verdict on the rows that differ."""
+        yield from self.part.parts()
+
+
+def judge_spread(
+    bounds: SpreadBounds, answer: Answer, logits: Literal["routed", "copy", "none"]
+) -> Verdict:
+    """Decide as ``judge`` does, once for equal answers to equal tokens."""
+    rows, place = unlike_rows(bounds.which, answer)
+    if 2 * len(rows) > len(place):
+        return judge(bounds, answer, logits=logits)
+    of_rows = replace(bounds, other=None, which=bounds.which[rows])
+    part = judge(of_rows, rows_of(answer, rows), logits=logits)
+    arrays = ("judged", "distinct", "in_range", "selection", "weights", "decided", "apart")
+    return SpreadVerdict(
+        bounds=bounds,
+        answer=answer,
+        **{name: getattr(part, name)[place] for name in arrays},
+        logits=None if part.logits is None else part.logits[place],
+        weight_bounds=part.weight_bounds.rows(place),
+        routed=part.routed,
+        part=part,
+    )
+
+
+def unlike_rows(which: Ids, answer: Answer) -> tuple[Ids, Ids]:
+    """Return the rows to judge, and for every row which of these it is like.
+
+    They are the first of each token, and one of each kind that differs.
+    """
     arrays = _arrays(answer)
-    first, place = _firsts(which)
+    first, like = _firsts(which)
     differ = np.zeros(len(which), dtype=bool)
     for array in arrays:
         bits = array.view(np.int64)
-        differ |= (bits != bits[place]).any(axis=1)
+        differ |= (bits != bits[like]).any(axis=1)
     others = np.flatnonzero(differ)
     if len(others):
         kinds = _bytes([which[others], *(array[others] for array in arrays)])
-        others = others[np.unique(kinds, return_index=True)[1]]
-    return np.union1d(first, others)
+        _, one, kind = np.unique(kinds, return_index=True, return_inverse=True)
+        like[others] = others[one][kind.ravel()]
+    rows = np.union1d(first, like)
+    return rows, np.searchsorted(rows, like)
 
 
 def _firsts(which: Ids) -> tuple[Ids, Ids]:

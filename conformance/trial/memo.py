@@ -21,7 +21,7 @@ from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.judge import Answer, Bounds, JudgeError, Verdict, judge
 from moe_routing.conformance.judge.batch import judge_all
 from moe_routing.conformance.judge.numerics import without_idle
-from moe_routing.conformance.trial.few import SpreadBounds, repeats
+from moe_routing.conformance.trial.few import SpreadBounds, judge_spread, repeats
 from moe_routing.implementations import Numerics
 
 _LARGE = 2**16
@@ -74,7 +74,10 @@ class CaseMemo:
         """
         key = self._verdict_key(bounds, answer, logits)
         if key not in self._verdicts:
-            self._verdicts[key] = judge(bounds, answer, logits=logits)
+            if isinstance(bounds, SpreadBounds):
+                self._verdicts[key] = judge_spread(bounds, answer, logits)
+            else:
+                self._verdicts[key] = judge(bounds, answer, logits=logits)
         return self._verdicts[key]
 
     def judge_all(

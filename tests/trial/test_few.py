@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,12 +15,18 @@ from moe_routing.conformance.checking.plan import Plan
 from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.events import EVENTS
 from moe_routing.conformance.generators.construct import take_tokens
-from moe_routing.conformance.judge import Answer, Interval
-from moe_routing.conformance.trial.few import SpreadBounds, repeats, unlike_rows
+from moe_routing.conformance.judge import Answer, Bounds, Interval, judge
+from moe_routing.conformance.judge.allowance import allowance_used
+from moe_routing.conformance.trial.few import (
+    SpreadBounds,
+    SpreadVerdict,
+    repeats,
+    unlike_rows,
+)
 from moe_routing.conformance.trial.memo import CaseMemo
 from moe_routing.conformance.zoo import MUTANTS
 from moe_routing.implementations import Capabilities, Numerics
-from moe_routing.reference import Stages
+from moe_routing.reference import Stages, route
 
 WHOLE = Capabilities()
 OF = ("sigmoid-of-256-in-8-groups-biased", "softmax-of-8", "sigmoid-of-896-biased")
@@ -73,9 +80,52 @@ def test_the_rows_to_judge_are_the_first_of_each_token_and_those_that_differ() -
     which = np.array([1, 0, 1, 1, 0, 1])
     ids = np.array([[5], [4], [5], [6], [4], [6]])
     answer = Answer(weights=np.ones((6, 1)), expert_ids=ids)
-    assert unlike_rows(which, answer).tolist() == [0, 1, 3]
+    rows, like = unlike_rows(which, answer)
+    assert (rows.tolist(), like.tolist()) == ([0, 1, 3], [0, 1, 0, 2, 1, 2])
     nan = replace(answer, weights=np.where(np.arange(6) == 4, np.nan, 1.0)[:, None])
-    assert unlike_rows(which, nan).tolist() == [0, 1, 3, 4]
+    rows, like = unlike_rows(which, nan)
+    assert (rows.tolist(), like.tolist()) == ([0, 1, 3, 4], [0, 1, 0, 2, 3, 2])
+
+
+@pytest.mark.parametrize("logits", ["routed", "copy", "none"])
+@pytest.mark.parametrize("name", OF)
+def test_the_verdict_is_that_on_the_whole_batch(name: str, logits: Any) -> None:
+    """Of right rows, wrong ones, and wrong ones of which each is another."""
+    case = batch(name, 300)
+    memo, rng = CaseMemo(), np.random.default_rng(0)
+    spread, whole = memo.bounds(case, Numerics()), Bounds(case.config, case.inputs, Numerics())
+    done = route(case.config, case.inputs)
+    weights, ids = done.weights.copy(), done.expert_ids.copy()
+    own = None if logits == "none" else whole.reference.logits.copy()
+    weights[[7, 70, 133]] *= 1.5
+    weights[80:90] *= rng.uniform(0.5, 2.0, (10, 1))
+    ids[[5, 66]] = ids[[66, 5]]
+    ids[140, 0] = ids[140, 1]
+    if own is not None:
+        own[[9, 200]] += 0.25
+        own[210, 0] = np.nan
+    answer = Answer(weights=weights, expert_ids=ids, logits=own, weights_dtype="float32")
+    one, other = memo.verdict(spread, answer, logits), judge(whole, answer, logits=logits)
+    assert isinstance(one, SpreadVerdict)
+    assert len(one.part.judged) < 100
+    for field in ("judged", "distinct", "in_range", "selection", "weights", "decided", "apart"):
+        assert same(getattr(one, field), getattr(other, field)), field
+    assert (one.logits is None) == (other.logits is None)
+    assert one.logits is None or same(one.logits, other.logits)
+    assert same(one.weight_bounds.permitted, other.weight_bounds.permitted)
+    assert same(one.later.competing, other.later.competing)
+    assert one.routed == other.routed
+    assert allowance_used(one) == allowance_used(other)
+
+
+def test_a_batch_whose_rows_are_all_answered_otherwise_is_judged_whole() -> None:
+    case = batch("softmax-of-8", 300)
+    memo, done = CaseMemo(), route(case.config, case.inputs)
+    weights = done.weights * np.linspace(1.0, 2.0, 300)[:, None]
+    answer = Answer(weights=weights, expert_ids=done.expert_ids)
+    verdict = memo.verdict(memo.bounds(case, Numerics()), answer, "none")
+    assert not isinstance(verdict, SpreadVerdict)
+    assert not verdict.right
 
 
 @pytest.mark.parametrize(
