@@ -12,9 +12,14 @@ from moe_routing.conformance.calls.gradients import GradientCase
 from moe_routing.conformance.judge import Answer, Bounds
 from moe_routing.conformance.judge.gradients import GradientFacts, GradientVerdict
 from moe_routing.implementations import Numerics
-from moe_routing.reference import RouterConfig
+from moe_routing.reference import RouterConfig, stages
 
 FORMS = ("eager", "logarithm", "reciprocal", "float64", "narrow")
+MORE_FORMS = ("log-softmax", "power", "narrow logarithm", "narrow reciprocal")
+"""``narrow`` chains store every result in 16 bits, where the scores may be; ``power`` has
+powers of two, whose sigmoid has the gradient NaN far below 0."""
+
+_LOG2_E = 1.4426950408889634
 Tensors = dict[str, Any]
 
 
@@ -31,28 +36,32 @@ def judged(bounds: Bounds, case: GradientCase, answer: Answer, given: Any) -> Gr
     return GradientVerdict(facts=facts, answer=answer, given=given, routed=True)
 
 
-def differentiated(bounds: Bounds, case: GradientCase, form: str) -> tuple[Answer, Any]:
-    """Route at the reference's experts, and go back."""
+def differentiated(
+    bounds: Bounds, case: GradientCase, form: str, device: str = "cpu"
+) -> tuple[Answer, Any]:
+    """Route at the experts, and in the groups, that the logits of the call choose, and go back."""
     config, inputs, dtype = case.config, case.inputs, getattr(torch, case.dtype)
     given = {
-        name: torch.from_numpy(np.array(each)).to(dtype).requires_grad_()
+        name: torch.from_numpy(np.array(each)).to(device, dtype).requires_grad_()
         for name, each in inputs.router.arrays().items()
         if each.dtype == np.float32 and name not in ("logits", "selection_bias")
     }
     logits = _logits(config, given, dtype)
-    ids = torch.from_numpy(bounds.reference.expert_ids.copy())
-    weights = _weights(config, given, logits, ids, form, torch.from_numpy(bounds.reference.kept))
-    at = torch.from_numpy(np.array(inputs.cotangent)).gather(1, ids).to(weights.dtype)
+    own = logits.detach().double().cpu().numpy()
+    chosen = stages(config, inputs.router, logits=own)
+    ids, kept = (torch.from_numpy(a.copy()).to(device) for a in (chosen.expert_ids, chosen.kept))
+    weights = _weights(config, given, logits, ids, form, kept)
+    at = torch.from_numpy(np.array(inputs.cotangent)).to(device).gather(1, ids).to(weights.dtype)
     found = torch.autograd.grad(weights, [logits, *given.values()], at, allow_unused=True)
     gradients = {
-        name: each.double().numpy()
+        name: each.double().cpu().numpy()
         for name, each in zip(("logits", *given), found, strict=True)
         if each is not None
     }
     answer = Answer(
-        weights=weights.detach().double().numpy(),
-        expert_ids=bounds.reference.expert_ids,
-        logits=logits.detach().double().numpy(),
+        weights=weights.detach().double().cpu().numpy(),
+        expert_ids=chosen.expert_ids,
+        logits=own,
         weights_dtype="float32",
         logits_dtype="float32",
     )
@@ -78,7 +87,8 @@ def _logits(config: RouterConfig, given: Tensors, dtype: torch.dtype) -> torch.T
 def _weights(
     config: RouterConfig, given: Tensors, logits: torch.Tensor, ids: Any, form: str, kept: Any
 ) -> torch.Tensor:
-    narrow = form == "narrow" and config.scores_dtype == "input"
+    narrow = "narrow" in form and config.scores_dtype == "input"
+    form = form.removeprefix("narrow ")
     z = logits.double() if form == "float64" else logits.float()
     z = logits.to(given["hidden"].dtype) if narrow else z
     z = z * config.logit_multiplier
@@ -110,8 +120,20 @@ def _scores(name: str, z: torch.Tensor, form: str) -> torch.Tensor:
     if name == "softmax" and form == "reciprocal":
         powers = (z - z.amax(-1, keepdim=True).detach()).exp()
         return powers * (1.0 / powers.sum(-1, keepdim=True))
+    if name == "softmax" and form == "log-softmax":
+        return F.log_softmax(z, dim=-1).exp()
+    if form == "power" and name in ("softmax", "sigmoid"):
+        return _by_powers(name, z * _LOG2_E)
     if name == "softmax":
         return F.softmax(z, dim=-1)
     if name == "sigmoid":
         return F.logsigmoid(z).exp() if form == "logarithm" else z.sigmoid()
     return F.softplus(z).sqrt()
+
+
+def _by_powers(name: str, z: torch.Tensor) -> torch.Tensor:
+    """Return a score of logits in units of log 2."""
+    if name == "sigmoid":
+        return 1.0 / (1.0 + torch.exp2(-z))
+    powers = torch.exp2(z - z.amax(-1, keepdim=True).detach())
+    return powers / powers.sum(-1, keepdim=True)
