@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +67,15 @@ class GroupRule(Closed):
 
     def has_room(self, top_k: int, kept: int) -> bool:
         """Return whether the rule has a top for this K and so many groups kept."""
-        return not self.follows_top_k or bool(self.tops(top_k, kept))
+        return bool(self.with_room((top_k,), kept))
+
+    def with_room(self, numbers: Sequence[int], kept: int) -> Sequence[int]:
+        """Return the K among ``numbers`` for which the rule has a top where so many are kept."""
+        tops = listed(self.top) or ()
+        if not self.follows_top_k or any(isinstance(each, int) for each in tops):
+            return numbers
+        whole = PER_KEPT[0] in tops
+        return [k for k in numbers if k >= kept and (whole or k % kept == 0)]
 
     def tops(self, top_k: int, kept: int) -> tuple[int, ...]:
         """Return the tops that are listed, as numbers for this K and so many groups kept."""

@@ -193,7 +193,7 @@ def _in_groups(
     K is chosen first where the score of a group follows from it, and is then enough for one.
     """
     fitting = dict(limits.groupings(num_experts, least))
-    sharing: dict[int, dict[int, list[int]]] = {}
+    sharing: dict[int, dict[int, Sequence[int]]] = {}
     if rule.follows_top_k:
         sharing = {n: _sharing(rule, num_experts // n, kept, slots) for n, kept in fitting.items()}
         fitting = {n: kept for n, kept in fitting.items() if sharing[n]}
@@ -211,9 +211,9 @@ def _in_groups(
 
 def _sharing(
     rule: GroupRule, size: int, kept: Iterable[int], slots: Callable[[int], Sequence[int]]
-) -> dict[int, list[int]]:
+) -> dict[int, Sequence[int]]:
     """Return how many groups of ``size`` may be kept, each with the K that have a top there."""
-    found = {n: [k for k in slots(n * size) if rule.has_room(k, n)] for n in kept}
+    found = {n: rule.with_room(slots(n * size), n) for n in kept}
     return {n: offered for n, offered in found.items() if offered}
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 
 from moe_routing.implementations import Claim, Limits
+from moe_routing.implementations.limits import Numbers
 from moe_routing.implementations.permitted import listed
 from moe_routing.reference import PRESETS
 
@@ -79,17 +80,21 @@ def _fitting(
     return () if larger is None else (larger,)
 
 
-def listed_slots(left: int, limits: Limits, claim: Claim) -> list[int]:
+def listed_slots(left: int, limits: Limits, claim: Claim) -> Sequence[int]:
     """Return the listed K that fit ``left`` experts and the claim."""
-    return _slots(TOP_K, left, limits, claim)
+    return _slots(TOP_K, left, limits, claim.top_k)
 
 
-def any_slots(left: int, limits: Limits, claim: Claim) -> list[int]:
+def any_slots(left: int, limits: Limits, claim: Claim) -> Sequence[int]:
     """Return every K up to 64 that fits ``left`` and the claim, and larger powers of two."""
-    return _slots((*range(1, _MOST_SLOTS + 1), *_POWERS), left, limits, claim)
+    return _slots(_ANY_SLOTS, left, limits, claim.top_k)
 
 
-def _slots(numbers: Iterable[int], left: int, limits: Limits, claim: Claim) -> list[int]:
+_ANY_SLOTS = (*range(1, _MOST_SLOTS + 1), *_POWERS)
+
+
+@cache
+def _slots(numbers: tuple[int, ...], left: int, limits: Limits, top_k: Numbers) -> tuple[int, ...]:
     most = min(left, limits.max_top_k or left)
-    offered = {*numbers, left - 1, left, limits.least_top_k(claim.top_k) or 1}
-    return sorted(k for k in offered if 1 <= k <= most and k in claim.top_k and k in limits.top_k)
+    offered = {*numbers, left - 1, left, limits.least_top_k(top_k) or 1}
+    return tuple(sorted(k for k in offered if 1 <= k <= most and k in top_k and k in limits.top_k))

@@ -392,6 +392,9 @@ def test_a_group_score_may_follow_from_k(top: str, covered: dict) -> None:
         for summed in (1, 2, 3):
             groups = Groups(count=8, kept=kept, top=summed)
             assert rule.covers(groups, top_k) == (summed == number)
+    for kept in range(1, 9):
+        room = [k for k in range(1, 20) if rule.tops(k, kept)]
+        assert [*rule.with_room(range(1, 20), kept)] == room
     said = {"score": ["softmax"], "groups": [{"top": [top], "fill": ["-inf"]}]}
     assert capabilities_from_json({"claims": [said]}).claims[0].groups[0].top == (top,)
 
