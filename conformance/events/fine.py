@@ -18,6 +18,7 @@ import numpy as np
 
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.generators.construct import table_cases, with_inputs
+from moe_routing.conformance.generators.scenes import Scene, scenes_for
 from moe_routing.conformance.judge import Bounds
 from moe_routing.implementations import Capabilities
 from moe_routing.reference import RouterInputs
@@ -81,8 +82,13 @@ def fine_calls(
 
 def _richest(capabilities: Capabilities, router: Router, tokens: int) -> Case | None:
     """Return a call of one claim: in float32, biased, renormalised, scaled, where it can."""
-    table = np.zeros((tokens, router.experts))
-    for biased, score in product(_ways(router.biased), _scores(router)):
+    (claim,) = capabilities.claims
+    table = np.zeros((tokens, router.experts), np.float32)
+    scene = Scene(logits=table, top_k=router.top_k, groups=router.groups, arrays={})
+    if not _is_claimed(scene, capabilities):
+        return None
+    scores = [score for score in _scores(router) if score in claim.score]
+    for biased, score in product(_ways(router.biased), scores):
         arrays: Any = {"selection_bias": _bias(router.experts, score)} if biased else {}
         for wants in _settings(router, score, biased):
             cases = table_cases(
@@ -97,6 +103,12 @@ def _richest(capabilities: Capabilities, router: Router, tokens: int) -> Case | 
             for case in cases:
                 return case
     return None
+
+
+def _is_claimed(scene: Scene, capabilities: Capabilities) -> bool:
+    """Return whether the claim covers a router of these sizes, before all else is tried."""
+    fitting = scenes_for(scene, capabilities.claims[0], capabilities, exactly=True)
+    return any(not capabilities.limits.router_refusals(*each.sizes) for each in fitting)
 
 
 def _ways(settled: bool | None) -> tuple[bool, ...]:

@@ -54,7 +54,7 @@ def choose_experts_case(
     wishes, computes = wishes or Wishes(), capabilities.computes
 
     def pick(name: str, claimed: Sequence[Any]) -> Any:
-        wanted = [each for each in wishes.offers.get(name, claimed) if each in claimed]
+        wanted = [each for each in wishes.offers.get(name, ()) if each in claimed]
         return choose(name, wanted or claimed)
 
     values, most = pick("values", VALUES), computes.max_experts

@@ -64,7 +64,7 @@ def choose_layer_case(
     routed = choose_case(choose, capabilities, focus)
 
     def pick(name: str, claimed: Sequence[Any]) -> Any:
-        wanted = [each for each in wishes.own.get(name, claimed) if each in claimed]
+        wanted = [each for each in wishes.own.get(name, ()) if each in claimed]
         return choose(name, wanted or claimed)
 
     return with_experts(pick, routed, capabilities)

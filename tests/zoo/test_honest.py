@@ -31,7 +31,7 @@ DRAWS_OF_PERMUTATIONS = 20
 DRAWS_OF_GRADIENTS = 8
 """The calls of gradients drawn for a clause and a variant."""
 
-ONE_IN, ONE_IN_OF_SERIES = 3, 4
+ONE_IN, ONE_IN_OF_SERIES = 3, 8
 """A clause runs on one variant in so many, another clause on the others; batches of every size
 cost more than all else. All of them run every night."""
 
