@@ -76,6 +76,30 @@ ran(
     weights="signed",
 )
 
+PAST = 2**16
+"""The numbers of an array from which 16 bits hold no offset."""
+
+ran(
+    "row-offsets-past-16-bits",
+    "a row, of all routes', that begins past number 65,536",
+    lambda layer: (int(layer.counts.sum()) - 1) * layer.inputs.hidden_size >= PAST,
+    ids=np.tile([[1, 3]], (130, 1)),
+    sizes=(256, 4),
+)
+ran(
+    "matrix-offsets-past-16-bits",
+    "a route to an expert whose matrices begin past number 65,536",
+    lambda layer: _last_busy(layer) * layer.inputs.hidden_size * layer.inputs.width >= PAST,
+    ids=[[17, 0], [3, 16], [16, 17]],
+    count=18,
+    sizes=(64, 64),
+)
+
+
+def _last_busy(layer: Layer) -> int:
+    """Return the last expert that has a route, or 0."""
+    return int(np.flatnonzero(layer.counts).max(initial=0))
+
 
 def _busy_experts(layer: Layer) -> int:
     """Return E where every expert has a route, or 0."""

@@ -101,6 +101,7 @@ CASES_A_CLAUSE = 100
 
 _WITHIN = "drawn without it: the clause makes it inside each drawn case"
 _OWN = "drawn by the clause that is about it, and by no other"
+_LARGER = "larger than what is drawn"
 _COSTLY = "a case costs as much as hundreds of others"
 _AMONG_FINITE = "among finite logits it needs a gate that is not finite"
 
@@ -111,6 +112,8 @@ ONLY_CONSTRUCTED = {
         members("preset"), "too many settings to meet by chance; published sizes are drawn whole"
     ),
     "nan-row": _WITHIN,
+    "ran-row-offsets-past-16-bits": _LARGER,
+    "ran-matrix-offsets-past-16-bits": _LARGER,
     "infinite-logit": _WITHIN,
     "nan-logit": _AMONG_FINITE,
     "plus-infinity": _AMONG_FINITE,

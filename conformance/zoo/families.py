@@ -40,6 +40,7 @@ FAMILIES = {
     "M47": "a sentinel taken for an expert",
     "M48": "padding rows that nothing wrote",
     "M49": "ids over all ranks and local ones confused, or a block of experts misplaced",
+    "M51": "products of offsets in an integer that is too narrow",
     "M52": "tokens, experts or slots mixed up by a reshape or an index",
     "M53": "no token, or a single one, not handled",
     "M55": "padding routed or returned",
@@ -73,7 +74,5 @@ FAMILIES = {
 }
 """What each family in the zoo is about, by its id in the catalogue of real bugs."""
 
-LATER = {
-    "M51": "32-bit products of offsets: need more than 2**31 elements, so memory, not cases",
-}
+LATER: dict[str, str] = {}
 """The families without a mutant yet, and what they wait for."""

@@ -148,6 +148,7 @@ BY_MUTANTS = {
     "EXP-18": "last-rows-of-a-tile-lost",
     "EXP-19": "hidden-states-overwritten",
     "EXP-20": "output-added-up",
+    "EXP-29": "row-offsets-wrap",
     "EXP-21": "hidden-misses-a-slot",
     "EXP-22": "last-rows-of-a-matrix-lost",
     "EXP-23": "bias-gradient-of-one-row",

@@ -186,6 +186,7 @@ def _variants(census: Census) -> str:
 def _later() -> str:
     rows = ["## Families", "", "| family | about |", "|---|---|"]
     rows += [f"| {family} | {words} |" for family, words in FAMILIES.items()]
-    rows += ["", "Left for later:", "", "| family | waits for |", "|---|---|"]
-    rows += [f"| {family} | {words} |" for family, words in LATER.items()]
+    if LATER:
+        rows += ["", "Left for later:", "", "| family | waits for |", "|---|---|"]
+        rows += [f"| {family} | {words} |" for family, words in LATER.items()]
     return "\n".join(rows)

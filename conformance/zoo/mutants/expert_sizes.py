@@ -87,3 +87,39 @@ def _(w: RunnerWork) -> Array:
 def _(w: RunnerWork) -> Array:
     """Padding was marked by a weight below 0, and real weights may be below 0 as well."""
     return np.asarray(np.maximum(w.right("weights"), 0))
+
+
+# Offsets. The real ones wrapped at 2^31, where their products of 32 bits ended.
+
+_WRAP = 2**16
+
+
+@runner(
+    "row-offsets-wrap",
+    "M51",
+    "x",
+    real="axolotl-ai-cloud/axolotl#3667",
+    needs="65,536 numbers in the rows",
+)
+def _(w: RunnerWork) -> Array:
+    """The offset of a row of the sorted buffer wrapped, and another row was read there."""
+    width = w.inputs.hidden_size
+    right: Array = w.right("x")
+    return right[np.arange(len(w.tokens)) * width % _WRAP // width]
+
+
+@runner(
+    "matrix-offsets-wrap",
+    "M51",
+    "matrices",
+    real="axolotl-ai-cloud/axolotl#3865",
+    needs="65,536 numbers in the matrices",
+)
+def _(w: RunnerWork) -> dict[str, Array]:
+    """The offset of an expert's matrix wrapped, and that of another expert was read there."""
+    found = dict(w.inputs.arrays())
+    for name in ("gate_weight", "up_weight", "down_weight"):
+        if name in found:
+            size = w.inputs.hidden_size * w.inputs.width
+            found[name] = found[name][np.arange(w.inputs.num_experts) * size % _WRAP // size]
+    return found
