@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from moe_routing.conformance.judge.ball_sums import total
 from moe_routing.conformance.judge.balls import Ball
+from moe_routing.conformance.judge.certain_experts import certainly_right
 from moe_routing.conformance.judge.expert_batches import Batch, batches
 from moe_routing.conformance.judge.expert_ways import Way
 from moe_routing.conformance.judge.experts import Layer, weight_ball
@@ -80,15 +81,37 @@ class Learning:
 
     def judged(self, given: Mapping[str, Floats]) -> dict[str, Judged]:
         """Judge gradients by name; one that is not given counts as zeros."""
-        return {name: self._judge(name, given.get(name)) for name in self.permitted}
+        certain = cache(partial(self._certain, given))
+        return {name: self._judge(name, given.get(name), certain) for name in self._names}
 
-    def _judge(self, name: str, given: Floats | None) -> Judged:
+    @cached_property
+    def _names(self) -> list[str]:
+        names = [n for n in self.inputs.arrays() if n in EXPERT_GRADIENTS]
+        return [n for n in names if self.matrices or n in _ROUTES]
+
+    def _certain(self, given: Mapping[str, Floats]) -> bool:
+        """Whether all gradients are right for certain."""
+        if not set(self._names) <= set(given):
+            return False
+        some = {name: given[name] for name in self._names}
+        return certainly_right(self.config, self.inputs, self.cotangent, some)
+
+    def _judge(self, name: str, given: Floats | None, certain: Callable[[], bool]) -> Judged:
+        answered = np.zeros(getattr(self.inputs, name).shape) if given is None else given
+        return Judged(
+            name=name,
+            answered=answered,
+            given=given is not None,
+            permit=partial(self._permit, name, answered),
+            certain=certain,
+        )
+
+    def _permit(self, name: str, answered: Floats) -> Ball:
         ball = self.permitted[name]
-        answered = np.zeros(ball.mid.shape) if given is None else given
-        if name == "weights":
-            skipped = self.skippable & (answered == 0.0)
-            ball = Ball(np.where(skipped, 0.0, ball.mid), np.where(skipped, 0.0, ball.rad))
-        return Judged(name=name, answered=answered, given=given is not None, permit=lambda: ball)
+        if name != "weights":
+            return ball
+        skipped = self.skippable & (answered == 0.0)
+        return Ball(np.where(skipped, 0.0, ball.mid), np.where(skipped, 0.0, ball.rad))
 
 
 def _permitted(learning: Learning) -> Iterator[tuple[str, Ball]]:

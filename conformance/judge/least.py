@@ -8,13 +8,17 @@ so little lies within the whole. Derivations: docs/spec/judging.md, "What certai
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from moe_routing.conformance.judge.ball_sums import Matrix, bits_of, nonzeros
 from moe_routing.conformance.judge.balls import UNIT
 from moe_routing.conformance.judge.intervals import store_unit
 from moe_routing.reference.formats import FLOAT32, FloatFormat, Floats, Ids
+
+Array = npt.NDArray[Any]
 
 _BLOCK = 2**17
 """About how many numbers are looked at together: a cache holds some arrays of as many."""
@@ -27,6 +31,21 @@ _FEW = 2**10
 
 _HELD = 2.0**FLOAT32.precision
 """Steps of a sum that float32 holds exactly; a sum of greater magnitude is not exact."""
+
+_MANY = 32
+"""The part of all numbers from which magnitudes are summed of all, as one product."""
+
+_WORK = 2**21
+"""Summands that are looked at one by one, of magnitudes of numbers that are off themselves."""
+
+_SAMPLE = 128
+"""Numbers of a row whose bits are looked at."""
+
+NORMAL = 2.0**-90
+"""A product of which nothing that underflows counts."""
+
+_HALF_KEPT = 1.0 - 2.0**-4
+"""The same of a product that is summed in float32 here."""
 
 _KEPT = 1.0 - 2.0**-10
 """What is used of a lower bound; the rest is more than float64 loses in it and in the sum."""
@@ -56,7 +75,7 @@ def _within(answered: Floats, a: Floats, matrix: Matrix, store: float, more: flo
     point = a @ matrix.rows.mT
     off = answered - point
     off, size = np.abs(off, out=off), np.abs(point, out=point)
-    some = _greatest(a)
+    some = greatest(a)
     units = np.minimum(nonzeros(a)[..., None], matrix.least_count) * UNIT + more * UNIT
     bits = bits_of(np.take_along_axis(a, some, axis=-1))[..., None] * _HELD
     fine = off <= size * ((units + store) * _KEPT)
@@ -68,35 +87,82 @@ def _within(answered: Floats, a: Floats, matrix: Matrix, store: float, more: flo
     places = np.unravel_index(others, off.shape)
     for summands in (some, None):
         row, column = places[:-1], (*places[:-2], places[-1])
-        least = magnitudes(a, matrix, places, summands)
+        least = magnitudes(a, matrix.rows, places, summands)
         near = off[places] <= _KEPT * (units[row][:, 0] * least + store * size[places])
         near &= least > bits[row][:, 0] * matrix.some_bits[column]
-        if near.all():
-            return True
         places = tuple(each[~near] for each in places)
+        if not len(places[0]):
+            return True
         if len(places[0]) > _FEW:
             break
     return False
 
 
+def within_relative(
+    answered: Floats, point: Array, sizes: Array, rows: Array, units: float, store: float
+) -> bool:
+    """Whether ``answered`` certainly is ``a @ rows.T``, of numbers that are off themselves.
+
+    Each a may be off by ``units`` of its ``sizes``, which are at least its magnitudes. ``point`` is
+    that product, summed in float32, which is off by no more than the permitted sums: these are
+    left out.
+    """
+    size = np.abs(point).astype(np.float64)
+    off = np.abs(answered - point) - store * size
+    used = (units - 4.0 * UNIT) * _HALF_KEPT
+    left = ~np.asarray((off <= used * size) & (size >= NORMAL), dtype=bool)
+    places = np.unravel_index(np.flatnonzero(left), left.shape)
+    if not len(places[0]):
+        return True
+    if len(places[0]) > left.size // _MANY:
+        return _holds(off, used, (np.abs(sizes) @ np.abs(rows).T).astype(np.float64))
+    least = magnitudes(sizes, rows, places, greatest(sizes, 16))
+    near = (off[places] <= used * least) & (least >= NORMAL)
+    others = tuple(each[~near] for each in places)
+    if len(others[0]) * sizes.shape[1] > _WORK:
+        return False
+    return _holds(off[others], used, magnitudes(sizes, rows, others))
+
+
+def _holds(off: Floats, used: float, least: Floats) -> bool:
+    near = (off <= used * least) & (least >= NORMAL)
+    return bool((near | ((off == 0.0) & (least == 0.0))).all())
+
+
+def is_inexact(a: Floats, rows: Floats, point: Floats) -> bool:
+    """Whether each ``point`` of ``a @ rows.T`` certainly is a sum that some order rounds.
+
+    Or one of nothing: a row of zeros has no sum to round.
+    """
+    every = max(1, rows.shape[-1] // _SAMPLE)
+    bits, others = bits_of(a)[:, None] * _HELD, bits_of(rows[:, ::every])
+    small = np.abs(point) <= bits * others
+    small &= np.asarray(a.any(axis=1))[:, None]
+    places = np.nonzero(small)
+    if len(places[0]) > small.size // _MANY:
+        return False
+    least = magnitudes(a, rows, places, greatest(a))
+    return bool((least > bits[places[0], 0] * others[places[1]]).all())
+
+
 def magnitudes(
-    a: Floats, matrix: Matrix, places: tuple[Ids, ...], summands: Ids | None = None
+    a: Array, rows: Array, places: tuple[Ids, ...], summands: Ids | None = None
 ) -> Floats:
-    """Return ``|a| @ |matrix.rows.mT|`` at some ``places``, or at most that: of some summands."""
+    """Return ``|a| @ |rows.mT|`` at some ``places``, or at most that: of some summands."""
     *row, column = places
     left, right = a[tuple(row)], (*row[:-1], column)
     if summands is None:
-        return np.asarray(np.abs(left * matrix.rows[right]).sum(axis=-1))
+        return np.asarray(np.abs(left * rows[right]).sum(axis=-1))
     chosen = summands[tuple(row)]
     sizes = np.take_along_axis(left, chosen, axis=-1)
     for k, at in enumerate(chosen.T):
-        sizes[:, k] *= matrix.rows[(*right, at)]
+        sizes[:, k] *= rows[(*right, at)]
     return np.asarray(np.abs(sizes).sum(axis=-1))
 
 
-def _greatest(a: Floats) -> Ids:
-    """Return the places of the greatest magnitudes in some parts of every row, ``[..., T, 4]``."""
+def greatest(a: Array, parts: int = _GREATEST) -> Ids:
+    """Return the place of the greatest magnitude in each of some parts of every row."""
     sizes, n = np.abs(a), a.shape[-1]
-    step = max(1, -(-n // _GREATEST))
+    step = max(1, -(-n // parts))
     places = [first + sizes[..., first : first + step].argmax(-1) for first in range(0, n, step)]
     return np.stack(places, axis=-1) if places else np.zeros((*a.shape[:-1], 0), dtype=np.int64)

@@ -58,6 +58,9 @@ class ExpertGradientTrial(BaseTrial[ExpertGradientCase]):
 
 
 def _used(judged: Judged) -> float:
+    """Return the greatest share of a radius; none of what is certain, whose radius nobody made."""
+    if judged.surely_right:
+        return 0.0
     ball = judged.permitted
     open_ = ball.decided & (ball.rad > 0.0)
     off = np.abs(judged.answered[open_] - ball.mid[open_]) / ball.rad[open_]

@@ -1,0 +1,112 @@
+"""What is certain of experts' gradients is right by the whole radius, and is not asked of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from moe_routing.conformance.calls.expert_gradients import ExpertGradientCase
+from moe_routing.conformance.generators.expert_gradients import with_cotangent
+from moe_routing.conformance.generators.experts import Draft
+from moe_routing.conformance.judge import certain_experts
+from moe_routing.conformance.judge.least import is_inexact, within_relative
+from moe_routing.conformance.trial.expert_gradients import ExpertGradientTrial, learning_of
+from moe_routing.implementations import load_adapter
+from moe_routing.reference import ExpertsConfig
+from moe_routing.reference.formats import INPUT_FORMATS
+from moe_routing.reference.routes import ABSENT
+
+ACTIVATIONS = ("silu", "relu", "gelu", "gelu-tanh")
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def drafted(
+    seed: int, activation: str, dtype: str, sizes: tuple[int, int] = (12, 9), tokens: int = 5
+) -> ExpertGradientCase:
+    rng = np.random.default_rng(seed)
+    config = ExpertsConfig(num_experts=4, activation=activation)
+    draft = Draft(rng, config, INPUT_FORMATS[dtype], "normal", dict(zip("HF", sizes, strict=True)))
+    ids = np.argsort(rng.random((tokens, 3)), axis=1)[:, :2]  # the last expert has no route
+    return with_cotangent(draft.case(ids))
+
+
+@pytest.fixture
+def every_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(certain_experts, "_PRODUCTS", 0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_large_call_of_torch_is_certain(dtype: str) -> None:
+    pytest.importorskip("torch")
+    case = drafted(0, "silu", dtype, (256, 128), 64)
+    trial = ExpertGradientTrial(load_adapter("torch"), case)
+    assert not any(each.wrong.any() for each in trial.judged.values())
+    assert all(each.surely_right for each in trial.judged.values())
+    assert "permitted" not in vars(trial.learning), "the radius was made all the same"
+    assert trial.allowance_used == 0.0
+
+
+def test_a_small_call_is_judged_by_the_whole_radius() -> None:
+    pytest.importorskip("torch")
+    trial = ExpertGradientTrial(load_adapter("torch"), drafted(0, "silu", "float32"))
+    assert not any(each.surely_right for each in trial.judged.values())
+    assert trial.allowance_used > 0.0
+
+
+@pytest.mark.usefixtures("every_size")
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_nothing_past_the_radius_is_certain(activation: str, dtype: str) -> None:
+    rng = np.random.default_rng(1)
+    learning = learning_of(drafted(3, activation, dtype, (32, 24)))
+    middle = {name: ball.mid for name, ball in learning.permitted.items()}
+    assert learning.judged(middle)["hidden"].surely_right
+    for name, ball in learning.permitted.items():
+        for _ in range(6):
+            place = tuple(int(rng.integers(0, n)) for n in ball.mid.shape)
+            moved = ball.mid.copy()
+            moved[place] += ball.rad[place] * 1.0001 or 2.0**-20
+            found = learning.judged({**middle, name: moved})[name]
+            assert not found.surely_right
+            assert found.wrong[place]
+
+
+@pytest.mark.usefixtures("every_size")
+def test_an_absent_route_has_no_gradient_of_its_weight() -> None:
+    case = drafted(3, "silu", "float32")
+    ids = case.inputs.expert_ids.copy()
+    ids[1, 1], weights = ABSENT, case.inputs.weights.copy()
+    weights[1, 1] = 0.0
+    learning = learning_of(_with(case, expert_ids=ids, weights=weights))
+    middle = {name: ball.mid for name, ball in learning.permitted.items()}
+    assert learning.judged(middle)["weights"].surely_right
+    middle["weights"] = middle["weights"].copy()
+    middle["weights"][1, 1] = 2.0**-30
+    assert learning.judged(middle)["weights"].wrong[1, 1]
+
+
+def _with(case: ExpertGradientCase, **changes: Any) -> ExpertGradientCase:
+    return replace(case, inputs=replace(case.inputs, **changes))
+
+
+def test_of_numbers_that_are_off_themselves_sums_are_left_out() -> None:
+    rng = np.random.default_rng(0)
+    a, rows = rng.standard_normal((5, 300), np.float32), rng.standard_normal((7, 300), np.float32)
+    point, units = a @ rows.T, 2.0**-12
+    whole = np.abs(a).astype(float) @ np.abs(rows).T
+    for share, is_certain in ((0.9, True), (1.0, False)):
+        answered = point + share * units * whole
+        assert within_relative(answered, point, np.abs(a), rows, units, 0.0) is is_certain
+    answered[2, 3] = np.nan
+    assert not within_relative(answered, point, np.abs(a), rows, units, 0.0)
+
+
+def test_small_numbers_have_exact_sums() -> None:
+    rng = np.random.default_rng(0)
+    a, rows = rng.standard_normal((5, 40), np.float32), rng.standard_normal((7, 40), np.float32)
+    assert is_inexact(a.astype(float), rows, a.astype(float) @ rows.T)
+    a, rows = np.rint(a), np.rint(rows)
+    assert not is_inexact(a.astype(float), rows, a.astype(float) @ rows.T)
