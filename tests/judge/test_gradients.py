@@ -188,6 +188,22 @@ def test_a_small_cotangent_may_underflow_with_the_square_of_a_reciprocal() -> No
     assert not ball.contains(-ball.mid)[0, 0]
 
 
+def test_the_square_of_a_reciprocal_may_be_rounded_up_below_the_normal_range() -> None:
+    """``g (s s) exp(-z)``: s s is half of the least number, and g of that is: both double."""
+    least = np.float32(2.0**-149)
+    z = np.float32(np.log(0.51 * 2.0**-149) / 2.0)
+    s, g = np.float32(1.0 / (1.0 + np.exp(-np.float64(z)))), np.float32(0.51)
+    assert s * s == least
+    assert g * (s * s) == least
+    honest = g * (s * s) * np.exp(-z)
+    case = case_of([[z, -80.0]], top_k=1, score="sigmoid")
+    due = replace(case, inputs=replace(case.inputs, cotangent=np.array([[g, 0.0]], np.float32)))
+    ball = verdict_of(due, "eager").of("logits").permitted
+    assert abs(honest - ball.mid[0, 0]) > 2.0 * ball.mid[0, 0]
+    assert ball.contains([[honest, 0.0]]).all()
+    assert not ball.contains([[4.0 * honest, 0.0]]).all()
+
+
 def test_the_root_of_the_width_may_be_multiplied_first_and_underflow() -> None:
     hidden = np.zeros((1, 64), np.float32)
     hidden[0, 0] = 64.0  # of a root mean square of 8
