@@ -9,6 +9,7 @@ from typing import Any
 
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.claims import Claim
+from moe_routing.implementations.protocol import require_gpu
 from moe_routing.implementations.tensors import TorchInputs, torch_inputs, without_graph
 from moe_routing.reference import RouterConfig, RouterInputs
 
@@ -25,6 +26,7 @@ class Entry:
     capabilities: Capabilities
     call: Call
     arrays: Callable[[RouterInputs, str], TorchInputs]
+    needs_gpu: bool = False
 
 
 class FunctionRouter:
@@ -47,6 +49,8 @@ class FunctionRouter:
     def prepare(self, config: RouterConfig, inputs: RouterInputs) -> Callable[[], Any]:
         """Lay out the inputs of a call. Errors: as ``route``."""
         self._entry.capabilities.require(config, inputs)
+        if self._entry.needs_gpu:
+            require_gpu(self.name, self.device)
         given = self._entry.arrays(inputs, self.device)
         return without_graph(lambda: self._entry.call(config, given))
 
@@ -55,7 +59,7 @@ class Family:
     """The functions of one package that are adapters, by name; ``function`` adds one.
 
     ``arrays`` makes the arrays of a case, torch's unless it is given; on ``devices`` other than
-    the CPU none runs unless that says so.
+    the CPU none runs unless that says so, and with ``needs_gpu`` none runs on a CPU.
     """
 
     def __init__(
@@ -65,9 +69,11 @@ class Family:
         *,
         arrays: Callable[[RouterInputs, str], TorchInputs] = torch_inputs,
         on_any_device: bool = False,
+        needs_gpu: bool = False,
     ) -> None:
         self.name, self.wraps = name, wraps
-        self._arrays, self._on_any_device = arrays, on_any_device
+        self._arrays, self._needs_gpu = arrays, needs_gpu
+        self._on_any_device = on_any_device or needs_gpu
         self._entries: dict[str, Entry] = {}
 
     @property
@@ -83,6 +89,7 @@ class Family:
             capabilities=Capabilities(claims=claims, **capabilities),
             call=call,
             arrays=self._arrays,
+            needs_gpu=self._needs_gpu,
         )
 
     def function(

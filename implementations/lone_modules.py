@@ -109,10 +109,16 @@ class _Finder(MetaPathFinder, Loader):
 
 
 def lone_module(
-    name: str, *, install: str, real: Iterable[str] = (), absent: Iterable[str] = ()
+    name: str,
+    *,
+    install: str,
+    real: Iterable[str] = (),
+    kept: Iterable[str] = (),
+    absent: Iterable[str] = (),
 ) -> ModuleType:
-    """Import the module ``name`` without its neighbours, but for those in ``real``.
+    """Import the module ``name`` without its neighbours, but for those in ``real`` and ``kept``.
 
+    ``kept`` are imported as well and stay, for functions that import them when they are called.
     ``absent`` are other packages that it imports and that need not be there. ``torch.compile``
     compiles nothing meanwhile: its functions are then the same, run eagerly. Errors:
     ``BackendMissing`` with the command that installs the package, or names what else is missing.
@@ -122,19 +128,22 @@ def lone_module(
     if spec is None or not spec.submodule_search_locations:
         raise BackendMissing(f"{root} is not installed: {install}")
     folder = Path(next(iter(spec.submodule_search_locations)))
-    if not any(
-        folder.parent.joinpath(*name.split(".")).with_suffix(end).is_file() for end in _ENDS
-    ):
+    file = folder.parent.joinpath(*name.split("."))
+    if not any(file.with_suffix(end).is_file() for end in _ENDS) and not file.is_dir():
         raise BackendMissing(f"the installed {root} has no {name}: {install}")
-    with _alone(folder, {name, *real}, absent):
+    lasting: dict[str, ModuleType] = {}
+    with _alone(folder, {name, *real, *kept}, absent):
         _importing.append(name)
         try:
-            return importlib.import_module(name)
+            module = importlib.import_module(name)
+            lasting = {each: importlib.import_module(each) for each in kept}
         except ModuleNotFoundError as error:
             lacks = f"{root} needs {error.name}, which is missing: {install}"
             raise BackendMissing(lacks) from error
         finally:
             _importing.pop()
+    sys.modules.update(lasting)
+    return module
 
 
 _ENDS = (".py", ".so")

@@ -76,6 +76,12 @@ class BackendMissing(ImportError):
     """The wrapped package is not installed; the message holds the command that installs it."""
 
 
+def require_gpu(name: str, device: str) -> None:
+    """Raise ``BackendMissing`` for a kernel that is called on a CPU."""
+    if device == "cpu":
+        raise BackendMissing(f"{name} is a kernel that needs a GPU: add --device cuda")
+
+
 Lost = Literal["crash", "timeout", "error"]
 """The verdict on a call in which a backend was lost."""
 

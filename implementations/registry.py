@@ -31,6 +31,7 @@ SHIPPED = {
     "scattermoe": "moe_routing.implementations.scattermoe:ScatterMoeAdapter",
     "scattermoe@gpt_oss": "moe_routing.implementations.scattermoe_experts:gpt_oss",
     "sonicmoe": "moe_routing.implementations.sonicmoe:sonicmoe",
+    "sonic-moe": "moe_routing.implementations.sonic_moe:SonicMoeSort",
     "torchtitan": "moe_routing.implementations.torchtitan:TorchtitanAdapter",
     "torchtitan-experts": "moe_routing.implementations.torchtitan_experts:TorchtitanExperts",
     "transformers-loss": "moe_routing.implementations.load_balancing:LoadBalancingLoss",
@@ -41,6 +42,9 @@ SHIPPED = {
     "diffusers": "moe_routing.implementations.few_routers:diffusers",
 }
 """The adapters of this distribution, by name."""
+
+NEED_GPU = ("sonic-moe",)
+"""Those of ``SHIPPED`` that run kernels which no CPU can run; families have a list of theirs."""
 
 FAMILIES = {
     "transformers": "moe_routing.implementations.transformers",
@@ -69,8 +73,6 @@ UNSERVED = {
     "scattermoe-upstream": "the kernels of shawntan/scattermoe have no router: they are given "
     "expert ids and weights",
     "xtuner": "its routers are in modules that newer releases of transformers cannot import",
-    "sonic-moe": "its router is a fused kernel for Hopper and Blackwell GPUs that needs "
-    "torch 2.9 or older",
 }
 """Why there is no adapter for some packages, by the name that it would have."""
 
@@ -108,11 +110,24 @@ def out_of_scope() -> dict[str, str]:
 def expand(reference: str) -> list[str]:
     """Return the references that ``reference`` stands for: a family's members, a glob's matches.
 
-    Any other reference is returned as it is, whether or not there is such an adapter.
+    Kernels that need a GPU are left out where there is none, unless there is nothing else. Any
+    other reference is returned as it is, whether or not there is such an adapter.
     """
     pattern = f"{reference}:*" if reference in {**FAMILIES, **ON_RANKS} else reference
     found = fnmatch.filter(registered(), pattern) or fnmatch.filter(ranked(), pattern)
-    return found or _plugged_in(reference) or [reference]
+    able = found if len(found) == 1 or has_gpu() else [e for e in found if not needs_gpu(e)]
+    return able or found or _plugged_in(reference) or [reference]
+
+
+def has_gpu() -> bool:
+    """Return whether this machine has a CUDA GPU, without importing a library that would know."""
+    return Path("/dev/nvidiactl").exists()
+
+
+def needs_gpu(reference: str) -> bool:
+    """Return whether a registered adapter runs a kernel that no CPU can run."""
+    family, _, member = reference.partition(":")
+    return reference in NEED_GPU or member in (_of_family(family, "NEEDS_GPU") or ())
 
 
 def _plugged_in(reference: str) -> list[str]:

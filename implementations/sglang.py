@@ -1,4 +1,4 @@
-"""SGLang's routing functions in plain torch, each called as it is with given logits."""
+"""SGLang's routing functions: those in plain torch, called as they are, and its kernels."""
 
 from __future__ import annotations
 
@@ -12,14 +12,11 @@ from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.functions import Family
 from moe_routing.implementations.lone_modules import lone_module
 from moe_routing.implementations.permitted import ANY
+from moe_routing.implementations.sglang_kernels import INSTALL, KERNELS
 from moe_routing.implementations.tensors import TorchInputs
 from moe_routing.reference import Renormalize, RouterConfig, Routing
 
-INSTALL = (
-    "python -m pip install --no-deps --target sglang sglang==0.5.23 "
-    "&& export PYTHONPATH=$PWD/sglang"
-)
-FAMILY = Family("sglang", "sglang")
+FAMILY = Family("sglang", "sglang", on_any_device=True)
 
 _NORM = (None, Renormalize(eps=1e-20))
 _BIASED: dict[str, Any] = {"selection_bias": ("gate",), "renormalize": _NORM, "scale": ANY}
@@ -123,10 +120,14 @@ def interns1pro(config: RouterConfig, given: TorchInputs) -> Routing:
     return Routing(weights=found[0], expert_ids=found[1])
 
 
-MEMBERS = FAMILY.members
+NEEDS_GPU = KERNELS.members
+MEMBERS = (*FAMILY.members, *NEEDS_GPU)
 OUT_OF_SCOPE = {
     "topk_softmax_cpu": "it is a compiled operation of sgl_kernel's build for CPUs",
-    "moe_fused_gate": "it is a Triton kernel, which needs a GPU",
     "llama4": "its top-k is in a module that imports the whole server",
     "phimoe": "it picks two experts one after the other (sparsemixer)",
 }
+
+
+def __getattr__(name: str) -> Any:
+    return KERNELS.made(name)

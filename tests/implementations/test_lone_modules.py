@@ -84,3 +84,17 @@ def test_what_is_missing_is_said_in_one_line(
         lone_module("enginery.router", install=INSTALL)
     with pytest.raises(BackendMissing, match=r"^enginery needs wires_that_nobody_has, which is"):
         lone_module("enginery.layers.gate", install=INSTALL)
+
+
+def test_what_functions_import_when_they_are_called_can_be_kept(
+    engine: Any, tmp_path: Path
+) -> None:
+    """A package may be the module, and a function may import a neighbour in its body."""
+    file = tmp_path / "enginery" / "late" / "__init__.py"
+    file.parent.mkdir()
+    file.write_text("def route():\n    from enginery.envs import FAST\n    return FAST\n")
+    late = lone_module("enginery.late", install=INSTALL, kept=["enginery.envs"])
+    assert late.route() is False
+    del sys.modules["enginery.envs"]
+    with pytest.raises(RuntimeError, match="the package should not be executed"):
+        late.route()

@@ -1,0 +1,106 @@
+"""Adapters of GPU kernels: what they claim, and the one line where they cannot run."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import numpy as np
+import pytest
+
+from moe_routing.conformance.events.again import cases_of
+from moe_routing.conformance.events.registry import EVENTS
+from moe_routing.implementations import (
+    BackendMissing,
+    Unsupported,
+    expand,
+    load_adapter,
+    registered,
+    registry,
+    sglang_kernels,
+    sonic_moe,
+)
+from moe_routing.reference import RouterInputs
+
+pytest.importorskip("torch")
+
+ROUTERS = {"sglang": sglang_kernels.KERNELS.members}
+ROUTES = [f"{family}:{name}" for family, names in ROUTERS.items() for name in names]
+SORTS = ["sonic-moe"]
+PER_TOKEN = ("logits", "token_ids", "hidden", "gate_weight")
+EVENTS_OF = {"permute": "permuted-several"}
+NOT_ROUTING = [("permute", name) for name in SORTS]
+
+
+def case_of(event: str, capabilities: Any) -> Any:
+    """The first case that an event constructs within what is claimed."""
+    return next(iter(EVENTS[event].cases(capabilities)))
+
+
+@pytest.mark.parametrize("name", ROUTES)
+def test_a_router_without_a_gpu_says_so_in_one_line(name: str) -> None:
+    adapter: Any = load_adapter(name)
+    case = next(iter(cases_of("any-case", adapter.capabilities())))
+    with pytest.raises(BackendMissing, match=f"^{name} is a kernel that needs a GPU: add --dev"):
+        adapter.route(case.config, case.inputs)
+
+
+@pytest.mark.parametrize(("method", "name"), NOT_ROUTING)
+def test_what_runs_given_routes_says_so_as_well(method: str, name: str) -> None:
+    adapter: Any = load_adapter(name)
+    case = case_of(EVENTS_OF[method], adapter.capabilities())
+    with pytest.raises(BackendMissing, match=f"^{name} is a kernel that needs a GPU: add --dev"):
+        getattr(adapter, method)(case.config, case.inputs)
+
+
+@pytest.mark.parametrize("name", [*ROUTES, *SORTS])
+def test_each_is_registered_and_takes_the_device(name: str) -> None:
+    adapter: Any = load_adapter(name, device="cuda")
+    assert (adapter.name, adapter.device) == (name, "cuda")
+    assert name in registered()
+
+
+@pytest.mark.parametrize("name", ROUTES)
+def test_an_empty_batch_is_refused_where_a_kernel_cannot_be_launched_for_nothing(name: str) -> None:
+    adapter: Any = load_adapter(name)
+    capabilities = adapter.capabilities()
+    case = next(iter(cases_of("any-case", capabilities)))
+    arrays = {key: each for key, each in case.inputs.arrays().items() if key not in PER_TOKEN}
+    nothing = np.zeros((0, case.config.num_experts), np.float32)
+    if "expert_table" in arrays:
+        arrays["token_ids"] = np.zeros(0, np.int64)
+    inputs = RouterInputs.from_logits(nothing, selection_bias_on="gate", **arrays)
+    expected = Unsupported if capabilities.limits.min_tokens else BackendMissing
+    with pytest.raises(expected):
+        adapter.route(case.config, inputs)
+
+
+PACKAGES = {
+    "sglang": (sglang_kernels._module, "gemma4_routing", sglang_kernels.INSTALL),
+    "sonicmoe": (sonic_moe._module, None, sonic_moe.INSTALL),
+}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_that_is_missing_is_told_with_its_install_line(package: str) -> None:
+    if importlib.util.find_spec(package) is not None:
+        pytest.skip(f"{package} is installed")
+    load, name, install = PACKAGES[package]
+    with pytest.raises(BackendMissing) as told:
+        load(name) if name else load()
+    assert str(told.value).startswith(f"{package} is not installed")
+    assert str(told.value).endswith(install)
+
+
+@pytest.mark.parametrize("family", ROUTERS)
+def test_a_familys_name_leaves_kernels_out_where_they_cannot_run(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernels = {f"{family}:{name}" for name in ROUTERS[family]}
+    monkeypatch.setattr(registry, "has_gpu", lambda: False)
+    assert expand(family)
+    assert not kernels & set(expand(family))
+    assert expand(min(kernels)) == [min(kernels)], "one that is named is not left out"
+    assert expand("sonic-m*") == ["sonic-moe"], "there is nothing else"
+    monkeypatch.setattr(registry, "has_gpu", lambda: True)
+    assert kernels <= set(expand(family))
