@@ -56,6 +56,9 @@ class _OfStubs(type):
     def __iter__(cls) -> Iterator[Any]:
         return iter(())
 
+    def __getitem__(cls, key: Any) -> Any:
+        return cls  # in an annotation
+
     def __lt__(cls, other: object) -> bool:
         return False
 
@@ -119,8 +122,9 @@ def lone_module(
     """Import the module ``name`` without its neighbours, but for those in ``real`` and ``kept``.
 
     ``kept`` are imported as well and stay, for functions that import them when they are called.
-    ``absent`` are other packages that it imports and that need not be there. ``torch.compile``
-    compiles nothing meanwhile: its functions are then the same, run eagerly. Errors:
+    ``absent`` are other packages that it imports, which are stubs too, installed or not: what
+    they need in turn must not decide what can be imported. ``torch.compile`` compiles nothing
+    meanwhile: its functions are then the same, run eagerly. Errors:
     ``BackendMissing`` with the command that installs the package, or names what else is missing.
     """
     root = name.partition(".")[0]
@@ -154,9 +158,9 @@ def _alone(folder: Path, wanted: set[str], absent: Iterable[str]) -> Iterator[No
     """Have the finder come first, and take away what it found when the block ends."""
     import torch
 
-    there = {name: each for name, each in sys.modules.items() if _is_of(name, folder.name)}
-    missing = [each for each in absent if importlib.util.find_spec(each) is None]
-    finder, compiled = _Finder(folder, wanted, missing), torch.compile
+    roots = (folder.name, *absent)
+    there = {name: each for name, each in sys.modules.items() if _is_of(name, roots)}
+    finder, compiled = _Finder(folder, wanted, roots[1:]), torch.compile
     for name in there:
         del sys.modules[name]
     sys.meta_path.insert(0, finder)
@@ -171,8 +175,8 @@ def _alone(folder: Path, wanted: set[str], absent: Iterable[str]) -> Iterator[No
         sys.modules.update(there)
 
 
-def _is_of(name: str, root: str) -> bool:
-    return name == root or name.startswith(f"{root}.")
+def _is_of(name: str, roots: Iterable[str]) -> bool:
+    return name.partition(".")[0] in roots
 
 
 def _eagerly(function: Any = None, **options: Any) -> Any:

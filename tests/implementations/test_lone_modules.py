@@ -31,7 +31,7 @@ class Gate(Base):
 
 @registry.register("gate")
 @torch.compile(dynamic=True, backend=current.backend)
-def route(logits, fast: "bool | None" = None, kind: Base | None = None):
+def route(logits, fast: "bool | None" = None, kind: Base["of", 2] | None = None):
     if envs.FAST or current.is_cuda():
         return fused(logits)
     return logits.softmax(-1)
@@ -98,3 +98,13 @@ def test_what_functions_import_when_they_are_called_can_be_kept(
     del sys.modules["enginery.envs"]
     with pytest.raises(RuntimeError, match="the package should not be executed"):
         late.route()
+
+
+def test_an_absent_package_is_a_stub_where_it_is_installed_too(
+    engine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "wires_that_nobody_has.py").write_text("raise RuntimeError('not this one')")
+    monkeypatch.setitem(sys.modules, "wires_that_nobody_has.cable", torch)
+    args = {"install": INSTALL, "real": ["enginery.envs"], "absent": ["wires_that_nobody_has"]}
+    assert lone_module("enginery.layers.gate", **args).route(torch.zeros(2)).tolist() == [0.5, 0.5]
+    assert sys.modules["wires_that_nobody_has.cable"] is torch
