@@ -131,6 +131,28 @@ def _never_changes(array: Any) -> bool:
 
 
 @contextmanager
+def heard(*functions: Any) -> Iterator[list[Any]]:
+    """Collect what each call of some functions of torch returns inside the block."""
+    from torch.overrides import TorchFunctionMode
+
+    results: list[Any] = []
+
+    class Hearing(TorchFunctionMode):
+        """Listens to the calls."""
+
+        def __torch_function__(
+            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            found = function(*args, **(kwargs or {}))
+            if function in functions:
+                results.append(found)
+            return found
+
+    with Hearing():
+        yield results
+
+
+@contextmanager
 def heard_topk(top_k: int) -> Iterator[list[Any]]:
     """Collect the indices of each ``torch.topk`` of K that is taken inside the block.
 
@@ -138,23 +160,11 @@ def heard_topk(top_k: int) -> Iterator[list[Any]]:
     answer can be told from.
     """
     import torch
-    from torch.overrides import TorchFunctionMode
 
-    heard: list[Any] = []
-
-    class Hearing(TorchFunctionMode):
-        """Listens to the choice of experts."""
-
-        def __torch_function__(
-            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
-            found = function(*args, **(kwargs or {}))
-            if function in (torch.topk, torch.Tensor.topk) and found[1].shape[-1] == top_k:
-                heard.append(found[1])
-            return found
-
-    with Hearing():
-        yield heard
+    ids: list[Any] = []
+    with heard(torch.topk, torch.Tensor.topk) as found:
+        yield ids
+    ids.extend(each for _, each in found if each.shape[-1] == top_k)
 
 
 def torch_routes(

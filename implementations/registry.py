@@ -40,6 +40,9 @@ SHIPPED = {
     "mistral-inference": "moe_routing.implementations.few_routers:mistral_inference",
     "olmo-core": "moe_routing.implementations.few_routers:olmo_core",
     "diffusers": "moe_routing.implementations.few_routers:diffusers",
+    "megablocks": "moe_routing.implementations.megablocks:learned_router",
+    "llama-models": "moe_routing.implementations.llama_blocks:llama_models",
+    "fairseq2": "moe_routing.implementations.llama_blocks:fairseq2",
 }
 """The adapters of this distribution, by name."""
 
@@ -58,6 +61,12 @@ FAMILIES = {
     "nemo-automodel": "moe_routing.implementations.nemo_automodel",
     "lmdeploy": "moe_routing.implementations.lmdeploy",
     "ibm-fms": "moe_routing.implementations.ibm_fms",
+    "llm-compressor": "moe_routing.implementations.llm_compressor",
+    "optimum-habana": "moe_routing.implementations.optimum_habana",
+    "unsloth-zoo": "moe_routing.implementations.unsloth_zoo",
+    "exllamav3": "moe_routing.implementations.exllama",
+    "keras-hub": "moe_routing.implementations.keras_hub",
+    "mlx-vlm": "moe_routing.implementations.mlx_vlm",
 }
 """The modules that hold many adapters each, by the name that stands for all of them.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from types import ModuleType, SimpleNamespace
@@ -23,12 +23,17 @@ INSTALL = "python -m pip install 'mlx[cpu]' && python -m pip install --no-deps m
 _SHARED = ("shared_expert", "shared_experts", "share_expert", "shared_mlp", "shared_expert_gate")
 
 
-def _arrays(inputs: RouterInputs, device: str) -> TorchInputs:
+def mlx_inputs(inputs: RouterInputs, device: str) -> TorchInputs:
+    """Make the arrays of a routing call in MLX. Errors: ``BackendMissing``."""
     return array_inputs(inputs, library("mlx.core"))
 
 
-FAMILY = Family("mlx-lm", "mlx-lm", arrays=_arrays)
+FAMILY = Family("mlx-lm", "mlx-lm", arrays=mlx_inputs)
 """The adapters of mlx-lm."""
+
+
+def _model(name: str) -> ModuleType:
+    return library(f"mlx_lm.models.{name}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +43,7 @@ class Row:
     ``experts`` is the attribute of a block's experts, empty for a gate that returns ids and
     weights itself; a block that ``reshapes`` gives its output the width of a token. ``settings``
     are what its configuration has besides the sizes. ``positional`` names the settings that the
-    class takes, ``args`` being all of them.
+    class takes, ``args`` being all of them; ``module`` imports a model's file.
     """
 
     name: str
@@ -52,6 +57,7 @@ class Row:
     positional: tuple[str, ...] = ("args",)
     others: Mapping[str, str] = field(default_factory=dict)
     capabilities: Mapping[str, Any] = field(default_factory=dict)
+    module: Callable[[str], ModuleType] = _model
 
     def add_to(self, family: Family) -> None:
         """Add the adapter of this row."""
@@ -78,7 +84,7 @@ class Row:
 
     def _block(self, config: RouterConfig, given: TorchInputs) -> Any:
         file, _, name = self.block.partition(".")
-        made = getattr(library(f"mlx_lm.models.{file}"), name)
+        made = getattr(self.module(file), name)
         values = {**_settings(config, given), **self.settings}
         values["model_dim"] = values["hidden_size"]
         values["moe_router_scaling_factor"] = config.scale

@@ -278,7 +278,10 @@ def test_what_cannot_be_listed_exits_2(
     assert words in capsys.readouterr().err
 
 
-COMPLETE = ("experts", "litgpt", "nemo-automodel", "lmdeploy", "ibm-fms", "drops")
+COMPLETE = (
+    *("experts", "litgpt", "nemo-automodel", "lmdeploy", "ibm-fms", "drops"),
+    *("llm-compressor", "keras-hub"),
+)
 """The families that leave out nothing: the first where a GPU and its kernels are."""
 
 

@@ -45,6 +45,11 @@ BACKENDS = {
     **{name: tuple(expand(name)) for name in ("mlx-lm", "vllm", "sglang", "litgpt")},
     "nemo-automodel": tuple(expand("nemo-automodel")),
     "lmdeploy": tuple(expand("lmdeploy:*")),
+    **{
+        name: tuple(expand(name))
+        for name in ("optimum-habana", "llm-compressor", "unsloth-zoo", "mlx-vlm", "llama-models")
+    },
+    "exllamav3": tuple(expand("exllamav3:*")),
 }
 """The adapters that each list is about."""
 NEEDS = {
@@ -58,6 +63,10 @@ NEEDS = {
     "mlx-lm": ("mlx", "mlx_lm"),
     **{name: (name,) for name in ("vllm", "sglang", "litgpt", "lmdeploy")},
     "nemo-automodel": ("nemo_automodel",),
+    "optimum-habana": ("optimum.habana",),
+    "llm-compressor": ("llmcompressor",),
+    "mlx-vlm": ("mlx", "mlx_vlm"),
+    **{name: (name.replace("-", "_"),) for name in ("unsloth-zoo", "llama-models", "exllamav3")},
 }
 """The packages that they run."""
 
@@ -77,8 +86,15 @@ every_entry = pytest.mark.parametrize(
 )
 
 
+def installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # the package that it would be in
+        return False
+
+
 def need(stem: str) -> None:
-    missing = [name for name in NEEDS[stem] if importlib.util.find_spec(name) is None]
+    missing = [name for name in NEEDS[stem] if not installed(name)]
     if missing:
         pytest.skip(f"{', '.join(missing)} not installed")
     if stem == "axolotl-experts" and not offers(adapter("scattermoe"), "experts"):
