@@ -118,7 +118,7 @@ def test_what_is_not_claimed_is_refused_without_the_package(name: str) -> None:
         hidden=np.ones((1, 1), np.float32), gate_weight=np.ones((2, 1), np.float32)
     )
     with pytest.raises(Unsupported):
-        adapter.route(RouterConfig(num_experts=2, top_k=1, score="sigmoid", scale=7.0), inputs)
+        adapter.route(RouterConfig(num_experts=2, top_k=1, logit_softcap=2.0, scale=7.0), inputs)
 
 
 def test_names_of_what_has_none_are_told_with_the_reason() -> None:
