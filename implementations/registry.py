@@ -269,6 +269,6 @@ def _unknown(reference: str) -> str:
     near = difflib.get_close_matches(reference, known, n=1)
     hint = f": did you mean {near[0]}?" if near else "."
     return (
-        f"Unknown adapter {reference!r}{hint} Registered are {', '.join(known)}; "
-        "or give package.module:attribute, path/to/file.py:attribute or process:command"
+        f"Unknown adapter {reference!r}{hint} `moe-routing adapters` lists all; others are "
+        "package.module:attribute, path/to/file.py:attribute or process:command"
     )

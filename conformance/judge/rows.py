@@ -26,7 +26,7 @@ class RowBounds:
     scale: Floats
     below: Floats
 
-    def rows(self, which: slice) -> RowBounds:
+    def rows(self, which: Ids | slice) -> RowBounds:
         """Take the rows ``which``."""
         return RowBounds(own=self.own.rows(which), scale=self.scale[which], below=self.below[which])
 

@@ -40,7 +40,7 @@ class WeightBounds:
     decided: Bools
     row: RowBounds | None = None
 
-    def rows(self, which: slice) -> WeightBounds:
+    def rows(self, which: Ids | slice) -> WeightBounds:
         """Take the rows ``which``."""
         row = None if self.row is None else self.row.rows(which)
         return WeightBounds(
