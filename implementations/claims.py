@@ -32,7 +32,7 @@ _KNOWN = {
     "score": SCORES,
     "weights_from": WEIGHTS_FROM,
     "selection_bias": SELECTION_BIAS,
-    **dict.fromkeys(("logits_dtype", "scores_dtype", "weights_dtype"), LEAST_PRECISE),
+    **dict.fromkeys(("logits_dtype", "scores_dtype", "weights_dtype", "gate_dtype"), LEAST_PRECISE),
     **dict.fromkeys(("logit_softcap", "logit_multiplier", "input_norm"), _EITHER),
     **dict.fromkeys(("gate_bias", "gate_delta", "per_expert_scale", "expert_table"), _EITHER),
 }
@@ -51,11 +51,11 @@ class Claim(Closed):
     """A product of axis values: a configuration is claimed where every axis holds.
 
     Each axis lists its permitted values; the defaults permit all, those of ``Claim.plain``
-    the plain router. The boolean axes say whether the part may be absent (False), present
-    (True) or either. ``top_k`` may be a range; a backend that renormalises from K = 2 on
-    lists ``FromTwo(rule)``. ``name`` is for the adapter, to distinguish its claims. Several claims
-    together describe a backend whose functions are sparse tuples of the axes. Errors:
-    ``ValueError`` naming the axis.
+    the plain router; ``gate_dtype``, which came after 1.0, is plain in both. The boolean axes
+    say whether the part may be absent (False), present (True) or either. ``top_k`` may be a
+    range; a backend that renormalises from K = 2 on lists ``FromTwo(rule)``. ``name`` is for
+    the adapter, to distinguish its claims. Several claims together describe a backend whose
+    functions are sparse tuples of the axes. Errors: ``ValueError`` naming the axis.
     """
 
     name: str = ""
@@ -76,6 +76,7 @@ class Claim(Closed):
     gate_delta: tuple[bool, ...] = _EITHER
     per_expert_scale: tuple[bool, ...] = _EITHER
     expert_table: tuple[bool, ...] = _EITHER
+    gate_dtype: tuple[str, ...] = ("input",)
 
     def __post_init__(self) -> None:
         for axis, (check, example, kinds) in _CHECKS.items():
@@ -107,6 +108,14 @@ class Claim(Closed):
             hint = f"; did you mean {near[0]}?" if near else ""
             raise TypeError(f"A claim has no axis {unknown[0]!r}{hint}")
         return cls(**{**parts, **plain, **axes})
+
+    @classmethod
+    def whole(cls, **axes: Any) -> Claim:
+        """Return the claim of the whole specification, with ``axes`` replaced.
+
+        It permits all on every axis, also on those that came after 1.0.
+        """
+        return cls(**{"gate_dtype": LEAST_PRECISE, **axes})
 
     @classmethod
     def of_preset(cls, name: str, **axes: Any) -> Claim:
@@ -204,6 +213,7 @@ INPUT_AXES: dict[str, Callable[[RouterInputs], Any]] = {
     "gate_delta": lambda i: i.gate_delta is not None,
     "per_expert_scale": lambda i: i.per_expert_scale is not None,
     "expert_table": lambda i: i.expert_table is not None,
+    "gate_dtype": lambda i: i.gate_dtype,
 }
 """How each axis that is part of the inputs is read off them."""
 
@@ -215,6 +225,8 @@ def axes_of(config: RouterConfig, inputs: RouterInputs, takes: str) -> dict[str,
     """Return what a call has on each axis; on those of the gate only where hidden states go in."""
     values = {axis: read(config) for axis, read in CONFIG_AXES.items()}
     values |= {axis: read(inputs) for axis, read in INPUT_AXES.items()}
+    if inputs.dtype == "float32":
+        del values["gate_dtype"]  # in float32 the gate is no other
     if takes == "logits":
         return {axis: value for axis, value in values.items() if axis not in GATE_AXES}
     return values

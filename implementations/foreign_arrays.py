@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from moe_routing.implementations.tensors import TorchInputs, dtype_of, torch_tensor
+from moe_routing.implementations.tensors import TorchInputs, torch_tensor
 from moe_routing.reference import RouterInputs
 from moe_routing.reference.checks import shown
 
@@ -26,7 +26,7 @@ def array_inputs(inputs: RouterInputs, library: Any) -> TorchInputs:
     make = _maker(library)
     return TorchInputs(
         **{
-            name: make(name, array, dtype_of(name, array, inputs.dtype))
+            name: make(name, array, inputs.dtype_of(name))
             for name, array in inputs.arrays().items()
         }
     )

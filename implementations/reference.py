@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from moe_routing.implementations.balances import Balance
 from moe_routing.implementations.capabilities import Capabilities
+from moe_routing.implementations.claims import Claim
 from moe_routing.implementations.differentiates import RouterGradients
 from moe_routing.reference import (
     BalanceConfig,
@@ -49,7 +50,7 @@ from moe_routing.reference import (
 )
 from moe_routing.reference.formats import Floats
 
-_CAPABILITIES = Capabilities(logits="routed", threads=True)
+_CAPABILITIES = Capabilities(claims=(Claim.whole(),), logits="routed", threads=True)
 
 
 class ReferenceAdapter:

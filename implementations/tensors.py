@@ -22,7 +22,6 @@ from moe_routing.reference.layer import OF_EXPERTS, OF_SHARED
 if TYPE_CHECKING:
     import torch
 
-_FLOAT32_ARRAYS = ("selection_bias",)
 _watched: ContextVar[list[Watched] | None] = ContextVar("watched", default=None)
 _leaves: ContextVar[dict[str, Any] | None] = ContextVar("leaves", default=None)
 
@@ -61,8 +60,10 @@ class TorchInputs:
 
 
 def torch_inputs(inputs: RouterInputs, device: str = "cpu") -> TorchInputs:
-    """Make the tensors of one routing call: ``inputs.dtype`` (the selection bias: float32).
+    """Make the tensors of one routing call, each of its own dtype (``inputs.dtype_of``).
 
+    That is ``inputs.dtype``, but float32 for the selection bias and, where ``inputs.gate_dtype``
+    says so, for gate, linear bias, delta and given logits.
     Every tensor has the strides of its array, with NaN in the gaps between elements, and
     is watched: the suite compares it with the array after the call. On another device than
     the CPU, 16-bit products are from now on added up in float32 (torch's
@@ -70,9 +71,7 @@ def torch_inputs(inputs: RouterInputs, device: str = "cpu") -> TorchInputs:
     """
     return TorchInputs(
         **{
-            name: torch_tensor(
-                name, array, dtype=dtype_of(name, array, inputs.dtype), device=device
-            )
+            name: torch_tensor(name, array, dtype=inputs.dtype_of(name), device=device)
             for name, array in inputs.arrays().items()
         }
     )
@@ -214,7 +213,5 @@ def without_graph(function: Function) -> Function:
 
 
 def dtype_of(name: str, array: npt.NDArray[Any], dtype: str) -> str:
-    """Return the dtype of an input: integers, the selection bias in float32, or ``dtype``."""
-    if array.dtype.kind == "i":
-        return "int64"
-    return "float32" if name in _FLOAT32_ARRAYS else dtype
+    """Return the dtype of an input of experts: integers, or ``dtype``."""
+    return "int64" if array.dtype.kind == "i" else dtype

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from moe_routing.implementations.capabilities import Capabilities
+from moe_routing.implementations.claims import Claim
 from moe_routing.implementations.permutes import Permutes
 from moe_routing.implementations.shards import shard_of_experts
 from moe_routing.implementations.tensors import (
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 
 
 _CAPABILITIES = Capabilities(
+    claims=(Claim.whole(),),
     logits="routed",
     threads=True,
     permutes=Permutes(align=(1,), empty_takes=("nothing",)),
@@ -246,6 +248,7 @@ def _logits(config: RouterConfig, given: TorchInputs) -> Tensor:
     from torch.nn import functional as F
 
     dtype = given.hidden.dtype if config.logits_dtype == "input" else torch.float32
+    dtype = torch.promote_types(dtype, given.gate_weight.dtype)  # a float32 gate is not rounded
     hidden = given.hidden
     if config.input_norm is not None:
         size = hidden.shape[1]

@@ -79,6 +79,8 @@ def hello_request(device: str) -> dict[str, Any]:
 def route_request(config: RouterConfig, inputs: RouterInputs) -> dict[str, Any]:
     """Return the request to route: the configuration's fields, and the arrays that there are."""
     arrays: dict[str, Any] = {"dtype": inputs.dtype}
+    if inputs.gate_dtype != "input":
+        arrays["gate_dtype"] = inputs.gate_dtype
     if inputs.selection_bias is not None:
         arrays["selection_bias_on"] = inputs.selection_bias_on
     for name, array in inputs.arrays().items():

@@ -20,6 +20,8 @@ class LayerReply:
 def layer_request(config: LayerConfig, inputs: LayerInputs) -> dict[str, Any]:
     """Return the request to run a layer: its three configurations, and the arrays there are."""
     arrays: dict[str, Any] = {"dtype": inputs.dtype}
+    if inputs.gate_dtype != "input":
+        arrays["gate_dtype"] = inputs.gate_dtype
     if inputs.selection_bias is not None:
         arrays["selection_bias_on"] = inputs.selection_bias_on
     for name, array in inputs.arrays().items():

@@ -73,8 +73,11 @@ def check_shapes(arrays: Mapping[str, AnyArray], shapes: Mapping[str, str]) -> N
         sizes |= own
 
 
-def check_exact(name: str, array: AnyArray, dtype: str) -> None:
-    """Raise ``ValueError`` naming the first value that a cast to ``dtype`` would round."""
+def check_exact(name: str, array: AnyArray, dtype: str, wider: str = "") -> None:
+    """Raise ``ValueError`` naming the first value that a cast to ``dtype`` would round.
+
+    ``wider`` is the argument, if there is one, with which the array would be float32.
+    """
     if dtype == "float32":
         return
     held = INPUT_FORMATS[dtype].represents(array)
@@ -82,6 +85,7 @@ def check_exact(name: str, array: AnyArray, dtype: str) -> None:
         raise ValueError(
             f"Cannot have {_first(name, array, ~held)} in dtype={dtype!r}: "
             f"values must be exact there; round them with FORMATS[{dtype!r}].round(...)"
+            f"{f', or set {wider}' * bool(wider)}"
         )
 
 

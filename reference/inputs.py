@@ -16,23 +16,20 @@ from moe_routing.reference.arrays import (
     freeze,
     present,
 )
+from moe_routing.reference.carriers import carriers
 from moe_routing.reference.checks import require_choice
-from moe_routing.reference.config import RouterConfig
+from moe_routing.reference.config import LEAST_PRECISE, LeastPrecise, RouterConfig
 from moe_routing.reference.formats import INPUT_FORMATS
 
 BiasOn = Literal["gate", "block", "statics"]
 BIAS_ON: tuple[str, ...] = get_args(BiasOn)
 
-IN_DTYPE = (
-    "logits",
-    "hidden",
-    "gate_weight",
-    "gate_bias",
-    "gate_delta",
-    "per_expert_scale",
-    "hidden_scale",
-)
-"""The arrays that are stored in ``RouterInputs.dtype``."""
+OF_GATE = ("logits", "gate_weight", "gate_bias", "gate_delta")
+"""The arrays that are stored in float32 where ``RouterInputs.gate_dtype`` says so."""
+
+_FLOATS = (*OF_GATE, "hidden", "per_expert_scale", "hidden_scale")
+_FLOAT32 = ("selection_bias",)
+_INTEGERS = ("expert_table", "token_ids")
 
 _SHAPES = {
     "hidden": "TH",
@@ -61,8 +58,10 @@ class RouterInputs:
     than computed (see ``from_logits``).
 
     Floating-point arrays are float32 and hold only values that ``dtype`` (``float32``,
-    ``bfloat16`` or ``float16``) represents, so that no cast ever rounds them. Memory
-    strides are preserved: a backend's tensors are made with the same ones. Errors:
+    ``bfloat16`` or ``float16``) represents, so that no cast ever rounds them. With
+    ``gate_dtype="float32"`` those of ``OF_GATE``, what makes the logits or is them, are
+    float32 whatever ``dtype`` is (in float32 the two are one: it reads ``input`` there).
+    Memory strides are preserved: a backend's tensors are made with the same ones. Errors:
     ``ValueError`` naming the array, its shape or value, and the rule.
     """
 
@@ -78,13 +77,17 @@ class RouterInputs:
     token_ids: npt.NDArray[np.int64] | None = None
     logits: npt.NDArray[np.float32] | None = None
     dtype: str = "float32"
+    gate_dtype: LeastPrecise = "input"
 
     def __post_init__(self) -> None:
         require_choice("dtype", self.dtype, tuple(INPUT_FORMATS))
+        require_choice("gate_dtype", self.gate_dtype, LEAST_PRECISE)
         require_choice("selection_bias_on", self.selection_bias_on, BIAS_ON)
-        freeze(self, _SHAPES, integers=("expert_table", "token_ids"))
-        for name, array in present(self, IN_DTYPE).items():
-            check_exact(name, array, self.dtype)
+        if self.dtype == "float32":
+            object.__setattr__(self, "gate_dtype", "input")
+        freeze(self, _SHAPES, integers=_INTEGERS)
+        for name, array in present(self, _FLOATS).items():
+            check_exact(name, array, self.dtype_of(name), self._wider(name))
         self._check_finite()
         if self.logits is not None and self.gate_delta is not None:
             raise ValueError("Cannot have gate_delta with logits: the delta would change them")
@@ -96,15 +99,22 @@ class RouterInputs:
 
     @classmethod
     def from_logits(
-        cls, logits: npt.ArrayLike, *, dtype: str = "float32", **others: Any
+        cls,
+        logits: npt.ArrayLike,
+        *,
+        dtype: str = "float32",
+        gate_dtype: LeastPrecise = "input",
+        **others: Any,
     ) -> RouterInputs:
-        """Make inputs whose logits are exactly ``logits [T, E]``, through an identity gate.
+        """Make inputs whose logits are exactly ``logits [T, E]``, through a gate that carries them.
 
         Backends that take logits read ``inputs.logits``. For backends that take hidden
-        states, ``hidden`` is the logits and ``gate_weight`` the identity; an expert whose
+        states, ``hidden`` is the logits and ``gate_weight`` the identity; with
+        ``gate_dtype="float32"`` beside 16 bits, the other way round: token t is row t of the
+        identity, and the gate is the logits. An expert whose
         logit is -inf for every token comes through ``gate_bias`` (``inf * 0`` is NaN), and
         a row that is NaN throughout stays one. Errors: ``ValueError`` for any other
-        non-finite logit, for one that float32 or ``dtype`` would round, or for
+        non-finite logit, for one that its dtype would round, or for
         ``gate_weight``, ``hidden``, ``gate_bias`` or ``gate_delta`` in ``others``.
         """
         clash = sorted({"hidden", "gate_weight", "gate_bias"} & set(others))
@@ -112,17 +122,22 @@ class RouterInputs:
             raise ValueError(f"Cannot have {', '.join(clash)} with logits: from_logits makes them")
         table = convert("logits", logits, np.float32)
         check_shapes({"logits": table}, _SHAPES)
-        lost = np.isneginf(table).all(axis=0) & (len(table) > 0)
-        hidden = np.where(lost, np.float32(0.0), table)
-        _check_reachable(table, hidden)
-        return cls(
-            hidden=hidden,
-            gate_weight=np.eye(table.shape[1], dtype=np.float32),
-            gate_bias=np.where(lost, np.float32(-np.inf), np.float32(0.0)) if lost.any() else None,
-            logits=table,
-            dtype=dtype,
-            **others,
-        )
+        wide = gate_dtype == "float32" and dtype != "float32"
+        made = carriers(table, on_gate=wide)
+        return cls(**made, logits=table, dtype=dtype, gate_dtype=gate_dtype, **others)
+
+    def dtype_of(self, name: str) -> str:
+        """Return the dtype in which an array, by the name of its field, is stored."""
+        if name in _INTEGERS:
+            return "int64"
+        return "float32" if name in _FLOAT32 or self._is_wide(name) else self.dtype
+
+    def _is_wide(self, name: str) -> bool:
+        return self.gate_dtype == "float32" and name in OF_GATE
+
+    def _wider(self, name: str) -> str:
+        """Return what makes an array of 16 bits hold more, as a phrase, or nothing."""
+        return "gate_dtype='float32'" * (name in OF_GATE and self.dtype != "float32")
 
     @property
     def num_tokens(self) -> int:
@@ -172,16 +187,6 @@ def check_inputs(config: RouterConfig, inputs: RouterInputs) -> None:
         _check_table(config, inputs, inputs.expert_table)
         _check_range("expert_table", inputs.expert_table, config.num_experts)
         _check_range("token_ids", inputs.token_ids, len(inputs.expert_table))
-
-
-def _check_reachable(logits: AnyArray, hidden: AnyArray) -> None:
-    reachable = np.isfinite(hidden) | np.isnan(hidden).all(axis=1, keepdims=True)
-    if not reachable.all():
-        t, e = np.argwhere(~reachable)[0]
-        raise ValueError(
-            f"Cannot have logits[{t}, {e}]={logits[t, e]}: an identity gate carries finite "
-            "logits, experts that are -inf for every token, and rows that are all NaN"
-        )
 
 
 def _check_table(config: RouterConfig, inputs: RouterInputs, table: AnyArray) -> None:

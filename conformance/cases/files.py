@@ -39,6 +39,9 @@ _FIELDS: dict[str, tuple[tuple[type, ...], str]] = {
 }
 """What is read before the reference sees it: the kind of value of a field, and its words."""
 
+_LATER = {"gate_dtype": "input"}
+"""Words that came later: where they say what older files mean, they are not written."""
+
 _LISTS = re.compile(r"\[[^\[\]{}]*\]")
 
 
@@ -84,6 +87,7 @@ def case_to_json(
     """
     arrays = case.inputs.arrays()
     words = {name: getattr(case.inputs, name) for name in KINDS[case.kind].words}
+    words = {name: word for name, word in words.items() if _LATER.get(name) != word}
     inputs: dict[str, Any] = {**words, **{n: _to_json(each, compact) for n, each in arrays.items()}}
     return {
         "schema": SCHEMA,

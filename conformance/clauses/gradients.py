@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from moe_routing.conformance.calls.gradients import GradientCase
+from moe_routing.conformance.clauses.logits import no_wide_gate
 from moe_routing.conformance.clauses.registry import Check, clause
 from moe_routing.conformance.events import members
 from moe_routing.conformance.explain.failure import Failure
@@ -59,6 +60,9 @@ def gives(*names: str) -> Callable[[Capabilities], str | None]:
         return None if {*names} & {*of} else f"gradients.of={of} has no {lacking}"
 
     return needs
+
+
+_OF_GATE = gives("gate_weight", "gate_bias", "gate_delta", "logits")
 
 
 def wrong(trial: GradientTrial, *names: str) -> Failure | None:
@@ -116,6 +120,23 @@ def hidden(trial: GradientTrial) -> Failure | None:
 def gate_weight(trial: GradientTrial) -> Failure | None:
     """The gradient of the gate is a sum over every token, accumulated in float32."""
     return wrong(trial, "gate_weight")
+
+
+@gradient_clause(
+    "float32-gate",
+    "A gate is in float32 since its updates are small: gradients of 16 bits throw away what the "
+    "parameter could have held.",
+    rules=("GRAD-22",),
+    bugs=("M64",),
+    events=("gradient-wide-gate",),
+    narrow={"gate_dtype": ("float32",)},
+    focus=Focus(offers={"dtype": lambda offered: [each for each in offered if each != "float32"]}),
+    needs=lambda capabilities: no_wide_gate(capabilities) or _OF_GATE(capabilities),
+    promise="gate_dtype",
+)
+def float32_gate(trial: GradientTrial) -> Failure | None:
+    """The gradients of a float32 gate, its bias and its delta are not rounded to 16 bits."""
+    return wrong(trial, "gate_weight", "gate_bias", "gate_delta", "logits")
 
 
 @gradient_clause(

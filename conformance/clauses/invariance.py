@@ -196,7 +196,7 @@ def _shifted(case: Case) -> Case | None:
         changes["gate_delta"] = np.hstack([inputs.gate_delta, 0.0 * gate])
     if inputs.logits is not None:
         changes["logits"] = inputs.logits + np.float32(_SHIFT)
-        if not INPUT_FORMATS[inputs.dtype].represents(changes["logits"]).all():
+        if not INPUT_FORMATS[inputs.dtype_of("logits")].represents(changes["logits"]).all():
             return None
     return with_inputs(case, **changes)
 

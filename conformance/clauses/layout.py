@@ -10,7 +10,7 @@ from moe_routing.conformance.explain.numbers import show
 from moe_routing.conformance.judge.logits import format_of
 from moe_routing.conformance.trial.boundary import Malformed
 from moe_routing.conformance.trial.trial import Trial
-from moe_routing.reference.formats import FORMATS
+from moe_routing.reference.formats import FORMATS, INPUT_FORMATS
 
 _INTEGERS = ("int16", "int32", "int64", "uint16", "uint32", "uint64")
 
@@ -66,8 +66,9 @@ def dtypes(trial: Trial) -> Failure | None:
                 summary=f"{name} are {record.dtype}, but should be {' or '.join(allowed)}",
             )
     given = trial.capabilities.takes == "logits"  # then nothing was computed that could be rounded
-    field = "input" if given else trial.case.config.logits_dtype
-    least = format_of(field, trial.case.inputs)
+    least = format_of(trial.case.config.logits_dtype, trial.case.inputs)
+    if given:
+        least = INPUT_FORMATS[trial.case.inputs.dtype_of("logits")]
     record, form = received.records.get("logits"), FORMATS.get(received.answer.logits_dtype)
     if record is None or trial.capabilities.logits == "copy":
         return None

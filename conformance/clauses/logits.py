@@ -62,6 +62,13 @@ def match(trial: Trial) -> Failure | None:
     return first_failure(trial.verdict, "logits")
 
 
+def no_wide_gate(capabilities: Capabilities) -> str | None:
+    """Return why clauses on a float32 gate do not apply, where none is claimed."""
+    if any("float32" in claim.gate_dtype for claim in capabilities.claims):
+        return None
+    return "nothing claimed has gate_dtype='float32'"
+
+
 def _no_logits(capabilities: Capabilities) -> str | None:
     return "the capabilities have logits='none'" if capabilities.logits == "none" else None
 
@@ -79,6 +86,29 @@ def _no_logits(capabilities: Capabilities) -> str | None:
 )
 def lora_delta(trial: Trial) -> Failure | None:
     """A LoRA delta on the gate enters the logits, and so the selection and the weights."""
+    return first_failure(trial.verdict, "logits", "selection", "weights")
+
+
+@clause(
+    "logits.float32-gate",
+    "MUST",
+    why="Models keep the gate, or its logits, in float32 since near ties are decided there; a "
+    "cast along with the rest of a 16-bit model moves tokens to other experts, without an error.",
+    rules=("LOG-8", "LOG-9"),
+    bugs=("M10", "M12", "M13"),
+    narrow={"gate_dtype": ("float32",)},
+    needs=lambda capabilities: no_wide_gate(capabilities),
+    promise="gate_dtype",
+    events=(
+        "fine-gate-beside-16-bits",
+        "fine-linear-bias-beside-16-bits",
+        "fine-delta-beside-16-bits",
+        "wide-gate-shows-in-weights",
+    ),
+    focus=Focus(offers={"dtype": lambda offered: [each for each in offered if each != "float32"]}),
+)
+def float32_gate(trial: Trial) -> Failure | None:
+    """A gate, or given logits, in float32 are not rounded to the 16 bits of the hidden states."""
     return first_failure(trial.verdict, "logits", "selection", "weights")
 
 

@@ -65,8 +65,9 @@ class Clause:
     seconds, in a run that makes them (``Plan.bulk``). ``method`` is the adapter's method it
     calls, ``layout`` the result layout it is about, ``part`` an optional part of an answer that
     it is about, and ``needs`` returns why it does not apply to capabilities, naming their field
-    or axis, or None. ``promise`` is the field of ``Promises`` that it is on: it is left out for
-    an adapter that promises nothing there. ``most`` is the greatest number of cases that are
+    or axis, or None. ``promise`` is the field of ``Promises``, or the axis that came after
+    1.0, that it is on: it is left out for an adapter that promises, or claims, nothing there.
+    ``most`` is the greatest number of cases that are
     drawn for it, where each costs many calls. ``without_tokens`` says that it checks something
     of calls without tokens, too.
     ``bugs`` names families of real bugs that it would have caught.

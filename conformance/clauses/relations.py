@@ -191,12 +191,12 @@ def poisoned(trial: Trial, poison: Poison) -> Trial:
 
 def _poisoned(case: Case, poison: Poison) -> Case:
     inputs, row = case.inputs, poisoned_row(case)
-    hidden = np.array(inputs.hidden)
-    hidden[row] = poison(inputs.hidden_size, INPUT_FORMATS[inputs.dtype].largest)
+    hidden, largest = np.array(inputs.hidden), INPUT_FORMATS[inputs.dtype].largest
+    hidden[row] = poison(inputs.hidden_size, largest)
     changes: dict[str, Any] = {"hidden": hidden}
     if inputs.logits is not None:
         changes["logits"] = np.array(inputs.logits)
-        changes["logits"][row] = hidden[row]
+        changes["logits"][row] = poison(inputs.num_experts, largest)
     return with_inputs(case, **changes)
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.clauses.batches import Batch
@@ -15,6 +16,7 @@ from moe_routing.conformance.events import members
 from moe_routing.conformance.explain.failure import Failure, first_failure
 from moe_routing.conformance.generators.choices import Focus
 from moe_routing.conformance.generators.construct import with_inputs
+from moe_routing.conformance.generators.plainer import with_logits
 from moe_routing.conformance.trial.base import Unchecked
 from moe_routing.conformance.trial.trial import Trial
 
@@ -242,17 +244,25 @@ def every_expert_can_win(trial: Trial) -> Failure | None:
 def _sweep(case: Case) -> Case:
     """Return the case with tokens that each favour one expert, the last experts first.
 
-    Only an identity gate can be swept: its hidden states are the logits.
+    Only an identity gate can be swept, whose hidden states are the logits, and a float32 gate that
+    carries given logits.
     """
     inputs = case.inputs
+    if inputs.logits is not None and inputs.gate_dtype == "float32":
+        return with_logits(case, _raised(inputs.logits))
     square = inputs.hidden_size == inputs.num_experts
     if not square or not (inputs.gate_weight == np.eye(inputs.num_experts)).all():
         return case
-    hidden = np.array(inputs.hidden)
-    tokens = np.arange(len(hidden))
-    hidden[tokens, inputs.num_experts - 1 - tokens % inputs.num_experts] = 8.0
+    hidden = _raised(inputs.hidden)
     logits = None if inputs.logits is None else hidden
     return with_inputs(case, hidden=hidden, logits=logits)
+
+
+def _raised(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return logits of which each token's favours one expert, the last experts first."""
+    raised, tokens = np.array(logits), np.arange(len(logits))
+    raised[tokens, raised.shape[1] - 1 - tokens % raised.shape[1]] = 8.0
+    return raised
 
 
 @clause(

@@ -42,6 +42,7 @@ from moe_routing.conformance.events import (
     shared_experts,
     sizes,
     weights,
+    wide_gates,
 )
 from moe_routing.conformance.events.registry import EVENTS, FAMILIES, Event, members
 
@@ -86,4 +87,5 @@ __all__ = [
     "shared_experts",
     "sizes",
     "weights",
+    "wide_gates",
 ]

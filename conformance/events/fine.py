@@ -182,20 +182,23 @@ def _with_numbers(case: Case, width: int) -> Case | None:
     return with_inputs(case, **changes)
 
 
-def _given(case: Case, table: Floats) -> Case:
-    """Return the case with logits that are inputs, rounded to their dtype."""
-    inputs, form = case.inputs, INPUT_FORMATS[case.inputs.dtype]
-    others = {
+def _given(case: Case, table: Floats) -> Case | None:
+    """Return the case with logits that are inputs, rounded to their dtype.
+
+    None where they are more rows than a gate in float32 carries beside 16 bits.
+    """
+    inputs, form = case.inputs, INPUT_FORMATS[case.inputs.dtype_of("logits")]
+    others: dict[str, Any] = {
         name: each
         for name, each in inputs.arrays().items()
         if name not in ("hidden", "gate_weight", "logits")
     }
-    made = RouterInputs.from_logits(
-        np.float32(form.round(table)),
-        dtype=inputs.dtype,
-        selection_bias_on=inputs.selection_bias_on,
-        **others,
-    )
+    words = ("dtype", "gate_dtype", "selection_bias_on")
+    others |= {name: getattr(inputs, name) for name in words}
+    try:
+        made = RouterInputs.from_logits(np.float32(form.round(table)), **others)
+    except ValueError:
+        return None
     return replace(case, inputs=made)
 
 

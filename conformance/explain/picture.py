@@ -13,7 +13,7 @@ from dataclasses import replace
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.explain.numbers import show
 from moe_routing.conformance.explain.rows import Gap, expert_rows, group_rows
-from moe_routing.conformance.explain.story import describe
+from moe_routing.conformance.explain.story import describe, stored
 from moe_routing.conformance.explain.token_view import ExpertView, GroupView, TokenView, token_view
 from moe_routing.conformance.judge import Answer, Bounds, Verdict, judge
 from moe_routing.implementations import Numerics
@@ -28,7 +28,7 @@ def picture(case: Case, tokens: Sequence[int]) -> Iterator[str]:
     right = route(replace(case.config), case.inputs)  # replacing checks the configuration
     answer = Answer(weights=right.weights, expert_ids=right.expert_ids, logits=right.logits)
     verdict = judge(Bounds(case.config, case.inputs, Numerics()), answer)
-    yield f"{case.size} {case.inputs.dtype}, drawn as {case.recipe}"
+    yield f"{case.size} {stored(case.inputs)}, drawn as {case.recipe}"
     yield from _wrapped(describe(case.config))
     for token in tokens:
         yield ""

@@ -48,8 +48,16 @@ def call(config: RouterConfig, inputs: RouterInputs) -> str:
     extra = f", with {', '.join(arrays)}" if arrays else ""
     return (
         f"T={inputs.num_tokens} (H={inputs.hidden_size} E={config.num_experts} "
-        f"K={config.top_k}, {inputs.dtype}): {describe(config)}{extra}"
+        f"K={config.top_k}, {stored(inputs)}): {describe(config)}{extra}"
     )
+
+
+def stored(inputs: RouterInputs) -> str:
+    """Return the dtype of the inputs, and of the gate or the given logits where it is another."""
+    if inputs.gate_dtype == "input":
+        return inputs.dtype
+    what = "gate" if inputs.logits is None else "logits"
+    return f"{inputs.dtype}, {what} in {inputs.gate_dtype}"
 
 
 def call_line(config: RouterConfig, inputs: RouterInputs) -> str:

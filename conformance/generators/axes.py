@@ -20,6 +20,7 @@ from moe_routing.implementations import ANY, Capabilities, Claim, GroupRule, Lim
 from moe_routing.implementations.contradictions import score_pairs
 from moe_routing.implementations.permitted import AnyValue
 from moe_routing.reference import Groups, Renormalize, RmsNorm, RouterConfig
+from moe_routing.reference.config import LeastPrecise
 
 Choose = Callable[[str, Sequence[Any]], Any]
 """Picks one of the values offered for a named choice; the first is the plainest."""
@@ -30,7 +31,7 @@ CHOICES = (
     *("renormalize", "scale", "softcap", "multiplier", "input norm"),
     *("optional arrays", "selection_bias", "num_tokens", "recipe", "seed", "dtype"),
     *("batched", "batch"),
-    *("hidden_size", "bias", "gate_bias", "columns", "column", "layout"),
+    *("gate_dtype", "hidden_size", "bias", "gate_bias", "columns", "column", "layout"),
 )
 """The names of all choices of a routing case: what ``Focus.offers`` and ``wants`` may name."""
 
@@ -72,6 +73,7 @@ class Parts:
     gate_delta: bool = False
     per_expert_scale: bool = False
     expert_table: bool = False
+    gate_dtype: LeastPrecise = "input"
 
 
 def require_choices(argument: str, names: Iterable[str]) -> None:
@@ -126,8 +128,16 @@ def choose_parts(choose: Choose, claim: Claim, config: RouterConfig, takes: str)
     return Parts(
         selection_bias="none" if table else choose("selection_bias", claim.selection_bias),
         expert_table=table,
+        gate_dtype=choose_gate_dtype(choose, claim),
         **{name: name in parts for name in _ARRAYS},
     )
+
+
+def choose_gate_dtype(choose: Choose, claim: Claim) -> LeastPrecise:
+    """Return the dtype of the gate: what nearly all claim alone is no choice."""
+    offered: tuple[Any, ...] = claim.gate_dtype
+    chosen: LeastPrecise = offered[0] if len(offered) == 1 else choose("gate_dtype", offered)
+    return chosen
 
 
 def _part_sets(claim: Claim, names: Sequence[str]) -> list[set[str]]:

@@ -121,6 +121,7 @@ def _inputs(
     arrays: dict[str, Any],
 ) -> RouterInputs:
     experts = config.num_experts
+    types: dict[str, Any] = {"dtype": dtype, "gate_dtype": parts.gate_dtype}
     if parts.selection_bias != "none":
         arrays.setdefault("selection_bias", np.zeros(experts, np.float32))
         arrays["selection_bias_on"] = parts.selection_bias
@@ -137,9 +138,9 @@ def _inputs(
         arrays.setdefault("expert_table", slots % experts)
         arrays.setdefault("token_ids", np.arange(len(table)))
     if takes == "logits" or np.isneginf(table).any():
-        return RouterInputs.from_logits(table, dtype=dtype, **arrays)
+        return RouterInputs.from_logits(table, **types, **arrays)
     gate = np.eye(experts, dtype=np.float32)
-    return RouterInputs(hidden=table, gate_weight=gate, dtype=dtype, **arrays)
+    return RouterInputs(hidden=table, gate_weight=gate, **types, **arrays)
 
 
 def _scripted(fixed: Wants) -> axes.Choose:

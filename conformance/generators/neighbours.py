@@ -25,7 +25,7 @@ from moe_routing.implementations.permitted import listed
 from moe_routing.reference import Groups, RmsNorm, RouterConfig, check_inputs
 from moe_routing.reference.config import LEAST_PRECISE, SCORES, WEIGHTS_FROM
 from moe_routing.reference.formats import INPUT_FORMATS
-from moe_routing.reference.inputs import BIAS_ON
+from moe_routing.reference.inputs import BIAS_ON, OF_GATE
 
 _FIELDS: dict[str, Callable[[RouterConfig, Limits], tuple[Any, ...]]] = {
     "top_k": lambda c, _: (c.top_k - 1, c.top_k + 1),
@@ -132,6 +132,19 @@ def _other_dtypes(case: Case) -> Iterator[Case]:
     for dtype in INPUT_FORMATS:
         if dtype != case.inputs.dtype:
             yield from _valid(partial(with_inputs, case, dtype=dtype))
+    if case.inputs.gate_dtype == "float32":
+        yield from _valid(lambda: _with_narrow_gate(case))
+
+
+def _with_narrow_gate(case: Case) -> Case:
+    """Return the call with the gate, or the given logits, in the 16 bits of the hidden states.
+
+    The other way round nothing is to be refused: a wide gate came after 1.0.
+    """
+    inputs, form = case.inputs, INPUT_FORMATS[case.inputs.dtype]
+    arrays = {name: each for name, each in inputs.arrays().items() if name in OF_GATE}
+    rounded = {name: np.float32(form.round(each)) for name, each in arrays.items()}
+    return with_inputs(case, **rounded, gate_dtype="input")
 
 
 def _beyond(case: Case, limits: Limits) -> Iterator[Case]:

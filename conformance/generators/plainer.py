@@ -56,16 +56,17 @@ def _with_values(case: Case, name: str, values: Values) -> Iterator[Case]:
     if np.array_equal(values, getattr(case.inputs, name), equal_nan=True):
         return
     if name == "logits":
-        yield from attempt(_with_logits, case, values)
+        yield from attempt(with_logits, case, values)
     else:
         yield from attempt(with_inputs, case, **{name: values})
 
 
-def _with_logits(case: Case, logits: Values) -> Case:
+def with_logits(case: Case, logits: Values) -> Case:
     """Return ``case`` with other logits, and with what carries them.
 
     Errors: ``ValueError`` as ``RouterInputs.from_logits``.
     """
-    carried = RouterInputs.from_logits(logits, dtype=case.inputs.dtype)
+    dtype = case.inputs.dtype
+    carried = RouterInputs.from_logits(logits, dtype=dtype, gate_dtype=case.inputs.gate_dtype)
     names = ("hidden", "gate_weight", "gate_bias", "logits")
     return with_inputs(case, **{name: getattr(carried, name) for name in names})

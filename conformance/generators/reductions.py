@@ -11,7 +11,7 @@ import numpy as np
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.generators.construct import take_tokens, with_inputs
 from moe_routing.conformance.generators.inputs import in_rows
-from moe_routing.conformance.generators.plainer import nearer, plainer
+from moe_routing.conformance.generators.plainer import nearer, plainer, with_logits
 from moe_routing.conformance.generators.reducer import Reduction, attempt, subsets
 from moe_routing.reference import Groups, RouterConfig
 from moe_routing.reference.formats import Ids
@@ -27,7 +27,9 @@ Fewer = tuple[Ids, dict[str, Any]]
 def _tokens(case: Case) -> Iterator[Case]:
     """Keep half of the tokens, then all but one."""
     for kept in subsets(case.inputs.num_tokens):
-        yield take_tokens(case, kept)
+        fewer = take_tokens(case, kept)
+        logits, wide = fewer.inputs.logits, fewer.inputs.gate_dtype == "float32"
+        yield fewer if logits is None or not wide else with_logits(fewer, logits)
 
 
 def _experts(case: Case) -> Iterator[Case]:
@@ -141,6 +143,8 @@ def _arrays(case: Case) -> Iterator[Case]:
     yield from _rows(case)
     if inputs.dtype != "float32":
         yield with_inputs(case, dtype="float32")
+    if inputs.gate_dtype != "input":
+        yield from attempt(with_inputs, case, gate_dtype="input")
 
 
 def _rows(case: Case) -> Iterator[Case]:

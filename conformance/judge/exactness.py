@@ -41,6 +41,8 @@ class Exactness:
         matrices = [inputs.gate_weight]
         if inputs.gate_delta is not None:
             matrices.append(inputs.gate_delta)
+        if inputs.gate_dtype == "float32" and (picks := _picked(inputs.hidden)) is not None:
+            return cls(magnitude, _with_bias(_of_picks(inputs.hidden, picks, matrices), bias))
         x, *parts = _bits_of_heads([inputs.hidden, *matrices])
         a = np.minimum.reduce(parts)
         if inputs.hidden_size > _HEAD:
@@ -49,11 +51,7 @@ class Exactness:
                 return cls(magnitude, None)
             x[tokens] = lowest_bit(inputs.hidden[tokens])
             a[experts] = np.minimum.reduce([lowest_bit(each[experts]) for each in matrices])
-        quantum = _product(x, a)
-        if bias is not None:
-            bits = lowest_bit(bias.astype(np.float32)[:, None])
-            quantum = np.minimum(quantum, np.ldexp(1.0, bits))
-        return cls(magnitude, quantum)
+        return cls(magnitude, _with_bias(_product(x, a), bias))
 
     def rows(self, which: slice) -> Exactness:
         """Take the rows ``which``; what was found of the whole call stays."""
@@ -69,6 +67,35 @@ class Exactness:
             return np.zeros(self.magnitude.shape, dtype=bool)
         normal: Bools = (self.quantum >= form.tiny) | (self.magnitude == 0.0)
         return _fits(self.magnitude, self.quantum, form) & normal
+
+
+def _with_bias(quantum: Floats, bias: Floats | None) -> Floats:
+    if bias is None:
+        return quantum
+    bits = lowest_bit(bias.astype(np.float32)[:, None])
+    return np.minimum(quantum, np.ldexp(1.0, bits))
+
+
+def _picked(hidden: npt.NDArray[np.float32]) -> Ids | None:
+    """Return the one column ``[T]`` that each row multiplies, None where some row has several."""
+    used = hidden != 0.0
+    if hidden.shape[1] == 0 or (np.count_nonzero(used, axis=1) > 1).any():
+        return None
+    columns: Ids = used.argmax(axis=1)
+    return columns
+
+
+def _of_picks(
+    hidden: npt.NDArray[np.float32], picks: Ids, matrices: list[npt.NDArray[np.float32]]
+) -> Floats:
+    """Return what divides the one product of each row with each expert: its own numbers alone."""
+    x = lowest_bit(hidden)
+    found = []
+    for matrix in matrices:
+        bits = lowest_bit(matrix.reshape(-1, 1)).reshape(matrix.shape)
+        found.append(np.ldexp(1.0, x[:, None] + bits[:, picks].T))
+    quantum: Floats = np.minimum.reduce(found)
+    return quantum
 
 
 def _fits(magnitude: Floats, quantum: Floats, form: FloatFormat) -> Bools:

@@ -45,10 +45,9 @@ class GateGradients:
     numerics: Numerics
     at_logits: Ball
 
-    @property
-    def stored(self) -> FloatFormat:
-        """The format that gradients are returned in at the least: that of their inputs."""
-        return INPUT_FORMATS[self.inputs.dtype]
+    def stored(self, name: str) -> FloatFormat:
+        """Return the format that a gradient is returned in at the least: that of its input."""
+        return INPUT_FORMATS[self.inputs.dtype_of(name)]
 
     @property
     def form(self) -> FloatFormat:
@@ -65,7 +64,7 @@ class GateGradients:
             "hidden_scale": self.hidden_scale,
         }
         with np.errstate(all="ignore"):
-            return within(made[name](), self.stored)
+            return within(made[name](), self.stored(name))
 
     def certainly(self, name: str, given: Floats) -> bool:
         """Whether one of ``PRODUCTS`` is right for certain: False says nothing.
@@ -82,33 +81,35 @@ class GateGradients:
         else:
             rows, at = inputs.hidden.T, at.T
         most = at.shape[1] * _greatest(at) * _greatest(rows)
-        if not (most <= self.stored.largest / 8.0):
+        if not (most <= self.stored(name).largest / 8.0):
             return False
         with np.errstate(all="ignore"):
-            return certainly_within(given, at, Matrix.of(rows), self.stored)
+            return certainly_within(given, at, Matrix.of(rows), self.stored(name))
 
     def gate_weight(self) -> Ball:
         """Sum the products with the hidden states over all tokens."""
         back = Ball(self.at_logits.mid.T, self.at_logits.rad.T)
         seen = self._seen()
-        return settled(self._multiplied(back, Ball(seen.mid.T, seen.rad.T)), self.stored, 0)
+        return settled(
+            self._multiplied(back, Ball(seen.mid.T, seen.rad.T)), self.stored("gate_weight"), 0
+        )
 
     def gate_bias(self) -> Ball:
         """Sum over all tokens."""
-        return sum_over_tokens(self.at_logits, self.stored)
+        return sum_over_tokens(self.at_logits, self.stored("gate_bias"))
 
     def hidden(self) -> Ball:
         """Multiply by the gate, and go back through the input norm."""
         at = self._at_seen()
         norm = self.config.input_norm
-        return at if norm is None else settled(self._normalised(norm, at), self.stored, 0)
+        return at if norm is None else settled(self._normalised(norm, at), self.stored("hidden"), 0)
 
     def hidden_scale(self) -> Ball:
         """Sum the products with the hidden states before their scale."""
         norm = self.config.input_norm
         assert norm is not None
         products = self._by_root(self._at_seen(), self._unit(norm))
-        return sum_over_tokens(products, self.stored)
+        return sum_over_tokens(products, self.stored("hidden_scale"))
 
     def _by_root(self, at: Ball, other: Ball) -> Ball:
         """Multiply by ``1 / sqrt(H)``, either factor first: one of them may underflow."""
@@ -166,7 +167,7 @@ class GateGradients:
     def _at_seen(self) -> Ball:
         """Return the gradient of what the gate multiplies: each product, and their sum, stored."""
         gate, delta = self.inputs.gate_weight, self.inputs.gate_delta
-        form = self.form if self.config.input_norm is not None else self.stored
+        form = self.form if self.config.input_norm is not None else self.stored("hidden")
         found = self._through(gate, form)
         if delta is None:
             return found

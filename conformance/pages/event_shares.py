@@ -105,6 +105,7 @@ _LARGER = "larger than what is drawn"
 _COSTLY = "a case costs as much as hundreds of others"
 _AMONG_FINITE = "among finite logits it needs a gate that is not finite"
 
+_NO_WIDE_GATE = "drawn for whoever claims a float32 gate, which `Capabilities()` does not"
 _ONE_ROUTER = "of one router; other routers are drawn with other sizes"
 _EXACTLY = "one number of tokens exactly; others on both sides of it are drawn"
 ONLY_CONSTRUCTED = {
@@ -132,6 +133,9 @@ ONLY_CONSTRUCTED = {
     "softmax-of-more-than-1024": _COSTLY,
     "bias-decides-beyond-1024": _COSTLY,
     "token-id-above-100000": "the tables drawn have 8 rows",
+    **dict.fromkeys(("fine-gate-beside-16-bits", "fine-linear-bias-beside-16-bits"), _NO_WIDE_GATE),
+    **dict.fromkeys(("fine-delta-beside-16-bits", "wide-gate-shows-in-weights"), _NO_WIDE_GATE),
+    "gradient-wide-gate": _NO_WIDE_GATE,
     "negative-zero-logit": "a row of it is drawn, but not among others below 0",
     "shared-wide": _COSTLY,
     "published-width-of-groups": _COSTLY,

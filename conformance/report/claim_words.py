@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from moe_routing.implementations import (
     Capabilities,
@@ -38,7 +39,7 @@ _PARTS = {
 
 def capabilities_in_words(capabilities: Capabilities) -> str:
     """Return the claims as phrases; what they share is not repeated."""
-    if Claim() in capabilities.claims:
+    if any(replace(each, gate_dtype=("input",)) == Claim() for each in capabilities.claims):
         return "the whole specification"
     return "; or ".join(dict.fromkeys(map(claim_in_words, capabilities.claims)))
 
@@ -209,4 +210,7 @@ def _norm(rule: Renormalize | FromTwo | None) -> str:
 def _precision(claim: Claim) -> list[str]:
     stages = ("logits", "scores", "weights")
     narrow = [each for each in stages if getattr(claim, f"{each}_dtype") == ("input",)]
-    return [f"{' and '.join(narrow)} in the input's dtype"] if narrow else []
+    words = [f"{' and '.join(narrow)} in the input's dtype"] if narrow else []
+    if "float32" not in claim.gate_dtype:
+        return words
+    return [*words, f"float32 gate{' or not' * ('input' in claim.gate_dtype)}"]

@@ -27,7 +27,7 @@ from moe_routing.conformance.calls.shared_experts import SharedCase
 from moe_routing.conformance.cases.files import SCHEMA, CaseError, case_to_json
 from moe_routing.conformance.generators.permutation import case_of
 from moe_routing.conformance.generators.recipes import RECIPES
-from moe_routing.implementations import Capabilities
+from moe_routing.implementations import Capabilities, Claim
 from moe_routing.reference import (
     Groups,
     PermutationConfig,
@@ -65,9 +65,14 @@ def content(case: AnyCase) -> dict[str, Any]:
         "config": config,
         "arrays": arrays,
         "dtype": case.dtype,
+        **({"gate_dtype": gate} if (gate := _gate_dtype(case)) != "input" else {}),
         "place": place,
         "recipe": case.recipe,
     }
+
+
+def _gate_dtype(case: AnyCase) -> str:
+    return getattr(case.inputs, "gate_dtype", "input")
 
 
 def digest(case: AnyCase) -> str:
@@ -90,7 +95,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def drawn() -> st.SearchStrategy[AnyCase]:
     """Cases of every recipe, dtype and shape, but none so large that files get slow."""
     few = replace(Capabilities().limits, max_experts=33, max_tokens=17)
-    whole = Capabilities(limits=few)
+    whole = Capabilities(limits=few, claims=(Claim.whole(),))
     given_logits = replace(
         whole, takes="logits", claims=tuple(replace(c, input_norm=(False,)) for c in whole.claims)
     )
@@ -134,6 +139,12 @@ CASES = {
         per_expert_scale=[1.0, -2.0, 0.0, 0.5],
         hidden_scale=[1.0, 2.0, 3.0, 4.0],
         dtype="bfloat16",
+    ),
+    "a float32 gate": inputs(
+        gate_weight=[[1.0 + 2.0**-13] * 4] * 4,
+        gate_bias=[1.0 + 2.0**-12] * 4,
+        dtype="bfloat16",
+        gate_dtype="float32",
     ),
     "hash routing": inputs(expert_table=[[0, 3], [2**62, 1]], token_ids=[1, 0]),
     "columns": inputs(hidden=np.asfortranarray(WIDE[:2, :4]), dtype="float16"),
@@ -337,3 +348,11 @@ def test_a_committed_case_says_what_it_always_said(name: str) -> None:
 
 def test_every_committed_case_is_looked_at() -> None:
     assert {path.stem for path in CORPUS.glob("*.json")} == set(COMMITTED)
+
+
+def test_a_file_says_what_the_gate_is_stored_in_only_where_that_is_another_dtype() -> None:
+    arrays = {"hidden": np.ones((1, 4), np.float32), "gate_weight": np.eye(4, dtype=np.float32)}
+    for gate_dtype, keys in (("input", set()), ("float32", {"gate_dtype"})):
+        made = RouterInputs(**arrays, dtype="bfloat16", gate_dtype=gate_dtype)
+        written = case_to_json(Case(config=CONFIG, inputs=made, recipe="of a test"))
+        assert {"gate_dtype"} & set(written["inputs"]) == keys  # else as older suites read it

@@ -10,13 +10,13 @@ from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.cases.kinds import facts_of
 from moe_routing.conformance.events import EVENTS
 from moe_routing.conformance.events.registry import event as register
-from moe_routing.implementations import Capabilities, load_adapter
+from moe_routing.implementations import Capabilities, Claim, load_adapter
 from moe_routing.reference import (
     RouterConfig,
     check_inputs,
 )
 
-WHOLE = Capabilities()
+WHOLE = Capabilities(claims=(Claim.whole(),))
 NOWHERE_OUTSIDE = "outside-claims"  # nothing lies outside the whole specification
 
 

@@ -37,6 +37,7 @@ from moe_routing.reference import (
     RouterConfig,
     RouterInputs,
 )
+from moe_routing.reference.config import LeastPrecise
 
 WHOLE = Capabilities()
 NOWHERE_OUTSIDE = "outside-claims"  # nothing lies outside the whole specification
@@ -49,12 +50,13 @@ def call(
     top_k: int = 2,
     *,
     dtype: str = "float32",
+    gate_dtype: LeastPrecise = "input",
     arrays: dict[str, Any] | None = None,
     strided: str = "",
     **config: Any,
 ) -> Case:
     rows = np.atleast_2d(np.asarray(rows, np.float32))
-    inputs = RouterInputs.from_logits(rows, dtype=dtype, **(arrays or {}))
+    inputs = RouterInputs.from_logits(rows, dtype=dtype, gate_dtype=gate_dtype, **(arrays or {}))
     inputs = with_strides(inputs, transposed=strided) if strided else inputs
     return Case(
         config=RouterConfig(num_experts=rows.shape[1], top_k=top_k, **config), inputs=inputs
@@ -93,6 +95,14 @@ SCALES = [1.0, -1.0, 0.5, 0.5]
 SIGMOID = {"score": "sigmoid"}
 BOTH = Renormalize(eps=0.25, floor=0.5)
 LATE = {"weights_from": "softmax_of_selected"}
+
+FINE = [1.0, 1.0 + 2.0**-7, 0.5, 0.25]  # what 16 bits hold
+
+
+def wide(**arrays: Any) -> Case:
+    arrays |= {"dtype": "bfloat16", "gate_dtype": "float32"}
+    return gated(np.eye(1, 4), np.zeros((4, 4)), 1, **arrays)
+
 
 NEAR: dict[str, AnyCase] = {
     # Biases.
@@ -197,6 +207,10 @@ NEAR: dict[str, AnyCase] = {
     "fine-logits": call([[1.0, 1.0 + 2.0**-7, 0.5, 0.25]], 1),
     "fine-gate": gated([[1.0]], [[1.0], [1.0 + 2.0**-7], [0.5], [0.25]], 1),
     "fine-logits-beside-16-bits": call([[1.0, 1.0 + 2.0**-7, 0.5, 0.25]], 1, dtype="bfloat16"),
+    "fine-gate-beside-16-bits": call([FINE], 1, dtype="bfloat16", gate_dtype="float32"),
+    "fine-linear-bias-beside-16-bits": wide(gate_bias=FINE),
+    "fine-delta-beside-16-bits": wide(gate_delta=np.tile(FINE, (4, 1)).T),
+    "wide-gate-shows-in-weights": call(ROWS, dtype="bfloat16", gate_dtype="float32"),
     "close-call": call([[1.0, 1.0 + 2.0**-13, 0.5, 0.25]], 1, score="identity", **LATE),
     # Logits that are not finite.
     "nan-row": call([[np.nan] * 4]),

@@ -22,6 +22,7 @@ from moe_routing.conformance.zoo.honest import (
     shards,
     sixteen_bits,
     sums,
+    wide_gates,
 )
 
 __all__ = [
@@ -46,4 +47,5 @@ __all__ = [
     "shards",
     "sixteen_bits",
     "sums",
+    "wide_gates",
 ]

@@ -2,6 +2,7 @@
 
 from moe_routing.conformance.zoo.mutants import (  # noqa: I001  chapter order
     logits,
+    wide_gates,
     scores,
     groups,
     claimed_groups,
@@ -80,4 +81,5 @@ __all__ = [
     "sizes",
     "tiers",
     "weights",
+    "wide_gates",
 ]
