@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
+from moe_routing.conformance.judge.certain_logits import LazyLogits, certain_logits
 from moe_routing.conformance.judge.defined_scores import judged_tokens
 from moe_routing.conformance.judge.intervals import Interval
 from moe_routing.conformance.judge.later import SelectionBounds as SelectionBounds
@@ -87,7 +88,14 @@ class Bounds:
         with np.errstate(all="ignore"):
             if self.large is not None:
                 return self.large.logits()
-            return logit_bounds(self.config, self.inputs, self.reference, self.numerics)
+            return self._logits()
+
+    def _logits(self) -> LogitBounds:
+        """Return the permitted logits; those of many products are made when they are read."""
+        out = format_of(self.config.logits_dtype, self.inputs)
+        certain = certain_logits(self.config, self.inputs, out)
+        make = partial(logit_bounds, self.config, self.inputs, self.reference, self.numerics)
+        return make() if certain is None else LazyLogits(self.reference.logits, out, certain, make)
 
     @cached_property
     def judged(self) -> Bools:

@@ -16,9 +16,15 @@ _LOG2_E = float(np.log2(np.e))
 def judged_tokens(
     config: RouterConfig, inputs: RouterInputs, logits: LogitBounds, reference: Stages
 ) -> Bools:
-    """Return which tokens ``[T]`` have defined scores that no stage may push out of range."""
-    fine = ~logits.overflows.any(axis=1) & defined(config, reference.operated)
-    fine &= ~_leaves_range(config, inputs, logits, reference)
+    """Return which tokens ``[T]`` have defined scores that no stage may push out of range.
+
+    A softcap saturates, so that what overflows before it does no harm.
+    """
+    fine = defined(config, reference.operated) & ~_sums_leave_range(config, inputs, reference)
+    form, exponent = format_of(config.scores_dtype, inputs), _exponent(config)
+    if not logits.stay_within(form, abs(config.logit_multiplier) * exponent):
+        operated = operated_bounds(config, logits.permitted, form)
+        fine &= ~logits.overflows.any(axis=1) & ~(_magnitude(operated) * exponent > form.largest)
     if config.groups is not None and config.groups.top > 1:
         biased = reference.biased  # a group may sum to inf - inf
         fine &= ~((biased == np.inf).any(axis=1) & (biased == -np.inf).any(axis=1))
@@ -37,22 +43,19 @@ def defined(config: RouterConfig, logits: Floats) -> Bools:
     return greatest < np.inf if config.score == "sqrtsoftplus" else ~np.isnan(greatest)
 
 
-def _leaves_range(
-    config: RouterConfig, inputs: RouterInputs, logits: LogitBounds, reference: Stages
-) -> Bools:
-    """Return where the logit op, the sum with the bias or that of a group may be infinite.
+def _exponent(config: RouterConfig) -> float:
+    """Return what logits may be multiplied with: a softmax may take powers of two, by log2(e)."""
+    softmax = config.score == "softmax" or config.weights_from == "softmax_of_selected"
+    return _LOG2_E if softmax else 1.0
 
-    A softcap saturates, so that what overflows before it does no harm. The unit that
-    computes a softmax may take powers of two, of logits times log2(e).
-    """
+
+def _sums_leave_range(config: RouterConfig, inputs: RouterInputs, reference: Stages) -> Bools:
+    """Return where the sum with the bias or that of a group may be infinite."""
     form = format_of(config.scores_dtype, inputs)
-    operated = operated_bounds(config, logits.permitted, form)
     summed = form if inputs.selection_bias is None else FLOAT32
     top = 1 if config.groups is None else min(config.groups.top, config.experts_per_group)
     sums = top * _magnitude(Interval.point(reference.biased)) * (1.0 + top * summed.unit_roundoff)
-    softmax = config.score == "softmax" or config.weights_from == "softmax_of_selected"
-    exponent = _LOG2_E if softmax else 1.0
-    return (_magnitude(operated) * exponent > form.largest) | (sums > summed.largest)
+    return sums > summed.largest
 
 
 def _magnitude(bounds: Interval) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,6 +130,13 @@ def lowest_bit(rows: npt.NDArray[np.float32]) -> Ids:
     lowest = (magnitude - below).min(axis=1, where=bits != 0, initial=np.inf)
     exponent = np.where(lowest == np.inf, _NO_BIT, np.frexp(lowest)[1] - 1)
     return np.where(bits.max(axis=1, initial=0) >= _INFINITY, -_NO_BIT, exponent)
+
+
+def most_quantum(x: npt.NDArray[np.float32], matrices: Sequence[npt.NDArray[np.float32]]) -> Floats:
+    """Return per token, ``[T]``, a power of two that no quantum of its logits is above."""
+    bits, *others = _bits_of_heads([x, *matrices])
+    most: Floats = np.ldexp(1.0, bits + np.minimum.reduce(others).max())
+    return most
 
 
 def _bits_of_heads(arrays: list[npt.NDArray[np.float32]]) -> list[Ids]:

@@ -6,11 +6,18 @@ stays in a cache. What is made here is equal, bit for bit, to what is made of al
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 
+from moe_routing.conformance.judge.certain_logits import (
+    CertainLogits,
+    LazyLogits,
+    certain_logits,
+)
 from moe_routing.conformance.judge.defined_scores import judged_tokens
 from moe_routing.conformance.judge.logits import (
     LogitBounds,
@@ -21,7 +28,7 @@ from moe_routing.conformance.judge.logits import (
 )
 from moe_routing.implementations import Numerics
 from moe_routing.reference import RouterConfig, RouterInputs, Stages, stages
-from moe_routing.reference.formats import Bools, FloatFormat
+from moe_routing.reference.formats import Bools, FloatFormat, Floats
 from moe_routing.reference.inputs import check_inputs
 from moe_routing.reference.logits import gate_logits, gate_products
 from moe_routing.reference.routing import later_stages
@@ -67,12 +74,16 @@ class LeanStages(Stages):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LargeCall:
-    """What is held of a large call: its ``reference``, its ``judged`` tokens, and its ``terms``."""
+    """What is held of a large call: its ``reference`` and its ``judged`` tokens.
+
+    Its terms are made once, when a logit is not ``certain`` without them.
+    """
 
     reference: LeanStages
     judged: Bools
-    terms: Terms
     out: FloatFormat
+    certain: CertainLogits | None
+    make: Callable[[], Terms]
 
     @classmethod
     def of(
@@ -82,11 +93,12 @@ class LargeCall:
         check_inputs(config, inputs)
         products = gate_products(config, inputs)
         logits, out = gate_logits(products, inputs), format_of(config.logits_dtype, inputs)
-        terms = logit_terms(config, inputs, products, numerics)
+        make = cache(partial(logit_terms, config, inputs, products, numerics))
+        certain = certain_logits(config, inputs, out)
         parts, judged = [], []
         for rows in blocks:
             done = later_stages(config, inputs, (), logits[rows])
-            bounds = bounds_of_terms(terms.rows(rows), logits[rows], out)
+            bounds = _permitted(certain, make, logits[rows], out, rows)
             judged.append(judged_tokens(config, inputs, bounds, done))
             parts.append([getattr(done, name) for name in _KEPT])
         kept = {
@@ -94,8 +106,24 @@ class LargeCall:
             for name, each in zip(_KEPT, zip(*parts, strict=True), strict=True)
         }
         reference = LeanStages(config, inputs, products=products, logits=logits, **kept)
-        return cls(reference=reference, judged=np.concatenate(judged), terms=terms, out=out)
+        found = np.concatenate(judged)
+        return cls(reference=reference, judged=found, out=out, certain=certain, make=make)
 
     def logits(self, rows: slice = slice(None)) -> LogitBounds:
         """Return the permitted logits of all, or of some rows."""
-        return bounds_of_terms(self.terms.rows(rows), self.reference.logits[rows], self.out)
+        return _permitted(self.certain, self.make, self.reference.logits[rows], self.out, rows)
+
+
+def _permitted(
+    certain: CertainLogits | None,
+    make: Callable[[], Terms],
+    logits: Floats,
+    out: FloatFormat,
+    rows: slice,
+) -> LogitBounds:
+    """Return the permitted logits of some rows, made now, or when they are read."""
+
+    def bounds() -> LogitBounds:
+        return bounds_of_terms(make().rows(rows), logits, out)
+
+    return bounds() if certain is None else LazyLogits(logits, out, certain.rows(rows), bounds)

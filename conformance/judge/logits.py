@@ -35,6 +35,17 @@ class LogitBounds:
     exact: Bools
     overflows: Bools
 
+    def contain(self, own: Floats) -> Bools:
+        """Return which of an answer's logits ``[T, E]`` are permitted."""
+        return self.permitted.contains(own)
+
+    def stay_within(self, form: FloatFormat, factor: float) -> bool:
+        """Whether none is sure to leave its format, nor ``factor`` times it ``form``: at once.
+
+        False says nothing: each token has to be looked at.
+        """
+        return False
+
     def rows(self, which: Ids | slice) -> LogitBounds:
         """Take the rows ``which``."""
         return LogitBounds(
@@ -172,13 +183,12 @@ def logit_terms(
     bias = None if inputs.gate_bias is None else inputs.gate_bias.astype(np.float64)
     x, x_error = _gate_input(config, inputs, format_of(config.logits_dtype, inputs))
     magnitude, exactness = _magnitude(inputs, x, matrices, bias)
-    count = reduce(np.add, [_products(x, matrix) for matrix in matrices])
     return Terms(
         values=products,
         bias=bias,
         magnitude=magnitude,
         exactness=exactness,
-        count=count + len(matrices) - 1 + (bias is not None),
+        count=products_at_most(inputs, x, matrices),
         error=operand_errors(x, x_error, matrices, numerics),
     )
 
@@ -210,6 +220,12 @@ def _magnitude(
             return magnitude, exactness
     magnitude = summed(np.float64)
     return magnitude, Exactness.of(inputs, magnitude, finite)
+
+
+def products_at_most(inputs: RouterInputs, x: Matrix, matrices: Sequence[Matrix]) -> Floats:
+    """Return how many products and terms a logit's sum may round; broadcasts to ``[T, E]``."""
+    count = reduce(np.add, [_products(x, matrix) for matrix in matrices])
+    return count + len(matrices) - 1 + (inputs.gate_bias is not None)
 
 
 def _products(x: Matrix, matrix: Matrix) -> Floats:

@@ -169,7 +169,7 @@ def _judge(bounds: Bounds, answer: Answer, routed: bool) -> Verdict:
         weights[rows] &= ~chosen_mask(apart[rows], config.top_k)
     logit_verdict = None
     if answer.logits is not None:
-        logit_verdict = bounds.logits.permitted.contains(answer.logits) | ~judged[:, None]
+        logit_verdict = bounds.logits.contain(answer.logits) | ~judged[:, None]
     return Verdict(
         bounds=bounds,
         answer=answer,
