@@ -31,7 +31,7 @@ def main() -> int:
         raw = Path(folder, "raw.json")
         command = [sys.executable, "-m", "pytest", *files, f"--benchmark-json={raw}", *QUICK]
         code = subprocess.call([*command, f"--device={arguments.device}", *options])
-        if code == 0:
+        if raw.exists() and raw.stat().st_size:  # of what failed, the other rows are left
             _write(arguments, json.loads(raw.read_text(encoding="utf-8")))
     return code
 

@@ -34,6 +34,10 @@ BULK = Size(tokens=4096, experts=64, top_k=6, hidden=64)
 LARGE = Size(tokens=8192, experts=256, top_k=8, hidden=2048)
 MANY = Size(tokens=65536, experts=256, top_k=8, hidden=64)
 
+ONE = Size(tokens=1, experts=256, top_k=8, hidden=64)
+FEW = Size(tokens=64, experts=256, top_k=8, hidden=64)
+PREFILL = Size(tokens=8192, experts=256, top_k=8, hidden=64)
+
 SPREADS = ("uniform", "skewed", "all-to-one", "tie-heavy")
 """How the tokens spread over the experts."""
 

@@ -27,6 +27,7 @@ def measured(raw: dict[str, Any]) -> dict[str, Any]:
             "rounds": each["stats"]["rounds"],
         }
         for each in raw["benchmarks"]
+        if "table" in each["extra_info"]  # else it failed before it was measured
     ]
     return {"environment": raw["environment"], "rows": rows}
 

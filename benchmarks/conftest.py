@@ -13,8 +13,11 @@ from moe_routing.conformance.run.isolation.heap import keep_freed_memory
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--device``."""
+    """Add ``--device`` and ``--adapter``."""
     parser.addoption("--device", default="cpu", choices=("cpu", "cuda"), help="where backends run")
+    parser.addoption(
+        "--adapter", action="append", default=[], metavar="GLOB", help="time these backends alone"
+    )
 
 
 @pytest.fixture(scope="session")

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from fnmatch import fnmatch
 from functools import cache, lru_cache
 from typing import Any
 
 import pytest
 from bench_clocks import Benchmark, copy_bandwidth, place, time_calls
 from bench_inputs import (
+    FEW,
     LARGE,
     MANY,
     MIDDLE,
+    ONE,
+    PREFILL,
     SMALL,
     SPREADS,
     Size,
@@ -29,7 +33,9 @@ from moe_routing.implementations import (
     Unsupported,
     load_adapter,
     registered,
+    registry,
 )
+from moe_routing.implementations.protocol import offers
 from moe_routing.reference import RouterConfig, RouterInputs
 
 MODELS = {"mixtral": (SMALL, MIDDLE, LARGE, MANY), "deepseek_v3": (MIDDLE, LARGE, MANY)}
@@ -42,6 +48,9 @@ CALLS = [
 ]
 """What every backend is timed on: every size once, and one size with every spread."""
 
+SERVED = [(model, size, "uniform") for model in MODELS for size in (ONE, FEW, PREFILL)]
+"""What is timed on a GPU besides: a decode step, a small batch and a prefill, almost no product."""
+
 DTYPES = {"cpu": "float32", "cuda": "bfloat16"}
 """The dtype that models compute in there."""
 
@@ -49,31 +58,47 @@ DTYPES = {"cpu": "float32", "cuda": "bfloat16"}
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Time each call on each backend that claims it."""
     device = metafunc.config.getoption("--device")
-    rows = [(*call, name) for call in CALLS for name in claiming(call[0], call[1], device)]
+    wanted = tuple(metafunc.config.getoption("--adapter"))
+    calls = CALLS + SERVED * (device == "cuda")
+    rows = [(*call, name) for call in calls for name in claiming(*call[:2], device, wanted)]
     ids = [f"{model}-{size}-{spread}-{name}" for model, size, spread, name in rows]
     metafunc.parametrize(("model", "size", "spread", "name"), rows, ids=ids)
 
 
 @cache
-def claiming(model: str, size: Size, device: str) -> list[str]:
-    """Return the backends that claim a call; of a family only the first."""
+def claiming(model: str, size: Size, device: str, wanted: tuple[str, ...]) -> list[str]:
+    """Return the backends that claim a call; of a family the first, and what needs a GPU.
+
+    Where some are ``wanted``, by name or glob, these are returned.
+    """
     found: dict[str, str] = {}
-    for name, adapter in loaded(device):
+    for name, adapter in loaded(device, wanted):
         capabilities = adapter.capabilities()
         two = replace(size, tokens=2)  # whether it claims the sizes shows when it is called
         config, inputs = call_of(model, two, "uniform", device, capabilities.takes)
         if capabilities.admits(config, inputs[0]):
-            found.setdefault(name.partition(":")[0], name)
+            alone = bool(wanted) or needs_gpu(name)
+            found.setdefault(name if alone else name.partition(":")[0], name)
     return list(found.values())
 
 
-def loaded(device: str) -> Iterator[tuple[str, Adapter]]:
-    """Yield every adapter that can run on ``device``, by its registered name."""
+def loaded(device: str, wanted: tuple[str, ...]) -> Iterator[tuple[str, Adapter]]:
+    """Yield every router that can run on ``device``, or those that are wanted, by name."""
     for name in registered():
+        if wanted and not any(fnmatch(name, each) for each in wanted):
+            continue
         try:
-            yield name, load_adapter(name, device=device)
+            adapter = load_adapter(name, device=device)
         except (AdapterError, BackendMissing):  # not installed, or not for this device
             continue
+        if offers(adapter, "route"):
+            yield name, adapter
+
+
+def needs_gpu(name: str) -> bool:
+    """Return whether an adapter runs a kernel of its own on a GPU, where its registry says so."""
+    known = getattr(registry, "needs_gpu", None)
+    return known is not None and bool(known(name))
 
 
 @lru_cache(maxsize=1)
