@@ -202,7 +202,7 @@ class GradientVerdict:
             name in PRODUCTS
             and self.of("logits").surely_right
             and GateGradients(
-                bounds.config, bounds.inputs, bounds.numerics, Ball.exact(own)
+                bounds.config, bounds.inputs, bounds.numerics, Ball(own, np.zeros((1, 1)))
             ).certainly(name, given)
         )
 

@@ -150,14 +150,13 @@ def magnitudes(
 ) -> Floats:
     """Return ``|a| @ |rows.mT|`` at some ``places``, or at most that: of some summands."""
     *row, column = places
-    left, right = a[tuple(row)], (*row[:-1], column)
+    right = (*row[:-1], column)
     if summands is None:
-        return np.asarray(np.abs(left * rows[right]).sum(axis=-1))
-    chosen = summands[tuple(row)]
-    sizes = np.take_along_axis(left, chosen, axis=-1)
-    for k, at in enumerate(chosen.T):
-        sizes[:, k] *= rows[(*right, at)]
-    return np.asarray(np.abs(sizes).sum(axis=-1))
+        return np.asarray(np.abs(a[tuple(row)] * rows[right]).sum(axis=-1))
+    chosen, total = summands[tuple(row)], np.zeros(len(column))
+    for at in chosen.T:
+        total += np.abs(a[(*row, at)] * rows[(*right, at)])
+    return total
 
 
 def greatest(a: Array, parts: int = _GREATEST) -> Ids:
