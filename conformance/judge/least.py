@@ -7,7 +7,6 @@ so little lies within the whole. Derivations: docs/spec/judging.md, "What certai
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,8 +19,8 @@ from moe_routing.reference.formats import FLOAT32, FloatFormat, Floats, Ids
 
 Array = npt.NDArray[Any]
 
-_BLOCK = 2**17
-"""About how many numbers are looked at together: a cache holds some arrays of as many."""
+_BLOCK, _CACHED = 2**19, 2**16
+"""About how many numbers are multiplied, and looked at, together: a cache holds some of these."""
 
 _GREATEST = 4
 """Summands that a lower bound of the magnitudes is the sum of."""
@@ -51,51 +50,50 @@ _KEPT = 1.0 - 2.0**-10
 """What is used of a lower bound; the rest is more than float64 loses in it and in the sum."""
 
 
-def certainly_within(
-    answered: Floats, a: Floats, matrix: Matrix, form: FloatFormat, more: float = 0.0
-) -> bool:
-    """Whether each number of ``answered [..., T, N]`` is certainly a product that is permitted.
+def certainly_within(answered: Floats, a: Floats, matrix: Matrix, form: FloatFormat) -> bool:
+    """Whether each number of ``answered [T, N]`` is certainly a product that is permitted.
 
-    The product is ``a @ matrix.rows.mT``, summed in float32 in any order and stored in ``form``:
-    the ball that ``ball_sums.product`` makes has no lesser radius. ``more`` are roundings of every
-    summand. False says nothing.
+    The product is ``a @ matrix.rows.T``, summed in float32 in any order and stored in ``form``:
+    the ball that ``ball_sums.product`` makes has no lesser radius. False says nothing.
     """
-    parts = _parts(answered, a, matrix)
-    return all(_within(*part, store_unit(form), more) for part in parts)
+    step = max(1, _BLOCK // max(1, answered.shape[1]))
+    rows = [slice(first, first + step) for first in range(0, len(answered), step)]
+    return all(_within(answered[some], a[some], matrix, store_unit(form)) for some in rows)
 
 
-def _parts(answered: Floats, a: Floats, matrix: Matrix) -> Iterator[tuple[Floats, Floats, Matrix]]:
-    step = max(1, _BLOCK // max(1, answered.shape[-1]))
-    for first in range(0, answered.shape[-2], step):
-        rows = (..., slice(first, first + step), slice(None))
-        yield answered[rows], a[rows], matrix
-
-
-def _within(answered: Floats, a: Floats, matrix: Matrix, store: float, more: float) -> bool:
-    point = a @ matrix.rows.mT
-    off = answered - point
-    off, size = np.abs(off, out=off), np.abs(point, out=point)
-    some = greatest(a)
-    units = np.minimum(nonzeros(a)[..., None], matrix.least_count) * UNIT + more * UNIT
-    bits = bits_of(np.take_along_axis(a, some, axis=-1))[..., None] * _HELD
-    fine = off <= size * ((units + store) * _KEPT)
-    fine &= size > bits * matrix.greatest_bit
-    if fine.all():
-        return True
-    others = np.flatnonzero(~fine)
-    others = others[off.reshape(-1)[others] != 0.0]  # a product of what is exactly answered
-    places = np.unravel_index(others, off.shape)
+def _within(answered: Floats, a: Floats, matrix: Matrix, store: float) -> bool:
+    point, some = a @ matrix.rows.T, greatest(a)
+    units = np.minimum(nonzeros(a)[:, None], matrix.least_count[0]) * UNIT
+    bits = bits_of(np.take_along_axis(a, some, axis=1))[:, None] * _HELD
+    places = _others(answered, point, (units + store) * _KEPT, bits * matrix.greatest_bit[0])
     for summands in (some, None):
-        row, column = places[:-1], (*places[:-2], places[-1])
+        row, column = places
         least = magnitudes(a, matrix.rows, places, summands)
-        near = off[places] <= _KEPT * (units[row][:, 0] * least + store * size[places])
-        near &= least > bits[row][:, 0] * matrix.some_bits[column]
-        places = tuple(each[~near] for each in places)
+        off, size = np.abs(answered[places] - point[places]), np.abs(point[places])
+        near = off <= _KEPT * (units[row, 0] * least + store * size)
+        near &= least > bits[row, 0] * matrix.some_bits[column]
+        places = row[~near], column[~near]
         if not len(places[0]):
             return True
         if len(places[0]) > _FEW:
             break
     return False
+
+
+def _others(answered: Floats, point: Floats, used: Floats, quantum: Floats) -> tuple[Ids, ...]:
+    """Return the places that the sums themselves do not say to be right, nor to be exact."""
+    step, found = max(1, _CACHED // max(1, point.shape[1])), []
+    for first in range(0, len(point), step):
+        rows = slice(first, first + step)
+        off, allowed = answered[rows] - point[rows], np.abs(point[rows])
+        allowed -= quantum[rows]  # what is above it is not exact
+        allowed *= used[rows]
+        near = np.abs(off, out=off) <= allowed
+        if not near.all():
+            left = np.flatnonzero(~near)
+            found.append(left[off.reshape(-1)[left] != 0.0] + first * point.shape[1])
+    flat = np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
+    return np.divmod(flat, point.shape[1])
 
 
 def within_relative(
