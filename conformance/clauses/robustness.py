@@ -267,7 +267,7 @@ def _claimed_or_not(capabilities: Capabilities) -> SearchStrategy[Case]:
     why="An answer to what it does not do is worse than none: it looks like one.",
     rules=("ROB-13", "ROB-3"),
     bugs=("M14", "M87"),
-    events=("outside-claims",),
+    events=("any-case", "outside-claims"),
     without_tokens=True,
     strategy=_claimed_or_not,
     beyond_claims=True,
