@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from moe_routing.implementations import (
     RouterGradients,
+    load_adapter,
     torch_experts_inputs,
     torch_inputs,
     without_graph,
@@ -144,3 +146,21 @@ class Reentrant(Wrapped):
 
 def parts(routing: Routing) -> tuple[Any, Any, Any]:
     return routing.weights, routing.expert_ids, routing.logits
+
+
+def of_transformers(way: type[Wrapped], function: str) -> Any:
+    """Return transformers' experts, ``experts:eager`` or another, whose function is wrapped."""
+    adapter: Any = load_adapter(f"experts:{function}")
+    adapter._function = SimpleNamespace(run=way().wrapped(adapter._function.run))
+    adapter.name = f"{way.name}-{function}"
+    return adapter
+
+
+def inductor_eager() -> Any:
+    """Return transformers' eager experts, compiled to fused loops."""
+    return of_transformers(Inductor, "eager")
+
+
+def inductor_grouped_mm() -> Any:
+    """Return transformers' grouped experts, compiled to fused loops."""
+    return of_transformers(Inductor, "grouped_mm")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from compiled_routers import AotEager, Checkpointed, Reentrant, Wrapped
+from compiled_routers import AotEager, Checkpointed, Reentrant, Wrapped, of_transformers
 
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.generators.expert_gradients import (
@@ -14,6 +14,7 @@ from moe_routing.conformance.generators.expert_gradients import (
 )
 from moe_routing.conformance.generators.experts import Draft
 from moe_routing.conformance.generators.gradients import with_cotangent
+from moe_routing.conformance.judge.gradients import Judged
 from moe_routing.conformance.trial.expert_gradients import ExpertGradientTrial
 from moe_routing.conformance.trial.gradients import GradientTrial
 from moe_routing.reference import ExpertsConfig, Groups, Renormalize, RouterConfig, RouterInputs
@@ -51,9 +52,8 @@ def test_a_router_is_right_however_it_is_run(router: str, way: type[Wrapped]) ->
     assert all(each.decided for each in judged)
 
 
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
-@pytest.mark.parametrize("dtype", ["bfloat16"])
-def test_experts_are_right_however_they_are_run(dtype: str, way: type[Wrapped]) -> None:
+def judged_experts(adapter: Any, dtype: str) -> dict[str, Judged]:
+    """Judge the gradients of a small call of gated experts."""
     draft = Draft(
         np.random.default_rng(0),
         ExpertsConfig(num_experts=2),
@@ -62,6 +62,19 @@ def test_experts_are_right_however_they_are_run(dtype: str, way: type[Wrapped]) 
         {"H": 8, "F": 8},
     )
     case = with_expert_cotangent(draft.case(np.array([[0, 1], [1, 0], [1, 0]])))
-    judged = ExpertGradientTrial(way(), case).judged
+    return ExpertGradientTrial(adapter, case).judged
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
+def test_experts_are_right_however_they_are_run(way: type[Wrapped]) -> None:
+    judged = judged_experts(way(), "bfloat16")
+    assert all(each.given for each in judged.values())
+    assert not any(each.wrong.any() for each in judged.values())
+
+
+@pytest.mark.parametrize("function", ["eager", "grouped_mm"])
+def test_experts_of_transformers_are_right_under_a_checkpoint(function: str) -> None:
+    pytest.importorskip("transformers")
+    judged = judged_experts(of_transformers(Checkpointed, function), "float32")
     assert all(each.given for each in judged.values())
     assert not any(each.wrong.any() for each in judged.values())
