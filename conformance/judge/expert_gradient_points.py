@@ -18,6 +18,9 @@ from moe_routing.reference.activations import PLAIN
 from moe_routing.reference.formats import Floats
 from moe_routing.reference.scores import sigmoid
 
+_LARGE = 2.0**20
+"""Numbers next to which what underflows is not seen."""
+
 KEPT = 1.0 - 2.0**-4
 """What is used of a radius; the rest is more than float32 loses in a point of small parts."""
 
@@ -95,7 +98,9 @@ class ExpertPoints:
         most = max(_most(each) for each in made)
         sums = self.x.shape[1] * max(_most(self.x), _most(self.at))
         matrices = max(_most(self.gate_matrix), _most(self.up_matrix), _most(self.down_matrix))
-        return bool(max(most * max(most, 1.0), sums * matrices) <= largest / 2.0**4)
+        given = max(_most(self.x), _most(self.at), _most(self.weight), matrices)
+        in_range = max(most * max(most, 1.0), sums * matrices) <= largest / 2.0**4
+        return bool(in_range and given <= _LARGE)
 
     @cached_property
     def slope_size(self) -> Floats:

@@ -40,8 +40,8 @@ _WORK = 2**21
 _SAMPLE = 128
 """Numbers of a row whose bits are looked at."""
 
-NORMAL = 2.0**-90
-"""A product of which nothing that underflows counts."""
+NORMAL = 2.0**-60
+"""The magnitudes from which nothing that underflows counts, of numbers up to ``2^20``."""
 
 _HALF_KEPT = 1.0 - 2.0**-4
 """The same of a product that is summed in float32 here."""
