@@ -2,8 +2,9 @@
 
     OMP_NUM_THREADS=1 python benchmarks/gradient_cost.py [seconds a row]
 
-Processor time, one thread. Calls of torch and of the judge take turns, and the least of each
-counts: on a machine that does other work as well, it is what the call costs.
+Processor time, one thread, memory kept as a worker of a run keeps it. Calls of torch and of the
+judge take turns, and the least of each counts: on a machine that does other work as well, it is
+what the call costs.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from moe_routing.conformance.generators.expert_gradients import (
 )
 from moe_routing.conformance.generators.experts import Draft
 from moe_routing.conformance.generators.gradients import with_cotangent
+from moe_routing.conformance.run.isolation.heap import keep_freed_memory
 from moe_routing.conformance.trial.expert_gradients import ExpertGradientTrial
 from moe_routing.conformance.trial.gradients import GradientTrial
 from moe_routing.implementations import load_adapter
@@ -115,6 +117,7 @@ def of_experts(made: Any) -> tuple[Callable[[], Any], ...]:
 
 def main(seconds: float = 2.0) -> None:
     """Print a table in Markdown."""
+    keep_freed_memory()
     print("| call | dtype | kind | torch, ms | judge, ms | ratio |\n|---|---|---|--:|--:|--:|")
 
     def row(call: str, dtype: str, kind: str, calls: tuple[Callable[[], Any], ...]) -> None:
