@@ -115,7 +115,8 @@ class Claim(Closed):
 
         It permits all on every axis, also on those that came after 1.0.
         """
-        return cls(**{"gate_dtype": LEAST_PRECISE, **axes})
+        groups = (None, GroupRule(from_each=_EITHER))
+        return cls(**{"gate_dtype": LEAST_PRECISE, "groups": groups, **axes})
 
     @classmethod
     def of_preset(cls, name: str, **axes: Any) -> Claim:

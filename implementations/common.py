@@ -133,7 +133,10 @@ def _rule(one: Any, other: Any) -> GroupRule | None:
     if not isinstance(one, GroupRule) or not isinstance(other, GroupRule):
         return None
     top, fill = _values(one.top, other.top), _values(one.fill, other.fill)
-    return GroupRule(top=top, fill=fill) if _permits(top) and fill else None
+    each = _values(one.from_each, other.from_each)
+    return (
+        GroupRule(top=top, fill=fill, from_each=each) if _permits(top) and fill and each else None
+    )
 
 
 def _apart(one: Capabilities, other: Capabilities) -> str:

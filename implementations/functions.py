@@ -55,6 +55,17 @@ class FunctionRouter:
         return without_graph(lambda: self._entry.call(config, given))
 
 
+def shares_of(config: RouterConfig) -> int:
+    """Return how many groups each give a share of K; 0 without groups.
+
+    Errors: ``ValueError`` for K that they do not divide, which models refuse where they are built.
+    """
+    count = 0 if config.groups is None else config.groups.count
+    if count and config.top_k % count:
+        raise ValueError(f"{config.top_k} experts cannot be taken from {count} groups alike")
+    return count
+
+
 class Family:
     """The functions of one package that are adapters, by name; ``function`` adds one.
 

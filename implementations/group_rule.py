@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from moe_routing.implementations.permitted import ANY, AnyValue, Closed, check_values, listed
+from moe_routing.implementations.permitted import (
+    ANY,
+    AnyValue,
+    Closed,
+    check_values,
+    listed,
+    one_of,
+)
 from moe_routing.reference import Groups
 from moe_routing.reference.checks import require_count
 
@@ -33,22 +40,28 @@ class GroupRule(Closed):
 
     ``top`` lists the supported ``Groups.top`` values (``ANY``: all), ``fill`` the fills. A top of
     ``"K // kept"`` (Megatron) follows from K, which is then ``kept`` or more; ``"K / kept"``
-    (TransformerEngine) covers only K that ``kept`` divides. Errors: ``ValueError`` naming the
-    field.
+    (TransformerEngine) covers only K that ``kept`` divides. ``from_each`` lists whether every
+    group gives its share of K (True, which reads no top and no fill), or the best groups all of
+    it. Errors: ``ValueError`` naming the field.
     """
 
     top: tuple[int | str, ...] | AnyValue = ANY
     fill: tuple[float, ...] = (-math.inf, 0.0)
+    from_each: tuple[bool, ...] = (False,)
 
     def __post_init__(self) -> None:
         check_values("GroupRule.top", self.top, _tops, "(2,), for example", (tuple, AnyValue))
         check_values("GroupRule.fill", self.fill, _fills, "(-math.inf,), for example")
+        each = one_of("GroupRule.from_each", (False, True))
+        check_values("GroupRule.from_each", self.from_each, each, "(True,), for example")
 
     def covers(self, groups: Groups, top_k: int) -> bool:
         """Return whether ``groups`` of a router of this K follow this rule.
 
         A top of K // kept is any top where every group is kept: their scores decide nothing.
         """
+        if groups.from_each or groups.from_each not in self.from_each:
+            return groups.from_each in self.from_each
         if groups.fill not in self.fill:
             return False
         if groups.kept == groups.count and PER_KEPT[0] in (listed(self.top) or ()):

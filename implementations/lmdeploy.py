@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
+from typing import Any
 
 from moe_routing.implementations.capabilities import Limits
 from moe_routing.implementations.claims import Claim, GroupRule
-from moe_routing.implementations.functions import Family
+from moe_routing.implementations.functions import Family, shares_of
 from moe_routing.implementations.lone_modules import lone_module
 from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.tensors import TorchInputs
@@ -17,47 +18,65 @@ from moe_routing.reference import Renormalize, RouterConfig, Routing
 INSTALL = "python -m pip install --no-deps lmdeploy"
 FAMILY = Family("lmdeploy", "lmdeploy")
 
+_BIASED: dict[str, Any] = {
+    "score": ("sigmoid", "softmax"),
+    "selection_bias": ("gate",),
+    "renormalize": (None, Renormalize(eps=1e-20)),
+    "scale": ANY,
+}
+
 
 @cache
 def _module(name: str) -> ModuleType:
-    return lone_module(f"lmdeploy.pytorch.backends.default.{name}", install=INSTALL)
+    real = [f"lmdeploy.pytorch.backends.{part}" for part in ("moe", "base")]
+    return lone_module(f"lmdeploy.pytorch.backends.default.{name}", install=INSTALL, real=real)
 
 
 @FAMILY.function(
-    Claim.plain(
-        score=("sigmoid", "softmax"),
-        groups=(GroupRule(top=(2,), fill=(-math.inf,)),),
-        selection_bias=("gate",),
-        renormalize=(None, Renormalize(eps=1e-20)),
-        scale=ANY,
-    ),
+    Claim.plain(groups=(GroupRule(top=(2,), fill=(-math.inf,)),), **_BIASED),
     takes="logits",
     dtypes=("float32",),
     limits=Limits(min_group_size=2),
 )
 def noaux_tc(config: RouterConfig, given: TorchInputs) -> Routing:
     """``DefaultRouterNoauxTCImpl``: DeepSeek-V3, GLM-4.5."""
+    return _noaux_tc(config, given, -1)
+
+
+@FAMILY.function(
+    Claim.plain(groups=(GroupRule(from_each=(True,)),), **_BIASED),
+    takes="logits",
+    dtypes=("float32",),
+)
+def noaux_tc_from_each(config: RouterConfig, given: TorchInputs) -> Routing:
+    """``DefaultRouterNoauxTCImpl`` with ``router_n_groups``."""
+    return _noaux_tc(config, given, shares_of(config))
+
+
+def _noaux_tc(config: RouterConfig, given: TorchInputs, n_groups: int) -> Routing:
     groups = config.groups
     assert groups is not None, "claimed are groups alone"
-    module = _module("moe_router")
-    sizes = {"n_group": groups.count, "topk_group": groups.kept, "top_k": config.top_k}
-    router = SimpleNamespace(
-        **sizes, scoring_func=config.score, n_routed_experts=config.num_experts
+    impl = _module("moe_router").DefaultRouterNoauxTCImpl
+    router = impl(
+        config.score,
+        config.top_k,
+        groups.count,
+        groups.kept,
+        config.num_experts,
+        config.scale,
+        renormalize=config.renormalize is not None,
+        router_n_groups=n_groups,
     )
-    router.renormalize, router.router_n_groups = config.renormalize is not None, -1
-    router.routed_scaling_factor, impl = config.scale, module.DefaultRouterNoauxTCImpl
-    for name in ("_forward_default", "renorm"):
-        setattr(router, name, getattr(impl, name).__get__(router))
-    weights, ids = impl.forward(router, given.logits, given.selection_bias)
+    weights, ids = router.forward(given.logits, given.selection_bias)
     return Routing(weights=weights, expert_ids=ids)
 
 
-@FAMILY.function(Claim.plain(), takes="logits")
+@FAMILY.function(Claim.plain(groups=(None, GroupRule(from_each=(True,)))), takes="logits")
 def softmax_topk(config: RouterConfig, given: TorchInputs) -> Routing:
-    """``DefaultSoftmaxTopKImpl``: the Qwens and Mixtral."""
-    module = _module("moe")
-    router = SimpleNamespace(top_k=config.top_k, dim=-1, n_groups=-1)
-    weights, ids = module.DefaultSoftmaxTopKImpl.forward(router, given.logits)
+    """``DefaultSoftmaxTopKImpl``: the Qwens and Mixtral, with ``router_n_groups`` or without."""
+    groups = -1 if config.groups is None else config.groups.count
+    router = _module("moe").DefaultSoftmaxTopKImpl(config.top_k, n_groups=groups)
+    weights, ids = router.forward(given.logits)
     return Routing(weights=weights, expert_ids=ids)
 
 

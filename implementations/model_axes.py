@@ -33,7 +33,9 @@ def _axes(model: Preset, rule: Callable[..., Any]) -> dict[str, Any]:
     scales).
     """
     config, bias = model.config, model.selection_bias
-    groups = config.groups and rule(top=(config.groups.top,), fill=(config.groups.fill,))
+    groups = config.groups and rule(
+        top=(config.groups.top,), fill=(config.groups.fill,), from_each=(config.groups.from_each,)
+    )
     axes: dict[str, Any] = {name: (getattr(config, name),) for name in _SAME}
     axes |= {name: (False, True) if getattr(model, name) else (False,) for name in _OPTIONAL}
     return axes | {

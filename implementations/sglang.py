@@ -9,7 +9,7 @@ from typing import Any
 
 from moe_routing.implementations.capabilities import Limits
 from moe_routing.implementations.claims import Claim, GroupRule
-from moe_routing.implementations.functions import Family
+from moe_routing.implementations.functions import Family, shares_of
 from moe_routing.implementations.lone_modules import lone_module
 from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.sglang_kernels import INSTALL, KERNELS
@@ -108,15 +108,17 @@ def biased_grouped_topk(config: RouterConfig, given: TorchInputs) -> Routing:
     )
 
 
-@FAMILY.function(Claim.plain(renormalize=(None, Renormalize())), takes="logits")
+@FAMILY.function(
+    Claim.plain(renormalize=(None, Renormalize()), groups=(None, GroupRule(from_each=(True,)))),
+    takes="logits",
+)
 def interns1pro(config: RouterConfig, given: TorchInputs) -> Routing:
-    """``_custom_routing_function`` of InternS1-Pro, without groups."""
-    module = _module("models.interns1pro")
-    route = module.InternS1ProTextDecoderLayer._custom_routing_function
-    norm = config.renormalize is not None
-    found = route(
-        SimpleNamespace(router_n_groups=0), given.logits, given.logits, config.top_k, norm
-    )
+    """``_custom_routing_function`` of InternS1-Pro, whose groups each give a share."""
+    layer = _module("models.interns1pro").InternS1ProTextDecoderLayer
+    block = SimpleNamespace(get_group_offsets=layer.get_group_offsets)
+    block.router_n_groups, norm = shares_of(config), config.renormalize is not None
+    route = layer._custom_routing_function
+    found = route(block, given.logits, given.logits, config.top_k, norm)
     return Routing(weights=found[0], expert_ids=found[1])
 
 

@@ -220,7 +220,7 @@ def _route(config: RouterConfig, given: TorchInputs) -> Routing:
         ids = given.expert_table[given.token_ids]
     else:
         competing = biased.masked_fill(~kept, config.groups.fill) if config.groups else biased
-        ids = competing.topk(config.top_k, dim=-1).indices
+        ids = _best(config, competing)
     weights = _weights(config, given, _gathered(config, operated, scores, kept, ids), ids)
     return Routing(weights=weights, expert_ids=ids, logits=logits)
 
@@ -289,7 +289,7 @@ def _scores(config: RouterConfig, operated: Tensor) -> Tensor:
 def _kept_experts(groups: Groups | None, biased: Tensor) -> Tensor:
     import torch
 
-    if groups is None:
+    if groups is None or groups.from_each:
         return torch.ones_like(biased, dtype=torch.bool)
     size = biased.shape[1] // groups.count
     grouped = biased.reshape(len(biased), groups.count, size)
@@ -297,6 +297,19 @@ def _kept_experts(groups: Groups | None, biased: Tensor) -> Tensor:
     best = group_scores.topk(groups.kept, dim=-1).indices
     kept = torch.zeros_like(group_scores, dtype=torch.bool).scatter(1, best, True)
     return kept.repeat_interleave(size, dim=1)
+
+
+def _best(config: RouterConfig, competing: Tensor) -> Tensor:
+    """Return the ids of the K best, or of as many of each group."""
+    import torch
+
+    groups = config.groups
+    if groups is None or not groups.from_each:
+        return competing.topk(config.top_k, dim=-1).indices
+    grouped = competing.reshape(len(competing), groups.count, config.experts_per_group)
+    ids = grouped.topk(config.top_k // groups.count, dim=-1).indices
+    first = torch.arange(groups.count, device=ids.device) * config.experts_per_group
+    return (ids + first[:, None]).reshape(len(ids), config.top_k)
 
 
 def _gathered(

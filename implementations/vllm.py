@@ -9,7 +9,7 @@ from typing import Any
 
 from moe_routing.implementations.capabilities import Limits
 from moe_routing.implementations.claims import Claim, GroupRule
-from moe_routing.implementations.functions import Family
+from moe_routing.implementations.functions import Family, shares_of
 from moe_routing.implementations.lone_modules import lone_module
 from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.tensors import TorchInputs
@@ -88,11 +88,14 @@ def gemma4(config: RouterConfig, given: TorchInputs) -> Routing:
     return Routing(weights=weights, expert_ids=ids)
 
 
-@FAMILY.function(_SOFTMAX, takes="logits")
+@FAMILY.function(
+    Claim.plain(renormalize=_NORM, groups=(None, GroupRule(from_each=(True,)))), takes="logits"
+)
 def interns1_pro(config: RouterConfig, given: TorchInputs) -> Routing:
-    """``_custom_routing_function`` of InternS1-Pro, without groups."""
-    block, norm = SimpleNamespace(n_groups=0), config.renormalize is not None
-    route = _module("models.interns1_pro").InternS1ProMoeSparseMoeBlock._custom_routing_function
+    """``_custom_routing_function`` of InternS1-Pro, whose groups each give a share."""
+    model = _module("models.interns1_pro").InternS1ProMoeSparseMoeBlock
+    block = SimpleNamespace(n_groups=shares_of(config), get_group_offsets=model.get_group_offsets)
+    norm, route = config.renormalize is not None, model._custom_routing_function
     weights, ids = route(block, given.hidden, given.logits, config.top_k, norm)
     return Routing(weights=weights, expert_ids=ids)
 

@@ -10,6 +10,7 @@ from moe_routing.reference.checks import (
     is_number,
     require_choice,
     require_count,
+    require_flag,
     require_kind,
     require_real,
     shown,
@@ -32,13 +33,22 @@ class Groups:
     sum of its ``top`` best (biased) scores: 1 is the maximum (DeepSeek-V2), 2 is
     DeepSeek-V3, ``top_k // kept`` is Megatron. A group smaller than ``top`` scores the
     sum of what it has. Experts of the other groups compete with the score ``fill``
-    (``-inf`` or ``0.0``). Errors: ``ValueError`` naming the field.
+    (``-inf`` or ``0.0``). With ``from_each`` no group is left out: every group gives its best
+    ``top_k / count`` experts (InternS1-Pro), ``kept`` is ``count``, and ``top`` and ``fill`` are
+    not read. Errors: ``ValueError`` naming the field.
     """
 
     count: int
     kept: int
     top: int = 2
     fill: float = -math.inf
+    from_each: bool = False
+
+    def __repr__(self) -> str:
+        each = ", from_each=True" if self.from_each else ""
+        return (
+            f"Groups(count={self.count}, kept={self.kept}, top={self.top}, fill={self.fill}{each})"
+        )
 
     def __post_init__(self) -> None:
         require_count("Groups.count", self.count, at_least=1)
@@ -48,6 +58,12 @@ class Groups:
             raise ValueError(
                 f"Cannot have Groups.kept={self.kept} > Groups.count={self.count}: "
                 "keep at most every group"
+            )
+        require_flag("Groups.from_each", self.from_each)
+        if self.from_each and self.kept < self.count:
+            raise ValueError(
+                f"Cannot have Groups.kept={self.kept} < Groups.count={self.count} with "
+                f"from_each=True: every group gives experts, so write kept={self.count}"
             )
         if not is_number(self.fill) or self.fill not in (-math.inf, 0.0):
             raise ValueError(
@@ -182,6 +198,11 @@ class RouterConfig:
             raise ValueError(
                 f"Cannot have num_experts={self.num_experts} in {self.groups}: "
                 f"groups are of equal size, so count must divide num_experts"
+            )
+        if self.groups.from_each and self.top_k % self.groups.count:
+            raise ValueError(
+                f"Cannot have top_k={self.top_k} from each of {self.groups.count} groups: every "
+                "group gives top_k / count experts, so count must divide top_k"
             )
         left = self.groups.kept * self.experts_per_group
         if self.top_k > left:

@@ -24,6 +24,9 @@ PARTS: dict[str, type] = {
 }
 """The fields of a configuration that are objects of their own, with their types."""
 
+LATER = ("from_each", False)
+"""A field of groups that came later, with the value that stands for it where it is left out."""
+
 _SPECIAL = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -37,6 +40,7 @@ def config_to_json(config: Config) -> dict[str, Any]:
     return {
         name: config_to_json(value) if name in PARTS and value is not None else to_json(value)
         for name, value in vars(config).items()
+        if (name, value) != LATER
     }
 
 

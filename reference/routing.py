@@ -89,7 +89,7 @@ def later_stages(
     scored = scores.SCORE_FUNCTIONS[config.score](operated)
     biased = scored if inputs.selection_bias is None else scored + inputs.selection_bias
     group_scores, kept, competing = None, np.ones(biased.shape, dtype=bool), biased
-    if config.groups is not None:
+    if config.groups is not None and not config.groups.from_each:
         group_scores = groups.group_scores(config.groups, biased)
         kept = groups.kept_experts(config.groups, group_scores, config.num_experts)
         competing = np.where(kept, biased, config.groups.fill)
@@ -115,4 +115,7 @@ def later_stages(
 def _select(config: RouterConfig, inputs: RouterInputs, competing: Floats) -> Ids:
     if inputs.expert_table is not None:
         return inputs.expert_table[inputs.token_ids]
+    groups = config.groups
+    if groups is not None and groups.from_each:
+        return selection.top_of_each(competing, config.top_k, groups.count)
     return selection.top_k(competing, config.top_k)

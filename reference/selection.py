@@ -22,6 +22,19 @@ def top_k(values: npt.NDArray[np.floating[Any]], k: int) -> Ids:
     return np.take_along_axis(places % values.shape[1], order, axis=1)
 
 
+def top_of_each(values: npt.NDArray[np.floating[Any]], k: int, count: int) -> Ids:
+    """Return ``[T, k]``: the columns of the k / count greatest of each of ``count`` equal blocks.
+
+    All of them best first, with ties and NaN as in ``top_k``.
+    """
+    size = values.shape[1] // count
+    blocks = values.reshape(len(values) * count, size)
+    best = top_k(blocks, k // count).reshape(len(values), k)
+    ids = np.sort(best + np.repeat(np.arange(count) * size, k // count), axis=1)
+    found = np.fmax(np.take_along_axis(values, ids, axis=1), -np.inf)
+    return np.take_along_axis(ids, np.argsort(-found, axis=1, kind="stable"), axis=1)
+
+
 def _places_of_best(values: npt.NDArray[np.floating[Any]], k: int) -> Ids:
     """Return the flat positions of each row's k greatest ``values``, ascending; none is NaN.
 

@@ -19,7 +19,8 @@ from moe_routing.conformance.cases.kinds import KINDS, Kind
 from moe_routing.conformance.cases.whole import reason, write_whole
 from moe_routing.reference import SPEC_VERSION
 from moe_routing.reference.checks import shown
-from moe_routing.reference.jsonform import PARTS, config_to_json, from_json, to_json
+from moe_routing.reference.config import Groups
+from moe_routing.reference.jsonform import LATER, PARTS, config_to_json, from_json, to_json
 
 SCHEMA = 1
 """The version of the case file's form; readers refuse what is newer."""
@@ -127,10 +128,11 @@ def _value(name: str, value: Any) -> Any:
     if name not in PARTS or value is None:
         return from_json(value) if name != "score" else value
     part: Any = object.__new__(PARTS[name])
-    known = {each.name for each in fields(PARTS[name])}
-    if not isinstance(value, dict) or set(value) != known:
+    known = {each.name for each in fields(PARTS[name])} - {LATER[0]}
+    if not isinstance(value, dict) or set(value) - {LATER[0]} != known:
         raise ValueError(f"{name} is {value!r}, but should have keys {', '.join(sorted(known))}")
-    for key, number in value.items():
+    later = dict([LATER]) if PARTS[name] is Groups else {}
+    for key, number in {**later, **value}.items():
         object.__setattr__(part, key, _value(key, number))
     return part
 

@@ -21,6 +21,7 @@ from moe_routing.conformance.judge.selection import certain_groups, possible_gro
 from moe_routing.conformance.trial.base import Unchecked
 from moe_routing.conformance.trial.call import Raised
 from moe_routing.conformance.trial.trial import Trial
+from moe_routing.implementations import Capabilities
 from moe_routing.reference import Groups
 from moe_routing.reference.formats import Bools, Ids
 
@@ -136,7 +137,7 @@ def all_kept(trial: Trial) -> Failure | None:
 
 def _as_ungrouped(trial: Trial) -> Failure | None:
     groups = trial.case.config.groups
-    if groups is None or groups.kept != groups.count:
+    if groups is None or groups.kept != groups.count or groups.from_each:
         raise Unchecked("it does not keep every group")
     if (failure := first_failure(trial.verdict, "selection")) is not None:
         return failure
@@ -146,6 +147,47 @@ def _as_ungrouped(trial: Trial) -> Failure | None:
 
 def _without_groups(case: Case) -> Case:
     return replace(case, config=replace(case.config, groups=None))
+
+
+def _gives_shares(capabilities: Capabilities) -> str | None:
+    """Return what is lacking where no claim has groups that each give a share."""
+    rules = (rule for claim in capabilities.claims for rule in claim.groups if rule is not None)
+    if any(True in rule.from_each for rule in rules):
+        return None
+    return "nothing claimed has groups with from_each=True"
+
+
+@clause(
+    "groups.from-each",
+    "MUST",
+    why="Where every group gives its share of the experts, each device has as much to do; the K "
+    "best of all, or weights that hold the bias, look alike and are another model.",
+    rules=("GRP-10",),
+    bugs=("M01", "M24", "M25", "M36"),
+    narrow=_GROUPED,
+    needs=_gives_shares,
+    promise="from_each",
+    events=(
+        "share-passes-over-better",
+        "share-of-one",
+        "share-of-several",
+        "share-biased",
+        "share-under-bias",
+        "share-tied",
+    ),
+    focus=Focus(
+        offers={
+            "groups": lambda offered: [x for x in offered if x and True in x.from_each],
+            "groups.from_each": lambda offered: [each for each in offered if each],
+        }
+    ),
+)
+def from_each(trial: Trial) -> Failure | None:
+    """Where every group gives K / count experts, these are its best, with unbiased weights."""
+    groups = trial.case.config.groups
+    if groups is None or not groups.from_each:
+        raise Unchecked("it has no groups that each give a share")
+    return first_failure(trial.verdict, "selection", "weights")
 
 
 @clause(
@@ -228,7 +270,11 @@ def _ragged(case: Case) -> list[Case]:
     size = case.config.num_experts // counts[0]
     whole = counts[0] * size  # of as many tokens, T * E is a multiple of a row
     top_k = min(case.config.top_k, whole)  # a claimed K: only the groups are a reason to reject
-    ragged = Groups(count=counts[0], kept=math.ceil(top_k / size), top=groups.top, fill=groups.fill)
+    if groups.from_each:
+        ragged, top_k = replace(groups, count=counts[0], kept=counts[0]), counts[0]
+    else:
+        kept = math.ceil(top_k / size)
+        ragged = Groups(count=counts[0], kept=kept, top=groups.top, fill=groups.fill)
     return [
         with_config(take_tokens(case, np.arange(n) % tokens), groups=ragged, top_k=top_k)
         for n in (1, whole)

@@ -17,6 +17,7 @@ from moe_routing.reference import weights
 from moe_routing.reference.formats import Floats, Ids
 from moe_routing.reference.groups import group_scores, kept_experts
 from moe_routing.reference.selection import top_k as best_experts
+from moe_routing.reference.selection import top_of_each
 
 
 @event(
@@ -31,6 +32,8 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
 
 def _unbiased_ids(bounds: Bounds) -> Ids:
     groups, scores = bounds.config.groups, bounds.reference.scores
+    if groups is not None and groups.from_each:
+        return top_of_each(scores, bounds.config.top_k, groups.count)
     if groups is not None:
         kept = kept_experts(groups, group_scores(groups, scores), bounds.config.num_experts)
         scores = np.where(kept, scores, groups.fill)

@@ -22,6 +22,7 @@ from moe_routing.reference import Groups
     lambda b: (
         b.config.groups is not None
         and b.config.groups.count > 1
+        and not b.config.groups.from_each
         and b.config.experts_per_group < b.config.groups.top
     ),
 )
@@ -46,7 +47,11 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
 @event(
     "all-groups-kept",
     "several groups, all kept",
-    lambda b: b.config.groups is not None and b.config.groups.count == b.config.groups.kept > 1,
+    lambda b: (
+        b.config.groups is not None
+        and not b.config.groups.from_each
+        and b.config.groups.count == b.config.groups.kept > 1
+    ),
 )
 def _(capabilities: Capabilities) -> Iterator[Case]:
     for top_k in (2, 1):

@@ -260,6 +260,8 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
 
 def _close(bounds: Bounds) -> bool:
     k, config = bounds.config.top_k, bounds.config
+    if config.groups is not None and config.groups.from_each:
+        return False  # every group has a cut of its own
     if k == config.num_experts or bounds.inputs.expert_table is not None:
         return False
     ranked = -np.sort(-bounds.reference.competing[bounds.only_reference], axis=1)

@@ -14,18 +14,29 @@ from moe_routing.conformance.events.sizes import ladder
 from moe_routing.conformance.generators.construct import table_cases
 from moe_routing.conformance.generators.scenes import fitting_experts
 from moe_routing.conformance.judge import Bounds
+from moe_routing.conformance.judge.selection import in_blocks
 from moe_routing.implementations import Capabilities
 from moe_routing.reference.formats import Floats
 
 
 def _ranked(bounds: Bounds) -> Floats:
     """Return the competing values of judged tokens, greatest first."""
-    return -np.sort(-bounds.reference.competing[bounds.judged], axis=1)
+    return -np.sort(-in_blocks(bounds.config.groups, _competing(bounds)), axis=1)
+
+
+def _competing(bounds: Bounds) -> Floats:
+    return bounds.reference.competing[bounds.judged]
+
+
+def _slots(bounds: Bounds) -> int:
+    """Return K, or what every group gives of it."""
+    groups = bounds.config.groups
+    return bounds.config.top_k // (groups.count if groups and groups.from_each else 1)
 
 
 def _ties_at_cut(bounds: Bounds) -> bool:
-    k, ranked = bounds.config.top_k, _ranked(bounds)
-    if k >= bounds.config.num_experts or bounds.inputs.expert_table is not None:
+    k, ranked = _slots(bounds), _ranked(bounds)
+    if bounds.config.top_k >= bounds.config.num_experts or bounds.inputs.expert_table is not None:
         return False
     return bool((ranked[:, k - 1] == ranked[:, k]).any())
 
@@ -38,12 +49,17 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
 
 def _tie_of(slug: str, statement: str, sign: float) -> None:
     def occurs(bounds: Bounds) -> bool:
-        k, competing = bounds.config.top_k, bounds.reference.competing[bounds.judged]
-        if k >= bounds.config.num_experts or bounds.inputs.expert_table is not None:
+        k, groups = _slots(bounds), bounds.config.groups
+        if (
+            bounds.config.top_k >= bounds.config.num_experts
+            or bounds.inputs.expert_table is not None
+        ):
             return False
+        competing = in_blocks(groups, _competing(bounds))
+        operated = in_blocks(groups, bounds.reference.operated[bounds.judged])
         pair = np.argsort(-competing, axis=1, kind="stable")[:, k - 1 : k + 1]
         values = np.take_along_axis(competing, pair, axis=1)
-        logits = np.take_along_axis(bounds.reference.operated[bounds.judged], pair, axis=1)
+        logits = np.take_along_axis(operated, pair, axis=1)
         return bool(((values[:, 0] == values[:, 1]) & (sign * logits > 0).all(axis=1)).any())
 
     @event(slug, statement, occurs)

@@ -19,6 +19,8 @@ def cut_words(view: TokenView) -> list[str]:
         return ["the table's row decides; no score does"]
     if _strangers(view):
         return _excluded(view)
+    if uneven := _uneven(view):
+        return uneven
     if (pair := at_odds(view)) is None:
         return [f"{show(view.cut)}; the experts chosen are the reference's"]
     weakest, best = pair
@@ -33,10 +35,24 @@ def at_odds(view: TokenView) -> tuple[ExpertView, ExpertView] | None:
     """Return the weakest expert that was chosen and the best that was due and left out."""
     chosen = [each for each in view.experts if each.answered]
     left = [each for each in view.experts if each.due and not each.answered]
+    if view.share is not None and left:  # of the same group
+        chosen, left = ([e for e in some if e.group == left[0].group] for some in (chosen, left))
     if not chosen or not left:
         return None
     weakest = min(chosen, key=lambda each: each.competing[1])
     return weakest, max(left, key=lambda each: each.competing[0])
+
+
+def _uneven(view: TokenView) -> list[str]:
+    """Describe the first group that gives more experts than its share, or fewer."""
+    if view.share is None:
+        return []
+    given = Counter(each.group for each in view.experts if each.answered)
+    wrong = [g for g in dict.fromkeys(e.group for e in view.experts) if given[g] != view.share]
+    if not wrong:
+        return []
+    share = f"every group gives {view.share} of the {len(view.slots)}"
+    return [f"{given[wrong[0]]} experts were chosen out of group {wrong[0]}, but {share}"]
 
 
 def misplaced(view: TokenView) -> list[int]:

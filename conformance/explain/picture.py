@@ -51,7 +51,7 @@ def _token(case: Case, verdict: Verdict, token: int) -> Iterator[str]:
     if not view.judged:
         yield "  its scores are undefined: any distinct experts are right"
         return
-    if case.config.groups is not None:
+    if case.config.groups is not None and view.groups:
         yield from _groups(view, case.config.groups, case.config.experts_per_group)
     yield from _experts(view)
 
@@ -127,7 +127,7 @@ def _on_cut(view: TokenView) -> set[int]:
     """Return the experts that rounding may put on either side of the cut."""
     won = [each for each in view.experts if each.due]
     rivals = [each for each in view.experts if each.kept and not each.due]
-    if view.cut is None or not won or not rivals:
+    if view.cut is None or view.share is not None or not won or not rivals:
         return set()
     needed = max(each.competing[0] for each in rivals)
     reached = min(each.competing[1] for each in won)

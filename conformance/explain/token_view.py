@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from moe_routing.conformance.judge import Interval, Verdict
+from moe_routing.reference import RouterConfig
 from moe_routing.reference.logits import normalize_input
 
 Span = tuple[float, float]
@@ -97,7 +98,8 @@ class TokenView:
     what the experts of the kept groups reach at least. None where nothing competes, and
     where the token's scores are undefined (``judged`` is False). ``explained`` says whether
     rounding can explain the experts chosen, all of them distinct and in range. ``hidden`` experts
-    are left out, none of them chosen or due. ``input`` is there where the input is normalised.
+    are left out, none of them chosen or due. ``input`` is there where the input is normalised,
+    ``share`` where every group gives so many experts: each then has a cut of its own.
     """
 
     token: int
@@ -110,6 +112,7 @@ class TokenView:
     due: tuple[int, ...]
     groups: tuple[GroupView, ...]
     input: NormedView | None = None
+    share: int | None = None
 
 
 def token_view(verdict: Verdict, token: int) -> TokenView:
@@ -127,6 +130,7 @@ def token_view(verdict: Verdict, token: int) -> TokenView:
         due=tuple(verdict.bounds.reference.expert_ids[token].tolist()),
         groups=_groups(verdict, token),
         input=_input(verdict, token),
+        share=_share(verdict.bounds.config),
     )
 
 
@@ -160,6 +164,11 @@ def _cut(verdict: Verdict, token: int) -> float | None:
     fill = bounds.config.groups.fill if bounds.config.groups else -np.inf
     reached = np.where(bounds.reference.kept[token], verdict.later.competing.lo[token], fill)
     return float(np.sort(reached)[-bounds.config.top_k])
+
+
+def _share(config: RouterConfig) -> int | None:
+    groups = config.groups
+    return config.top_k // groups.count if groups is not None and groups.from_each else None
 
 
 def _expert(verdict: Verdict, token: int, expert: int, rank: int) -> ExpertView:

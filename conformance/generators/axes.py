@@ -27,7 +27,8 @@ Choose = Callable[[str, Sequence[Any]], Any]
 
 CHOICES = (
     *("claim", "score and weights", "sizes", "num_experts", "groups", "top_k", "published"),
-    *("groups.count", "groups.kept", "groups.top", "groups.fill", "dtypes", "logit ops"),
+    *("groups.count", "groups.kept", "groups.top", "groups.fill", "groups.from_each"),
+    *("dtypes", "logit ops"),
     *("renormalize", "scale", "softcap", "multiplier", "input norm"),
     *("optional arrays", "selection_bias", "num_tokens", "recipe", "seed", "dtype"),
     *("batched", "batch"),
@@ -202,6 +203,12 @@ def _in_groups(
 
     K is chosen first where the score of a group follows from it, and is then enough for one.
     """
+    kinds = (
+        *[each for each in rule.from_each if not each] * _PROPER,
+        *[True] * (True in rule.from_each),
+    )
+    if True in kinds and choose("groups.from_each", kinds):
+        return _from_each(choose, num_experts, limits, slots)
     fitting = dict(limits.groupings(num_experts, least))
     sharing: dict[int, dict[int, Sequence[int]]] = {}
     if rule.follows_top_k:
@@ -217,6 +224,25 @@ def _in_groups(
     kept = choose("groups.kept", fitting.get(count, range(1, count + 1)))
     groups = _groups(choose, rule, num_experts, 0, count, kept)
     return choose("top_k", slots(kept * num_experts // count)), groups
+
+
+def _from_each(
+    choose: Choose, num_experts: int, limits: Limits, slots: Callable[[int], Sequence[int]]
+) -> tuple[int, Groups]:
+    """Return K, and groups that each give a share of it; most often some of several of several."""
+    sharing = {
+        n: [k for k in slots(num_experts) if k % n == 0]
+        for n, kept in limits.groupings(num_experts, num_experts)
+        if n in kept
+    }
+    fitting = [n for n, offered in sharing.items() if offered]
+    proper = [n for n in fitting if 1 < n < num_experts]
+    count = choose("groups.count", [*proper * _PROPER, *fitting] if proper else fitting)
+    kept = choose("groups.kept", (count,))
+    offered = sharing.get(count, [])
+    some = [k for k in offered if k < num_experts]
+    top_k = choose("top_k", [*some * _PROPER, *offered])
+    return top_k, Groups(count=count, kept=kept, from_each=True)
 
 
 def _sharing(

@@ -92,6 +92,8 @@ def _groups(config: RouterConfig, limits: Limits) -> Iterator[Groups]:
     for top in (1, 2, 3):
         for fill in (-np.inf, 0.0):
             yield Groups(count=count, kept=kept, top=top, fill=fill)
+    shared = [n for n in fitting if config.top_k % n == 0 and n > 1]
+    yield from (Groups(count=n, kept=n, from_each=True) for n in shared[:1])
 
 
 def _other_arrays(case: Case) -> Iterator[Case]:

@@ -20,7 +20,10 @@ def bad_configs(case: Case) -> dict[str, Case]:
     if groups is not None and groups.kept < groups.count:
         left = groups.kept * config.experts_per_group
         bad[f"top_k={left + 1} > {left} experts left by {groups}"] = {"top_k": left + 1}
-    if groups is not None:
+    if groups is not None and groups.from_each and groups.count > 1 and config.top_k < experts:
+        words = f"top_k={config.top_k + 1} from each of {groups.count} groups"
+        bad[words] = {"top_k": config.top_k + 1}
+    if groups is not None and not groups.from_each:
         more = object.__new__(Groups)
         for name, value in {**vars(groups), "kept": groups.count + 1}.items():
             object.__setattr__(more, name, value)

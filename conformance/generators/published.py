@@ -31,7 +31,7 @@ class Published:
         """Return whether the groups, or that there are none, are as ``rule`` has them."""
         if rule is None or self.groups is None:
             return rule is None and self.groups is None
-        return rule.has_room(self.top_k, self.groups[1])
+        return False in rule.from_each and rule.has_room(self.top_k, self.groups[1])
 
     def fits(
         self, rules: Sequence[GroupRule | None], limits: Limits, top_k: Container[int]

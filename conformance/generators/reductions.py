@@ -63,6 +63,11 @@ def _fewer_in_groups(config: RouterConfig, groups: Groups) -> Iterator[Fewer]:
     grid = np.arange(config.num_experts).reshape(groups.count, -1)
     for kept in subsets(groups.count):
         most = min(groups.kept, len(kept))
+        if groups.from_each:
+            top_k = config.top_k // groups.count * len(kept)
+            fewer = replace(groups, count=len(kept), kept=len(kept))
+            yield grid[kept].ravel(), {"groups": fewer, "top_k": top_k}
+            continue
         for keep in (most, max(1, most - 1)):
             yield grid[kept].ravel(), {"groups": replace(groups, count=len(kept), kept=keep)}
     for kept in subsets(grid.shape[1]):

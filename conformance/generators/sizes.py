@@ -52,7 +52,9 @@ def _groups(case: Case, kept: Ids) -> Case:
     assert groups is not None
     grid = np.arange(case.config.num_experts).reshape(groups.count, -1)
     fewer = replace(groups, count=len(kept), kept=min(groups.kept, len(kept)))
-    return with_experts(case, grid[kept].ravel(), groups=fewer)
+    slots = case.config.top_k // groups.count * len(kept)
+    shares = {"top_k": slots} if groups.from_each else {}  # every group gives as many as before
+    return with_experts(case, grid[kept].ravel(), groups=fewer, **shares)
 
 
 def _of_groups(case: Case, kept: Ids) -> Case:

@@ -25,7 +25,8 @@ def judged_tokens(
     if not logits.stay_within(form, abs(config.logit_multiplier) * exponent):
         operated = operated_bounds(config, logits.permitted, form)
         fine &= ~logits.overflows.any(axis=1) & ~(_magnitude(operated) * exponent > form.largest)
-    if config.groups is not None and config.groups.top > 1:
+    groups = config.groups
+    if groups is not None and groups.top > 1 and not groups.from_each:
         biased = reference.biased  # a group may sum to inf - inf
         fine &= ~((biased == np.inf).any(axis=1) & (biased == -np.inf).any(axis=1))
     return fine
@@ -53,9 +54,16 @@ def _sums_leave_range(config: RouterConfig, inputs: RouterInputs, reference: Sta
     """Return where the sum with the bias or that of a group may be infinite."""
     form = format_of(config.scores_dtype, inputs)
     summed = form if inputs.selection_bias is None else FLOAT32
-    top = 1 if config.groups is None else min(config.groups.top, config.experts_per_group)
+    top = _summed(config)
     sums = top * _magnitude(Interval.point(reference.biased)) * (1.0 + top * summed.unit_roundoff)
     return sums > summed.largest
+
+
+def _summed(config: RouterConfig) -> int:
+    """Return how many scores a group sums; 1: none."""
+    if config.groups is None or config.groups.from_each:
+        return 1
+    return min(config.groups.top, config.experts_per_group)
 
 
 def _magnitude(bounds: Interval) -> Floats:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from moe_routing.conformance.judge.intervals import Interval
 from moe_routing.conformance.judge.later import SelectionBounds
+from moe_routing.conformance.judge.selection import chosen_mask, may_select
 from moe_routing.reference import RouterConfig
 from moe_routing.reference.formats import Bools, Floats, Ids
 from moe_routing.reference.groups import group_scores, kept_experts
@@ -24,6 +26,9 @@ def chosen_by(config: RouterConfig, later: SelectionBounds, logits: Floats, ids:
     """
     with np.errstate(all="ignore"):
         values = _competing(config, later, logits)
+        if config.groups is not None and config.groups.from_each:
+            chosen = chosen_mask(ids, config.num_experts)
+            return may_select(Interval.point(values), chosen, config.groups, later.group_format)
         inside = np.take_along_axis(values, ids, axis=1).min(axis=1)
         outside = values.copy()
         np.put_along_axis(outside, ids, -np.inf, axis=1)
@@ -38,7 +43,7 @@ def _competing(config: RouterConfig, later: SelectionBounds, logits: Floats) -> 
     values = SCORE_FUNCTIONS[config.score](values)
     if later.selection_bias is not None:
         values = values + later.selection_bias
-    if config.groups is None:
+    if config.groups is None or config.groups.from_each:
         return values
     kept = kept_experts(config.groups, group_scores(config.groups, values), config.num_experts)
     return np.where(kept, values, config.groups.fill)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import TypeVar
+
 import numpy as np
+import numpy.typing as npt
 
 from moe_routing.conformance.judge.intervals import Interval
 from moe_routing.reference import Groups
 from moe_routing.reference.formats import Bools, FloatFormat, Floats, Ids
+
+_Any = TypeVar("_Any", bound=np.generic)
 
 
 def distinct_in_range(expert_ids: Ids, num_experts: int) -> tuple[Bools, Bools]:
@@ -36,6 +42,8 @@ def may_select(
     """
     if groups is None:
         return _cut(competing, chosen) >= _best_outside(competing, chosen)
+    if groups.from_each:
+        return _may_give(competing, chosen, groups.count)
     return _GroupedSelection(competing, chosen, groups, form).possible()
 
 
@@ -46,7 +54,11 @@ def only_selects(
 
     Sufficient, not necessary, for groups: the kept groups must be certain, too.
     """
-    inside: Floats = np.where(chosen, competing.lo, np.inf).min(axis=1)
+    if groups is not None and groups.from_each:
+        blocks, given = competing.each(partial(in_blocks, groups)), in_blocks(groups, chosen)
+        alone = only_selects(blocks, given, None, form).reshape(len(chosen), groups.count)
+        return np.asarray(alone.all(axis=1) & _even(chosen, groups.count))
+    inside: Floats = np.where(chosen, competing.lo, np.inf).min(axis=1, initial=np.inf)
     if groups is None:
         return inside > _best(np.where(chosen, -np.inf, competing.hi))
     kept, certain = certain_groups(competing, groups, form)
@@ -54,6 +66,29 @@ def only_selects(
     rest = np.where(kept, competing.hi, groups.fill)
     outside = _best(np.where(chosen, -np.inf, rest))
     return certain & (chosen <= kept).all(axis=1) & (inside > outside)
+
+
+def in_blocks(groups: Groups | None, values: npt.NDArray[_Any]) -> npt.NDArray[_Any]:
+    """Return ``[T, E]`` with a row for each choice: where every group gives experts, a group's."""
+    if groups is None or not groups.from_each:
+        return values
+    return values.reshape(len(values) * groups.count, values.shape[1] // groups.count)
+
+
+def _may_give(competing: Interval, chosen: Bools, count: int) -> Bools:
+    """Return, per token, whether every one of ``count`` groups may give what is chosen of it."""
+    shape = len(chosen), count, chosen.shape[1] // count
+    inside = np.where(chosen, competing.hi, np.inf).reshape(shape).min(axis=2)
+    outside = np.where(chosen, -np.inf, competing.lo).reshape(shape).max(axis=2)
+    may: Bools = (inside >= outside).all(axis=1) & _even(chosen, count)
+    return may
+
+
+def _even(chosen: Bools, count: int) -> Bools:
+    """Return, per token, whether as many experts are chosen of every group."""
+    given = chosen.reshape(len(chosen), count, chosen.shape[1] // count).sum(axis=2)
+    even: Bools = (given == given[:, :1]).all(axis=1)
+    return even
 
 
 def certain_groups(competing: Interval, groups: Groups, form: FloatFormat) -> tuple[Bools, Bools]:

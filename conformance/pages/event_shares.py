@@ -105,10 +105,18 @@ _LARGER = "larger than what is drawn"
 _COSTLY = "a case costs as much as hundreds of others"
 _AMONG_FINITE = "among finite logits it needs a gate that is not finite"
 
+_NO_SHARES = "drawn for whoever claims groups with from_each, which `Capabilities()` does not"
 _NO_WIDE_GATE = "drawn for whoever claims a float32 gate, which `Capabilities()` does not"
 _ONE_ROUTER = "of one router; other routers are drawn with other sizes"
 _EXACTLY = "one number of tokens exactly; others on both sides of it are drawn"
 ONLY_CONSTRUCTED = {
+    **dict.fromkeys(
+        (
+            *("share-passes-over-better", "share-of-one", "share-of-several"),
+            *("share-under-bias", "share-biased", "share-tied"),
+        ),
+        _NO_SHARES,
+    ),
     **dict.fromkeys(
         members("preset"), "too many settings to meet by chance; published sizes are drawn whole"
     ),
@@ -226,7 +234,7 @@ def _in_clauses(cases: int) -> dict[str, float]:
     for clause in CLAUSES.values():
         slugs = [slug for slug in clause.events if slug not in ONLY_CONSTRUCTED]
         drawn.update({slug: cases for slug in slugs if clause.strategy is None})
-        for facts in _facts(clause, cases) if clause.strategy is None else ():
+        for facts in _facts(clause, cases) if slugs and clause.strategy is None else ():
             met.update(slug for slug in slugs if EVENTS[slug].occurs(facts))
     return {slug: met[slug] / drawn[slug] for slug in drawn}
 

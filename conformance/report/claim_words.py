@@ -39,7 +39,10 @@ _PARTS = {
 
 def capabilities_in_words(capabilities: Capabilities) -> str:
     """Return the claims as phrases; what they share is not repeated."""
-    if any(replace(each, gate_dtype=("input",)) == Claim() for each in capabilities.claims):
+    later = {"gate_dtype": ("input",), "groups": Claim().groups}
+    every = (Claim().groups, Claim.whole().groups)
+    wide = [each for each in capabilities.claims if each.groups in every]
+    if any(replace(each, **later) == Claim() for each in wide):
         return "the whole specification"
     return "; or ".join(dict.fromkeys(map(claim_in_words, capabilities.claims)))
 
@@ -170,10 +173,17 @@ def _groups(claim: Claim) -> list[str]:
 
 
 def _rule(rule: GroupRule) -> str:
+    given = ["(as many of each)"] if True in rule.from_each else []
+    return " or ".join([*_best(rule), *given])
+
+
+def _best(rule: GroupRule) -> list[str]:
+    if False not in rule.from_each:
+        return []
     tops = listed(rule.top)
     top = "any" if tops is None else "/".join(map(str, tops))
     fills = "/".join("-inf" if math.isinf(fill) else str(fill) for fill in rule.fill)
-    return f"(best {top}, fill {fills})"
+    return [f"(best {top}, fill {fills})"]
 
 
 def _weights(claim: Claim) -> list[str]:

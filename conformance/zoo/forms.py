@@ -14,7 +14,7 @@ import numpy as np
 from moe_routing.conformance.zoo.residents import HONEST, Mutant, Staged
 from moe_routing.conformance.zoo.router.functions import Array
 from moe_routing.conformance.zoo.router.router import StagedRouter
-from moe_routing.conformance.zoo.router.stages import norm, table_or
+from moe_routing.conformance.zoo.router.stages import best_of, norm, table_or
 from moe_routing.conformance.zoo.router.work import Stage, Work
 from moe_routing.reference.formats import Bools
 
@@ -51,7 +51,8 @@ def _to(preferred: Bools) -> dict[str, Stage]:
     """Return the stages that select, with ties to the ``preferred``."""
 
     def expert_ids(w: Work) -> Array:
-        return table_or(w, lambda: _best(w.competing, _fitting(preferred, w), w.config.top_k))
+        fitting = _fitting(preferred, w)
+        return table_or(w, lambda: best_of(w, lambda x, k: _best(x, fitting.reshape(x.shape), k)))
 
     def kept_groups(w: Work) -> Array:
         grid = _fitting(preferred, w).reshape(w.num_tokens, w.groups.count, -1)

@@ -29,6 +29,7 @@ BY_MUTANTS = {
     "GRP-4": "zero-group-fill",
     "GRP-5": "groups-ignored",
     "GRP-7": "bias-dropped-for-one-group",
+    "GRP-10": "share-taken-of-all share-of-interleaved-groups",
     "GRP-8": "ragged-groups-mix-tokens k-above-kept-experts-answered",
     "SEL-1": "bias-ignored",
     "SEL-2": "padding-lane-is-expert-zero padding-lane-beats-infinity",

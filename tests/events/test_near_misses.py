@@ -68,6 +68,10 @@ def biased(rows: Any, bias: Sequence[float], top_k: int = 2, **others: Any) -> C
     return call(rows, top_k, arrays=arrays, score=others.pop("score", "sigmoid"), **others)
 
 
+def sharing(rows: Any, top_k: int = 2, **arrays: Any) -> Case:
+    return call(rows, top_k, arrays=arrays, groups=Groups(count=2, kept=2, from_each=True))
+
+
 def grouped(rows: Any, count: int, kept: int, top_k: int = 2, top: int = 2, **others: Any) -> Case:
     return call(rows, top_k, groups=Groups(count=count, kept=kept, top=top), **others)
 
@@ -183,6 +187,12 @@ NEAR: dict[str, AnyCase] = {
         *(ladder(1, 8), 4, 1), weights_from="masked_scores", arrays={"selection_bias": [0.5] * 8}
     ),
     "group-smaller-than-top": grouped(ROWS, 2, 1, top=2),
+    "share-passes-over-better": sharing([[2.0, 0.0, 1.5, 0.0]]),
+    "share-of-one": sharing([[2.0, 1.0, 1.5, 0.5]], 4),
+    "share-of-several": sharing([[2.0, 1.0, 1.5, 0.5]]),
+    "share-biased": sharing([[2.0, 1.0, 1.5, 0.5]], selection_bias=[0.5, 0.5, 0.0, 0.0]),
+    "share-under-bias": sharing([[2.0, 1.0, 1.5, 0.5]], selection_bias=[0.0] * 4),
+    "share-tied": sharing([[1.0, 1.0, 0.5, 3.0, 2.0, 0.0]], 4),
     "one-group": grouped(ROWS, 2, 2),
     "all-groups-kept": grouped(ROWS, 1, 1),
     "two-groups": grouped(ROWS, 4, 2),

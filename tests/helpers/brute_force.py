@@ -71,6 +71,13 @@ def allowed_sets(vectors: np.ndarray, sets: np.ndarray, groups: Groups | None) -
     if groups is None:
         return top_sets(vectors, sets)
     size = vectors.shape[1] // groups.count
+    if groups.from_each:
+        shape = (len(sets), groups.count, size)
+        given = sets.reshape(shape).swapaxes(0, 1)
+        blocks = vectors.reshape(len(vectors), groups.count, size).swapaxes(0, 1)
+        each = [top_sets(*pair) for pair in zip(blocks, given, strict=True)]
+        even = (sets.reshape(shape).sum(axis=2) * groups.count == sets[0].sum()).all(axis=1)
+        return np.logical_and.reduce(each) & even
     best = np.sort(vectors.reshape(len(vectors), groups.count, size), axis=2)
     totals = best[:, :, max(0, size - groups.top) :].sum(axis=2)
     allowed = np.zeros((len(vectors), len(sets)), dtype=bool)

@@ -430,3 +430,26 @@ def test_groups_that_are_all_kept_follow_a_top_of_k_over_kept_whatever_their_top
     assert rule.covers(Groups(count=1, kept=1, top=2), 8)
     assert not rule.covers(Groups(count=2, kept=1, top=2), 8)
     assert not GroupRule(top=("K / kept",)).covers(Groups(count=2, kept=2, top=2), 3)
+
+
+def test_a_share_of_every_group_is_claimed_by_a_rule_of_its_own() -> None:
+    each = Groups(count=2, kept=2, from_each=True)
+    assert GroupRule(from_each=(True,)).covers(each, 4)
+    assert not GroupRule(from_each=(True,)).covers(Groups(count=2, kept=2), 4)
+    assert not GroupRule().covers(each, 4)
+    config = RouterConfig(num_experts=8, top_k=4, groups=each)
+    assert Claim.whole().covers(config), "the whole specification has it"
+    assert not Claim().covers(config), "nobody is held to it who does not say so"
+    assert not Claim.of_preset("deepseek_v3").covers(config)
+    said = {"groups": [{"from_each": [True]}]}
+    assert capabilities_from_json({"claims": [said]}).claims[0].groups[0].from_each == (True,)
+    with pytest.raises(ValueError, match=r"GroupRule\.from_each to be"):
+        GroupRule(from_each=True)
+
+
+def test_what_is_drawn_of_a_claim_gives_every_group_its_share() -> None:
+    claim = Claim.plain(groups=(GroupRule(from_each=(True,)),))
+    drawn = [choose_router(seeded(i), Capabilities(claims=(claim,))) for i in range(60)]
+    groups = [(each, each.groups) for each in drawn]
+    assert all(rule.from_each and config.top_k % rule.count == 0 for config, rule in groups)
+    assert any(1 < rule.count < config.top_k < config.num_experts for config, rule in groups)

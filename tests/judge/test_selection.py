@@ -112,6 +112,17 @@ def test_a_sample_of_the_boxes_of_eight_experts_agrees_with_brute_force(
     assert_exact(values, 8, top_k, groups, most=1_500)
 
 
+@pytest.mark.parametrize(
+    ("experts", "count", "top_k"), [(4, 2, 2), (4, 2, 4), (6, 3, 3), (6, 2, 4)]
+)
+def test_what_every_group_gives_agrees_with_brute_force(
+    experts: int, count: int, top_k: int
+) -> None:
+    groups = Groups(count=count, kept=count, from_each=True)
+    values = (-INF, -1.0, 0.0, 1.0) if experts < 6 else (-INF, 0.0, 1.0)
+    assert_exact(values, experts, top_k, groups, most=3_000)
+
+
 @pytest.mark.parametrize("top_k", [1, 2, 3])
 def test_infinite_scores_tie_with_each_other_and_beat_every_other(top_k: int) -> None:
     for groups in every_group_rule(4, top_k):

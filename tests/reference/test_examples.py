@@ -161,3 +161,20 @@ def test_a_shared_expert_of_ones(gate: list[list[float]] | None, expected: float
     )
     got = shared_contribution(SharedExpertConfig(gated=gate is not None), inputs)
     assert got[0] == close([expected, expected])
+
+
+def test_every_group_gives_its_best_and_no_more() -> None:
+    logits = [
+        [2.0, 1.75, 1.5, 1.25, 0.5, 0.25, 0.0, -0.25],
+        [np.nan, -np.inf, -np.inf, 0, 1, 1, 1, 1],
+    ]
+    inputs = RouterInputs.from_logits(np.zeros((2, 8), np.float32))
+    config = RouterConfig(
+        num_experts=8, top_k=4, groups=Groups(count=2, kept=2, from_each=True), score="sigmoid"
+    )
+    found = stages(config, inputs, logits=np.array(logits))
+    assert found.expert_ids.tolist() == [[0, 1, 4, 5], [4, 5, 3, 1]]
+    assert found.kept.all()
+    assert found.group_scores is None
+    empty = RouterInputs.from_logits(np.zeros((0, 8), np.float32))
+    assert stages(config, empty).expert_ids.shape == (0, 4)

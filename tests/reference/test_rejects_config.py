@@ -206,3 +206,12 @@ def test_a_shared_expert_that_makes_no_sense_is_refused(
 def test_a_preset_far_from_every_name_is_refused_with_a_few(name: Any) -> None:
     few = f"{', '.join(sorted(PRESETS)[:3])} ... are among {len(PRESETS)} presets"
     assert_refused(lambda: preset(name), repr(name), few, "moe_routing.reference.PRESETS")
+
+
+def test_a_share_of_every_group_is_refused_where_it_cannot_be() -> None:
+    rule = "so write kept=4"
+    assert_refused(lambda: Groups(count=4, kept=2, from_each=True), "Groups.kept=2", rule)
+    assert_refused(lambda: Groups(count=4, kept=4, from_each=1), "Groups.from_each", "but got 1")
+    groups = Groups(count=4, kept=4, from_each=True)
+    assert_refused(lambda: made(top_k=6, groups=groups), "top_k=6", "4 groups", "must divide top_k")
+    assert made(top_k=4, groups=groups).groups == groups

@@ -11,6 +11,7 @@ from moe_routing.conformance.zoo.residents import honest
 from moe_routing.conformance.zoo.router.functions import Array
 from moe_routing.conformance.zoo.router.layouts import flat, routing_map
 from moe_routing.conformance.zoo.router.stages import (
+    best_of,
     competing,
     expert_ids,
     filled,
@@ -34,7 +35,7 @@ def _(w: Work, stage: str) -> Array:
     """A tie may go to the highest index, of experts and of groups."""
     if stage == "kept_groups":
         return highest(w.group_scores, w.groups.kept)
-    return table_or(w, lambda: highest(w.competing, w.config.top_k))
+    return table_or(w, lambda: best_of(w, highest))
 
 
 _ODD = np.uint64(0x9E3779B97F4A7C15)  # mixes the bits of what it multiplies
@@ -56,7 +57,7 @@ def _(w: Work, stage: str) -> Array:
     """A tie may go to any of the tied, if the same call decides alike."""
     if stage == "kept_groups":
         return shuffled(w.group_scores, w.groups.kept)
-    return table_or(w, lambda: shuffled(w.competing, w.config.top_k))
+    return table_or(w, lambda: best_of(w, shuffled))
 
 
 @honest("selection-by-logits", "competing")

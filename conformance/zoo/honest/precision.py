@@ -8,6 +8,7 @@ from moe_routing.conformance.zoo.residents import ROUTED, honest
 from moe_routing.conformance.zoo.router.functions import Array
 from moe_routing.conformance.zoo.router.stages import (
     RIGHT,
+    best_of,
     gate_logits,
     logits,
     product,
@@ -161,6 +162,9 @@ def _(w: Work, stage: str) -> Array:
 @honest("index-in-the-mantissa", "expert_ids", declares=Numerics(select_bits=13))
 def _(w: Work) -> Array:
     """Selection by the 13 leading bits, the index in the others, has to be declared."""
-    bits = np.ascontiguousarray(w.competing, np.float32).view(np.int32)
-    packed = (bits & ~np.int32(0x7FF)).view(np.float32)
-    return table_or(w, lambda: top_k(packed, w.config.top_k))
+    return table_or(w, lambda: best_of(w, _packed_best))
+
+
+def _packed_best(values: Array, k: int) -> Array:
+    bits = np.ascontiguousarray(values, np.float32).view(np.int32)
+    return top_k((bits & ~np.int32(0x7FF)).view(np.float32), k)

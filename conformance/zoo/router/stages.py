@@ -88,7 +88,7 @@ def sum_of_best(w: Work, top: int) -> Array:
 
 def kept(w: Work) -> Array:
     """Mark the experts of the kept groups."""
-    if w.config.groups is None:
+    if w.config.groups is None or w.config.groups.from_each:
         return np.ones(w.biased.shape, dtype=bool)
     return marked(w, w.kept_groups)
 
@@ -112,7 +112,22 @@ def filled(w: Work, fill: float) -> Array:
 
 def expert_ids(w: Work) -> Array:
     """Select the K best; a hash router looks them up."""
-    return table_or(w, lambda: top_k(w.competing, w.config.top_k))
+    return table_or(w, lambda: best_of(w, top_k))
+
+
+def best_of(w: Work, select: Callable[[Array, int], Array]) -> Array:
+    """Return the K best by ``select``, or the best of each group where every group gives some."""
+    groups = w.config.groups
+    if groups is None or not groups.from_each:
+        return select(w.competing, w.config.top_k)
+    share, size = w.config.top_k // groups.count, w.experts_per_group
+    ids = select(w.competing.reshape(-1, size), share).reshape(
+        len(w.competing), groups.count, share
+    )
+    found: Array = (ids + np.arange(groups.count)[:, None] * size).reshape(
+        len(ids), groups.count * share
+    )
+    return found
 
 
 def table_or(w: Work, select: Callable[[], Array]) -> Array:
