@@ -80,8 +80,9 @@ def check_exact(name: str, array: AnyArray, dtype: str, wider: str = "") -> None
     """
     if dtype == "float32":
         return
-    held = INPUT_FORMATS[dtype].represents(array)
-    if not held.all():
+    form = INPUT_FORMATS[dtype]
+    if not form.holds(array):
+        held = form.represents(array)
         raise ValueError(
             f"Cannot have {_first(name, array, ~held)} in dtype={dtype!r}: "
             f"values must be exact there; round them with FORMATS[{dtype!r}].round(...)"

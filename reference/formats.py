@@ -62,6 +62,22 @@ class FloatFormat:
         most = magnitude.max(initial=0.0)
         return bool(least >= self.tiny and most < 2.0**self.max_exponent)
 
+    def holds(self, values: npt.NDArray[np.float32]) -> bool:
+        """Return whether this format holds all of ``values`` exactly."""
+        return self._plainly_holds(values) or bool(self.represents(values).all())
+
+    def _plainly_holds(self, single: npt.NDArray[np.float32]) -> bool:
+        """Return whether float32 are seen at a glance to be held: by the bits that a cast cuts."""
+        bits = single.view(np.uint32)
+        if self.name not in _CUT or np.bitwise_or.reduce(bits, axis=None) & _CUT[self.name]:
+            return False
+        if self.min_exponent == FLOAT32.min_exponent:
+            return True
+        with np.errstate(invalid="ignore"):  # a signalling NaN, which is not seen at a glance
+            magnitude = np.abs(single)
+            normal = (magnitude >= self.tiny) & (magnitude <= self.largest)
+            return bool((normal | (magnitude == 0.0)).all())
+
     def represents(self, values: npt.ArrayLike) -> Bools:
         """Return, element by element, whether this format holds ``values`` exactly."""
         if getattr(values, "dtype", None) == np.float32 and self.precision < FLOAT32.precision:
@@ -73,7 +89,7 @@ class FloatFormat:
     def _holds(self, single: npt.NDArray[np.float32]) -> Bools:
         """Return what ``represents`` does of float32, but for NaN, in one pass or two."""
         if self.name == "bfloat16":
-            cut: Bools = (single.view(np.uint32) & _BELOW_BFLOAT16) == 0
+            cut: Bools = (single.view(np.uint32) & _CUT[self.name]) == 0
             return cut
         with np.errstate(over="ignore"):
             return np.equal(single.astype(self.name).astype(np.float32), single)
@@ -89,7 +105,9 @@ def _cut(exact: Floats, precision: int) -> Floats:
     return rounded
 
 
-_BELOW_BFLOAT16 = np.uint32(0xFFFF)  # the bits of a float32 that bfloat16 cuts off
+_CUT = {"bfloat16": np.uint32(0xFFFF), "float16": np.uint32(0x1FFF)}
+"""The last bits of a float32, which narrower formats of as many or fewer exponents cut off."""
+
 _NATIVE = ("float16", "float32", "float64")  # NumPy's own casts round to nearest even
 
 FLOAT32 = FloatFormat(name="float32", precision=24, min_exponent=-126, max_exponent=127)

@@ -218,6 +218,25 @@ def test_bfloat16_is_seen_in_the_bits_of_float32() -> None:
     assert 0 < kept[1::2].sum() < kept[1::2].size, "NaN are kept, other odd bits are not"
 
 
+@pytest.mark.parametrize("name", NARROW)
+def test_all_are_held_where_each_is(name: str) -> None:
+    fmt, rng = FORMATS[name], np.random.default_rng(7)
+    bits = rng.integers(0, 2**32, 4000, dtype=np.uint64).astype(np.uint32)
+    bits[::2] &= ~np.uint32(0x1FFF)
+    bits[::4] &= ~np.uint32(0xFFFF)
+    edge = np.ldexp(
+        np.float32([1.0, 1.5, 1.0 + 2.0**-10]), [[-25], [-24], [-15], [-14], [15], [16]]
+    )
+    special = np.float32([0.0, -0.0, np.inf, np.nan])
+    values = np.concatenate([bits.view(np.float32), np.float32(edge.ravel()), special])
+    with np.errstate(invalid="ignore"):
+        kept = fmt.represents(values)
+    assert [fmt.holds(each) for each in values[:, None]] == kept.tolist()
+    assert fmt.holds(values[kept][::-2])
+    assert not fmt.holds(values)
+    assert fmt.holds(values[:0])
+
+
 def test_round_is_idempotent(fmt: FloatFormat) -> None:
     once = fmt.round(every_scale(fmt, seed=4))
     assert_rounds_like(fmt, once, once)
