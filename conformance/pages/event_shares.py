@@ -246,9 +246,12 @@ def _facts(clause: Clause, cases: int) -> Iterator[object]:
         yield facts_of(choose_call(choose, narrowed, clause.focus), narrowed)
 
 
-def conditions_table() -> str:
-    """Return the table of events for docs/generators.md as Markdown, one row per family."""
-    met = shares()
+def conditions_table(met: dict[str, Share] | None = None) -> str:
+    """Return the table of events for docs/generators.md as Markdown, one row per family.
+
+    ``met`` are the shares; without them, those of the page.
+    """
+    met = shares() if met is None else met
     rows = ["| event | what it says | drawn | in its clauses |", "|---|---|---|---|"]
     singles = [event for event in EVENTS.values() if event.family is None]
     for event in singles:
@@ -276,14 +279,13 @@ def _percent(values: list[float]) -> str:
 _TABLE = re.compile(r"^\| event \|.*\n(?:\|.*\n)+", re.MULTILINE)
 
 
-def with_shares(page: str) -> str:
-    """Return the page of generators with the table of today in place of its own."""
-    table = conditions_table() + "\n"
-    return _TABLE.sub(lambda found: table, page)
+def with_shares(page: str, table: str) -> str:
+    """Return the page of generators with this table in place of its own."""
+    return _TABLE.sub(lambda found: f"{table}\n", page)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Write the table of events into its page.")
     parser.add_argument("page", type=Path, help="docs/generators.md")
     path = parser.parse_args().page
-    path.write_text(with_shares(path.read_text()))
+    path.write_text(with_shares(path.read_text(), conditions_table()))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import chdir
 from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
@@ -180,8 +182,9 @@ class TestTold:
     """Through the command line, as its user reads it."""
 
     @pytest.fixture(autouse=True)
-    def _in_a_folder_of_its_own(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.chdir(tmp_path)
+    def _in_a_folder_of_its_own(self, tmp_path: Path) -> Iterator[None]:
+        with chdir(tmp_path):  # no patch, after which constructed cases are made anew
+            yield
 
     def check(self, adapter: str, clause: str) -> tuple[int, dict[str, Any]]:
         argv = ["check", f"{DATA}/{adapter}", f"--clause={clause}", "--json=report.json"]

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from nightly import nightly
 
 from moe_routing.conformance.checking.clause_run import check_clause
 from moe_routing.conformance.checking.plan import Plan
@@ -52,6 +53,9 @@ OTHERS = ("permute", "balance", "drop", "experts", "shard")
 """Methods whose calls depend on little that is claimed here: on one of two claims is enough."""
 
 
+SEEDS = range(nightly(3, 24))
+"""Sets of claims follow from a seed; more of them are made every night."""
+
 LONG = ("weights.match", "selection.valid-top-k")
 """Clauses that construct as much as all others."""
 
@@ -78,7 +82,7 @@ def odd(seed: int) -> Iterator[Capabilities]:
             )
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_what_is_drawn_is_claimed(seed: int) -> None:
     rng, sets = random.Random(seed), odd(seed)
     for _ in range(40):
@@ -90,7 +94,7 @@ def test_what_is_drawn_is_claimed(seed: int) -> None:
             assert capabilities.require(case.config, case.inputs)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_the_reference_passes_whatever_part_of_it_is_claimed(seed: int) -> None:
     """The part claimed is guarded: a call beyond it raises, and fails."""
     sets, adapter = odd(100 + seed), load_adapter("reference")

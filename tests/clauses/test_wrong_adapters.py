@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import shlex
 import warnings
+from collections.abc import Iterator
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
 import pytest
+from nightly import nightly
 
 from moe_routing.conformance import load_case, select_clauses
 from moe_routing.conformance.checking.clause_run import check_clause
@@ -22,9 +25,10 @@ DATA = Path(__file__).parents[1] / "data"
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def _in_a_folder_of_its_own(tmp_path: Path) -> Iterator[None]:
     warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+    with chdir(tmp_path):  # no patch, after which constructed cases are made anew
+        yield
 
 
 def run(*argv: str) -> int:
@@ -91,7 +95,8 @@ def test_a_wrong_adapter_fails_the_clause_that_names_its_bug(
     assert size[1] <= experts, f"{case.size} is not the smallest"
 
     assert run("replay", found["case"], f"{DATA}/wrong_adapters.py:{name}") == 1
-    assert found["message"] in capsys.readouterr().out, "the case alone should give the same"
+    same = words if name == "TiesTakeTurns" else found["message"]  # the calls before say whose turn
+    assert same in capsys.readouterr().out, "the case alone should give the same"
     unclaimed = clause == "robustness.rejects-unclaimed"  # which the reference has nothing of
     assert run("replay", found["case"]) == unclaimed, "the reference should not fail on the case"
 
@@ -254,7 +259,9 @@ def test_an_exception_on_a_claimed_call_fails_in_one_line(name: str, words: str)
     assert len(answers["message"]) <= 300
 
 
-@pytest.mark.parametrize("name", ["ReturnsNone", "NanWeights", "LeastIds", "NanLogits"])
+@pytest.mark.parametrize(
+    "name", ["ReturnsNone", "NanWeights", *nightly([], ["LeastIds", "NanLogits"])]
+)
 def test_every_clause_comes_to_a_verdict_on_a_bad_answer(name: str) -> None:
     adapter = load_adapter(f"{DATA}/wrong_answers.py:{name}")
     clauses = select_clauses([])

@@ -33,7 +33,7 @@ from moe_routing.reference import Renormalize, RouterConfig, RouterInputs
 
 DATA = Path(__file__).parents[1] / "data"
 CONFIG = RouterConfig(num_experts=4, top_k=2, renormalize=Renormalize())
-SPEAKER = f"{sys.executable} {DATA}/speaker.py"
+SPEAKER = f"{sys.executable} -S -E {DATA}/speaker.py"
 
 
 @pytest.fixture(autouse=True)

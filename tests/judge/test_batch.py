@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from nightly import nightly
 
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.checking.search import draw_cases
@@ -28,6 +29,8 @@ from moe_routing.implementations import Capabilities, Numerics
 DRAWN_FOR = ("selection.valid-top-k", "groups.kept-only", "robustness.infinite-logit")
 """Clauses whose cases, together, have every size, group, fill, table and non-finite number."""
 
+DRAWS = nightly(5, 20)
+
 RESIDENTS = [each.adapter() for each in (*MUTANTS.values(), *HONEST.values())]
 NUMERICS = (
     Numerics(),
@@ -44,7 +47,7 @@ NUMERICS = (
 )
 
 
-def cases_of(clause: str, count: int = 10) -> list[Case]:
+def cases_of(clause: str, count: int = DRAWS) -> list[Case]:
     """Return drawn cases of a clause, and one of them without its tokens."""
     found: list[Case] = []
     about = CLAUSES[clause]

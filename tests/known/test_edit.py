@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,9 @@ ROUTER = f"{Path(__file__).parents[1]}/data/wrong_adapters.py:Router"
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def _in_a_folder_of_its_own(tmp_path: Path) -> Iterator[None]:
+    with chdir(tmp_path):  # no patch, after which constructed cases are made anew
+        yield
 
 
 def biased(*, score: str = "softmax") -> Case:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -30,15 +32,22 @@ ROUTED_CLAUSES = [each for each in CLAUSES.values() if each.method in ("route", 
 DRAWS = 1
 
 
-def routers(clause: Clause) -> dict[str, StagedRouter]:
-    """Return the honest routers, and the mutants that the clause is there to catch."""
+@cache
+def applies(clause_id: str) -> tuple[str, ...]:
+    """Return the routers that a clause applies to, for which it may have to call them."""
+    clause = CLAUSES[clause_id]
     mutants = {name: each for name, each in MUTANTS.items() if each.family in clause.bugs}
     made = {name: each.adapter() for name, each in (mutants | HONEST).items()}
-    return {
-        name: router
+    return tuple(
+        name
         for name, router in made.items()
         if adapter_scope(router, clause, router.capabilities()) is None
-    }
+    )
+
+
+def routers(clause: Clause) -> dict[str, StagedRouter]:
+    """Return the honest routers, and the mutants that the clause is there to catch."""
+    return {name: (MUTANTS | HONEST)[name].adapter() for name in applies(clause.id)}
 
 
 def drawn(clause: Clause) -> list[Case]:
