@@ -22,7 +22,7 @@ from moe_routing.implementations import Capabilities, Numerics
 from moe_routing.reference import Groups, Renormalize, RouterConfig, RouterInputs
 from moe_routing.reference import route as reference
 
-DRAWS = 64
+DRAWS = 48
 """The cases drawn for a clause and a variant; ``tox -e nightly`` draws 2000, from five seeds."""
 
 DRAWS_OF_PERMUTATIONS = 20
@@ -35,7 +35,7 @@ ONE_IN, ONE_IN_OF_SERIES = 3, 8
 """A clause runs on one variant in so many, another clause on the others; batches of every size
 cost more than all else. All of them run every night."""
 
-ENOUGH = 40_000
+ENOUGH = 25_000
 """The answers of honest variants that are judged at the least."""
 
 UNDECLARED = {
