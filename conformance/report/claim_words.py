@@ -39,10 +39,10 @@ _PARTS = {
 
 def capabilities_in_words(capabilities: Capabilities) -> str:
     """Return the claims as phrases; what they share is not repeated."""
-    later = {"gate_dtype": ("input",), "groups": Claim().groups}
-    every = (Claim().groups, Claim.whole().groups)
+    plain = Claim()
+    every = (plain.groups, Claim.whole().groups)
     wide = [each for each in capabilities.claims if each.groups in every]
-    if any(replace(each, **later) == Claim() for each in wide):
+    if any(replace(each, gate_dtype=("input",), groups=plain.groups) == plain for each in wide):
         return "the whole specification"
     return "; or ".join(dict.fromkeys(map(claim_in_words, capabilities.claims)))
 
