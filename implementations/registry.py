@@ -57,6 +57,7 @@ FAMILIES = {
     "mlx-lm": "moe_routing.implementations.mlx_lm",
     "vllm": "moe_routing.implementations.vllm",
     "sglang": "moe_routing.implementations.sglang",
+    "flashinfer": "moe_routing.implementations.flashinfer",
     "litgpt": "moe_routing.implementations.litgpt",
     "nemo-automodel": "moe_routing.implementations.nemo_automodel",
     "lmdeploy": "moe_routing.implementations.lmdeploy",

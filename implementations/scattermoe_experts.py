@@ -33,6 +33,14 @@ if TYPE_CHECKING:
 _FOLDER = "scattermoe_lora"
 _INTERPRETED = {"max_experts": 16, "max_tokens": 64}
 """What the interpreter gets through in a tenth of a second."""
+_COMPILED = {
+    "products": "tf32",
+    "hidden_multiple_of": 16,
+    "width_multiple_of": 32,
+    "max_experts": 8,
+    "max_top_k": 2,
+}
+"""On a GPU H, F, E and K are constants of its kernels: each new one is compiled for seconds."""
 
 
 def runs_experts(device: str) -> bool:
@@ -52,7 +60,7 @@ class ScatterMoeExperts:
         self.name = "scattermoe" if model == USUAL else f"scattermoe@{model}"
         self.device, self._model = device, MODELS[model]
         on_cpu = device == "cpu"
-        limits: dict[str, Any] = _INTERPRETED if on_cpu else {"products": "tf32"}
+        limits: dict[str, Any] = _INTERPRETED if on_cpu else _COMPILED
         self._computes = replace(self._model.computes, absent=(False,), **limits)
         dtypes = ("float32", "float16") if on_cpu else tuple(INPUT_FORMATS)
         self._capabilities = Capabilities(computes=self._computes, dtypes=dtypes)

@@ -125,6 +125,8 @@ def interns1pro(config: RouterConfig, given: TorchInputs) -> Routing:
 NEEDS_GPU = KERNELS.members
 MEMBERS = (*FAMILY.members, *NEEDS_GPU)
 OUT_OF_SCOPE = {
+    "fused_muse_spark_routing": "it selects an expert several times where few biases are finite, "
+    "and its weights overflow where their sum underflows",
     "topk_softmax_cpu": "it is a compiled operation of sgl_kernel's build for CPUs",
     "llama4": "its top-k is in a module that imports the whole server",
     "phimoe": "it picks two experts one after the other (sparsemixer)",

@@ -1,4 +1,4 @@
-"""SGLang's routing kernels in Triton, which need a GPU."""
+"""SGLang's routing kernels: Triton's, and those that are compiled from the wheel's own sources."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from moe_routing.implementations.capabilities import Limits
 from moe_routing.implementations.claims import Claim
 from moe_routing.implementations.functions import Family
 from moe_routing.implementations.lone_modules import lone_module
+from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.tensors import TorchInputs
-from moe_routing.reference import RouterConfig, Routing
+from moe_routing.reference import Renormalize, RouterConfig, Routing
 
 INSTALL = (
     "python -m pip install --no-deps --target sglang sglang==0.5.23 "
@@ -18,16 +19,61 @@ INSTALL = (
 )
 KERNELS = Family("sglang", "sglang", needs_gpu=True)
 
+_NORM = (None, Renormalize())
 _FEW = Limits(experts=(8, 256), top_k=(1, 8))
 """Each number of experts and of slots is a compilation of its own."""
 
 
 _OPS = "sglang.kernels.ops.moe"
+_JIT = "sglang.kernels.jit.utils"
+_TRITON = (f"{_OPS}.gate_topk", f"{_OPS}.moe_route_radix", _JIT, f"{_JIT}.arch", f"{_JIT}.common")
+_PARTS = (
+    "cache",
+    "cpp_args",
+    "loader",
+    "ninja",
+    "parallel",
+    "paths",
+    "sailify",
+    "spec",
+    "toolchain",
+)
+_BUILD = (
+    "sglang.kernels.jit",
+    f"{_JIT}.deps",
+    f"{_JIT}.compile",
+    *(f"{_JIT}.compile.{each}" for each in _PARTS),
+)
 
 
 @cache
-def _module(name: str) -> ModuleType:
-    return lone_module(f"{_OPS}.{name}", install=INSTALL)
+def _module(name: str, *build: str) -> ModuleType:
+    kept = ("sglang.srt.environ",)
+    real = (*_TRITON, *build)
+    return lone_module(f"{_OPS}.{name}", install=INSTALL, real=real, kept=kept)
+
+
+@KERNELS.function(
+    Claim.plain(renormalize=_NORM, scale=ANY, logit_softcap=(False, True)),
+    Claim.plain(
+        score=("sigmoid", "sqrtsoftplus"), selection_bias=("gate",), renormalize=_NORM, scale=ANY
+    ),
+    takes="logits",
+    limits=_FEW,
+)
+def moe_fused_gate(config: RouterConfig, given: TorchInputs) -> Routing:
+    """``moe_fused_gate`` without groups."""
+    weights, ids = _module("moe_fused_gate").moe_fused_gate(
+        given.logits,
+        given.selection_bias,
+        config.top_k,
+        scoring_func=config.score,
+        renormalize=config.renormalize is not None,
+        routed_scaling_factor=config.scale,
+        apply_routed_scaling_factor_on_output=True,
+        moe_softcapping=config.logit_softcap or 0.0,
+    )
+    return Routing(weights=weights, expert_ids=ids)
 
 
 @KERNELS.function(Claim.of_preset("gemma4_text", input_norm=(False,)), takes="logits", limits=_FEW)

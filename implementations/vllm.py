@@ -1,4 +1,4 @@
-"""vLLM's routing functions that run on a CPU, each called as it is with given logits."""
+"""vLLM's routing functions: those in plain torch, called as they are, and its kernels."""
 
 from __future__ import annotations
 
@@ -13,12 +13,10 @@ from moe_routing.implementations.functions import Family, shares_of
 from moe_routing.implementations.lone_modules import lone_module
 from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.tensors import TorchInputs
+from moe_routing.implementations.vllm_kernels import INSTALL, KERNELS, moe_align_block_size
 from moe_routing.reference import Renormalize, RouterConfig, Routing
 
-INSTALL = (
-    "python -m pip install --no-deps --target vllm vllm==0.33.0 && export PYTHONPATH=$PWD/vllm"
-)
-FAMILY = Family("vllm", "vllm")
+FAMILY = Family("vllm", "vllm", on_any_device=True)
 
 _NORM = (None, Renormalize())
 _BEST = GroupRule(top=(1,), fill=(-math.inf,))
@@ -34,6 +32,9 @@ _GROUPS = (
 
 _PAIRS = Limits(min_group_size=2)
 """With a bias, the best two of every group are added up."""
+
+
+__all__ = ["MEMBERS", "NEEDS_GPU", "OUT_OF_SCOPE", "moe_align_block_size"]
 
 
 @cache
@@ -114,10 +115,15 @@ def _grouped(config: RouterConfig, given: TorchInputs) -> dict[str, Any]:
     }
 
 
-MEMBERS = FAMILY.members
+NEEDS_GPU = (*KERNELS.members, "moe_align_block_size")
+MEMBERS = (*FAMILY.members, *NEEDS_GPU)
 OUT_OF_SCOPE = {
-    "fused_topk": "topk_softmax is a compiled operation of vllm._C, which needs a GPU",
-    "fused_topk_bias": "topk_softmax and topk_sigmoid are compiled operations, which need a GPU",
+    "fused_topk_bias": "with a bias, topk_sigmoid marks what it selected by a score of -10000, "
+    "which no claim can leave out",
     "cpu_sqrtsoftplus": "biased_topk_cpu is a compiled operation of vllm's build for CPUs",
     "phimoe": "it picks two experts one after the other (sparsemixer)",
 }
+
+
+def __getattr__(name: str) -> Any:
+    return KERNELS.made(name)

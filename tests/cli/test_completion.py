@@ -23,7 +23,7 @@ complete_it() {{
 WANTED = {
     "co": "compare completion",
     "check sca": "scattermoe scattermoe@gpt_oss",
-    "check torch son": "sonicmoe",
+    "check torch son": "sonicmoe sonic-moe",
     "check --profile s": "smoke soak",
     "check --clause groups.k": "groups.kept-only",
     "check --known mine.t": "mine.toml",

@@ -14,19 +14,25 @@ from moe_routing.implementations import (
     BackendMissing,
     Unsupported,
     expand,
+    flashinfer,
     load_adapter,
     registered,
     registry,
     sglang_kernels,
     sonic_moe,
+    vllm_kernels,
 )
 from moe_routing.reference import RouterInputs
 
 pytest.importorskip("torch")
 
-ROUTERS = {"sglang": sglang_kernels.KERNELS.members}
+ROUTERS = {
+    "flashinfer": flashinfer.NEEDS_GPU,
+    "sglang": sglang_kernels.KERNELS.members,
+    "vllm": vllm_kernels.KERNELS.members,
+}
 ROUTES = [f"{family}:{name}" for family, names in ROUTERS.items() for name in names]
-SORTS = ["sonic-moe"]
+SORTS = ["sonic-moe", "vllm:moe_align_block_size"]
 PER_TOKEN = ("logits", "token_ids", "hidden", "gate_weight")
 EVENTS_OF = {"permute": "permuted-several"}
 NOT_ROUTING = [("permute", name) for name in SORTS]
@@ -76,8 +82,10 @@ def test_an_empty_batch_is_refused_where_a_kernel_cannot_be_launched_for_nothing
 
 
 PACKAGES = {
-    "sglang": (sglang_kernels._module, "gemma4_routing", sglang_kernels.INSTALL),
+    "flashinfer": (flashinfer._module, "hash_topk", flashinfer.INSTALL),
+    "sglang": (sglang_kernels._module, "moe_fused_gate", sglang_kernels.INSTALL),
     "sonicmoe": (sonic_moe._module, None, sonic_moe.INSTALL),
+    "vllm": (vllm_kernels._operations, None, vllm_kernels.INSTALL),
 }
 
 
@@ -92,7 +100,7 @@ def test_a_package_that_is_missing_is_told_with_its_install_line(package: str) -
     assert str(told.value).endswith(install)
 
 
-@pytest.mark.parametrize("family", ROUTERS)
+@pytest.mark.parametrize("family", ["sglang", "vllm"])
 def test_a_familys_name_leaves_kernels_out_where_they_cannot_run(
     family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,6 +109,15 @@ def test_a_familys_name_leaves_kernels_out_where_they_cannot_run(
     assert expand(family)
     assert not kernels & set(expand(family))
     assert expand(min(kernels)) == [min(kernels)], "one that is named is not left out"
-    assert expand("sonic-m*") == ["sonic-moe"], "there is nothing else"
+    assert len(expand("flashinfer")) == len(flashinfer.MEMBERS), "there is nothing else"
     monkeypatch.setattr(registry, "has_gpu", lambda: True)
     assert kernels <= set(expand(family))
+
+
+@pytest.mark.parametrize("name", ["scattermoe@gpt_oss"])
+def test_experts_that_are_compiled_for_every_size_claim_few(name: str) -> None:
+    adapter: Any = load_adapter(name, device="cuda")
+    computes = adapter.capabilities().computes
+    assert (computes.hidden_multiple_of, computes.width_multiple_of) == (16, 32)
+    assert computes.products == "tf32"
+    assert (computes.max_experts, computes.max_top_k) == (8, 2)

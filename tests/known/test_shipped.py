@@ -24,9 +24,11 @@ from moe_routing.implementations import (
     expand,
     is_shipped,
     load_adapter,
+    registered,
     shipped_known,
 )
 from moe_routing.implementations.protocol import offers
+from moe_routing.implementations.registry import needs_gpu
 
 ON_RANKS = ("ep",)
 """The lists about adapters of one rank: ``tests/ranks/test_expert_parallel.py`` holds these."""
@@ -50,6 +52,7 @@ BACKENDS = {
         for name in ("optimum-habana", "llm-compressor", "unsloth-zoo", "mlx-vlm", "llama-models")
     },
     "exllamav3": tuple(expand("exllamav3:*")),
+    "kernels": tuple(name for name in registered() if needs_gpu(name)),
 }
 """The adapters that each list is about."""
 NEEDS = {
@@ -67,6 +70,7 @@ NEEDS = {
     "llm-compressor": ("llmcompressor",),
     "mlx-vlm": ("mlx", "mlx_vlm"),
     **{name: (name.replace("-", "_"),) for name in ("unsloth-zoo", "llama-models", "exllamav3")},
+    "kernels": ("flashinfer", "sglang", "vllm"),
 }
 """The packages that they run."""
 
@@ -97,13 +101,15 @@ def need(stem: str) -> None:
     missing = [name for name in NEEDS[stem] if not installed(name)]
     if missing:
         pytest.skip(f"{', '.join(missing)} not installed")
+    if stem == "kernels" and not pytest.importorskip("torch").cuda.is_available():
+        pytest.skip("there is no GPU")
     if stem == "axolotl-experts" and not offers(adapter("scattermoe"), "experts"):
         pytest.skip("run with the newest axolotl and Triton's interpreter by test_axolotl_releases")
 
 
 @cache
 def adapter(name: str) -> Adapter:
-    return load_adapter(name)
+    return load_adapter(name, device="cuda" if needs_gpu(name) else "cpu")
 
 
 def claimed(known: Divergence, name: str) -> Iterator[AnyCase]:
