@@ -67,6 +67,9 @@ FAMILIES = {
     "unsloth-zoo": "moe_routing.implementations.unsloth_zoo",
     "exllamav3": "moe_routing.implementations.exllama",
     "keras-hub": "moe_routing.implementations.keras_hub",
+    "tpu-inference": "moe_routing.implementations.tpu_inference",
+    "maxtext": "moe_routing.implementations.maxtext",
+    "easydel": "moe_routing.implementations.easydel",
     "mlx-vlm": "moe_routing.implementations.mlx_vlm",
 }
 """The modules that hold many adapters each, by the name that stands for all of them.

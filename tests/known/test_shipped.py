@@ -53,6 +53,8 @@ BACKENDS = {
     },
     "exllamav3": tuple(expand("exllamav3:*")),
     "kernels": tuple(name for name in registered() if needs_gpu(name)),
+    "easydel": tuple(expand("easydel:*")),
+    **{name: tuple(expand(name)) for name in ("maxtext", "tpu-inference")},
 }
 """The adapters that each list is about."""
 NEEDS = {
@@ -69,6 +71,8 @@ NEEDS = {
     "optimum-habana": ("optimum.habana",),
     "llm-compressor": ("llmcompressor",),
     "mlx-vlm": ("mlx", "mlx_vlm"),
+    **{name: ("jax", name) for name in ("maxtext", "easydel")},
+    "tpu-inference": ("jax", "tpu_inference"),
     **{name: (name.replace("-", "_"),) for name in ("unsloth-zoo", "llama-models", "exllamav3")},
     "kernels": ("flashinfer", "sglang", "vllm"),
 }
@@ -77,8 +81,15 @@ NEEDS = {
 FAMILIES = ("transformers", "mlx-lm")
 """The lists about dozens of adapters, which their witnesses hold."""
 
-WIDE = ("mlx-ragged-groups-answered", "mlx-bias-in-16-bits", "vllm-softmax-in-input-dtype")
-"""The entries whose region no predicate narrows: all groups are kept; values that round badly."""
+WIDE = (
+    "mlx-ragged-groups-answered",
+    "mlx-bias-in-16-bits",
+    "maxtext-bias-in-16-bits",
+    "easydel-bias-unread",
+    "vllm-softmax-in-input-dtype",
+)
+"""The entries whose region no predicate narrows: all groups are kept; values that round badly, or
+that a bias happens not to move."""
 
 MANY = 6
 """The most adapters of an entry on which the width of its region is measured."""

@@ -1,0 +1,73 @@
+"""The routers of tpu-inference, vLLM's backend for TPUs, in JAX on a CPU."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+from moe_routing.implementations.capabilities import Limits
+from moe_routing.implementations.claims import Claim, GroupRule
+from moe_routing.implementations.functions import Family
+from moe_routing.implementations.jax_arrays import imported_jax, jax_inputs, jitted
+from moe_routing.implementations.lone_modules import lone_module
+from moe_routing.implementations.tensors import TorchInputs
+from moe_routing.reference import Renormalize, RouterConfig, Routing
+
+INSTALL = (
+    "python -m pip install --no-deps tpu-inference==0.32.0 && python -m pip install flax jaxtyping"
+)
+FAMILY = Family("tpu-inference", "tpu-inference", arrays=jax_inputs)
+
+_PARTS = (
+    *(f"layers.jax{each}" for each in ("", ".linear", ".layers", ".moe.moe")),
+    "layers.common.moe",
+)
+_REAL = tuple(f"tpu_inference.{each}" for each in (*_PARTS, "models.jax.utils.weight_utils"))
+
+
+@cache
+def _module(name: str) -> ModuleType:
+    absent = ("vllm", "torchax", "transformers")
+    return lone_module(f"tpu_inference.{name}", install=INSTALL, real=_REAL, absent=absent)
+
+
+@FAMILY.function(
+    Claim.plain(
+        score=("sigmoid", "softmax"),
+        groups=(None, GroupRule(top=(2,), fill=(-math.inf,))),
+        renormalize=(None, Renormalize(eps=1e-20)),
+        selection_bias=("none", "gate"),
+        logits_dtype=("input",),
+        weights_dtype=("input",),
+    ),
+    limits=Limits(min_group_size=2),
+)
+@jitted
+def deepseek_v3(config: RouterConfig, given: TorchInputs) -> Routing:
+    """``DeepSeekV3Router``: DeepSeek-V3, Kimi-K2, GLM-4.5; its scale is applied elsewhere."""
+    cls = _module("models.jax.deepseek_v3").DeepSeekV3Router
+    jax, groups, bias = imported_jax(), config.groups, given.selection_bias
+    device = jax.sharding.SingleDeviceSharding(jax.devices("cpu")[0])
+    values: dict[str, Any] = {"num_experts_per_tok": config.top_k, "activation_ffw_td": device}
+    values |= {"num_experts": config.num_experts, "dtype": given.hidden.dtype, "moe_backend": None}
+    values |= {"n_groups": groups.count if groups else 1, "scoring_func": config.score}
+    values |= {"topk_groups": groups.kept if groups else 1, "quant_method": None, "bias": None}
+    values |= {"norm_topk_prob": config.renormalize is not None, "einsum_str": "TD,DE->TE"}
+    values |= {"weight": SimpleNamespace(value=given.gate_weight.T)}
+    values |= {"e_score_correction_bias": 0 if bias is None else bias}
+
+    class Filled(cls):  # type: ignore[misc, valid-type]
+        """The router, filled without the draw of weights that its own constructor makes."""
+
+        def __init__(self) -> None:
+            for name, value in values.items():
+                setattr(self, name, value)
+
+    weights, ids = Filled()(given.hidden)
+    return Routing(weights=weights, expert_ids=ids)
+
+
+MEMBERS = FAMILY.members
+OUT_OF_SCOPE = {"fused_moe": "it is a Pallas kernel, which needs a TPU"}
