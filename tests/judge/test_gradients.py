@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from honest_gradients import one
 from torch_forms import FORMS, differentiated, judged, verdict_of
 
 from moe_routing.conformance.calls.gradients import GradientCase
@@ -220,3 +221,10 @@ def test_the_root_of_the_width_may_be_multiplied_first_and_underflow() -> None:
     assert abs(honest - ball.mid[0]) > 3.0 * 2.0**-24
     assert ball.contains(np.where(np.arange(64) == 0, honest, 0.0)).all()
     assert not ball.contains(2.0 * ball.mid)[0]
+
+
+def test_the_campaign_of_honest_gradients_has_no_alarm_in_its_first_cases() -> None:
+    for number in range(4):
+        alarms, counts = one(number, 0, "cpu")
+        assert alarms == []
+        assert counts["cases"] + counts["large cases, left out"] == 1
