@@ -14,7 +14,11 @@ from moe_routing.implementations.differentiates import Differentiates, RouterGra
 from moe_routing.implementations.drops import Drops
 from moe_routing.implementations.foreign_arrays import array_inputs, as_numpy
 from moe_routing.implementations.from_two import FromTwo
-from moe_routing.implementations.layouts import FlatRouting, RoutingMap
+from moe_routing.implementations.layouts import (
+    DenseRouting,
+    FlatRouting,
+    RoutingMap,
+)
 from moe_routing.implementations.limits import Limits
 from moe_routing.implementations.loading import AdapterError, adapter_of
 from moe_routing.implementations.pads import Pads
@@ -92,6 +96,7 @@ __all__ = [
     "Closes",
     "Composes",
     "Computes",
+    "DenseRouting",
     "Differentiates",
     "DifferentiatesExperts",
     "DifferentiatesOnRanks",

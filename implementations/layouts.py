@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from moe_routing.reference import Routing
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FlatRouting:
@@ -37,3 +39,21 @@ class RoutingMap:
     routing_map: Any
     logits: Any = None
     kernel: Any = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DenseRouting:
+    """Dense weights alone, as Llama 4's router and others return them: 0 where not selected.
+
+    Shapes: ``weights [T, E]`` with at most K that are not 0 in a row, ``logits [T, E]`` or None,
+    ``kernel`` as in ``Routing``. A selected expert whose weight is 0 does not show: the answer is
+    right where some such experts make it a right one. Arrays are the backend's own.
+    """
+
+    weights: Any
+    logits: Any = None
+    kernel: Any = None
+
+
+AnyRouting = Routing | FlatRouting | RoutingMap | DenseRouting
+"""What a router may answer with."""

@@ -17,7 +17,7 @@ from moe_routing.implementations import wire
 from moe_routing.implementations.balances import Balance
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.differentiates import RouterGradients
-from moe_routing.implementations.layouts import FlatRouting, RoutingMap
+from moe_routing.implementations.layouts import AnyRouting, RoutingMap
 from moe_routing.implementations.protocol import BackendLost, BackendMissing
 from moe_routing.implementations.wire_balance import balance_request, read_balance
 from moe_routing.implementations.wire_capacity import drop_request, read_drop
@@ -87,9 +87,7 @@ class ProcessAdapter:
         """What the backend calls itself."""
         return self._hello.name
 
-    def route(
-        self, config: RouterConfig, inputs: RouterInputs
-    ) -> Routing | FlatRouting | RoutingMap:
+    def route(self, config: RouterConfig, inputs: RouterInputs) -> AnyRouting:
         """Send the call to the backend, and return its answer.
 
         Errors: ``Unsupported`` and ``wire.BackendError``, in its words; ``BackendLost``.
@@ -117,9 +115,7 @@ class ProcessAdapter:
         request = expert_gradients_request(config, inputs, cotangent)
         return self._answered(request, read_expert_gradients)
 
-    def replay(
-        self, config: RouterConfig, inputs: RouterInputs, recorded: Recorded
-    ) -> Routing | FlatRouting | RoutingMap:
+    def replay(self, config: RouterConfig, inputs: RouterInputs, recorded: Recorded) -> AnyRouting:
         """Send the call with its record, and return the answer. Errors: as ``route``."""
         return self._answered(replay_request(config, inputs, recorded), wire.read_answer)
 
@@ -135,7 +131,7 @@ class ProcessAdapter:
 
     def route_padded(
         self, config: RouterConfig, inputs: RouterInputs, padding: Padding
-    ) -> Routing | FlatRouting | RoutingMap:
+    ) -> AnyRouting:
         """Send the call with its padding, and return the answer. Errors: as ``route``."""
         return self._answered(padded_request(config, inputs, padding), wire.read_answer)
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from moe_routing.implementations.balances import Balance
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.differentiates import RouterGradients
-from moe_routing.implementations.layouts import FlatRouting, RoutingMap
+from moe_routing.implementations.layouts import AnyRouting, RoutingMap
 from moe_routing.reference import (
     BalanceConfig,
     BalanceInputs,
@@ -132,9 +132,7 @@ class Adapter(Protocol):
 class RoutesTokens(Protocol):
     """A backend that chooses experts."""
 
-    def route(
-        self, config: RouterConfig, inputs: RouterInputs
-    ) -> Routing | FlatRouting | RoutingMap:
+    def route(self, config: RouterConfig, inputs: RouterInputs) -> AnyRouting:
         """Route ``inputs`` and return the backend's native arrays, unconverted."""
         ...
 
@@ -152,9 +150,7 @@ class Closes(Protocol):
 class Prepares(Protocol):
     """A backend whose call can be prepared: ``route(...)`` is ``prepare(...)()``."""
 
-    def prepare(
-        self, config: RouterConfig, inputs: RouterInputs
-    ) -> Callable[[], Routing | FlatRouting | RoutingMap]:
+    def prepare(self, config: RouterConfig, inputs: RouterInputs) -> Callable[[], AnyRouting]:
         """Check the call, lay its inputs on the device, and return what then routes them.
 
         It may be called again and again: benchmarks time that alone. Errors: as ``route``.
@@ -166,9 +162,7 @@ class Prepares(Protocol):
 class Dispatches(Protocol):
     """A backend that picks softmax or sigmoid by itself."""
 
-    def dispatch(
-        self, config: RouterConfig, inputs: RouterInputs
-    ) -> Routing | FlatRouting | RoutingMap:
+    def dispatch(self, config: RouterConfig, inputs: RouterInputs) -> AnyRouting:
         """Route as ``route`` does, without reading ``config.score``."""
         ...
 
@@ -298,9 +292,7 @@ class DifferentiatesExperts(Protocol):
 class ReplaysRoutes(Protocol):
     """A backend that runs recorded experts."""
 
-    def replay(
-        self, config: RouterConfig, inputs: RouterInputs, recorded: Recorded
-    ) -> Routing | FlatRouting | RoutingMap:
+    def replay(self, config: RouterConfig, inputs: RouterInputs, recorded: Recorded) -> AnyRouting:
         """Return the recorded experts, slot by slot, and their weights, unconverted."""
         ...
 
@@ -320,7 +312,7 @@ class RoutesPadded(Protocol):
 
     def route_padded(
         self, config: RouterConfig, inputs: RouterInputs, padding: Padding
-    ) -> Routing | FlatRouting | RoutingMap:
+    ) -> AnyRouting:
         """Return the routes of the tokens; padding has the sentinel that ``Pads`` claims."""
         ...
 

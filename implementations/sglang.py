@@ -15,13 +15,21 @@ from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.sglang_kernels import INSTALL, KERNELS
 from moe_routing.implementations.tensors import TorchInputs
 from moe_routing.reference import Renormalize, RouterConfig, Routing
+from moe_routing.reference.config import LEAST_PRECISE
 
 FAMILY = Family("sglang", "sglang", on_any_device=True)
 
 _NORM = (None, Renormalize(eps=1e-20))
-_BIASED: dict[str, Any] = {"selection_bias": ("gate",), "renormalize": _NORM, "scale": ANY}
-_FLOAT32: dict[str, Any] = {"takes": "logits", "dtypes": ("float32",)}
-"""What models that give float32 logits in 16-bit models claim."""
+_FLOAT32: dict[str, Any] = {"gate_dtype": ("float32",)}
+"""What is given float32 logits, in models of 16 bits too."""
+
+_EITHER: dict[str, Any] = {"gate_dtype": LEAST_PRECISE}
+"""What is given logits in the dtype of the model, or in float32."""
+
+_BIASED: dict[str, Any] = {
+    **{"selection_bias": ("gate",), "renormalize": _NORM, "scale": ANY},
+    **_FLOAT32,
+}
 
 
 @cache
@@ -50,7 +58,8 @@ def _groups(config: RouterConfig) -> dict[str, int]:
 
 
 @FAMILY.function(
-    Claim.plain(score=("softmax", "sigmoid", "sqrtsoftplus"), renormalize=_NORM), takes="logits"
+    Claim.plain(score=("softmax", "sigmoid", "sqrtsoftplus"), renormalize=_NORM, **_EITHER),
+    takes="logits",
 )
 def fused_topk_torch_native(config: RouterConfig, given: TorchInputs) -> Routing:
     """``fused_topk_torch_native`` without a bias."""
@@ -59,9 +68,10 @@ def fused_topk_torch_native(config: RouterConfig, given: TorchInputs) -> Routing
 
 @FAMILY.function(
     Claim.plain(
-        score=("softmax", "sigmoid", "sqrtsoftplus"), selection_bias=("gate",), renormalize=_NORM
+        score=("softmax", "sigmoid", "sqrtsoftplus"),
+        **{**_BIASED, "scale": (1.0,)},
     ),
-    **_FLOAT32,
+    takes="logits",
 )
 def fused_topk_torch_native_biased(config: RouterConfig, given: TorchInputs) -> Routing:
     """``fused_topk_torch_native`` with a bias."""
@@ -69,13 +79,15 @@ def fused_topk_torch_native_biased(config: RouterConfig, given: TorchInputs) -> 
     return _call("fused_topk_torch_native", config, given, **bias)
 
 
-@FAMILY.function(Claim.plain(renormalize=(None, Renormalize())), takes="logits")
+@FAMILY.function(Claim.plain(renormalize=(None, Renormalize()), **_EITHER), takes="logits")
 def fused_topk_softmax_torch_raw_logits(config: RouterConfig, given: TorchInputs) -> Routing:
     """``fused_topk_softmax_torch_raw_logits``."""
     return _call("fused_topk_softmax_torch_raw_logits", config, given)
 
 
-@FAMILY.function(Claim.of_preset("deepseek_v2", renormalize=_NORM, scale=ANY), **_FLOAT32)
+@FAMILY.function(
+    Claim.of_preset("deepseek_v2", renormalize=_NORM, scale=ANY, **_FLOAT32), takes="logits"
+)
 def grouped_topk(config: RouterConfig, given: TorchInputs) -> Routing:
     """``grouped_topk_gpu``, which is plain torch: DeepSeek-V2."""
     factor = _scaled(config, given)
@@ -83,13 +95,13 @@ def grouped_topk(config: RouterConfig, given: TorchInputs) -> Routing:
     return _call("grouped_topk_gpu", config, given, **_groups(config), **factor)
 
 
-@FAMILY.function(Claim.plain(score=("sigmoid",), **_BIASED), **_FLOAT32)
+@FAMILY.function(Claim.plain(score=("sigmoid",), **_BIASED), takes="logits")
 def kimi_k2_biased_topk(config: RouterConfig, given: TorchInputs) -> Routing:
     """``kimi_k2_biased_topk_impl``, for a single group."""
     return _call("kimi_k2_biased_topk_impl", config, given, **_scaled(config, given))
 
 
-@FAMILY.function(Claim.plain(score=("sigmoid", "sqrtsoftplus"), **_BIASED), **_FLOAT32)
+@FAMILY.function(Claim.plain(score=("sigmoid", "sqrtsoftplus"), **_BIASED), takes="logits")
 def biased_topk(config: RouterConfig, given: TorchInputs) -> Routing:
     """``biased_topk_impl``, run eagerly."""
     score = {"scoring_func": config.score}
@@ -98,8 +110,8 @@ def biased_topk(config: RouterConfig, given: TorchInputs) -> Routing:
 
 @FAMILY.function(
     Claim.plain(score=("sigmoid",), groups=(GroupRule(top=(2,), fill=(-math.inf,)),), **_BIASED),
+    takes="logits",
     limits=Limits(min_group_size=2),
-    **_FLOAT32,
 )
 def biased_grouped_topk(config: RouterConfig, given: TorchInputs) -> Routing:
     """``biased_grouped_topk_impl``: DeepSeek-V3."""
@@ -109,7 +121,11 @@ def biased_grouped_topk(config: RouterConfig, given: TorchInputs) -> Routing:
 
 
 @FAMILY.function(
-    Claim.plain(renormalize=(None, Renormalize()), groups=(None, GroupRule(from_each=(True,)))),
+    Claim.plain(
+        renormalize=(None, Renormalize()),
+        groups=(None, GroupRule(from_each=(True,))),
+        **_EITHER,
+    ),
     takes="logits",
 )
 def interns1pro(config: RouterConfig, given: TorchInputs) -> Routing:

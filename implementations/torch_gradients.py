@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from moe_routing.implementations.differentiates import RouterGradients
-from moe_routing.implementations.layouts import FlatRouting, RoutingMap
+from moe_routing.implementations.layouts import AnyRouting, DenseRouting, FlatRouting, RoutingMap
 from moe_routing.implementations.tensors import differentiating
-from moe_routing.reference import RouterConfig, RouterInputs, Routing
+from moe_routing.reference import RouterConfig, RouterInputs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,20 +52,20 @@ def _differentiable(tensor: Any) -> bool:
     return tensor is not None and bool(tensor.requires_grad)
 
 
-def _weights(routing: Routing | FlatRouting | RoutingMap) -> Tensor:
+def _weights(routing: AnyRouting) -> Tensor:
     """Return the weights of a routing in any layout, as they came."""
     names = {FlatRouting: "scores", RoutingMap: "probs"}
     weights: Tensor = getattr(routing, names.get(type(routing), "weights"))
     return weights
 
 
-def _at_weights(
-    routing: Routing | FlatRouting | RoutingMap, cotangent: npt.NDArray[np.float32]
-) -> Tensor:
+def _at_weights(routing: AnyRouting, cotangent: npt.NDArray[np.float32]) -> Tensor:
     """Return the cotangent of each weight, in the layout of the weights."""
     import torch
 
     dense = torch.from_numpy(np.array(cotangent)).to(_weights(routing).device)
+    if isinstance(routing, DenseRouting):
+        return dense  # a gradient of what is 0 for not being selected is masked by the router
     if isinstance(routing, FlatRouting):
         return dense[routing.token_indices.long(), routing.expert_indices.long()]
     on: Tensor = routing.routing_map if isinstance(routing, RoutingMap) else routing.expert_ids

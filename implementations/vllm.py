@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import cache, partial
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -15,14 +16,18 @@ from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.tensors import TorchInputs
 from moe_routing.implementations.vllm_kernels import INSTALL, KERNELS, moe_align_block_size
 from moe_routing.reference import Renormalize, RouterConfig, Routing
+from moe_routing.reference.config import LEAST_PRECISE
 
 FAMILY = Family("vllm", "vllm", on_any_device=True)
 
 _NORM = (None, Renormalize())
 _BEST = GroupRule(top=(1,), fill=(-math.inf,))
 _BEST_TWO = GroupRule(top=(2,), fill=(-math.inf,))
-_SOFTMAX = Claim.plain(renormalize=_NORM)
-_GROUPED: dict[str, Any] = {"renormalize": _NORM, "scale": ANY}
+_EITHER: dict[str, Any] = {"gate_dtype": LEAST_PRECISE}
+"""What is given logits in the dtype of the model, or in float32."""
+
+_SOFTMAX = Claim.plain(renormalize=_NORM, **_EITHER)
+_GROUPED: dict[str, Any] = {"renormalize": _NORM, "scale": ANY, **_EITHER}
 _GROUPS = (
     Claim.plain(score=("softmax", "sigmoid"), groups=(_BEST,), **_GROUPED),
     Claim.plain(
@@ -59,7 +64,9 @@ def cpu_grouped_topk(config: RouterConfig, given: TorchInputs) -> Routing:
     return Routing(weights=weights, expert_ids=ids)
 
 
-@FAMILY.function(*_GROUPS, takes="logits", dtypes=("float32",), limits=_PAIRS)
+@FAMILY.function(
+    *(replace(each, gate_dtype=("float32",)) for each in _GROUPS), takes="logits", limits=_PAIRS
+)
 def grouped_topk(config: RouterConfig, given: TorchInputs) -> Routing:
     """``grouped_topk`` of every platform, run eagerly; the models give it float32 logits."""
     module = _module("layers.fused_moe.router.grouped_topk_router", "vllm.envs")
@@ -67,7 +74,7 @@ def grouped_topk(config: RouterConfig, given: TorchInputs) -> Routing:
     return Routing(weights=weights, expert_ids=ids)
 
 
-@FAMILY.function(Claim.of_preset("llama4_text"), takes="logits")
+@FAMILY.function(Claim.of_preset("llama4_text", **_EITHER), takes="logits")
 def llama4(config: RouterConfig, given: TorchInputs) -> Routing:
     """``Llama4MoE.custom_routing_function``."""
     module = _module("models.llama4", "vllm.model_executor.models.utils")
@@ -77,7 +84,8 @@ def llama4(config: RouterConfig, given: TorchInputs) -> Routing:
 
 
 @FAMILY.function(
-    Claim.of_preset("gemma4_text", input_norm=(False,), scores_dtype=("input",)), takes="logits"
+    Claim.of_preset("gemma4_text", input_norm=(False,), scores_dtype=("input",), **_EITHER),
+    takes="logits",
 )
 def gemma4(config: RouterConfig, given: TorchInputs) -> Routing:
     """``gemma4_routing_function_torch``: with a scale for every expert."""
@@ -90,7 +98,8 @@ def gemma4(config: RouterConfig, given: TorchInputs) -> Routing:
 
 
 @FAMILY.function(
-    Claim.plain(renormalize=_NORM, groups=(None, GroupRule(from_each=(True,)))), takes="logits"
+    Claim.plain(renormalize=_NORM, groups=(None, GroupRule(from_each=(True,))), **_EITHER),
+    takes="logits",
 )
 def interns1_pro(config: RouterConfig, given: TorchInputs) -> Routing:
     """``_custom_routing_function`` of InternS1-Pro, whose groups each give a share."""

@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from moe_routing.implementations.capabilities import Capabilities, Unsupported
-from moe_routing.implementations.layouts import FlatRouting, RoutingMap
+from moe_routing.implementations.layouts import AnyRouting, DenseRouting, FlatRouting, RoutingMap
 from moe_routing.implementations.wire_claims import capabilities_from_json
 from moe_routing.reference import RouterConfig, RouterInputs, Routing
 from moe_routing.reference.checks import counted
@@ -24,10 +24,11 @@ from moe_routing.reference.jsonform import config_to_json, from_json, to_json
 VERSION = 1
 """The version of the protocol that this suite uses."""
 
-LAYOUTS: dict[str, type[Routing | FlatRouting | RoutingMap]] = {
+LAYOUTS: dict[str, type[AnyRouting]] = {
     "routing": Routing,
     "flat_routing": FlatRouting,
     "routing_map": RoutingMap,
+    "dense_routing": DenseRouting,
 }
 """The answers to a routing call, by the key that holds each."""
 
@@ -145,7 +146,7 @@ def _check_version(version: Any) -> None:
         )
 
 
-def read_answer(reply: dict[str, Any]) -> Routing | FlatRouting | RoutingMap:
+def read_answer(reply: dict[str, Any]) -> AnyRouting:
     """Return the answer to a routing call.
 
     Errors: ``Unsupported`` and ``BackendError``, in the backend's words; ``ProtocolError``.

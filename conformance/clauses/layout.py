@@ -20,13 +20,13 @@ _INTEGERS = ("int16", "int32", "int64", "uint16", "uint32", "uint64")
     "MUST",
     why="An answer of another shape or kind of number cannot be judged, nor used by a kernel; "
     "where this fails, the other clauses can say little.",
-    rules=("LAY-1", "LAY-4", "LAY-5", "LAY-9", "ROB-1", "ROB-2", "WGT-2"),
+    rules=("LAY-1", "LAY-4", "LAY-5", "LAY-9", "LAY-11", "ROB-1", "ROB-2", "WGT-2"),
     bugs=("M38", "M52", "M53", "M55"),
     events=("any-case", "empty-batch", "one-token"),
     without_tokens=True,
 )
 def well_formed(trial: Trial) -> Failure | None:
-    """The answer is one of the three layouts, with the shapes and kinds of number it promises."""
+    """The answer is one of the four layouts, with the shapes and kinds of number it promises."""
     try:
         received = trial.received
     except Malformed as error:

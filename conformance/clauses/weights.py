@@ -27,6 +27,7 @@ from moe_routing.reference.formats import FORMATS
     why="Wrong weights at right ids mix the experts wrongly; each is judged at the backend's "
     "own ids, so no token is ever skipped.",
     rules=(
+        "LAY-11",
         "WGT-2",
         "WGT-4",
         "WGT-5",

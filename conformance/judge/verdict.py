@@ -71,7 +71,7 @@ class Verdict:
     @cached_property
     def later(self) -> SelectionBounds:
         """The bounds of the stages between logits and weights."""
-        return self.made or _later(self.bounds, self.answer, self.routed)
+        return self.made or later_of(self.bounds, self.answer, self.routed)
 
     def parts(self) -> Iterator[Verdict]:
         """Yield the verdicts on the blocks of a large call, made anew; of a small one, this."""
@@ -136,7 +136,7 @@ def _joined(bounds: Bounds, answer: Answer, parts: Sequence[Verdict]) -> Verdict
 _ARRAYS = ("distinct", "in_range", "selection", "weights", "decided", "apart")
 
 
-def _later(bounds: Bounds, answer: Answer, routed: bool) -> SelectionBounds:
+def later_of(bounds: Bounds, answer: Answer, routed: bool) -> SelectionBounds:
     """Return the bounds of the later stages, from the logits that they are judged from."""
     if routed and answer.logits is not None:
         return bounds.from_logits(own_logits(bounds, answer.logits))
@@ -145,7 +145,7 @@ def _later(bounds: Bounds, answer: Answer, routed: bool) -> SelectionBounds:
 
 def _judge(bounds: Bounds, answer: Answer, routed: bool) -> Verdict:
     config, judged = bounds.config, bounds.judged
-    later = _later(bounds, answer, routed)
+    later = later_of(bounds, answer, routed)
     distinct, in_range = distinct_in_range(answer.expert_ids, config.num_experts)
     if bounds.inputs.expert_table is not None:
         distinct = np.ones(len(distinct), dtype=bool)  # a table may repeat an expert

@@ -223,4 +223,4 @@ def _precision(claim: Claim) -> list[str]:
     words = [f"{' and '.join(narrow)} in the input's dtype"] if narrow else []
     if "float32" not in claim.gate_dtype:
         return words
-    return [*words, f"float32 gate{' or not' * ('input' in claim.gate_dtype)}"]
+    return [*words, f"gate or logits in float32{' or not' * ('input' in claim.gate_dtype)}"]

@@ -13,11 +13,13 @@ import numpy.typing as npt
 
 from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.judge import Answer
-from moe_routing.implementations import FlatRouting, RoutingMap, as_numpy
+from moe_routing.conformance.judge.hidden import HIDDEN, weights_of
+from moe_routing.implementations import DenseRouting, FlatRouting, RoutingMap, as_numpy
 from moe_routing.reference import RouterConfig, Routing
 from moe_routing.reference.checks import counted
 
-_LAYOUT_NAMES = {Routing: "Routing", FlatRouting: "FlatRouting", RoutingMap: "RoutingMap"}
+_LAYOUTS = (Routing, FlatRouting, RoutingMap, DenseRouting)
+_LAYOUT_NAMES: dict[type, str] = {each: each.__name__ for each in _LAYOUTS}
 
 
 class Malformed(Exception):
@@ -44,7 +46,7 @@ class ArrayRecord:
 class Received:
     """An answer as it came and as converted.
 
-    ``layout`` is ``Routing``, ``FlatRouting`` or ``RoutingMap``; ``records`` describes each
+    ``layout`` is the name of one of the layouts; ``records`` describes each
     native array by field name; ``arrays`` holds them as NumPy arrays of their own dtype
     (bfloat16 as float32); ``answer`` is the ``[T, K]`` form that the judge reads, in rows,
     so that sums over them do not depend on how they came.
@@ -56,12 +58,16 @@ class Received:
     answer: Answer
 
 
-def receive(raw: object, config: RouterConfig, num_tokens: int) -> Received:
-    """Describe and convert a native answer. Errors: ``Malformed``, in one line."""
+def receive(raw: object, config: RouterConfig, num_tokens: int, *, hides: bool = False) -> Received:
+    """Describe and convert a native answer. Errors: ``Malformed``, in one line.
+
+    With ``hides`` a dense answer may have members that do not show, whose ids are then ``HIDDEN``.
+    """
     layout = _LAYOUT_NAMES.get(type(raw))
     if layout is None:
         raise Malformed(
-            f"route returned {_kind(raw)}, but should return Routing, FlatRouting or RoutingMap"
+            f"route returned {_kind(raw)}, but should return Routing, FlatRouting, RoutingMap or "
+            "DenseRouting"
         )
     native = {
         name: value
@@ -70,8 +76,13 @@ def receive(raw: object, config: RouterConfig, num_tokens: int) -> Received:
     }
     records = {name: record(name, value) for name, value in native.items()}
     arrays = {name: to_numpy(name, value) for name, value in native.items()}
-    convert = {"Routing": _routing, "FlatRouting": _flat, "RoutingMap": _map}[layout]
+    convert = _CONVERT[layout]
     weights, ids, source = convert(arrays, config, num_tokens, raw)
+    if layout == "DenseRouting" and not hides and (ids == HIDDEN).any():
+        raise Malformed(
+            "a DenseRouting hides a selected expert whose weight is 0, which only route may do: "
+            "return Routing or RoutingMap here"
+        )
     logits = arrays.get("logits")
     if logits is not None:
         _require("logits", logits, (num_tokens, config.num_experts), "f")
@@ -175,6 +186,25 @@ def _map(
         raise Malformed(f"routing_map[{t}] has {held}, but should have K={config.top_k}")
     ids = np.nonzero(arrays["routing_map"])[1].reshape(num_tokens, config.top_k)
     return np.take_along_axis(arrays["probs"], ids, axis=1), ids, "probs"
+
+
+def _dense(
+    arrays: dict[str, npt.NDArray[Any]], config: RouterConfig, num_tokens: int, raw: Any
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], str]:
+    """Convert what shows of a dense answer; what does not, ``judge.hidden`` finds."""
+    _present(arrays, "weights")
+    _require("weights", arrays["weights"], (num_tokens, config.num_experts), "f")
+    counts = (arrays["weights"] != 0.0).sum(axis=1)
+    if (counts > config.top_k).any():
+        t = int(np.argmax(counts > config.top_k))
+        held = counted(int(counts[t]), "expert")
+        raise Malformed(
+            f"weights[{t}] has {held} with a weight, but should have K={config.top_k} or fewer"
+        )
+    return *weights_of(arrays["weights"], config.top_k), "weights"
+
+
+_CONVERT = {"Routing": _routing, "FlatRouting": _flat, "RoutingMap": _map, "DenseRouting": _dense}
 
 
 def _present(arrays: dict[str, npt.NDArray[Any]], *names: str) -> None:

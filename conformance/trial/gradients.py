@@ -95,7 +95,7 @@ def read(raw: object, case: GradientCase) -> Differentiated:
     if not isinstance(raw, RouterGradients):
         kind = "None" if raw is None else f"a {type(raw).__name__}"
         raise Malformed(f"gradients returned {kind}, but should return RouterGradients")
-    routing = receive(raw.routing, case.config, case.inputs.num_tokens)
+    routing = receive(raw.routing, case.config, case.inputs.num_tokens, hides=True)
     found = {}
     for name, native in raw.arrays().items():
         array = to_numpy(name, native)

@@ -10,6 +10,7 @@ from typing import Any
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.judge import Bounds, Verdict
 from moe_routing.conformance.judge.allowance import allowance_used
+from moe_routing.conformance.judge.hidden import revealed
 from moe_routing.conformance.trial.base import BaseTrial
 from moe_routing.conformance.trial.boundary import Malformed, Received, receive
 from moe_routing.conformance.trial.call import Call
@@ -39,10 +40,18 @@ class Trial(BaseTrial[Case]):
     def received(self) -> Received:
         """The answer, described and converted. Errors: ``Raised``, ``Malformed``."""
         try:
-            return receive(self.native, self.case.config, self.case.inputs.num_tokens)
+            tokens = self.case.inputs.num_tokens
+            return self.whole(receive(self.native, self.case.config, tokens, hides=True))
         except Malformed as error:
             error.case = self.case
             raise
+
+    def whole(self, found: Received) -> Received:
+        """Return an answer with the members that a dense one does not show."""
+        if found.layout != "DenseRouting":
+            return found
+        routed = self.capabilities.logits == "routed"
+        return replace(found, answer=revealed(self.bounds, found.answer, routed=routed))
 
     @property
     def layout(self) -> str:

@@ -18,7 +18,7 @@ from moe_routing.conformance.zoo.router.memory import overwrite
 from moe_routing.conformance.zoo.router.router import StagedRouter
 from moe_routing.conformance.zoo.router.shared_stages import contribution
 from moe_routing.conformance.zoo.router.work import Stage, Work
-from moe_routing.implementations import Capabilities, Claim, Limits, Unsupported
+from moe_routing.implementations import Capabilities, Claim, DenseRouting, Limits, Unsupported
 from moe_routing.reference import dispatched_config
 from moe_routing.reference.selection import top_k
 
@@ -249,6 +249,21 @@ def writes_over_its_input(w: Work) -> Array | None:
     right = contribution(w)
     overwrite(w.inputs.hidden, w.inputs.hidden + np.float32(1))
     return right
+
+
+# Layout: dense weights without a map.
+
+
+def dense(w: Work, cleared: float = 0.0) -> DenseRouting:
+    """Answer densely, without weights that are not above ``cleared``."""
+    table = np.zeros((w.num_tokens, w.config.num_experts), np.float32)
+    np.put_along_axis(table, w.expert_ids, w.weights, axis=1)
+    return DenseRouting(weights=np.where(np.abs(table) > cleared, table, 0), logits=None)
+
+
+MAPLESS = Capabilities(claims=(Claim(expert_table=(False,), per_expert_scale=(False,)),))
+broken("LAY-11", MAPLESS, answer=lambda w: dense(w, 1e-3))
+broken("LAY-11", MAPLESS, answer=lambda w: DenseRouting(weights=w.scores.astype(np.float32)))
 
 
 # Gradients: of a backend that keeps that of its logits to itself, so that others show it.

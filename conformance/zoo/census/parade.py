@@ -93,7 +93,7 @@ class Parade:
     def received(self, native: object) -> Received:
         """Return an answer, described and converted, once for all routers that return it."""
         if id(native) not in self._received:
-            read = receive(native, self.case.config, self.case.inputs.num_tokens)
+            read = receive(native, self.case.config, self.case.inputs.num_tokens, hides=True)
             self._received[id(native)] = native, read
         return self._received[id(native)][1]
 
@@ -154,7 +154,7 @@ class _InParade(Trial):
 
     @cached_property
     def received(self) -> Received:
-        return self.parade.received(self.native)
+        return self.whole(self.parade.received(self.native))
 
     def judged_as(self, bounds: Bounds) -> Verdict:
         self.parade.judge(self, bounds)

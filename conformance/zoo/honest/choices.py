@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from moe_routing.conformance.zoo.residents import honest
 from moe_routing.conformance.zoo.router.functions import Array
-from moe_routing.conformance.zoo.router.layouts import flat, routing_map
+from moe_routing.conformance.zoo.router.layouts import dense, flat, routing_map
 from moe_routing.conformance.zoo.router.stages import (
     best_of,
     competing,
@@ -19,7 +19,13 @@ from moe_routing.conformance.zoo.router.stages import (
     weights,
 )
 from moe_routing.conformance.zoo.router.work import Work
-from moe_routing.implementations import Capabilities, Claim, FlatRouting, RoutingMap
+from moe_routing.implementations import (
+    Capabilities,
+    Claim,
+    DenseRouting,
+    FlatRouting,
+    RoutingMap,
+)
 from moe_routing.reference import Routing
 from moe_routing.reference.selection import top_k
 
@@ -97,3 +103,13 @@ def _(w: Work) -> RoutingMap:
 def _(w: Work) -> Routing:
     """Ids of 16 bits and weights of 64 hold all that is asked."""
     return Routing(weights=weights(w).astype(np.float64), expert_ids=w.expert_ids.astype(np.int16))
+
+
+@honest(
+    "dense-without-a-map",
+    "answer",
+    claims=Capabilities(claims=(Claim(expert_table=(False,), per_expert_scale=(False,)),)),
+)
+def _(w: Work) -> DenseRouting:
+    """Weights of all experts, 0 where one is not selected: one of weight 0 does not show."""
+    return dense(w)

@@ -1,4 +1,4 @@
-"""The other layouts of an answer: flat routes, and a dense map."""
+"""The other layouts of an answer: flat routes, and dense weights with a map or without."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from moe_routing.conformance.zoo.router.work import Work
-from moe_routing.implementations import FlatRouting, RoutingMap
+from moe_routing.implementations import DenseRouting, FlatRouting, RoutingMap
 
 
 def flat(w: Work, **changes: Any) -> FlatRouting:
@@ -27,3 +27,10 @@ def routing_map(w: Work, **changes: Any) -> RoutingMap:
     np.put_along_axis(arrays["probs"], w.expert_ids, w.weights, axis=1)
     np.put_along_axis(arrays["routing_map"], w.expert_ids, True, axis=1)
     return RoutingMap(**{**arrays, **changes}, logits=w.reported_logits)
+
+
+def dense(w: Work) -> DenseRouting:
+    """Return the answer as dense weights, which do not show a selected expert of weight 0."""
+    table = np.zeros((w.num_tokens, w.config.num_experts), np.float32)
+    np.put_along_axis(table, w.expert_ids, w.weights, axis=1)
+    return DenseRouting(weights=table, logits=w.reported_logits)

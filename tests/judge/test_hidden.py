@@ -1,0 +1,117 @@
+"""Dense answers: a selected expert of weight 0 does not show, and is found where one may be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from moe_routing.conformance import Case, Plan
+from moe_routing.conformance.checking.clause_run import check_clause
+from moe_routing.conformance.clauses import CLAUSES
+from moe_routing.conformance.judge import Bounds, Verdict, judge
+from moe_routing.conformance.judge.hidden import revealed
+from moe_routing.conformance.trial.boundary import Malformed, receive
+from moe_routing.conformance.zoo.router.router import StagedRouter
+from moe_routing.conformance.zoo.router.work import Work
+from moe_routing.implementations import Capabilities, Claim, DenseRouting, Numerics
+from moe_routing.reference import RouterConfig, RouterInputs
+
+LLAMA: dict[str, Any] = {"score": "identity", "weights_from": "sigmoid_of_selected"}
+SHOWS, LIES = 2.0, -120.0  # a sigmoid of the second is 0 in float32
+
+
+def judged(logits: Any, weights: Any, top_k: int = 2, **config: Any) -> Verdict:
+    """Judge a dense answer to these logits."""
+    inputs = RouterInputs.from_logits(np.float32(np.atleast_2d(logits)))
+    settings = RouterConfig(num_experts=inputs.num_experts, top_k=top_k, **(config or LLAMA))
+    case = Case(config=settings, inputs=inputs)
+    raw = DenseRouting(weights=np.float32(np.atleast_2d(weights)))
+    received = receive(raw, case.config, inputs.num_tokens, hides=True)
+    bounds = Bounds(case.config, case.inputs, Numerics())
+    return judge(bounds, revealed(bounds, received.answer, routed=False))
+
+
+SIGMOID = 1.0 / (1.0 + np.exp(-SHOWS))
+
+
+def test_what_shows_in_full_is_read_as_it_is() -> None:
+    verdict = judged([SHOWS, SHOWS, 0.0, -1.0], [SIGMOID, SIGMOID, 0.0, 0.0])
+    assert verdict.right
+    assert sorted(verdict.answer.expert_ids[0]) == [0, 1]
+
+
+def test_a_member_whose_weight_underflows_is_found() -> None:
+    verdict = judged([LIES, SHOWS, LIES - 10.0, LIES - 9.0], [0.0, SIGMOID, 0.0, 0.0])
+    assert verdict.right
+    assert sorted(verdict.answer.expert_ids[0]) == [0, 1]
+
+
+def test_a_member_that_may_not_weigh_0_is_missed() -> None:
+    verdict = judged([1.0, SHOWS, 0.0, -1.0], [0.0, SIGMOID, 0.0, 0.0])
+    assert not verdict.weights.all()
+
+
+def test_a_wrong_expert_that_shows_is_wrong() -> None:
+    verdict = judged([1.0, SHOWS, 0.0, LIES], [0.0, SIGMOID, 0.5, 0.0])
+    assert not verdict.selection.all()
+
+
+def test_a_scale_of_0_shows_nothing() -> None:
+    assert judged([1.0, SHOWS, 0.0, -1.0], np.zeros(4), **LLAMA, scale=0.0).right
+    assert not judged([1.0, SHOWS, 0.0, -1.0], np.zeros(4)).right
+
+
+def test_each_token_is_completed_by_itself() -> None:
+    rows = [[SHOWS, SHOWS, 0.0, 1.0], [LIES, SHOWS, -130.0, -140.0], [0.0, SHOWS, SHOWS, 1.0]]
+    weights = [[SIGMOID, SIGMOID, 0, 0], [0, SIGMOID, 0, 0], [0, SIGMOID, SIGMOID, 0]]
+    verdict = judged(rows, weights)
+    assert verdict.right
+    assert [sorted(ids) for ids in verdict.answer.expert_ids.tolist()] == [[0, 1], [0, 1], [1, 2]]
+
+
+def test_more_than_k_weights_are_refused_with_the_token() -> None:
+    with pytest.raises(Malformed, match=r"weights\[0\] has 3 experts with a weight, .* K=2"):
+        judged([1.0, SHOWS, 0.0, -1.0], [0.1, 0.2, 0.3, 0.0])
+
+
+def test_no_other_call_may_hide_a_member() -> None:
+    raw = DenseRouting(weights=np.float32([[0.5, 0.0]]))
+    with pytest.raises(Malformed, match=r"hides a selected expert .* return Routing or RoutingMap"):
+        receive(raw, RouterConfig(num_experts=2, top_k=2), 1)
+
+
+def dense(w: Work, least: float = 0.0, last_lost: bool = False) -> DenseRouting:
+    table = np.zeros((w.num_tokens, w.config.num_experts), np.float32)
+    ids, weights = w.expert_ids, np.where(np.abs(w.weights) > least, w.weights, 0)
+    np.put_along_axis(
+        table, ids[:, : -1 if last_lost else None], weights[:, : -1 if last_lost else None], axis=1
+    )
+    return DenseRouting(weights=table)
+
+
+CLAIMS = Capabilities(claims=(Claim.of_preset("llama4_text"), Claim.plain(score=("sigmoid",))))
+ROUTERS = {
+    "right": (dense, set()),
+    "lost below 0.3": (lambda w: dense(w, 0.3), {"weights.match"}),
+    "last slot lost": (lambda w: dense(w, last_lost=True), {"weights.match"}),
+    "every score kept": (
+        lambda w: DenseRouting(weights=w.scores.astype(np.float32)),
+        {"layout.well-formed"},
+    ),
+    "experts shifted": (
+        lambda w: DenseRouting(weights=np.roll(dense(w).weights, 1, axis=1)),
+        {"selection.valid-top-k"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ROUTERS)
+def test_a_dense_router_fails_where_it_is_wrong_and_nowhere_else(name: str) -> None:
+    answer, wrong = ROUTERS[name]
+    router = StagedRouter(name, {"answer": answer}, CLAIMS)
+    for id_ in wrong or ("layout.well-formed", "weights.match", "robustness.underflow"):
+        plan = Plan(clauses=[CLAUSES[id_]], max_examples=2, shrinks=False)
+        result = check_clause(router, CLAUSES[id_], plan)
+        assert result.status == ("fail" if wrong else "pass"), result.message
