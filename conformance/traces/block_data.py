@@ -15,6 +15,7 @@ from moe_routing.conformance.traces.pieces import Files
 from moe_routing.conformance.traces.router import Router
 from moe_routing.conformance.traces.survey import Surveyed
 from moe_routing.reference import RouterInputs
+from moe_routing.reference.config import LeastPrecise
 from moe_routing.reference.formats import FORMATS, Floats, Ids
 from moe_routing.reference.routing import later_stages
 
@@ -91,21 +92,29 @@ def of_hidden_states(router: Router, hidden: AnyArray) -> Evidence:
     assert router.gate_weight is not None, "hidden states without a gate are no evidence"
     with np.errstate(all="ignore"):
         single = hidden.astype(np.float32)
-    given = (single, router.gate_weight, router.gate_bias, router.hidden_scale)
-    held = [x for x in router.dtypes if all(_holds(x, each) for each in given if each is not None)]
-    dtype = held[0] if held else "float32"  # of a gate more precise than its hidden states
+    dtype = _dtype_of(router, single, router.hidden_scale) or "float32"
+    whole = _dtype_of(router, single, router.hidden_scale, router.gate_weight, router.gate_bias)
+    gate_dtype: LeastPrecise = "input" if whole else "float32"
     try:
         inputs = RouterInputs(
             hidden=single,
             gate_weight=router.gate_weight,
             gate_bias=router.gate_bias,
             hidden_scale=router.hidden_scale,
-            dtype=dtype,
+            dtype=whole or dtype,
+            gate_dtype=gate_dtype,
         )
         bounds = Bounds(router.config, inputs, router.numerics)
         return Evidence(logits=bounds.reference.logits, permitted=bounds.logits.permitted)
     except ValueError as error:
         raise TraceError(f"The hidden states do not fit the router: {error}") from error
+
+
+def _dtype_of(router: Router, *arrays: AnyArray | None) -> str | None:
+    """Return the first dtype of a router that holds all these arrays, or None."""
+    given = [each for each in arrays if each is not None]
+    held = (dtype for dtype in router.dtypes if all(_holds(dtype, each) for each in given))
+    return next(held, None)
 
 
 def _holds(dtype: str, values: AnyArray) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from moe_routing.reference.formats import INPUT_FORMATS
+from moe_routing.reference.inputs import OF_GATE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,7 +48,14 @@ def of_dtype(kind: type[Any], dtype: str, arrays: dict[str, Any], **others: Any)
     """
     made = kind(dtype="float32", **arrays, **others)
     object.__setattr__(made, "dtype", dtype)
+    gate = [arrays[name] for name in OF_GATE if arrays.get(name) is not None]
+    if hasattr(made, "gate_dtype") and not _holds_all(dtype, gate):
+        object.__setattr__(made, "gate_dtype", "float32")
     return made
+
+
+def _holds_all(dtype: str, arrays: Iterable[Any]) -> bool:
+    return all(INPUT_FORMATS[dtype].represents(each).all() for each in arrays)
 
 
 def tensors_of(block: Any) -> dict[str, Tensor]:
