@@ -44,6 +44,7 @@ from moe_routing.reference import (
     Routes,
     SortedTokens,
 )
+from moe_routing.reference.config import LEAST_PRECISE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -88,7 +89,7 @@ _CAPABILITIES = Capabilities(
     balances=BALANCES,
     computes=COMPUTES,
     claims=tuple(
-        replace(claim, scores_dtype=(dtype,), weights_dtype=(dtype,))
+        replace(claim, scores_dtype=(dtype,), weights_dtype=(dtype,), gate_dtype=LEAST_PRECISE)
         for claim, dtype in product(_CLAIMS, ("float32", "input"))
     ),
     takes="logits",

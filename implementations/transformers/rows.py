@@ -10,6 +10,10 @@ from moe_routing.implementations.capabilities import Capabilities, Limits
 from moe_routing.implementations.claims import Claim
 from moe_routing.implementations.replays import Replays
 from moe_routing.implementations.torch_replay import FORCED
+from moe_routing.reference.config import LEAST_PRECISE
+
+FLOAT32_GATE: dict[str, Any] = {"gate_dtype": LEAST_PRECISE}
+"""What varies where loading keeps the gate in float32: its numbers may be of 16 bits, or not."""
 
 
 @dataclass(frozen=True, kw_only=True)

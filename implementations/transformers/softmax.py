@@ -8,7 +8,7 @@ from typing import Any
 from moe_routing.implementations.capabilities import Limits
 from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.torch_replay import FORCED
-from moe_routing.implementations.transformers.rows import Row
+from moe_routing.implementations.transformers.rows import FLOAT32_GATE, Row
 from moe_routing.reference import Renormalize
 
 _SUM, _SUM_EPS = Renormalize(), Renormalize(eps=1e-20)
@@ -135,7 +135,12 @@ ROWS = (
         **_QWEN,
         **_SCALED,
     ),
-    Row(name="ernie4_5_moe", block="ernie4_5_moe.Ernie4_5_MoeSparseMoeBlock", arrays=_ERNIE),
+    Row(
+        name="ernie4_5_moe",
+        block="ernie4_5_moe.Ernie4_5_MoeSparseMoeBlock",
+        arrays=_ERNIE,
+        varies=FLOAT32_GATE,
+    ),
     Row(
         name="ernie4_5_vl_moe_text",
         block="ernie4_5_vl_moe.Ernie4_5_VLMoeSparseMoeBlock",
