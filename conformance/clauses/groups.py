@@ -174,6 +174,8 @@ def _gives_shares(capabilities: Capabilities) -> str | None:
         "share-biased",
         "share-under-bias",
         "share-tied",
+        "share-of-many-groups",
+        "share-of-many-tokens",
     ),
     focus=Focus(
         offers={

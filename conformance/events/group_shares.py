@@ -132,3 +132,24 @@ def _tied(capabilities: Capabilities) -> Iterator[Case]:
     rows = [[1.0, 1.0, 1.0, 0.0, 2.0, 1.5, 1.5, 1.5]]
     for top_k, count in ((2, 2), (4, 2), (4, 4)):
         yield from table_cases(capabilities, rows, top_k=top_k, groups=(count, count), wants=_EACH)
+
+
+@event(
+    "share-of-many-groups",
+    "nine groups or more each give a share, and pass over better experts",
+    _of_shares(lambda b: b.config.top_k // _share(b) > 8 and _passes_over(b)),
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    rows = [np.arange(32.0)[::-1] / 8.0, np.arange(32.0) / 8.0]
+    yield from table_cases(capabilities, rows, top_k=16, groups=(16, 16), wants=_EACH)
+
+
+@event(
+    "share-of-many-tokens",
+    "every group gives a share to each of 257 tokens or more, and passes over better experts",
+    _of_shares(lambda b: b.inputs.num_tokens >= 257 and _passes_over(b)),
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    for top_k, rows in ((2, _ROWS), (4, _ROWS), (8, _MORE)):
+        table = np.tile(np.asarray(rows), (257, 1))[:257]
+        yield from table_cases(capabilities, table, top_k=top_k, groups=(2, 2), wants=_EACH)

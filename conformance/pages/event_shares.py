@@ -114,6 +114,7 @@ ONLY_CONSTRUCTED = {
         (
             *("share-passes-over-better", "share-of-one", "share-of-several"),
             *("share-under-bias", "share-biased", "share-tied"),
+            *("share-of-many-groups", "share-of-many-tokens"),
         ),
         _NO_SHARES,
     ),

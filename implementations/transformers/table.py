@@ -45,8 +45,10 @@ UNSERVED = (
     Unserved(
         name="phimoe",
         router="phimoe.PhimoeTopKRouter",
-        reason="it picks two experts one after the other, each weighed by a softmax over the "
-        "logits near its own (sparsemixer)",
+        reason="it picks two experts one after the other, each weighed by a softmax of its own "
+        "over the logits within a threshold of its own, of which the second leaves the first out "
+        "(sparsemixer): weights follow from the order of choice, not from scores, and a "
+        "threshold that rounding crosses changes them by a jump",
     ),
     Unserved(
         name="zaya",

@@ -58,6 +58,7 @@ LARGE = (
     "each-top-k",
     "biased-in-many",
     "grouped-in-many",
+    "share-of-many",
 )
 
 

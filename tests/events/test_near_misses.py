@@ -192,6 +192,8 @@ NEAR: dict[str, AnyCase] = {
     "share-of-several": sharing([[2.0, 1.0, 1.5, 0.5]]),
     "share-biased": sharing([[2.0, 1.0, 1.5, 0.5]], selection_bias=[0.5, 0.5, 0.0, 0.0]),
     "share-under-bias": sharing([[2.0, 1.0, 1.5, 0.5]], selection_bias=[0.0] * 4),
+    "share-of-many-groups": sharing([[2.0, 1.0, 1.5, 0.5]]),
+    "share-of-many-tokens": sharing([[2.0, 1.75, 1.5, 0.5]] * 256),
     "share-tied": sharing([[1.0, 1.0, 0.5, 3.0, 2.0, 0.0]], 4),
     "one-group": grouped(ROWS, 2, 2),
     "all-groups-kept": grouped(ROWS, 1, 1),
