@@ -84,6 +84,7 @@ def _groups(config: RouterConfig, limits: Limits) -> Iterator[Groups]:
     """Yield groups of every rule, of which as few are kept as hold K experts.
 
     They are within the limits if they can be, so that a rule alone keeps a call from being claimed.
+    A share of every group is not among them: who never heard of it cannot refuse it.
     """
     fitting = dict(limits.groupings(config.num_experts, config.top_k))
     fitting = fitting or dict(Limits().groupings(config.num_experts, config.top_k))
@@ -92,8 +93,6 @@ def _groups(config: RouterConfig, limits: Limits) -> Iterator[Groups]:
     for top in (1, 2, 3):
         for fill in (-np.inf, 0.0):
             yield Groups(count=count, kept=kept, top=top, fill=fill)
-    shared = [n for n in fitting if config.top_k % n == 0 and n > 1]
-    yield from (Groups(count=n, kept=n, from_each=True) for n in shared[:1])
 
 
 def _other_arrays(case: Case) -> Iterator[Case]:

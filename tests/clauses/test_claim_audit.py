@@ -174,8 +174,16 @@ def test_a_backend_that_claims_the_whole_specification_has_nothing_to_refuse() -
     found = result(load_adapter("reference"))
     assert (found.status, found.message) == (
         "unsupported",
-        "none of its events is reachable under the claims",
+        "nothing to check: the case and all that is one axis away from it are claimed, or known",
     )
+
+
+@pytest.mark.parametrize("name", CLAIMED)
+def test_an_axis_that_is_younger_than_a_backend_is_not_tried_on_it(name: str) -> None:
+    (case, *_) = table_cases(CLAIMED[name], ROWS, top_k=2)
+    around = list(neighbours(case, CLAIMED[name].limits))
+    assert not any(each.config.groups and each.config.groups.from_each for each in around)
+    assert {each.inputs.gate_dtype for each in around} == {"input"}
 
 
 class TestTold:
