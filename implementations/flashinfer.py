@@ -68,6 +68,24 @@ def _routed(config: RouterConfig, given: TorchInputs) -> Routing:
 
 
 @FAMILY.function(
+    _GROUPED,
+    **_ROWS,
+    dtypes=("float32",),
+    limits=Limits(
+        min_tokens=1,
+        experts=(256,),
+        max_top_k=8,
+        max_groups=32,
+        max_group_size=32,
+        max_kept_experts=128,
+    ),
+)
+def fused_topk_deepseek(config: RouterConfig, given: TorchInputs) -> Routing:
+    """``fused_topk_deepseek`` of DeepSeek-V3's 256 experts, in all groups that its checks take."""
+    return _routed(config, given)
+
+
+@FAMILY.function(
     Claim.plain(**_V3), **_ROWS, limits=Limits(min_tokens=1, max_top_k=8, max_experts=128)
 )
 def fused_topk_deepseek_one_group(config: RouterConfig, given: TorchInputs) -> Routing:

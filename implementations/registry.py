@@ -32,6 +32,7 @@ SHIPPED = {
     "scattermoe@gpt_oss": "moe_routing.implementations.scattermoe_experts:gpt_oss",
     "sonicmoe": "moe_routing.implementations.sonicmoe:sonicmoe",
     "sonic-moe": "moe_routing.implementations.sonic_moe:SonicMoeSort",
+    "liger": "moe_routing.implementations.liger:LigerMoe",
     "torchtitan": "moe_routing.implementations.torchtitan:TorchtitanAdapter",
     "torchtitan-experts": "moe_routing.implementations.torchtitan_experts:TorchtitanExperts",
     "transformers-loss": "moe_routing.implementations.load_balancing:LoadBalancingLoss",
@@ -46,7 +47,7 @@ SHIPPED = {
 }
 """The adapters of this distribution, by name."""
 
-NEED_GPU = ("sonic-moe",)
+NEED_GPU = ("sonic-moe", "liger")
 """Those of ``SHIPPED`` that run kernels which no CPU can run; families have a list of theirs."""
 
 FAMILIES = {

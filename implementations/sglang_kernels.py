@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from types import ModuleType
+from typing import Any
 
 from moe_routing.implementations.capabilities import Limits
 from moe_routing.implementations.claims import Claim
@@ -83,4 +84,58 @@ def gemma4_fused_routing(config: RouterConfig, given: TorchInputs) -> Routing:
     assert logits is not None, "it takes logits"
     scale = logits.new_ones(config.num_experts) if scale is None else scale
     weights, ids = _module("gemma4_routing").gemma4_fused_routing(logits, scale, config.top_k)
+    return Routing(weights=weights, expert_ids=ids)
+
+
+@KERNELS.function(
+    Claim.plain(
+        score=("sigmoid",),
+        selection_bias=("gate",),
+        renormalize=(Renormalize(),),
+        scale=ANY,
+        weights_dtype=("input",),
+    ),
+    takes="logits",
+    layouts=("contiguous",),
+    limits=Limits(experts=(8, 256), top_k=(2, 8)),
+)
+def sigmoid_gate_topk_renorm(config: RouterConfig, given: TorchInputs) -> Routing:
+    """``sigmoid_gate_topk_renorm`` without shared experts."""
+    logits = given.logits
+    assert logits is not None, "it takes logits"
+    one = logits.new_ones(1).float()
+    found = _module("sigmoid_gate_topk_renorm").sigmoid_gate_topk_renorm(
+        logits, config.top_k, 0, config.scale, one, given.selection_bias
+    )
+    return Routing(weights=found[0], expert_ids=found[1])
+
+
+@KERNELS.function(Claim.plain(renormalize=_NORM), takes="logits", layouts=("contiguous",))
+def topk_softmax(config: RouterConfig, given: TorchInputs) -> Routing:
+    """``topk_softmax``, compiled by nvcc, without a softcap."""
+    return _compiled("softmax", config, given)
+
+
+@KERNELS.function(
+    Claim.plain(score=("sigmoid",)),
+    Claim.plain(score=("sigmoid",), renormalize=(Renormalize(eps=1e-20),), scale=ANY),
+    takes="logits",
+    layouts=("contiguous",),
+    limits=Limits(min_tokens=1),
+)
+def topk_sigmoid(config: RouterConfig, given: TorchInputs) -> Routing:
+    """``topk_sigmoid``, compiled by nvcc, without a bias; it scales what it renormalises."""
+    return _compiled("sigmoid", config, given, routed_scaling_factor=config.scale)
+
+
+def _compiled(score: str, config: RouterConfig, given: TorchInputs, **others: Any) -> Routing:
+    import torch
+
+    logits = given.logits
+    assert logits is not None, "it takes logits"
+    shape = (len(logits), config.top_k)
+    weights = torch.empty(shape, dtype=torch.float32, device=logits.device)
+    ids = torch.empty(shape, dtype=torch.int32, device=logits.device)
+    route = getattr(_module(f"moe_topk_{score}", *_BUILD), f"topk_{score}")
+    route(weights, ids, logits, renormalize=config.renormalize is not None, **others)
     return Routing(weights=weights, expert_ids=ids)

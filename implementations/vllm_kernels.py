@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from moe_routing.implementations.capabilities import Capabilities, Limits, Numerics
-from moe_routing.implementations.claims import Claim
+from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.functions import Family
 from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.permutes import Permutes
@@ -97,6 +98,36 @@ def fused_topk_softplus(config: RouterConfig, given: TorchInputs) -> Routing:
     ids = None if ids is None else ids.int()
     others = (config.scale, None, ids, table, None, None, 0)
     return _fused("topk_softplus_sqrt", config, given, *others)
+
+
+@KERNELS.function(
+    Claim.plain(
+        score=("sigmoid",),
+        groups=(GroupRule(top=(2,), fill=(-math.inf,)),),
+        selection_bias=("gate",),
+        renormalize=(None, Renormalize(eps=1e-20)),
+        scale=ANY,
+    ),
+    **_ROWS,
+    dtypes=("float32",),
+    limits=Limits(
+        min_tokens=1,
+        experts=(256,),
+        max_top_k=8,
+        max_groups=32,
+        max_group_size=32,
+        max_kept_experts=128,
+    ),
+    numerics=Numerics(sigmoid="absolute"),
+)
+def fused_grouped_topk(config: RouterConfig, given: TorchInputs) -> Routing:
+    """``grouped_topk`` of DeepSeek-V3's 256 experts, in all groups that its checks take."""
+    groups = config.groups
+    assert groups is not None, "claimed are groups alone"
+    norm = config.renormalize is not None
+    counts, biased = (groups.count, groups.kept, config.top_k), given.selection_bias
+    found = _operations().grouped_topk(given.logits, *counts, norm, config.scale, biased, 1)
+    return Routing(weights=found[0], expert_ids=found[1])
 
 
 _ALIGNED = Permutes(
