@@ -152,9 +152,12 @@ def _plugged_in(reference: str) -> list[str]:
 
 
 def _of_family(family: str, name: str) -> Any:
-    """Return an attribute of a family's module, or None where there is neither."""
+    """Return what a family's module itself has by ``name``, or None where there is neither.
+
+    Asked for any other attribute, some of these modules make an adapter of that name.
+    """
     module = FAMILIES.get(family)
-    return None if module is None else getattr(importlib.import_module(module), name, None)
+    return None if module is None else vars(importlib.import_module(module)).get(name)
 
 
 def is_shipped(reference: str) -> bool:
