@@ -17,6 +17,7 @@ from moe_routing.reference.logits import normalize_input
 
 def _scale_decides_once(bounds: Bounds) -> bool:
     """Return whether others win without the scale of the norm, and where the norm comes twice."""
+    bounds = bounds.differing
     rule, inputs = bounds.config.input_norm, bounds.inputs
     if rule is None or inputs.hidden_scale is None or inputs.logits is not None:
         return False

@@ -53,6 +53,7 @@ def _part_decides(name: str) -> Callable[[Bounds], bool]:
     without: dict[str, Any] = {name: None}
 
     def occurs(bounds: Bounds) -> bool:
+        bounds = bounds.differing
         if getattr(bounds.inputs, name) is None:
             return False
         plain = Bounds(bounds.config, replace(bounds.inputs, **without), bounds.numerics)

@@ -35,6 +35,7 @@ def is_wide(inputs: RouterInputs) -> bool:
 
 def _decides(bounds: Bounds, name: str) -> bool:
     """Return whether a right router may choose otherwise if it rounded this array."""
+    bounds = bounds.differing
     inputs = bounds.inputs
     if not is_wide(inputs) or bounds.config.top_k == bounds.config.num_experts:
         return False
@@ -164,6 +165,7 @@ def _all_float32(bounds: Bounds) -> bool:
 
 def _weighs(bounds: Bounds) -> bool:
     """Return whether some weight of the same experts is another one with a rounded gate."""
+    bounds = bounds.differing
     inputs, form = bounds.inputs, INPUT_FORMATS[bounds.inputs.dtype]
     if not is_wide(inputs) or not _all_float32(bounds):
         return False

@@ -39,6 +39,11 @@ class Bounds:
     other: Bounds | None = None
 
     @property
+    def differing(self) -> Bounds:
+        """The bounds of the tokens that differ, where those are what is known: of all, here."""
+        return self
+
+    @property
     def score_format(self) -> FloatFormat:
         """The least precise format that scores may be computed in."""
         return format_of(self.config.scores_dtype, self.inputs)

@@ -123,6 +123,11 @@ class BatchFacts(Bounds):
     few: Bounds = field(kw_only=True)
 
     @property
+    def differing(self) -> Bounds:
+        """The bounds of the few, with inputs of as many rows."""
+        return self.few
+
+    @property
     def reference(self) -> Stages:
         """The reference's stages of the few."""
         return self.few.reference

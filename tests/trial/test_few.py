@@ -18,6 +18,7 @@ from moe_routing.conformance.generators.construct import take_tokens
 from moe_routing.conformance.judge import Answer, Bounds, Interval, judge
 from moe_routing.conformance.judge.allowance import allowance_used
 from moe_routing.conformance.trial.few import (
+    LARGE,
     SpreadBounds,
     SpreadVerdict,
     repeats,
@@ -25,7 +26,7 @@ from moe_routing.conformance.trial.few import (
 )
 from moe_routing.conformance.trial.memo import CaseMemo
 from moe_routing.conformance.zoo import MUTANTS
-from moe_routing.implementations import Capabilities, Numerics
+from moe_routing.implementations import Capabilities, Claim, Numerics
 from moe_routing.reference import Stages, route
 
 WHOLE = Capabilities()
@@ -67,6 +68,24 @@ def test_events_are_read_off_the_few_as_off_the_whole_batch(name: str) -> None:
     for slug, event in EVENTS.items():
         if not slug.startswith("shared-"):
             assert event.occurs(spread.facts) == event.occurs(whole), slug
+
+
+@pytest.mark.parametrize(
+    "slug",
+    [
+        *("delta-decides", "norm-scale-decides"),
+        *("fine-gate-beside-16-bits", "wide-gate-shows-in-weights"),
+    ],
+)
+def test_an_event_that_makes_bounds_of_its_own_makes_them_of_the_few(slug: str) -> None:
+    capabilities = Capabilities(claims=(Claim.whole(),))
+    few = EVENTS[slug].constructed(capabilities)
+    assert isinstance(few, Case)
+    rows, most = few.inputs.num_tokens, LARGE // few.config.num_experts + 1
+    case = take_tokens(few, np.arange(2 * max(rows, most)) % rows)
+    spread = CaseMemo().bounds(case, Numerics())
+    assert isinstance(spread, SpreadBounds)
+    assert EVENTS[slug].occurs(spread.facts)
 
 
 def test_tokens_that_differ_are_no_repeats() -> None:
