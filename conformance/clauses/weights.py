@@ -27,7 +27,6 @@ from moe_routing.reference.formats import FORMATS
     why="Wrong weights at right ids mix the experts wrongly; each is judged at the backend's "
     "own ids, so no token is ever skipped.",
     rules=(
-        "LAY-11",
         "WGT-2",
         "WGT-4",
         "WGT-5",
@@ -44,6 +43,7 @@ from moe_routing.reference.formats import FORMATS
         "SEL-13",
         "SEL-14",
         "LAY-2",
+        "LAY-11",
     ),
     bugs=(
         *("M01", "M10", "M11", "M13", "M14", "M15", "M16", "M18", "M20", "M21", "M22", "M52"),

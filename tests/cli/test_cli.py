@@ -110,7 +110,7 @@ FILES = {
 }
 USAGE = [
     ("check referense", "Unknown adapter 'referense': did you mean reference?"),
-    ("check nothing-like-it", "transformers, transformers-loss, vllm; or give "),
+    ("check nothing-like-it", "'nothing-like-it'. `moe-routing adapters` lists all; others are "),
     ("check absent.py:Adapter", "Cannot find the adapter file absent.py; looked from "),
     ("check syntax.py:Adapter", "Cannot import syntax.py: SyntaxError: "),
     ("check raises.py:Adapter", "Cannot import raises.py: RuntimeError: at import"),

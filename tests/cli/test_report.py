@@ -77,7 +77,7 @@ class TestReport:
         token = clause["token"]
         assert set(token) == {
             *("token", "judged", "cut", "experts", "hidden", "slots", "due", "groups"),
-            *("explained", "input"),
+            *("explained", "input", "share"),
         }
         (slot, *_) = token["slots"]
         assert slot["right"] is False
@@ -115,7 +115,10 @@ class TestReport:
         assert len({each["clauses"][0]["case"] for each in adapters}) == 2
 
 
+KEPT_APART = ("seconds", "start_seconds", "seed")
+
+
 def without_seconds(value: Any) -> Any:
     if isinstance(value, dict):
-        return {k: without_seconds(v) for k, v in value.items() if k not in ("seconds", "seed")}
+        return {k: without_seconds(v) for k, v in value.items() if k not in KEPT_APART}
     return [without_seconds(each) for each in value] if isinstance(value, list) else value

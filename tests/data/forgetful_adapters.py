@@ -47,7 +47,7 @@ class Forgets:
         elif self.axis == "dtype":
             checked = replace(checked, dtypes=Capabilities().dtypes)
         elif self.axis:
-            open_ = {self.axis: getattr(Claim(), self.axis)}
+            open_ = {self.axis: getattr(Claim.whole(), self.axis)}
             checked = replace(checked, claims=tuple(replace(c, **open_) for c in checked.claims))
         return checked.admits(config, inputs)
 

@@ -76,7 +76,7 @@ class TestPlain:
         assert claim.refusals(config, INPUTS) == []
 
     def test_leaves_no_axis_but_sizes_and_precision_open(self) -> None:
-        plain, whole = Claim.plain(), Claim()
+        plain, whole = Claim.plain(), Claim.whole()
         opened = {f.name for f in fields(Claim) if getattr(plain, f.name) == getattr(whole, f.name)}
         assert opened == {"name", "top_k", "logits_dtype", "scores_dtype", "weights_dtype"}
 

@@ -205,5 +205,6 @@ class TestArguments:
 
     def test_without_globs_every_clause_has_an_item_but_those_of_ranks_and_promises(self) -> None:
         (mark,) = conformance_tests(self.ADAPTER).pytestmark
-        held = [each for each in select_clauses([]) if each.promise in (None, "gate_dtype")]
+        made = (None, "gate_dtype", "from_each")
+        held = [each for each in select_clauses([]) if each.promise in made]
         assert mark.kwargs["ids"] == [each.id for each in held if "ranks" not in each.method]

@@ -115,7 +115,7 @@ class TestFiles:
         for _ in range(2):
             main(["check", "reference", WRONG, *QUICK, *(f"--{kind}={kind}" for kind in FORMATS)])
             texts = [Path(kind).read_text() for kind in FORMATS]
-            times = r'(?<=time=")[^"]*|(?<=timestamp=")[^"]*|(?<="seconds": )[\d.]*'
+            times = r'(?<=time=")[^"]*|(?<=timestamp=")[^"]*|(?<=seconds": )[\d.]*'
             written.append([re.sub(times, "", text) for text in texts])
         assert written[0] == written[1]
 
