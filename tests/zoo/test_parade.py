@@ -30,6 +30,8 @@ from moe_routing.reference import RouterConfig, RouterInputs
 
 ROUTED_CLAUSES = [each for each in CLAUSES.values() if each.method in ("route", "dispatch")]
 DRAWS = 1
+EVERYTHING = Capabilities(claims=(Claim.whole(),))
+"""All that is specified, also the axes that `Capabilities()` leaves out."""
 
 
 @cache
@@ -54,7 +56,7 @@ def drawn(clause: Clause) -> list[Case]:
     found: list[Case] = []
     draw_cases(
         clause,
-        clause.narrowed(Capabilities()),
+        clause.narrowed(EVERYTHING),
         suite_seed=11,
         max_examples=DRAWS,
         enough=lambda case: found.append(case) or False,
