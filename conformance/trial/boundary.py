@@ -66,8 +66,7 @@ def receive(raw: object, config: RouterConfig, num_tokens: int, *, hides: bool =
     layout = _LAYOUT_NAMES.get(type(raw))
     if layout is None:
         raise Malformed(
-            f"route returned {_kind(raw)}, but should return Routing, FlatRouting, RoutingMap or "
-            "DenseRouting"
+            f"route returned {_kind(raw)}, not Routing, FlatRouting, RoutingMap or DenseRouting"
         )
     native = {
         name: value

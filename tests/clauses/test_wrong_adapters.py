@@ -158,10 +158,10 @@ def test_a_right_answer_in_another_dress_passes(adapter: str) -> None:
 
 WELL_FORMED, DTYPES = "layout.well-formed", "layout.dtypes"
 MALFORMED = {
-    "ReturnsNone": "route returned None, but should return Routing, FlatRouting or RoutingMap",
-    "ReturnsTuple": "route returned a tuple, but should return Routing",
-    "ReturnsList": "route returned a list, but should return Routing",
-    "ReturnsDict": "route returned a dict, but should return Routing",
+    "ReturnsNone": "route returned None, not Routing, FlatRouting, RoutingMap or DenseRouting",
+    "ReturnsTuple": "route returned a tuple, not Routing",
+    "ReturnsList": "route returned a list, not Routing",
+    "ReturnsDict": "route returned a dict, not Routing",
     "WeightsOfList": "weights is a list, but should be an array",
     "WeightsNone": "weights is None, but should be an array",
     "IdsNone": "expert_ids is None, but should be an array",

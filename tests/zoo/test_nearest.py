@@ -140,8 +140,8 @@ def test_a_backend_that_raises_on_every_call_gets_one_hint(name):
 
 def test_a_backend_of_malformed_answers_gets_one_hint():
     assert hints_for("wrong_answers.py:ReturnsTuple") == (
-        "answers every call in a wrong form: route returned a tuple, but should return Routing, "
-        "FlatRouting or RoutingMap",
+        "answers every call in a wrong form: route returned a tuple, not Routing, "
+        "FlatRouting, RoutingMap or DenseRouting",
     )
 
 
