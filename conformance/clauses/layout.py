@@ -135,7 +135,7 @@ def flat_token_order(trial: Trial) -> Failure | None:
     rules=("LAY-2",),
     bugs=("M52",),
     layout="FlatRouting",
-    events=("weights-apart",),
+    events=("weights-apart", "one-token"),
 )
 def flat_pairing(trial: Trial) -> Failure | None:
     """Entry i of the flat arrays pairs one token, one of its experts, and that expert's weight."""
@@ -150,7 +150,7 @@ def flat_pairing(trial: Trial) -> Failure | None:
     rules=("LAY-5",),
     bugs=("M52", "M55"),
     layout="RoutingMap",
-    events=("any-case",),
+    events=("any-case", "one-token"),
 )
 def map_zero_off_route(trial: Trial) -> Failure | None:
     """Probabilities off the routing map are exactly 0."""

@@ -106,7 +106,7 @@ def large_logits(trial: Trial) -> Failure | None:
     "one NaN token poisons the batch.",
     rules=("ROB-5", "WGT-5"),
     bugs=("M20", "M28"),
-    events=("underflow", "logits-below-minus-100"),
+    events=("underflow", "logits-below-minus-100", "tiny-softplus"),
     focus=Focus(recipes=("underflowing", "wide")),
 )
 def underflow(trial: Trial) -> Failure | None:

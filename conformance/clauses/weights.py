@@ -97,7 +97,7 @@ def unbiased(trial: Trial) -> Failure | None:
     why="A dropped or doubled renormalisation changes the scale of every layer's output.",
     rules=("WGT-11", "WGT-5", "WGT-9"),
     bugs=("M13", "M16", "M20"),
-    events=("renormalized", "narrow-norm-of-16", "narrow-norm-of-32"),
+    events=("renormalized", "renormalized-alone", "narrow-norm-of-16", "narrow-norm-of-32"),
     needs=lambda capabilities: _not_renormalizing(capabilities),
 )
 def total(trial: Trial) -> Failure | None:

@@ -81,6 +81,27 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
         yield from table_cases(capabilities, rows, top_k=top_k, wants=wants)
 
 
+@event(
+    "tiny-softplus",
+    "a winner's logit from -80 to -20 under sqrtsoftplus, where 1 + exp of it rounds to 1",
+    lambda b: (
+        b.config.score == "sqrtsoftplus"
+        and b.config.weights_from.endswith("scores")
+        and bool(_from_80_to_20_below(selected(b, b.reference.operated)[b.judged]).any())
+    ),
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    wants = {"score and weights": lambda pair: pair[0] == "sqrtsoftplus"}
+    for top_k in (2, 1):
+        yield from table_cases(
+            capabilities, [[-40.0, -24.0, -32.0, -28.0]], top_k=top_k, wants=wants
+        )
+
+
+def _from_80_to_20_below(logits: Floats) -> Bools:
+    return (logits >= -80.0) & (logits <= -20.0)
+
+
 def _is_small(scores: Floats) -> Bools:
     return (scores < 2.0**-10) & (scores > FLOAT32.tiny)
 

@@ -64,6 +64,28 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
 
 
 @event(
+    "renormalized-alone",
+    "the one weight of a token, a score that is renormalised by itself",
+    lambda b: (
+        b.config.renormalize is not None
+        and b.config.weights_from.endswith("scores")
+        and b.config.top_k == 1
+        and b.inputs.num_tokens > 0
+    ),
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    yield from table_cases(
+        capabilities,
+        ROWS,
+        top_k=1,
+        wants={
+            "renormalize": lambda rule: rule is not None,
+            "score and weights": lambda pair: pair[1].endswith("scores"),
+        },
+    )
+
+
+@event(
     "not-renormalized",
     "weights that are scores",
     lambda b: b.config.renormalize is None and b.inputs.num_tokens > 0,

@@ -239,6 +239,7 @@ NEAR: dict[str, AnyCase] = {
     "underflow": call([[-80.0] * 4], score="sigmoid"),
     "softplus-nearly-linear": call([[7.0, 1.0, 9.0, 0.0]], 1, score="sigmoid"),
     "small-sigmoid": call([[-9.0, -5.0, -11.0, 1.0]], score="sigmoid"),
+    "tiny-softplus": call([[-24.0, -28.0, -19.0, -22.0]], 1, score="sqrtsoftplus"),
     # Selection.
     "tie-at-cut": call([[1.0, 1.0, 0.5, 0.25]]),
     "tie-of-positive-logits": call([[1.0, -1.0, -1.0, -2.0]]),
@@ -257,6 +258,7 @@ NEAR: dict[str, AnyCase] = {
     "experts-scaled-apart": call([[2.0, 0.0, 1.5, 1.0]], arrays={"per_expert_scale": SCALES}),
     "weights-apart": call(EVEN),
     "renormalized": call(ROWS, 1, renormalize=Renormalize()),
+    "renormalized-alone": call(ROWS, renormalize=Renormalize()),
     "not-renormalized": call(ROWS, renormalize=Renormalize()),
     "tiny-norm": call([[-20.0] * 4], score="sigmoid", renormalize=Renormalize()),
     "norm-below-floor": call([[-20.0] * 4], **SIGMOID, renormalize=Renormalize(floor=1e-12)),
