@@ -121,21 +121,17 @@ def out_of_scope() -> dict[str, str]:
     return {**members, **UNSERVED}
 
 
-def expand(reference: str) -> list[str]:
+def expand(reference: str, *, device: str = "cpu") -> list[str]:
     """Return the references that ``reference`` stands for: a family's members, a glob's matches.
 
-    Kernels that need a GPU are left out where there is none, unless there is nothing else. Any
-    other reference is returned as it is, whether or not there is such an adapter.
+    Kernels that need a GPU are left out on a CPU, unless there is nothing else. Any other
+    reference is returned as it is, whether or not there is such an adapter.
     """
     pattern = f"{reference}:*" if reference in {**FAMILIES, **ON_RANKS} else reference
     found = fnmatch.filter(registered(), pattern) or fnmatch.filter(ranked(), pattern)
-    able = found if len(found) == 1 or has_gpu() else [e for e in found if not needs_gpu(e)]
+    every = len(found) == 1 or device != "cpu"
+    able = found if every else [each for each in found if not needs_gpu(each)]
     return able or found or _plugged_in(reference) or [reference]
-
-
-def has_gpu() -> bool:
-    """Return whether this machine has a CUDA GPU, without importing a library that would know."""
-    return Path("/dev/nvidiactl").exists()
 
 
 def needs_gpu(reference: str) -> bool:

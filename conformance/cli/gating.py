@@ -167,7 +167,7 @@ def _seconds(arguments: argparse.Namespace, clauses: int) -> float | None:
         )
     from moe_routing.implementations import expand
 
-    adapters = sum(len(expand(each)) for each in arguments.adapter)
+    adapters = sum(len(expand(each, device=arguments.device)) for each in arguments.adapter)
     jobs: int = arguments.jobs
     return budget * jobs / (clauses * adapters)
 

@@ -38,7 +38,11 @@ def narrow(arguments: argparse.Namespace) -> None:
         return
     if arguments.baseline is not None:
         raise UsageError("--lf runs a part, and --baseline compares the whole: remove one of them")
-    named = [name for reference in arguments.adapter for name in expand(reference)]
+    named = [
+        name
+        for reference in arguments.adapter
+        for name in expand(reference, device=arguments.device)
+    ]
     chosen = select_clauses(arguments.clause or PROFILES[arguments.profile].clauses)
     ids = {each.id for each in chosen}
     try:

@@ -81,7 +81,7 @@ def seats(
     from moe_routing.implementations import expand, is_shipped
 
     device, ranks = arguments.device, getattr(arguments, "ranks", None)
-    named = [name for reference in references for name in expand(reference)]
+    named = [name for reference in references for name in expand(reference, device=device)]
     seconds = arguments.timeout
     plans = {each: plan if is_shipped(each) else plan.unshipped() for each in named}
     others = _others(arguments)
