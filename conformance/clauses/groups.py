@@ -200,7 +200,7 @@ def from_each(trial: Trial) -> Failure | None:
     rules=("GRP-4", "GRP-6", "WGT-3"),
     bugs=("M26", "M28"),
     narrow=_GROUPED,
-    events=("kept-score-below-fill", "excluded-expert-chosen"),
+    events=("kept-score-below-fill", "excluded-expert-chosen", "masked-bias-excluded"),
     focus=Focus(
         biases=("negative", "deep", "steering", "one-finite"),
         recipes=("table", "one-sided", "underflowing", "normal"),

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from moe_routing.conformance.calls.routing import Case
-from moe_routing.conformance.events.registry import event, selected
+from moe_routing.conformance.events.registry import ROWS, event, selected
 from moe_routing.conformance.generators.construct import table_cases
 from moe_routing.conformance.judge import Bounds
 from moe_routing.conformance.judge.selection import certain_groups, possible_groups
@@ -32,6 +32,25 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
     rows = [[2.5, -5.0, -6.0, 2.0, 1.9375, 1.0, 0.0, 0.0]]
     yield from table_cases(capabilities, rows, top_k=3, groups=(2, 1))
     yield from table_cases(capabilities, _SUM_WINS, top_k=1, groups=(4, 1))
+
+
+def _masked_is_excluded(bounds: Bounds) -> bool:
+    bias = bounds.inputs.selection_bias
+    if bounds.config.groups is None or bias is None:
+        return False
+    lost = np.isneginf(bias) & ~bounds.reference.kept & bounds.judged[:, None]
+    return bool(lost.any())
+
+
+@event(
+    "masked-bias-excluded",
+    "a selection bias of -inf for an expert whose group is excluded",
+    _masked_is_excluded,
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    bias = [0.5, 0.25, -np.inf, -np.inf]
+    for top_k in (2, 1):
+        yield from table_cases(capabilities, ROWS, top_k=top_k, groups=(2, 1), selection_bias=bias)
 
 
 _SUM_WINS = [[2.5, -6.0, 2.25, 1.75, 0.0, 0.0, 0.0, 0.0]]

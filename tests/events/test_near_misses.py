@@ -201,6 +201,7 @@ NEAR: dict[str, AnyCase] = {
     "eight-groups": grouped(ladder(1, 16), 4, 2),
     "fewer-slots-than-groups": grouped(ladder(1, 8), 4, 2),
     "groups-excluded": grouped(ROWS, 2, 2),
+    "masked-bias-excluded": biased(ROWS, [0.0, NEVER, 0.5, NEVER], groups=Groups(count=2, kept=2)),
     "several-groups-kept": grouped(ladder(1, 8), 4, 1),
     "ragged-groups": grouped(np.zeros((2, 6)), 2, 1),
     "groups-of-one": grouped(ROWS, 2, 1),
