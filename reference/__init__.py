@@ -58,7 +58,7 @@ from moe_routing.reference.shared_experts import (
     shared_contribution,
 )
 
-SPEC_VERSION = "1.1"
+SPEC_VERSION = "1.2"
 """The version of the specification in ``docs/spec/`` that this package computes."""
 
 __all__ = [
