@@ -18,7 +18,7 @@ from moe_routing.reference.formats import BFLOAT16
 OF_ANOTHER_K = (
     *("one-selected", "odd-top-k", "experts:5", "top-k-above-", "published", "preset:"),
     *("sizes:", "shape:", "grouped-shape:", "wide:", "narrow-norm-of-", "gradient-normed-alone"),
-    "share-of-many-groups",
+    *("share-of-many-groups", "renormalized-alone"),
 )
 """Events that say what K is, or that there are fewer experts than 8."""
 
