@@ -60,18 +60,18 @@ static void print_weight(double weight) {
 /* Choose the largest logits, and put their softmax among themselves into weights. */
 static void choose(double *logits, long experts, long top_k, long *ids, double *weights) {
     double sum = 0;
+    char *taken = calloc(experts, 1);
     for (long k = 0; k < top_k; k++) {
         long best = -1;
-        for (long e = 0; e < experts; e++) {
-            int taken = 0;
-            for (long j = 0; j < k; j++) taken |= ids[j] == e;
-            if (!taken && (best < 0 || logits[e] > logits[best])) best = e;
-        }
+        for (long e = 0; e < experts; e++)
+            if (!taken[e] && (best < 0 || logits[e] > logits[best])) best = e;
+        taken[best] = 1;
         ids[k] = best;
         weights[k] = exp(logits[best] - logits[ids[0]]);
         sum += weights[k];
     }
     for (long k = 0; k < top_k; k++) weights[k] /= sum;
+    free(taken);
 }
 
 static void route(const char *line, long top_k) {
