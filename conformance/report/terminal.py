@@ -80,7 +80,7 @@ class Terminal:
             if not self.quiet and answered(each):
                 self._lines(_table(each, self.console.width))
             self._stories(each)
-        if self.several and not self.quiet:
+        if self.several and not self.quiet and any(map(answered, result.adapters)):
             self.console.print()
             self._lines(matrix(result, self.console.width))
         for each in result.adapters:

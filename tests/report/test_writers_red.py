@@ -116,10 +116,14 @@ class TestReproduce:
         assert list(adapter.options) == settings
 
 
-def test_who_answered_nothing_has_one_line_and_no_table(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("several", [1, 2])
+def test_who_answered_nothing_has_one_line_and_no_table(
+    several: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     scope = replace(PASSED, status="unsupported", message="no groups are claimed")
     lost = replace(LOST, clauses=(scope, replace(PASSED, status="error", message=LOST.unloaded)))
-    shown = Terminal(several=False)
-    shown.end(lost)
-    shown.close(replace(GREEN, adapters=(lost,)))
-    assert capsys.readouterr().out == "lost: could not run\n"
+    shown = Terminal(several=several > 1)
+    for _ in range(several):
+        shown.end(lost)
+    shown.close(replace(GREEN, adapters=(lost,) * several))
+    assert capsys.readouterr().out == "lost: could not run\n" * several
