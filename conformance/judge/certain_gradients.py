@@ -15,8 +15,7 @@ import numpy as np
 from moe_routing.conformance.judge.balls import UNIT
 from moe_routing.conformance.judge.bounds import Bounds
 from moe_routing.conformance.judge.intervals import DIVISION, ELEMENTARY, store_unit
-from moe_routing.conformance.judge.logits import format_of
-from moe_routing.reference import Renormalize, RouterConfig, RouterInputs
+from moe_routing.reference import Renormalize, RouterConfig
 from moe_routing.reference.formats import FloatFormat, Floats, Ids
 from moe_routing.reference.scores import sigmoid
 
@@ -24,11 +23,8 @@ _KEPT = 7.0 / 8.0
 """What is used of a radius; the rest is more than the centre of an interval is off, which is of
 second order in its width."""
 
-_LOGIT, _EXPERTS = 64.0, 4096
-"""The magnitude of logits, and the number of experts, up to which that is so."""
-
-_LEAST, _MOST = 2.0**-40, 2.0**30
-"""A norm, and magnitudes of what comes in, between which nothing on the way leaves float32."""
+_LEAST = 2.0**-40
+"""A norm above which nothing on the way leaves float32."""
 
 _SELECTED = ("softmax_of_selected", "sigmoid_of_selected")
 
@@ -49,24 +45,15 @@ class Points:
     rest_radius: Floats | None = None
 
 
-def certainly_right(
-    bounds: Bounds, logits: Floats, ids: Ids, cotangent: Floats, given: Floats
-) -> bool:
-    """Whether ``given [T, E]`` certainly is a permitted gradient of the backend's own ``logits``.
-
-    False says nothing.
-    """
-    points = points_of(bounds, logits, ids, cotangent)
-    return points is not None and _near(points, ids, given, stored_in(bounds))
-
-
 def points_of(bounds: Bounds, logits: Floats, ids: Ids, cotangent: Floats) -> Points | None:
-    """Return the gradients of plain calls that nothing in them leaves the range of; else None."""
-    config = bounds.config
-    if not (_plain(config, bounds) and _calm(bounds, logits, cotangent) and _distinct(ids)):
+    """Return the gradients of a plain call of calm ``logits`` and distinct ``ids``; else None.
+
+    Calm are calls of which ``certain_rows`` says that nothing in them leaves its range.
+    """
+    if not _plain(bounds.config, bounds):
         return None
     with np.errstate(all="ignore"):
-        return _points(config, logits, ids, _unscaled(bounds, ids, cotangent))
+        return _points(bounds.config, logits, ids, _unscaled(bounds, ids, cotangent))
 
 
 def _plain(config: RouterConfig, bounds: Bounds) -> bool:
@@ -83,7 +70,6 @@ def _plain(config: RouterConfig, bounds: Bounds) -> bool:
         and not (rule is not None and config.weights_from == "softmax_of_selected")
         and (config.logit_multiplier, config.logit_softcap) == (1.0, None)
         and config.input_norm is None
-        and config.num_experts <= _EXPERTS
     )
 
 
@@ -91,47 +77,6 @@ def _is_softmax(config: RouterConfig) -> bool:
     if config.weights_from in _SELECTED:
         return config.weights_from == "softmax_of_selected"
     return config.score == "softmax"
-
-
-def _calm(bounds: Bounds, logits: Floats, cotangent: Floats) -> bool:
-    """Whether nothing on the way can leave the range of its format, so that all is decided."""
-    inputs, config = bounds.inputs, bounds.config
-    stored, most = stored_in(bounds), _most(cotangent)
-    bias = inputs.selection_bias
-    scales = 1.0 if inputs.per_expert_scale is None else _most(inputs.per_expert_scale)
-    factor = abs(config.scale) * scales
-    return (
-        bool(logits.size)
-        and _most(logits) <= _LOGIT
-        and most * max(factor, 1.0) <= min(_MOST, stored.largest / 8.0)
-        and (bias is None or _most(bias) <= _MOST)
-        and _reach(inputs) <= min(_MOST**2, format_of(config.logits_dtype, inputs).largest / 4.0)
-    )
-
-
-def _most(values: np.ndarray) -> float:
-    """Return the greatest magnitude; NaN where one is."""
-    return float(max(values.max(initial=0.0), -values.min(initial=0.0)))
-
-
-def _reach(inputs: RouterInputs) -> float:
-    """Return at least the magnitudes that a logit sums."""
-    if inputs.logits is not None:
-        return _most(inputs.logits)
-    gates = [each for each in (inputs.gate_weight, inputs.gate_delta) if each is not None]
-    products = sum(_most(each) for each in gates) * _most(inputs.hidden) * inputs.hidden_size
-    return products + (0.0 if inputs.gate_bias is None else _most(inputs.gate_bias))
-
-
-def stored_in(bounds: Bounds) -> FloatFormat:
-    """Return the format in which a gradient of logits may be stored."""
-    given = bounds.inputs.logits is not None
-    return format_of("input" if given else bounds.config.logits_dtype, bounds.inputs)
-
-
-def _distinct(ids: Ids) -> bool:
-    ordered = np.sort(ids, axis=1)
-    return not (ordered[:, 1:] == ordered[:, :-1]).any()
 
 
 def _unscaled(bounds: Bounds, ids: Ids, cotangent: Floats) -> Floats:
@@ -226,18 +171,6 @@ def _of_sigmoid(rule: Renormalize | None, s: Floats, at: Floats) -> Points | Non
     slope = s * (1.0 - s)
     own = UNIT * np.abs(at) * (_SCORE * s + 3.0 * slope)
     return Points(at * slope, radius * slope + own)
-
-
-def _near(points: Points, ids: Ids, given: Floats, form: FloatFormat) -> bool:
-    """Whether all that is given is as near as is certainly permitted."""
-    own = np.take_along_axis(given, ids, axis=1)
-    if not (np.abs(own - points.at) <= kept(points.at, points.at_radius, form)).all():
-        return False
-    if points.rest is None or points.rest_radius is None:
-        return int(np.count_nonzero(given)) == int(np.count_nonzero(own))
-    near = np.abs(given - points.rest) <= kept(points.rest, points.rest_radius, form)
-    np.put_along_axis(near, ids, True, axis=1)
-    return bool(near.all())
 
 
 def kept(point: Floats, radius: Floats, form: FloatFormat) -> Floats:

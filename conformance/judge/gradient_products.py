@@ -81,7 +81,7 @@ class GateGradients:
         else:
             rows, at = inputs.hidden.T, at.T
         most = at.shape[1] * _greatest(at) * _greatest(rows)
-        if not (most <= self.stored(name).largest / 8.0):
+        if not (most <= self.stored(name).largest / 8.0 and _greatest(at) <= self.form.largest):
             return False
         with np.errstate(all="ignore"):
             return certainly_within(given, at, Matrix.of(rows), self.stored(name))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from moe_routing.conformance.judge.balls import Ball, rounded
 from moe_routing.conformance.judge.bounds import Bounds, SelectionBounds
-from moe_routing.conformance.judge.certain_gradients import certainly_right
+from moe_routing.conformance.judge.certain_rows import certainly_right
 from moe_routing.conformance.judge.gradient_balls import (
     around,
     scattered,
@@ -21,6 +21,7 @@ from moe_routing.conformance.judge.gradient_balls import (
 )
 from moe_routing.conformance.judge.gradient_products import PRODUCTS, GateGradients, sum_over_tokens
 from moe_routing.conformance.judge.intervals import Interval, store_unit
+from moe_routing.conformance.judge.judged import Judged as Judged
 from moe_routing.conformance.judge.logit_gradients import LogitGradients, logit_gradients
 from moe_routing.conformance.judge.logits import format_of
 from moe_routing.conformance.judge.verdict import Answer, own_logits
@@ -62,44 +63,6 @@ class GradientFacts:
         """The cotangents of the weights, ``[T, K]``, at the reference's experts."""
         ids = self.bounds.reference.expert_ids
         return np.take_along_axis(self.cotangent, ids, axis=1)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Judged:
-    """One gradient: what was answered, what is permitted, and which numbers are wrong.
-
-    Numbers outside ``permitted.decided`` are not judged: their scores are undefined, or a divisor
-    may be 0. ``permit`` makes what is permitted where somebody looks at it. Nobody has to where
-    ``certain`` says that all numbers are right, and some of them decided.
-    """
-
-    name: str
-    answered: Floats
-    given: bool
-    permit: Callable[[], Ball]
-    certain: Callable[[], bool] = lambda: False
-
-    @cached_property
-    def permitted(self) -> Ball:
-        """The permitted gradients."""
-        return self.permit()
-
-    @cached_property
-    def surely_right(self) -> bool:
-        """Whether all numbers are right for certain, and some decided, whatever the radius."""
-        return "permitted" not in vars(self) and self.certain()
-
-    @cached_property
-    def wrong(self) -> Bools:
-        """Which numbers rounding cannot explain."""
-        if self.surely_right:
-            return np.zeros(self.answered.shape, dtype=bool)
-        return ~self.permitted.contains(self.answered)
-
-    @property
-    def decided(self) -> bool:
-        """Whether anything was judged."""
-        return self.surely_right or bool(self.permitted.decided.any())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -189,22 +152,17 @@ class GradientVerdict:
         )
 
     def _certain(self, name: str, given: Floats) -> bool:
-        """Whether a gradient is right for certain: of logits by a line of algebra, or from those.
-
-        Of what is made of the backend's own gradient of the logits, which is right itself.
-        """
+        """Whether a gradient is right for certain: of logits, or a product with those as given."""
         bounds, own, logits = self.bounds, self.given.get("logits"), self.answer.logits
-        if own is None or logits is None or not (self.routed and self.valid.all()):
-            return False
         if name == "logits":
+            if logits is None or not (self.routed and self.valid.all()):
+                return False
             return certainly_right(bounds, logits, self.ids, self.cotangent, given)
-        return (
-            name in PRODUCTS
-            and self.of("logits").surely_right
-            and GateGradients(
-                bounds.config, bounds.inputs, bounds.numerics, Ball(own, np.zeros((1, 1)))
-            ).certainly(name, given)
-        )
+        if own is None or not own.size or name not in PRODUCTS or not self._known.all():
+            return False
+        start = Ball(own, np.zeros((1, 1)))
+        gate = GateGradients(bounds.config, bounds.inputs, bounds.numerics, start)
+        return gate.certainly(name, given)
 
     def _permitted(self, name: str) -> Ball:
         if name == "logits":
@@ -222,14 +180,20 @@ class GradientVerdict:
 
         It may be cast to the format of the logits on the way.
         """
-        own, permitted = self.given.get("logits"), self.at_logits.ball
+        own = self.given.get("logits")
         if own is None:
-            return permitted
+            return self.at_logits.ball
         form = format_of(self.bounds.config.logits_dtype, self.bounds.inputs)
         with np.errstate(all="ignore"):
             held, exact = form.represents(own), Ball.exact(own)
         cast = where(held, exact, rounded(exact, form, 0)) if store_unit(form) else exact
-        return undecided(within(cast, form), ~permitted.decided)
+        return undecided(within(cast, form), ~self._known)
+
+    @property
+    def _known(self) -> Bools:
+        """Where the gradient of the logits, which is given, is decided; all of it at ``[1, 1]``."""
+        logits = self.of("logits")
+        return np.ones((1, 1), dtype=bool) if logits.surely_right else logits.permitted.decided
 
     def _of_scales(self) -> Ball:
         """Sum what each expert's weights were before its scale, times the cotangent."""

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from moe_routing.conformance.judge.ball_sums import Matrix, bits_of, nonzeros
-from moe_routing.conformance.judge.balls import UNIT
+from moe_routing.conformance.judge.ball_sums import Matrix, bits_of, nonzeros, product
+from moe_routing.conformance.judge.balls import UNIT, Ball
 from moe_routing.conformance.judge.intervals import store_unit
 from moe_routing.reference.formats import FLOAT32, FloatFormat, Floats, Ids
 
@@ -30,6 +30,9 @@ _FEW = 2**10
 
 _HELD = 2.0**FLOAT32.precision
 """Steps of a sum that float32 holds exactly; a sum of greater magnitude is not exact."""
+
+_LAST = 2**5
+"""The same of those that may be exact, each of which is made a ball of."""
 
 _MANY = 32
 """The part of all numbers from which magnitudes are summed of all, as one product."""
@@ -58,14 +61,19 @@ def certainly_within(answered: Floats, a: Floats, matrix: Matrix, form: FloatFor
     """
     step = max(1, _BLOCK // max(1, answered.shape[1]))
     rows = [slice(first, first + step) for first in range(0, len(answered), step)]
-    return all(_within(answered[some], a[some], matrix, store_unit(form)) for some in rows)
+    return all(_within(answered[some], a[some], matrix, form) for some in rows)
 
 
-def _within(answered: Floats, a: Floats, matrix: Matrix, store: float) -> bool:
-    point, some = a @ matrix.rows.T, greatest(a)
+def _within(answered: Floats, a: Floats, matrix: Matrix, form: FloatFormat) -> bool:
+    point, some, store = a @ matrix.rows.T, greatest(a), store_unit(form)
     units = np.minimum(nonzeros(a)[:, None], matrix.least_count[0]) * UNIT
     bits = bits_of(np.take_along_axis(a, some, axis=1))[:, None] * _HELD
-    places = _others(answered, point, (units + store) * _KEPT, bits * matrix.greatest_bit[0])
+    if store and _held(answered, form):
+        # the next number of the format is further off, so that this sum is none and is stored
+        used, quantum = np.full(units.shape, store * _KEPT), np.zeros(units.shape)
+    else:
+        used, quantum = (units + store) * _KEPT, bits * matrix.greatest_bit[0]
+    places = _others(answered, point, used, quantum)
     for summands in (some, None):
         row, column = places
         least = magnitudes(a, matrix.rows, places, summands)
@@ -76,8 +84,26 @@ def _within(answered: Floats, a: Floats, matrix: Matrix, store: float) -> bool:
         if not len(places[0]):
             return True
         if len(places[0]) > _FEW:
-            break
-    return False
+            return False
+    return len(places[0]) <= _LAST and _in_balls(answered, a, matrix, form, places)
+
+
+def _in_balls(
+    answered: Floats, a: Floats, matrix: Matrix, form: FloatFormat, places: tuple[Ids, ...]
+) -> bool:
+    """Whether the numbers at some places are within their whole radius, each made by itself."""
+    for row, column in zip(*places, strict=True):
+        rows = np.asarray(matrix.rows)[column : column + 1]
+        ball = product(Ball.exact(a[row : row + 1]), rows.T, form)
+        if not (ball.decided & ball.contains(answered[row : row + 1, column : column + 1])).all():
+            return False
+    return True
+
+
+def _held(values: Floats, form: FloatFormat) -> bool:
+    """Whether a format holds all of the values, as it does what was stored in it."""
+    single = values.astype(np.float32)
+    return bool((single == values).all() and form.represents(single).all())
 
 
 def _others(answered: Floats, point: Floats, used: Floats, quantum: Floats) -> tuple[Ids, ...]:

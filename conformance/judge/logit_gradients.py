@@ -34,6 +34,7 @@ from moe_routing.conformance.judge.gradient_balls import (
 from moe_routing.conformance.judge.gradient_norms import through_norm
 from moe_routing.conformance.judge.intervals import Interval, store_unit
 from moe_routing.conformance.judge.logits import format_of
+from moe_routing.conformance.judge.quotients import ScoreBounds
 from moe_routing.conformance.judge.scores import sigmoid_bounds
 from moe_routing.conformance.judge.selection import certain_groups, possible_groups
 from moe_routing.reference import Renormalize
@@ -56,17 +57,26 @@ def logit_gradients(
     ``later`` are the bounds of the stages after the logits.
     """
     with np.errstate(all="ignore"):
-        ball = _Way(bounds, later, ids).back(cotangent)
-    ball = inside(undecided(ball, ~bounds.judged[:, None]), bounds.score_format)
-    given = bounds.inputs.logits is not None  # then their gradient is of their own dtype
-    form = format_of("input" if given else bounds.config.logits_dtype, bounds.inputs)
-    stored = within(rounded(ball, form), form)
+        ball = Way(bounds, later, ids).back(cotangent)
+    stored = stored_logits(bounds, undecided(ball, ~bounds.judged[:, None]))
     decided = np.asarray(stored.decided.all(axis=1))  # one NaN may reach the whole row
     return LogitGradients(ball=undecided(stored, ~decided[:, None]), decided=decided)
 
 
+def stored_in(bounds: Bounds) -> FloatFormat:
+    """Return the format in which a gradient of logits may be stored."""
+    given = bounds.inputs.logits is not None  # then their gradient is of their own dtype
+    return format_of("input" if given else bounds.config.logits_dtype, bounds.inputs)
+
+
+def stored_logits(bounds: Bounds, ball: Ball) -> Ball:
+    """Store the gradient of the logits at the end of its way."""
+    form = stored_in(bounds)
+    return within(rounded(inside(ball, bounds.score_format), form), form)
+
+
 @dataclass(frozen=True, eq=False)
-class _Way:
+class Way:
     """The way back from the weights at ``ids`` to the logits."""
 
     bounds: Bounds
@@ -77,6 +87,16 @@ class _Way:
     def form(self) -> FloatFormat:
         """The least precise format on the way."""
         return self.bounds.score_format
+
+    @property
+    def operated(self) -> Interval:
+        """The logits after the logit op, of all experts."""
+        return self.later.operated
+
+    @property
+    def scores(self) -> ScoreBounds:
+        """The scores of all experts."""
+        return self.later.scores
 
     def back(self, cotangent: Floats) -> Ball:
         """Return the gradient of the logits."""
@@ -100,14 +120,14 @@ class _Way:
             case "softmax_of_selected":
                 return self._of_selected_softmax(at)
             case "sigmoid_of_selected":
-                operated = self.later.operated.at(self.ids)
-                scores = sigmoid_bounds(operated, self.form, self.bounds.numerics)
+                chosen = self.later.operated_at(self.ids)
+                scores = sigmoid_bounds(chosen, self.form, self.bounds.numerics)
                 return self._scattered(self._by_sigmoid(self._normed(at), scores))
         if config.score == "softmax":
             return self._by_softmax(at)
         dense = self._scattered(self._normed(at))
         if config.score == "sigmoid":
-            return self._by_sigmoid(dense, self.later.scores.scores)
+            return self._by_sigmoid(dense, self.scores.scores)
         return self._by_sqrtsoftplus(dense)
 
     def _normed(self, at: Ball) -> Ball:
@@ -142,7 +162,7 @@ class _Way:
 
         Of logits that may all be -inf it is 0 / 0.
         """
-        operated = self.later.operated.at(self.ids)
+        operated = self.later.operated_at(self.ids)
         chosen, lost = selected_softmax(operated, self.form), operated.lo.max(axis=1) == -np.inf
         weights, at = around(chosen.scores), undecided(self._normed(at), lost[:, None])
         mean = added(times(at, weights, self.form), self.form)
@@ -168,7 +188,7 @@ class _Way:
         """Allow, in 16 bits, for the softmax of the selected that a renormalised softmax is."""
         if self.bounds.config.renormalize != Renormalize() or not self._narrow:
             return found
-        weights = around(selected_softmax(self.later.operated.at(self.ids), self.form).scores)
+        weights = around(selected_softmax(self.later.operated_at(self.ids), self.form).scores)
         mean = added(times(at, weights, self.form), self.form)
         other = self._scattered(weighted_rest(weights, at, mean, self.form))
         a, b = ends(found), ends(other)
@@ -189,9 +209,9 @@ class _Way:
 
     def _by_sqrtsoftplus(self, at: Ball) -> Ball:
         """Divide by twice the root, and multiply by the sigmoid that a softplus' slope is."""
-        roots = around(self.later.scores.scores)
+        roots = around(self.scores.scores)
         twice = Ball(2.0 * roots.mid, 2.0 * roots.rad)
-        slope = sigmoid_bounds(self.later.operated, self.form, self.bounds.numerics)
+        slope = sigmoid_bounds(self.operated, self.form, self.bounds.numerics)
         return times(over(at, twice, self.form), around(slope), self.form)
 
     def _operated(self, at: Ball) -> Ball:
@@ -199,7 +219,7 @@ class _Way:
         config, form = self.bounds.config, self.form
         if config.logit_softcap is not None:
             cap = constant(config.logit_softcap, form)
-            tanh = over(around(self.later.operated), cap, form)
+            tanh = over(around(self.operated), cap, form)
             slope = less(ONE, times(tanh, tanh, form), form)
             at = over(times(times(at, cap, form), slope, form), cap, form)
         if config.logit_multiplier != 1.0:

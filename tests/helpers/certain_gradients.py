@@ -13,6 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from torch_forms import differentiated, judged
@@ -22,25 +23,52 @@ from moe_routing.conformance.generators.choices import Focus, seeded
 from moe_routing.conformance.generators.gradients import choose_gradient_case
 from moe_routing.conformance.judge import Bounds
 from moe_routing.conformance.judge.gradients import GradientVerdict, Judged
-from moe_routing.implementations import Capabilities, Claim, Numerics
+from moe_routing.implementations import Capabilities, Claim, GroupRule, Numerics
 from moe_routing.reference import Renormalize
 from moe_routing.reference.formats import Floats
 
 WHOLE = Capabilities()
-_PLAIN = Claim(
-    weights_from=("scores", "softmax_of_selected", "sigmoid_of_selected"),
-    score=("softmax", "sigmoid"),
-    renormalize=(None, Renormalize(), Renormalize(eps=1e-20), Renormalize(eps=0.0625)),
-    logit_softcap=(False,),
-    logit_multiplier=(False,),
-    input_norm=(False,),
-)
-PLAIN = Capabilities(claims=(_PLAIN,))
-"""What gradients are certain of; most of the specification draws something else as well."""
+_NORMS = (None, Renormalize(), Renormalize(eps=1e-20), Renormalize(eps=0.0625))
+_PLAIN: dict[str, Any] = {
+    "weights_from": ("scores", "softmax_of_selected", "sigmoid_of_selected"),
+    "score": ("softmax", "sigmoid"),
+    "renormalize": _NORMS,
+    "logit_softcap": (False,),
+    "logit_multiplier": (False,),
+    "input_norm": (False,),
+}
+
+
+def _axis(**changed: Any) -> Capabilities:
+    whole = {"dtypes": changed.pop("dtypes")} if "dtypes" in changed else {}
+    return Capabilities(claims=(Claim(**{**_PLAIN, **changed}),), **whole)
+
+
+_ORDERS = (Renormalize(order=2.0), Renormalize(order=0.5), Renormalize(order=2.0, eps=1e-6))
+_FLOORS = (Renormalize(floor=0.25), Renormalize(floor=1e-12), Renormalize(floor=4.0))
+PLAIN = _axis()
+AXES: dict[str, Capabilities] = {
+    "plain": PLAIN,
+    "softcap": _axis(logit_softcap=(True,)),
+    "multiplier": _axis(logit_multiplier=(True,)),
+    "input norm": _axis(input_norm=(True,)),
+    "masked scores": _axis(weights_from=("masked_scores",), groups=(GroupRule(),)),
+    "16-bit scores": _axis(scores_dtype=("input",), dtypes=("bfloat16", "float16")),
+    "16-bit logits": _axis(logits_dtype=("input",), dtypes=("bfloat16", "float16")),
+    "order of the norm": _axis(renormalize=_ORDERS),
+    "floor of the norm": _axis(renormalize=_FLOORS),
+    "eps of a softmax": _axis(score=("softmax",), weights_from=("scores",), renormalize=_NORMS[2:]),
+    "sqrtsoftplus": _axis(score=("sqrtsoftplus",), weights_from=("scores",)),
+    "bias on the gate": _axis(gate_bias=(True,)),
+    "delta of the gate": _axis(gate_delta=(True,)),
+    "scale of an expert": _axis(per_expert_scale=(True,)),
+    "all of it": WHOLE,
+}
+"""What gradients are certain of, axis by axis."""
 
 FORMS = ("eager", "logarithm", "reciprocal", "float64")
 
-NAMES = ("logits", "hidden", "gate_weight", "gate_delta")
+NAMES = ("logits", "hidden", "gate_weight", "gate_delta", "gate_bias")
 
 
 def verdicts(case: GradientCase, stream: random.Random) -> Iterator[GradientVerdict]:
@@ -78,10 +106,15 @@ def _at_the_border(found: Judged, stream: random.Random) -> Iterator[Floats]:
         yield answered
 
 
+def axis_of(number: int) -> str:
+    """Return the axis that a case is of."""
+    return [*AXES][number % len(AXES)]
+
+
 def drawn(number: int, seed: int) -> tuple[GradientCase, random.Random]:
-    """Return a case, in nine of ten a plain one, and a stream for what answers it."""
+    """Return a case of an axis, one after the other, and a stream for what answers it."""
     stream = random.Random(f"{seed}/{number}")
-    some = WHOLE if stream.random() < 0.1 else PLAIN
+    some = AXES[axis_of(number)]
     return choose_gradient_case(seeded(stream.getrandbits(64)), some, Focus()), stream
 
 
@@ -101,7 +134,7 @@ def differences(number: int, seed: int) -> tuple[list[str], Counter[str]]:
                 wrong = bool(slow.wrong.any())
                 counts.update([name, f"{name} {'wrong' if wrong else 'right'}"])
                 if quick.surely_right:
-                    counts.update([f"{name} certain"])
+                    counts.update([f"{name} certain", f"{axis_of(number)}: {name} certain"])
                     if wrong or not slow.decided:
                         found.append(f"case {number} of seed {seed}: {name} of {case.config}")
     return found, counts
