@@ -30,6 +30,7 @@ SHIPPED = {
     "torch": "moe_routing.implementations.torch_eager:TorchAdapter",
     "scattermoe": "moe_routing.implementations.scattermoe:ScatterMoeAdapter",
     "scattermoe@gpt_oss": "moe_routing.implementations.scattermoe_experts:gpt_oss",
+    "scattermoe@lora": "moe_routing.implementations.scattermoe_lora:ScatterMoeLora",
     "sonicmoe": "moe_routing.implementations.sonicmoe:sonicmoe",
     "sonic-moe": "moe_routing.implementations.sonic_moe:SonicMoeSort",
     "liger": "moe_routing.implementations.liger:LigerMoe",

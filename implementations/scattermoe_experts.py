@@ -56,12 +56,12 @@ class ScatterMoeExperts:
 
     wraps = "axolotl"
 
-    def __init__(self, model: str = USUAL, device: str = "cpu") -> None:
+    def __init__(self, model: str = USUAL, device: str = "cpu", **claims: Any) -> None:
         self.name = "scattermoe" if model == USUAL else f"scattermoe@{model}"
         self.device, self._model = device, MODELS[model]
         on_cpu = device == "cpu"
         limits: dict[str, Any] = _INTERPRETED if on_cpu else _COMPILED
-        self._computes = replace(self._model.computes, absent=(False,), **limits)
+        self._computes = replace(self._model.computes, absent=(False,), **limits | claims)
         dtypes = ("float32", "float16") if on_cpu else tuple(INPUT_FORMATS)
         self._capabilities = Capabilities(computes=self._computes, dtypes=dtypes)
 
@@ -73,9 +73,12 @@ class ScatterMoeExperts:
         """Call the function. Errors: ``Unsupported``, ``BackendMissing``."""
         self._computes.require(config, inputs)
         forward = _kernels(self.device).scattermoe_experts_forward
-        module: Any = self._model.build(config, inputs, self.device)
+        module = self._module(config, inputs)
         with _uncompiled() if self.device == "cpu" else nullcontext():
             return run(forward, module, inputs, self.device)
+
+    def _module(self, config: ExpertsConfig, inputs: ExpertsInputs) -> Any:
+        return self._model.build(config, inputs, self.device)
 
     def expert_gradients(
         self, config: ExpertsConfig, inputs: ExpertsInputs, cotangent: npt.NDArray[np.float32]
@@ -104,23 +107,33 @@ def _kernels(device: str) -> ModuleType:
         )
     kernels = kernel_module(_FOLDER, "experts")
     if device == "cpu":
-        _count_in_tensors(kernel_module(_FOLDER, "kernels.ops"))
+        _count_in_tensors(kernel_module(_FOLDER, "kernels.ops"), "_compute_expert_block")
+        lora = kernel_module(_FOLDER, "kernels.lora_ops")
+        for name in ("_compute_expert_block_lora", "_compute_expert_block_lora_dX"):
+            _count_in_tensors(lora, name)
     return kernels
 
 
-def _count_in_tensors(ops: Any) -> None:
+def _count_in_tensors(kernels: Any, name: str) -> None:
     """Have the interpreter hand a kernel the number of an expert as the compiler does.
 
     A loop counts in Python's ints there, on which the kernel calls ``to``.
     """
-    if getattr(ops, "_counts_in_tensors", False):
+    block = getattr(kernels, name)
+    if isinstance(block, _Counting):
         return
-    tl: Any = importlib.import_module("triton.language")
-    block = ops._compute_expert_block
-    ops._compute_expert_block = lambda number, *given, **named: block(
-        tl.full((), number, tl.int64), *given, **named
-    )
-    ops._counts_in_tensors = True
+    setattr(kernels, name, _Counting(block))
+
+
+class _Counting:
+    """A kernel's function whose first argument, a number, becomes a tensor."""
+
+    def __init__(self, block: Any) -> None:
+        self._block = block
+
+    def __call__(self, number: Any, *given: Any, **named: Any) -> Any:
+        tl: Any = importlib.import_module("triton.language")
+        return self._block(tl.full((), number, tl.int64), *given, **named)
 
 
 def _uncompiled() -> Any:

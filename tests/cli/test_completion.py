@@ -22,7 +22,7 @@ complete_it() {{
 """
 WANTED = {
     "co": "compare completion",
-    "check sca": "scattermoe scattermoe@gpt_oss",
+    "check sca": "scattermoe scattermoe@gpt_oss scattermoe@lora",
     "check torch son": "sonicmoe sonic-moe",
     "check --profile s": "smoke soak",
     "check --clause groups.k": "groups.kept-only",

@@ -41,12 +41,14 @@ from expert_calls import check_experts
 from moe_routing.conformance.checking.scope import untried_methods
 from moe_routing.implementations import load_adapter
 assert "experts" not in untried_methods(load_adapter("scattermoe"))
-for name in ("scattermoe", "scattermoe@gpt_oss"):
+for name in ("scattermoe", "scattermoe@gpt_oss", "scattermoe@lora"):
     check_experts(load_adapter(name))
 from moe_routing.conformance.cli import main
 clauses = ["--clause=experts.unchosen", "--clause=experts.zero-weight-overflow"]
 few = ["--max-examples=2", "--no-isolate", "--cases=" + sys.argv[3]]
 assert main(["check", "scattermoe", "scattermoe@gpt_oss", "sonicmoe", *clauses, *few]) == 0
+clauses[1] = "--clause=experts.gradients-exact"
+assert main(["check", "scattermoe@lora", *clauses, *few]) == 0
 """
 OURS = (
     "axolotl",
@@ -125,6 +127,7 @@ class TestTheNewest:
             ("", "", "", "scattermoe"),
             ("", "", "", "scattermoe@gpt_oss"),
             ("sonicmoe", "1", "1", ""),
+            ("", "", "", "scattermoe@lora"),
         ], done.stdout
 
     def test_sonicmoes_grouped_path_runs_experts(self) -> None:

@@ -112,7 +112,7 @@ def test_a_familys_name_leaves_kernels_out_on_a_cpu_and_has_them_on_a_gpu(family
     assert kernels <= set(expand(family, device="cuda"))
 
 
-@pytest.mark.parametrize("name", ["scattermoe@gpt_oss", "liger"])
+@pytest.mark.parametrize("name", ["scattermoe@gpt_oss", "scattermoe@lora", "liger"])
 def test_experts_that_are_compiled_for_every_size_claim_few(name: str) -> None:
     adapter: Any = load_adapter(name, device="cuda")
     computes = adapter.capabilities().computes
