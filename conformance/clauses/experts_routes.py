@@ -215,7 +215,11 @@ def repeatable(trial: ExpertsTrial) -> Failure | None:
     "from 65,536 numbers on, in 32 from 2^31.",
     rules=("EXP-29",),
     bugs=("M51",),
-    events=("ran-row-offsets-past-16-bits", "ran-matrix-offsets-past-16-bits"),
+    events=(
+        "ran-row-offsets-past-16-bits",
+        "ran-inner-offsets-past-16-bits",
+        "ran-matrix-offsets-past-16-bits",
+    ),
     most=10,
 )
 def large_offsets(trial: ExpertsTrial) -> Failure | None:

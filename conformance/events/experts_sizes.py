@@ -87,6 +87,13 @@ ran(
     sizes=(256, 4),
 )
 ran(
+    "inner-offsets-past-16-bits",
+    "a row, of all routes', whose inner numbers begin past number 65,536",
+    lambda layer: (int(layer.counts.sum()) - 1) * layer.inputs.width >= PAST,
+    ids=np.tile([[1, 3]], (130, 1)),
+    sizes=(4, 256),
+)
+ran(
     "matrix-offsets-past-16-bits",
     "a route to an expert whose matrices begin past number 65,536",
     lambda layer: _last_busy(layer) * layer.inputs.hidden_size * layer.inputs.width >= PAST,

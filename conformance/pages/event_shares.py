@@ -123,6 +123,7 @@ ONLY_CONSTRUCTED = {
     ),
     "nan-row": _WITHIN,
     "ran-row-offsets-past-16-bits": _LARGER,
+    "ran-inner-offsets-past-16-bits": _LARGER,
     "ran-matrix-offsets-past-16-bits": _LARGER,
     "infinite-logit": _WITHIN,
     "nan-logit": _AMONG_FINITE,

@@ -58,6 +58,7 @@ NEAR_EXPERTS: dict[str, ExpertsCase] = {
     "ran-limit": ran(activation="clamped-swiglu", limit=7.0, alpha=0.5),
     "ran-alpha": ran(activation="clamped-swiglu", limit=0.5, alpha=1.702),
     "ran-row-offsets-past-16-bits": ran([[1, 3]] * 128, hidden=256),
+    "ran-inner-offsets-past-16-bits": ran([[1, 3]] * 128, width=256),
     "ran-matrix-offsets-past-16-bits": ran([[15, 0]], 18, hidden=64, width=64),
     "ran-gated": _alike(),
     "ran-plain": ran([[-1, -1]], gated=False),

@@ -109,6 +109,20 @@ def _(w: RunnerWork) -> Array:
 
 
 @runner(
+    "inner-offsets-wrap",
+    "M51",
+    "inner",
+    real="axolotl-ai-cloud/axolotl#3667",
+    needs="65,536 numbers between the products",
+)
+def _(w: RunnerWork) -> Array:
+    """The offset of a row between the products wrapped, where experts are wider than tokens."""
+    width = w.inputs.width
+    right: Array = w.right("inner")
+    return right[np.arange(len(w.tokens)) * width % _WRAP // width]
+
+
+@runner(
     "matrix-offsets-wrap",
     "M51",
     "matrices",
