@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -210,16 +210,16 @@ def _in_groups(
     if True in kinds and choose("groups.from_each", kinds):
         return _from_each(choose, num_experts, limits, slots)
     fitting = dict(limits.groupings(num_experts, least))
-    sharing: dict[int, dict[int, Sequence[int]]] = {}
     if rule.follows_top_k:
-        sharing = {n: _sharing(rule, num_experts // n, kept, slots) for n, kept in fitting.items()}
-        fitting = {n: kept for n, kept in fitting.items() if sharing[n]}
+        shares = {n: _sharing(rule, num_experts // n, kept, slots) for n, kept in fitting.items()}
+        fitting = {n: kept for n, kept in fitting.items() if next(shares[n], None)}
     proper = [n for n in fitting if 1 < n < num_experts]
     ends = [n for n in fitting if n == num_experts > 1]
     count = choose("groups.count", (*[n for n in fitting if n == 1], *proper * _PROPER, *ends))
     if rule.follows_top_k:
-        kept = choose("groups.kept", [*sharing.get(count, ())])
-        top_k = choose("top_k", sharing.get(count, {}).get(kept, ()))
+        sharing = dict(_sharing(rule, num_experts // count, fitting.get(count, ()), slots))
+        kept = choose("groups.kept", [*sharing])
+        top_k = choose("top_k", sharing.get(kept, ()))
         return top_k, _groups(choose, rule, num_experts, top_k, count, kept)
     kept = choose("groups.kept", fitting.get(count, range(1, count + 1)))
     groups = _groups(choose, rule, num_experts, 0, count, kept)
@@ -247,10 +247,11 @@ def _from_each(
 
 def _sharing(
     rule: GroupRule, size: int, kept: Iterable[int], slots: Callable[[int], Sequence[int]]
-) -> dict[int, Sequence[int]]:
-    """Return how many groups of ``size`` may be kept, each with the K that have a top there."""
-    found = {n: rule.with_room(slots(n * size), n) for n in kept}
-    return {n: offered for n, offered in found.items() if offered}
+) -> Iterator[tuple[int, Sequence[int]]]:
+    """Yield how many groups of ``size`` may be kept, each with the K that have a top there."""
+    for n in kept:
+        if offered := rule.with_room(slots(n * size), n):
+            yield n, offered
 
 
 def _groups(
