@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -120,15 +122,50 @@ def every_status() -> RunResult:
     return _run(adapter)
 
 
-@pytest.fixture(autouse=True)
-def nothing_stocked(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Where a test patches something, constructed cases have nothing to do with other tests'."""
-    if "monkeypatch" not in request.fixturenames:
-        yield
-        return
-    STOCK.clear()
-    yield
-    STOCK.clear()
+class Patches(pytest.MonkeyPatch):
+    """Sets constructed cases aside before it replaces anything that they may follow from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._undone = ExitStack()
+
+    def setattr(self, *given: Any, **more: Any) -> None:
+        self._set_aside()
+        super().setattr(*given, **more)
+
+    def delattr(self, *given: Any, **more: Any) -> None:
+        self._set_aside()
+        super().delattr(*given, **more)
+
+    def setitem(self, mapping: Any, *given: Any) -> None:
+        if mapping is not os.environ:
+            self._set_aside()
+        super().setitem(mapping, *given)
+
+    def delitem(self, mapping: Any, *given: Any, **more: Any) -> None:
+        if mapping is not os.environ:
+            self._set_aside()
+        super().delitem(mapping, *given, **more)
+
+    def undo(self) -> None:
+        super().undo()
+        self._undone.close()
+        self._aside = False
+
+    def _set_aside(self) -> None:
+        if not self._aside:
+            self._aside = True
+            self._undone.enter_context(STOCK.set_aside())
+
+    _aside = False
+
+
+@pytest.fixture
+def monkeypatch() -> Iterator[pytest.MonkeyPatch]:
+    """As pytest's, but constructed cases of a test that patches have nothing to do with others'."""
+    patches = Patches()
+    yield patches
+    patches.undo()
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -97,6 +97,16 @@ class Stock:
         self._made.clear()
         self._alike.clear()
         self.weight = 0
+
+    @contextmanager
+    def set_aside(self) -> Iterator[None]:
+        """Hold nothing at first for a while, then again what was held before, and no more."""
+        held = self._made, self._alike, self.weight
+        self._made, self._alike, self.weight = OrderedDict(), {}, 0
+        try:
+            yield
+        finally:
+            self._made, self._alike, self.weight = held
 
     def _at(self, key: Hashable, made: _Made, number: int) -> Stocked | None:
         """Return a case; an event that cannot construct it is asked anew the next time."""

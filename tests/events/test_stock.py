@@ -121,6 +121,31 @@ def test_a_clause_finds_what_another_one_has_left() -> None:
     STOCK.clear()
 
 
+def test_set_aside_it_holds_nothing_and_afterwards_what_it_held() -> None:
+    stock, counted, other = Stock(), Counted(1), Counted(1, first=1)
+    [*stock.checked(counted.event, WHOLE)]
+    weight = stock.weight
+    with stock.set_aside():
+        assert stock.weight == 0
+        [*stock.checked(counted.event, WHOLE), *stock.checked(other.event, WHOLE)]
+    assert stock.weight == weight
+    [*stock.checked(counted.event, WHOLE), *stock.checked(other.event, WHOLE)]
+    assert (counted.made, other.made) == (2, 2)
+
+
+def test_a_test_that_patches_finds_nothing_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    any_case = EVENTS["any-case"]
+    (before,) = STOCK.checked(any_case, WHOLE)
+    monkeypatch.setenv("A_NAME", "of no case")
+    assert [*STOCK.checked(any_case, WHOLE)] == [before]
+    monkeypatch.setattr(os, "name", os.name)
+    assert [*STOCK.checked(any_case, WHOLE)] != [before]
+    monkeypatch.undo()
+    assert [*STOCK.checked(any_case, WHOLE)] == [before]
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 def test_a_fork_inherits_it() -> None:
     stock, counted = Stock(), Counted(1)
