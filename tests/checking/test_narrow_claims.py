@@ -12,8 +12,16 @@ from moe_routing.conformance import Case, Plan, select_clauses
 from moe_routing.conformance.checking.clause_run import check_clause
 from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.events import EVENTS, members
+from moe_routing.conformance.events.stock import STOCK
 from moe_routing.implementations import Capabilities
 from moe_routing.reference import RouterConfig, RouterInputs, Routing, route
+
+
+@pytest.fixture(scope="module", params=NARROW)
+def name(request: pytest.FixtureRequest) -> str:
+    """The claims, by name: all tests of one follow each other, and find what was constructed."""
+    found: str = request.param
+    return found
 
 
 class Router:
@@ -52,7 +60,6 @@ BATCHES = ("logits", "E in eights", "T to 16", "K=8 in groups")
 """Claims under which batches of every size are checked, too."""
 
 
-@pytest.mark.parametrize("name", NARROW)
 def test_a_right_router_gets_the_calls_that_it_claims_and_no_others(name: str) -> None:
     long = LONG[[*NARROW].index(name) % len(LONG)]
     batches = ["invariance.batch-split"] * (name in BATCHES)
@@ -62,7 +69,6 @@ def test_a_right_router_gets_the_calls_that_it_claims_and_no_others(name: str) -
         assert result.status in ("pass", "unsupported"), f"{clause.id}: {result.message}"
 
 
-@pytest.mark.parametrize("name", NARROW)
 def test_a_wrong_router_is_caught_however_little_it_claims(name: str) -> None:
     clause = CLAUSES["weights.match"]
     plan = Plan(clauses=[clause], max_examples=10)
@@ -83,7 +89,6 @@ class Ragged(Router):
         return super().route(config, inputs)
 
 
-@pytest.mark.parametrize("name", NARROW)
 def test_ragged_groups_are_tried_wherever_a_claim_has_room_for_them(name: str) -> None:
     clause = CLAUSES["groups.ragged-rejected"]
     plan = Plan(clauses=[clause], max_examples=3)
@@ -154,10 +159,10 @@ UNREACHABLE: dict[str, set[str]] = {
 }
 
 
-@pytest.mark.parametrize("name", NARROW)
 def test_what_can_be_shown_under_narrow_claims_is_constructed(name: str) -> None:
     capabilities = NARROW[name]
-    shown = {slug: event.constructed(capabilities) for slug, event in EVENTS.items()}
+    stocked = {s: next(STOCK.checked(each, capabilities), None) for s, each in EVENTS.items()}
+    shown = {slug: each and each.case for slug, each in stocked.items()}
     for slug, case in shown.items():
         if isinstance(case, Case) and slug != "outside-claims":
             assert capabilities.admits(case.config, case.inputs), slug

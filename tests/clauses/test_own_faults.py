@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from itertools import count
+from itertools import count, product
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import strategies as st
+from nightly import nightly
 
 from moe_routing.conformance import Plan
 from moe_routing.conformance.checking.clause_run import check_clause
@@ -132,8 +133,17 @@ NONSENSE = {
 }
 
 
+WEIGHTS = (None, np.nan, -np.inf)
+
+
+def nonsense(clause: int) -> list[tuple[str, float | None]]:
+    """Return all nonsense of ids, each with one of the weights in turn; at night with all."""
+    in_turn = [(ids, WEIGHTS[(clause + n) % len(WEIGHTS)]) for n, ids in enumerate(NONSENSE)]
+    return nightly(in_turn, [*product(NONSENSE, WEIGHTS)])
+
+
 @pytest.mark.parametrize("ids", NONSENSE)
-@pytest.mark.parametrize("weight", [None, np.nan, -np.inf])
+@pytest.mark.parametrize("weight", WEIGHTS)
 def test_no_answer_however_wrong_is_a_fault_of_ours(ids: str, weight: float | None) -> None:
     class Wrong:
         name = "wrong"
@@ -148,7 +158,7 @@ def test_no_answer_however_wrong_is_a_fault_of_ours(ids: str, weight: float | No
             spoilt = {name: np.full_like(getattr(right, name), weight) for name in SPOILT}
             return replace(changed, **spoilt)
 
-    for clause in CLAUSES.values():
-        if clause.method == "route":
+    for number, clause in enumerate(CLAUSES.values()):
+        if clause.method == "route" and (ids, weight) in nonsense(number):
             result = check_clause(Wrong(), clause, Plan(clauses=(clause,), max_examples=3))
             assert "the suite itself" not in result.message, f"{clause.id}: {result.message}"

@@ -30,7 +30,7 @@ from moe_routing.implementations import Capabilities, Claim
 PAGE = Path(__file__).parents[2] / "docs" / "generators.md"
 WHOLE = Capabilities()
 
-DRAWN, DRAWN_A_CLAUSE = nightly((1000, 30), (CASES, CASES_A_CLAUSE))
+DRAWN, DRAWN_A_CLAUSE = nightly((500, 10), (CASES, CASES_A_CLAUSE))
 """The cases drawn here; those of the page are drawn every night."""
 
 

@@ -69,11 +69,11 @@ def drawn(clause: Clause) -> list[Case]:
 def test_each_in_a_parade_gets_the_outcome_that_it_gets_alone(clause: Clause):
     for case in drawn(clause):
         together, alone = routers(clause), routers(clause)
-        about = Parade(together, case, clause.method, CaseMemo())
+        about, memo = Parade(together, case, clause.method, CaseMemo()), CaseMemo()
         for name, found in {each: about.outcome(clause, each) for each in together}.items():
             if together[name].memory:
                 continue  # its answers depend on the calls before
-            expected = evaluate(clause, trial_of(alone[name], case, clause.method))
+            expected = evaluate(clause, trial_of(alone[name], case, clause.method, memo=memo))
             assert (found.kind, found.words) == (expected.kind, expected.words), name
 
 
