@@ -12,7 +12,7 @@ from types import ModuleType
 
 from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.functions import Family
-from moe_routing.implementations.jax_arrays import jax_inputs, jitted
+from moe_routing.implementations.jax_arrays import TIES, jax_inputs, jitted
 from moe_routing.implementations.lone_modules import lone_module
 from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.tensors import TorchInputs
@@ -40,7 +40,7 @@ def _module() -> ModuleType:
     return lone_module(name, install=INSTALL, absent=absent)
 
 
-@FAMILY.function(*_CLAIMS, takes="logits", dtypes=("float32",))
+@FAMILY.function(*_CLAIMS, takes="logits", dtypes=("float32",), promises=TIES)
 @jitted
 def glm4_moe(config: RouterConfig, given: TorchInputs) -> Routing:
     """``Glm4MoeMoE``: GLM-4.5; those of GLM-4.7 Flash and of GLM-5 have the same lines."""

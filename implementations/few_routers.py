@@ -11,6 +11,7 @@ from moe_routing.implementations.claims import Claim
 from moe_routing.implementations.functions import Family
 from moe_routing.implementations.lone_modules import lone_module
 from moe_routing.implementations.probing import torch_routes
+from moe_routing.implementations.promises import SORTED
 from moe_routing.implementations.tensors import TorchInputs
 from moe_routing.reference import Renormalize, RouterConfig, Routing
 
@@ -72,7 +73,8 @@ def _olmo() -> ModuleType:
 @SINGLE["ai2-olmo-core"].only(
     Claim.plain(
         renormalize=(None, Renormalize(), Renormalize(order=2.0)), selection_bias=("none", "gate")
-    )
+    ),
+    promises=SORTED,
 )
 def olmo_core(config: RouterConfig, given: TorchInputs) -> Routing:
     """``MoELinearRouter`` with a softmax: OLMoE; its sigmoid has 1e-7 added."""

@@ -10,6 +10,7 @@ from moe_routing.implementations.claims import Claim
 from moe_routing.implementations.functions import Family
 from moe_routing.implementations.lone_modules import lone_module
 from moe_routing.implementations.probing import stacked_routes
+from moe_routing.implementations.promises import SORTED
 from moe_routing.implementations.tensors import TorchInputs
 from moe_routing.reference import RouterConfig, Routing
 
@@ -45,13 +46,13 @@ def _fms(config: RouterConfig, given: TorchInputs, topk_first: bool, bias: Any =
     return stacked_routes(run, top_k=config.top_k, library=torch, width=width)
 
 
-@FAMILY.function(Claim.of_preset("mixtral", **_ALL_NARROW))
+@FAMILY.function(Claim.of_preset("mixtral", **_ALL_NARROW), promises=SORTED)
 def moe(config: RouterConfig, given: TorchInputs) -> Routing:
     """``MOEFeedForward`` of Mixtral."""
     return _fms(config, given, topk_first=False)
 
 
-@FAMILY.function(Claim.of_preset("gpt_oss"))
+@FAMILY.function(Claim.of_preset("gpt_oss"), promises=SORTED)
 def moe_topk_first(config: RouterConfig, given: TorchInputs) -> Routing:
     """``MOEFeedForward`` with ``topk_first``: Granite, gpt-oss."""
     return _fms(config, given, topk_first=True, bias=given.gate_bias)

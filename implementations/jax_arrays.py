@@ -9,11 +9,15 @@ from functools import cache, wraps
 from typing import Any
 
 from moe_routing.implementations.foreign_arrays import array_inputs
+from moe_routing.implementations.promises import Promises
 from moe_routing.implementations.protocol import missing
 from moe_routing.implementations.tensors import TorchInputs
 from moe_routing.reference import RouterConfig, RouterInputs, Routing
 
 Call = Callable[[RouterConfig, TorchInputs], Routing]
+
+TIES = Promises(ties="lowest")
+"""What ``jax.lax.top_k`` documents: of equal elements the one of the lower index comes first."""
 
 _OPTIONS = {
     "xla_allow_excess_precision": False,  # else float32 stays between 16-bit operations

@@ -1,7 +1,7 @@
 """The blocks of Llama 4 as Meta wrote it, and as fairseq2 has it: they weigh what experts take in.
 
-Every expert runs on every token there, times a weight of 0 where it was not chosen: the choice is
-heard at the block's top-k, and the weights at its sigmoid.
+Every expert runs on every token there, times a weight of 0 where it was not chosen: the
+weights of all are heard at the block's sigmoid.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from typing import Any
 
 from moe_routing.implementations.claims import Claim
 from moe_routing.implementations.functions import Family
+from moe_routing.implementations.layouts import DenseRouting
 from moe_routing.implementations.lone_modules import lone_module
 from moe_routing.implementations.probing import heard
 from moe_routing.implementations.tensors import TorchInputs
-from moe_routing.reference import RouterConfig, Routing
+from moe_routing.reference import RouterConfig
 
 SINGLE = {name: Family(name, name) for name in ("llama-models", "fairseq2")}
 """The packages, by their distribution."""
@@ -31,18 +32,17 @@ def _module(package: str, name: str) -> ModuleType:
     return lone_module(name, install=install, absent=("fairscale", "fairseq2n"))
 
 
-def _heard(call: Any, block: Any, hidden: Any) -> Routing:
-    """Run a block, and return the ids of its top-k with the weights of its sigmoid."""
+def _heard(call: Any, block: Any, hidden: Any) -> DenseRouting:
+    """Run a block, and return what its sigmoid did: the weights of all experts."""
     import torch
 
-    with heard(torch.topk, torch.sigmoid) as found:
+    with heard(torch.sigmoid) as found:
         call(block, hidden[None])
-    (_, ids), scores = found
-    return Routing(weights=scores.T.gather(1, ids), expert_ids=ids)
+    return DenseRouting(weights=found[0].T.contiguous())  # the block has a row an expert
 
 
 @SINGLE["llama-models"].only(_CLAIM)
-def llama_models(config: RouterConfig, given: TorchInputs) -> Routing:
+def llama_models(config: RouterConfig, given: TorchInputs) -> DenseRouting:
     """``MoE`` of Llama 4, on a single rank."""
     import torch
 
@@ -55,7 +55,7 @@ def llama_models(config: RouterConfig, given: TorchInputs) -> Routing:
 
 
 @SINGLE["fairseq2"].only(_CLAIM)
-def fairseq2(config: RouterConfig, given: TorchInputs) -> Routing:
+def fairseq2(config: RouterConfig, given: TorchInputs) -> DenseRouting:
     """``MoE`` of Llama 4."""
     block = SimpleNamespace(top_k=config.top_k, router=given.gate_weight.T, tp_gang=None)
     block.shared_expert = None

@@ -13,6 +13,7 @@ from moe_routing.implementations.from_two import FromTwo
 from moe_routing.implementations.functions import Family
 from moe_routing.implementations.lone_modules import lone_module
 from moe_routing.implementations.permitted import ANY
+from moe_routing.implementations.promises import SORTED
 from moe_routing.implementations.tensors import TorchInputs
 from moe_routing.reference import Renormalize, RouterConfig, Routing
 
@@ -44,6 +45,7 @@ def _groups(config: RouterConfig) -> tuple[int, int]:
         selection_bias=("gate",),
     ),
     limits=Limits(min_group_size=2),
+    promises=SORTED,
 )
 def deepseek_v32(config: RouterConfig, given: TorchInputs) -> Routing:
     """``Gate`` of its DeepSeek-V3.2, which is DeepSeek's own code."""
@@ -83,6 +85,7 @@ def kimi_k3(config: RouterConfig, given: TorchInputs) -> Routing:
 @FAMILY.function(
     Claim.of_preset("cohere2_moe", renormalize=(None, Renormalize())),
     Claim.of_preset("cohere2_moe_softmax"),
+    promises=SORTED,
 )
 def cohere2_moe(config: RouterConfig, given: TorchInputs) -> Routing:
     """``LinearRouter``, which takes the place of Cohere2-MoE's router."""

@@ -10,7 +10,7 @@ from typing import Any
 from moe_routing.implementations.capabilities import Limits
 from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.functions import Family
-from moe_routing.implementations.jax_arrays import jax_inputs, jitted
+from moe_routing.implementations.jax_arrays import TIES, jax_inputs, jitted
 from moe_routing.implementations.lone_modules import lone_module
 from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.tensors import TorchInputs
@@ -69,7 +69,7 @@ def _routed(
     return Routing(weights=weights[0], expert_ids=ids[0])
 
 
-@FAMILY.function(Claim.of_preset("deepseek_v3", **_V3, **_NARROW), limits=_LIMITS)
+@FAMILY.function(Claim.of_preset("deepseek_v3", **_V3, **_NARROW), limits=_LIMITS, promises=TIES)
 @jitted
 def deepseek3(config: RouterConfig, given: TorchInputs) -> Routing:
     """DeepSeek-V3 and Kimi-K2 as they are configured: the gate is in the dtype of the model."""

@@ -8,6 +8,7 @@ from types import ModuleType, SimpleNamespace
 from moe_routing.implementations.claims import Claim
 from moe_routing.implementations.functions import Family
 from moe_routing.implementations.lone_modules import lone_module
+from moe_routing.implementations.promises import SORTED
 from moe_routing.implementations.tensors import TorchInputs
 from moe_routing.reference import Renormalize, RouterConfig, Routing
 
@@ -20,7 +21,10 @@ def _module() -> ModuleType:
     return lone_module("megablocks.layers.router", install=INSTALL)
 
 
-@FAMILY.only(Claim.of_preset("dbrx", renormalize=(None, Renormalize(), Renormalize(order=2.0))))
+@FAMILY.only(
+    Claim.of_preset("dbrx", renormalize=(None, Renormalize(), Renormalize(order=2.0))),
+    promises=SORTED,
+)
 def learned_router(config: RouterConfig, given: TorchInputs) -> Routing:
     """``LearnedRouter``: DBRX, dMoE."""
     from torch.nn import functional as F

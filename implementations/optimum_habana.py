@@ -13,6 +13,7 @@ from moe_routing.implementations.from_two import FromTwo
 from moe_routing.implementations.functions import Family
 from moe_routing.implementations.lone_modules import lone_module
 from moe_routing.implementations.permitted import ANY
+from moe_routing.implementations.promises import SORTED
 from moe_routing.implementations.tensors import TorchInputs
 from moe_routing.reference import Renormalize, RouterConfig, Routing
 
@@ -49,6 +50,7 @@ def _gate(config: RouterConfig, given: TorchInputs) -> Any:
         for axes in ({"scale": ANY}, {"renormalize": (FromTwo(_SUM),), "scale": (1.0,)})
     ),
     dtypes=("bfloat16",),
+    promises=SORTED,
 )
 def deepseek_v2(config: RouterConfig, given: TorchInputs) -> Routing:
     """``MoEGate`` of DeepSeek-V2, which multiplies in bfloat16."""

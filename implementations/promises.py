@@ -48,3 +48,7 @@ class Promises(Closed):
             f"served by {' or '.join(self.served_by)}": bool(self.served_by),
         }
         return [word for word, holds in words.items() if holds]
+
+
+SORTED = Promises(slots="descending")
+"""What ``torch.topk`` documents of its slots, unless it is called with ``sorted=False``."""

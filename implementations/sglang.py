@@ -12,6 +12,7 @@ from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.functions import Family, shares_of
 from moe_routing.implementations.lone_modules import lone_module
 from moe_routing.implementations.permitted import ANY
+from moe_routing.implementations.promises import SORTED
 from moe_routing.implementations.sglang_kernels import INSTALL, KERNELS
 from moe_routing.implementations.tensors import TorchInputs
 from moe_routing.reference import Renormalize, RouterConfig, Routing
@@ -60,6 +61,7 @@ def _groups(config: RouterConfig) -> dict[str, int]:
 @FAMILY.function(
     Claim.plain(score=("softmax", "sigmoid", "sqrtsoftplus"), renormalize=_NORM, **_EITHER),
     takes="logits",
+    promises=SORTED,
 )
 def fused_topk_torch_native(config: RouterConfig, given: TorchInputs) -> Routing:
     """``fused_topk_torch_native`` without a bias."""

@@ -10,7 +10,7 @@ from typing import Any
 from moe_routing.implementations.capabilities import Limits
 from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.functions import Family
-from moe_routing.implementations.jax_arrays import imported_jax, jax_inputs, jitted
+from moe_routing.implementations.jax_arrays import TIES, imported_jax, jax_inputs, jitted
 from moe_routing.implementations.lone_modules import lone_module
 from moe_routing.implementations.tensors import TorchInputs
 from moe_routing.reference import Renormalize, RouterConfig, Routing
@@ -43,6 +43,7 @@ def _module(name: str) -> ModuleType:
         weights_dtype=("input",),
     ),
     limits=Limits(min_group_size=2),
+    promises=TIES,
 )
 @jitted
 def deepseek_v3(config: RouterConfig, given: TorchInputs) -> Routing:

@@ -12,6 +12,7 @@ from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.functions import Family
 from moe_routing.implementations.lone_modules import lone_module
 from moe_routing.implementations.permitted import ANY
+from moe_routing.implementations.promises import SORTED
 from moe_routing.implementations.tensors import TorchInputs
 from moe_routing.reference import Renormalize, RouterConfig, Routing
 
@@ -38,6 +39,7 @@ def _module(name: str, *real: str) -> ModuleType:
     Claim.plain(**_SIGMOID, scale=ANY),
     takes="logits",
     limits=Limits(min_group_size=2),
+    promises=SORTED,
 )
 def moe_router_reference(config: RouterConfig, given: TorchInputs) -> Routing:
     """``moe_router_reference``, the eager form of its fused router, in its three modes."""
@@ -55,7 +57,7 @@ def moe_router_reference(config: RouterConfig, given: TorchInputs) -> Routing:
     return Routing(weights=weights, expert_ids=ids)
 
 
-@FAMILY.function(Claim.plain(renormalize=(None, Renormalize())), takes="logits")
+@FAMILY.function(Claim.plain(renormalize=(None, Renormalize())), takes="logits", promises=SORTED)
 def route_softmax_topk(config: RouterConfig, given: TorchInputs) -> Routing:
     """``_route_softmax_topk``: Qwen3-MoE, Mixtral, OLMoE."""
     block = SimpleNamespace(norm_topk_prob=config.renormalize is not None)
@@ -65,7 +67,7 @@ def route_softmax_topk(config: RouterConfig, given: TorchInputs) -> Routing:
     return Routing(weights=weights, expert_ids=ids)
 
 
-@FAMILY.function(Claim.of_preset("gpt_oss", scores_dtype=("float32",)))
+@FAMILY.function(Claim.of_preset("gpt_oss", scores_dtype=("float32",)), promises=SORTED)
 def gpt_oss(config: RouterConfig, given: TorchInputs) -> Routing:
     """``moe_router_forward`` of gpt-oss."""
     router = SimpleNamespace(weight=given.gate_weight, bias=given.gate_bias, top_k=config.top_k)

@@ -13,6 +13,7 @@ from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.functions import Family, shares_of
 from moe_routing.implementations.lone_modules import lone_module
 from moe_routing.implementations.permitted import ANY
+from moe_routing.implementations.promises import SORTED
 from moe_routing.implementations.tensors import TorchInputs
 from moe_routing.implementations.vllm_kernels import INSTALL, KERNELS, moe_align_block_size
 from moe_routing.reference import Renormalize, RouterConfig, Routing
@@ -74,7 +75,7 @@ def grouped_topk(config: RouterConfig, given: TorchInputs) -> Routing:
     return Routing(weights=weights, expert_ids=ids)
 
 
-@FAMILY.function(Claim.of_preset("llama4_text", **_EITHER), takes="logits")
+@FAMILY.function(Claim.of_preset("llama4_text", **_EITHER), takes="logits", promises=SORTED)
 def llama4(config: RouterConfig, given: TorchInputs) -> Routing:
     """``Llama4MoE.custom_routing_function``."""
     module = _module("models.llama4", "vllm.model_executor.models.utils")
@@ -86,6 +87,7 @@ def llama4(config: RouterConfig, given: TorchInputs) -> Routing:
 @FAMILY.function(
     Claim.of_preset("gemma4_text", input_norm=(False,), scores_dtype=("input",), **_EITHER),
     takes="logits",
+    promises=SORTED,
 )
 def gemma4(config: RouterConfig, given: TorchInputs) -> Routing:
     """``gemma4_routing_function_torch``: with a scale for every expert."""

@@ -111,7 +111,7 @@ def supports_in_words(backend: Backend, reports: Sequence[Mapping[str, Any]] = (
     routing = [
         takes_in_words(capabilities),
         limits_in_words(capabilities.limits),
-        capabilities_in_words(capabilities),
+        "; ".join([capabilities_in_words(capabilities), *_promised(capabilities)]),
     ]
     return [
         _checked(backend.name, reports) or backend.wraps,
@@ -119,6 +119,12 @@ def supports_in_words(backend: Backend, reports: Sequence[Mapping[str, Any]] = (
         permutes_in_words(capabilities.permutes) if "permute" in backend.methods else "",
         _experts(capabilities, backend.methods),
     ]
+
+
+def _promised(capabilities: Capabilities) -> list[str]:
+    """Return the promises that are made, as a phrase, or nothing."""
+    made = capabilities.promises.declared()
+    return [f"promises {' and '.join(made)}"] if made else []
 
 
 def _experts(capabilities: Capabilities, methods: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from moe_routing.conformance.calls.routing import Case
-from moe_routing.conformance.judge import Bounds, Verdict
+from moe_routing.conformance.judge import Answer, Bounds, Verdict
 from moe_routing.conformance.judge.allowance import allowance_used
 from moe_routing.conformance.judge.hidden import revealed
 from moe_routing.conformance.trial.base import BaseTrial
@@ -37,21 +37,25 @@ class Trial(BaseTrial[Case]):
         return self.bounds.facts if isinstance(self.bounds, SpreadBounds) else self.bounds
 
     @cached_property
-    def received(self) -> Received:
-        """The answer, described and converted. Errors: ``Raised``, ``Malformed``."""
+    def shown(self) -> Received:
+        """The answer as it shows, described and converted. Errors: ``Raised``, ``Malformed``."""
         try:
             tokens = self.case.inputs.num_tokens
-            return self.whole(receive(self.native, self.case.config, tokens, hides=True))
+            return receive(self.native, self.case.config, tokens, hides=True)
         except Malformed as error:
             error.case = self.case
             raise
 
-    def whole(self, found: Received) -> Received:
-        """Return an answer with the members that a dense one does not show."""
-        if found.layout != "DenseRouting":
-            return found
+    @cached_property
+    def received(self) -> Received:
+        """The answer with the members that a dense one does not show. Errors: as ``shown``."""
+        return replace(self.shown, answer=self._whole(self.bounds))
+
+    def _whole(self, bounds: Bounds) -> Answer:
+        if self.shown.layout != "DenseRouting":
+            return self.shown.answer
         routed = self.capabilities.logits == "routed"
-        return replace(found, answer=revealed(self.bounds, found.answer, routed=routed))
+        return revealed(bounds, self.shown.answer, routed=routed)
 
     @property
     def layout(self) -> str:
@@ -70,7 +74,8 @@ class Trial(BaseTrial[Case]):
 
     def judged_as(self, bounds: Bounds) -> Verdict:
         """Judge the answer by other bounds: those of a case that means the same."""
-        return self.memo.verdict(bounds, self.received.answer, self.capabilities.logits)
+        answer = self.received.answer if bounds is self.bounds else self._whole(bounds)
+        return self.memo.verdict(bounds, answer, self.capabilities.logits)
 
     def claims(self, case: Case) -> bool:
         """Whether the backend claims ``case``."""

@@ -23,7 +23,7 @@ from moe_routing.implementations.models.claims import router_config
 from moe_routing.implementations.models.experts import Held, NotKnown, held
 from moe_routing.implementations.models.seen import Part
 from moe_routing.implementations.models.watching import Call
-from moe_routing.implementations.transformers.reading import READERS
+from moe_routing.implementations.transformers.reading import READERS, completed
 from moe_routing.reference import RouterConfig, RouterInputs, Routing
 
 WORK = 2**29
@@ -108,7 +108,7 @@ class Heard:
             return Routing(weights=heard[2], expert_ids=heard[1])
         if row.reads == "router" and heard[1] is not None:
             return Routing(weights=heard[2], expert_ids=heard[1])
-        found = READERS[row.reads](self.config, returned, heard)
+        found = completed(READERS[row.reads](self.config, returned, heard), self.config.top_k)
         return found if row.logits == "routed" else replace(found, logits=None)
 
     @cached_property

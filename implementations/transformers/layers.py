@@ -19,7 +19,7 @@ from moe_routing.implementations.transformers.blocks import (
     keep_in_float32,
     settings_of,
 )
-from moe_routing.implementations.transformers.reading import READERS
+from moe_routing.implementations.transformers.reading import READERS, completed
 from moe_routing.implementations.transformers.rows import Row
 from moe_routing.implementations.unsupported import Unsupported
 from moe_routing.reference import LayerConfig, LayerInputs, LayerResult
@@ -112,7 +112,8 @@ class TransformersLayer(TransformersRouter):
             with _heard(block, self._row.router) as heard:
                 output = block(given.router.hidden[None])
         output = output[0] if isinstance(output, tuple) else output
-        routing = READERS[self._row.reads](config.router, heard["returned"], heard["given"])
+        read = READERS[self._row.reads](config.router, heard["returned"], heard["given"])
+        routing = completed(read, config.router.top_k)
         return LayerResult(output=output.view_as(given.router.hidden), routing=routing)
 
     def _block(self, config: LayerConfig, inputs: LayerInputs) -> Any:

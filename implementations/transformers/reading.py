@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from moe_routing.implementations.layouts import DenseRouting
 from moe_routing.reference import RouterConfig, Routing
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Read = Callable[[RouterConfig, Any, tuple[Any, ...]], Routing]
+Read = Callable[[RouterConfig, Any, tuple[Any, ...]], Routing | DenseRouting]
 
 
 def _experts(config: RouterConfig, returned: Any, heard: tuple[Any, ...]) -> Routing:
@@ -29,14 +30,21 @@ def _router(config: RouterConfig, returned: Any, heard: tuple[Any, ...]) -> Rout
     return Routing(weights=returned[1], expert_ids=returned[2])
 
 
-def _dense(config: RouterConfig, returned: Any, heard: tuple[Any, ...]) -> Routing:
-    """The router returns (weights [T, E], logits [T, E]), 0 where an expert is not selected.
+def _dense(config: RouterConfig, returned: Any, heard: tuple[Any, ...]) -> DenseRouting:
+    """The router returns (weights [T, E], logits [T, E]), 0 where an expert is not selected."""
+    return DenseRouting(weights=returned[0], logits=returned[1])
 
-    Where a selected expert's weight is 0 as well, the greatest remaining logits are read as
-    selected.
+
+def completed(answer: Routing | DenseRouting, top_k: int) -> Routing:
+    """Return an answer with the K ids of every token: of a dense one the ids that show.
+
+    Where fewer than K do, since the weight of a selected expert is 0 as well, the greatest of the
+    remaining logits are read as selected.
     """
-    scores, logits = returned
-    ids = logits.masked_fill(scores > 0, float("inf")).topk(config.top_k, dim=-1).indices
+    if isinstance(answer, Routing):
+        return answer
+    scores, logits = answer.weights, answer.logits
+    ids = logits.masked_fill(scores > 0, float("inf")).topk(top_k, dim=-1).indices
     return Routing(weights=scores.gather(1, ids), expert_ids=ids, logits=logits)
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from moe_routing.implementations.capabilities import Capabilities, Limits
 from moe_routing.implementations.claims import Claim
+from moe_routing.implementations.promises import Promises, Slots
 from moe_routing.implementations.replays import Replays
 from moe_routing.implementations.torch_replay import FORCED
 from moe_routing.reference.config import LEAST_PRECISE
@@ -30,7 +31,8 @@ class Row:
     block stands in the model. ``presets`` (default: ``name``) are the published models it
     serves; ``replays`` is what can be forced where it takes its top k, None where it takes
     none; a claim is what they have, widened by ``varies``: the axes that the
-    configuration class leaves open.
+    configuration class leaves open. ``slots`` are ``descending`` where the router takes a
+    top-k of torch with ``sorted`` as it is by default, which torch documents.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Row:
     logits: Literal["routed", "none"] = "routed"
     limits: Limits = field(default_factory=Limits)
     replays: Replays | None = FORCED
+    slots: Slots = "free"
 
     @property
     def config_type(self) -> str:
@@ -70,4 +73,5 @@ class Row:
             logits=self.logits,
             limits=replace(self.limits, min_group_size=2) if best_two else self.limits,
             replays=self.replays or FORCED,
+            promises=Promises(slots=self.slots),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from moe_routing.implementations.permitted import ANY
-from moe_routing.implementations.transformers.rows import Row
+from moe_routing.implementations.transformers.rows import FLOAT32_GATE, Row
 from moe_routing.reference import Renormalize
 
 _SUM, _SUM_EPS = Renormalize(), Renormalize(eps=1e-20)
@@ -43,6 +43,7 @@ ROWS = (
         block="kolibri1.Kolibri1SparseMoeBlock",
         arrays=_BIASED,
         varies={"renormalize": (None, _SUM)},
+        slots="descending",
     ),
     # Sigmoid with a selection bias and groups.
     _v3(
@@ -71,7 +72,8 @@ ROWS = (
         name="beam",
         block="beam.BeamMoE",
         arrays=_BIASED,
-        varies={"renormalize": (_SUM_EPS, None)},
+        varies={"renormalize": (_SUM_EPS, None), **FLOAT32_GATE},
+        slots="descending",
     ),
     # Sigmoid without groups.
     Row(name="minimax_m2", block="minimax_m2.MiniMaxM2SparseMoeBlock", arrays=_BLOCK_BIASED),
@@ -100,6 +102,7 @@ ROWS = (
         block="afmoe.AfmoeSparseMoeBlock",
         arrays={"router.gate.weight": "gate_weight", "expert_bias": "selection_bias"},
         router="router",
+        slots="descending",
         **_SCALED,
     ),
     Row(
@@ -115,25 +118,27 @@ ROWS = (
         arrays={**_GATE, "expert_bias": "selection_bias"},
         at="feed_forward",
         varies={"renormalize": (Renormalize(eps=1e-6), None), "scale": ANY},
+        slots="descending",
     ),
     Row(
         name="muse_spark_text",
         block="muse_spark.MuseSparkMoE",
         arrays=_BIASED,
         logits="none",
-        **_SCALED,
+        varies={"scale": ANY, **FLOAT32_GATE},
     ),
     Row(
         name="inkling2_text",
         block="inkling2.Inkling2SparseMoeBlock",
         arrays=_BIASED,
-        **_SCALED,
+        varies={"scale": ANY, **FLOAT32_GATE},
     ),
     Row(
         name="flint",
         block="flint.FlintSparseMoeBlock",
         arrays=_GATE,
-        varies={"renormalize": (_SUM, None)},
+        varies={"renormalize": (_SUM, None), **FLOAT32_GATE},
+        slots="descending",
     ),
     # Square root of softplus, with a selection bias or with experts from a table.
     Row(

@@ -48,7 +48,13 @@ def _granite(name: str, prefix: str, **others: Any) -> Row:
     )
 
 
-ROWS = (
+_UNSORTED = (
+    *("deepseek_v2", "deepseek_ocr2_text", "unlimited_ocr_text"),
+    *("mistral4", "mistral_large4_text", "longcat_flash"),
+)
+"""The rows whose routers take a top-k with ``sorted=False``."""
+
+_ROWS = (
     # Softmax over all experts, then top-k.
     Row(name="qwen2_moe", block="qwen2_moe.Qwen2MoeSparseMoeBlock", **_QWEN, **_FLAG),
     Row(name="qwen3_moe", block="qwen3_moe.Qwen3MoeSparseMoeBlock", **_QWEN, **_FLAG),
@@ -84,6 +90,7 @@ ROWS = (
         name="hunyuan_v1_moe",
         block="hunyuan_v1_moe.HunYuanMoEV1Moe",
         arrays={"gate.wg.weight": "gate_weight"},
+        varies=FLOAT32_GATE,
     ),
     Row(
         name="dbrx",
@@ -132,8 +139,8 @@ ROWS = (
     Row(
         name="mistral_large4_text",
         block="mistral_large4.MistralLarge4TextMoE",
+        varies={"scale": ANY, **FLOAT32_GATE},
         **_QWEN,
-        **_SCALED,
     ),
     Row(
         name="ernie4_5_moe",
@@ -146,6 +153,7 @@ ROWS = (
         block="ernie4_5_vl_moe.Ernie4_5_VLMoeSparseMoeBlock",
         arrays=_ERNIE,
         at="mlp.text_moe",
+        varies=FLOAT32_GATE,
         settings={"moe_intermediate_size": [1, 1]},
         arguments={"intermediate_size": 1},
     ),
@@ -194,4 +202,6 @@ ROWS = (
         **_QWEN,
     ),
 )
+
+ROWS = tuple(row if row.name in _UNSORTED else replace(row, slots="descending") for row in _ROWS)
 """Softmax over all experts, with groups or a bias, and over the selected logits."""

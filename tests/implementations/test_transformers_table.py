@@ -7,6 +7,7 @@ import importlib
 import inspect
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from moe_routing.conformance.cli import main
 from moe_routing.implementations import (
     AdapterError,
     BackendMissing,
+    DenseRouting,
     Unsupported,
     expand,
     load_adapter,
@@ -82,7 +84,7 @@ def smallest(name: str) -> Case:
 
 def router_of(name: str) -> tuple[Any, Any]:
     row, case = ROWS[name], smallest(name)
-    block = build_block(row, case.config, case.inputs, "cpu")
+    block = build_block(row, case.config, replace(case.inputs, dtype="bfloat16"), "cpu")
     return block, block.get_submodule(row.router)
 
 
@@ -120,6 +122,25 @@ class TestNothingIsMissing:
         unfilled = {k for k, v in state.items() if id(v) in inside} - set(ROWS[name].arrays)
         assert inside, "a router without a weight"
         assert not unfilled, "tensors that are never filled"
+        gates = [k for k, field in ROWS[name].arrays.items() if field == "gate_weight"]
+        kept = any(str(state[each].dtype) == "torch.float32" for each in gates)
+        claimed = any("float32" in each.gate_dtype for each in ROWS[name].capabilities().claims)
+        assert kept == claimed, "a row claims a float32 gate where loading keeps one"
+
+    @every_row
+    def test_a_row_promises_the_order_that_its_topk_has(self, name: str) -> None:
+        row = ROWS[name]
+        if row.capabilities().promises.slots == "free":
+            return
+        chosen = preset(row.served[0])
+        top_k = 1 if row.limits.max_top_k == 1 else 3
+        groups = chosen.config.groups and replace(chosen.config.groups, count=2, kept=2)
+        config = replace(chosen.config, num_experts=6, top_k=top_k, groups=groups)
+        gate = np.eye(6, dtype=np.float32)[[2, 4, 0, 5, 1, 3]]
+        hidden = np.array([[1.5, 0.25, 1.0, 0.5, 0.75, 0.0]], dtype=np.float32)
+        inputs = RouterInputs(hidden=hidden, gate_weight=gate)
+        answer = load_adapter(f"transformers:{name}").route(config, inputs)
+        assert answer.expert_ids.tolist() == [[2, 0, 1][:top_k]]
 
 
 class TestAdapters:
@@ -128,8 +149,11 @@ class TestAdapters:
         adapter, case = load_adapter(f"transformers:{name}"), smallest(name)
         answer = adapter.route(case.config, case.inputs)
         wanted = 1 if case.inputs.expert_table is not None else 0
-        assert answer.expert_ids.tolist() == [[wanted]]
-        assert tuple(answer.weights.shape) == (1, 1)
+        if isinstance(answer, DenseRouting):
+            assert answer.weights.nonzero().tolist() == [[0, wanted]]
+        else:
+            assert answer.expert_ids.tolist() == [[wanted]]
+            assert tuple(answer.weights.shape) == (1, 1)
         unclaimed = RouterConfig(num_experts=2, top_k=1, logit_softcap=2.0, logit_multiplier=3.0)
         with pytest.raises(Unsupported):
             adapter.route(unclaimed, case.inputs)

@@ -13,6 +13,8 @@ from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.judge import Bounds, Verdict, judge
 from moe_routing.conformance.judge.hidden import revealed
 from moe_routing.conformance.trial.boundary import Malformed, receive
+from moe_routing.conformance.trial.trial import Trial
+from moe_routing.conformance.zoo import HONEST
 from moe_routing.conformance.zoo.router.router import StagedRouter
 from moe_routing.conformance.zoo.router.work import Work
 from moe_routing.implementations import Capabilities, Claim, DenseRouting, Numerics
@@ -115,3 +117,14 @@ def test_a_dense_router_fails_where_it_is_wrong_and_nowhere_else(name: str) -> N
         plan = Plan(clauses=[CLAUSES[id_]], max_examples=2, shrinks=False)
         result = check_clause(router, CLAUSES[id_], plan)
         assert result.status == ("fail" if wrong else "pass"), result.message
+
+
+def test_an_answer_is_completed_by_the_bounds_that_it_is_judged_as() -> None:
+    inputs = RouterInputs.from_logits(
+        np.float32([[0.0, -2.0, -1.0]]), selection_bias=np.float32([-0.3, 1.0, 0.0])
+    )
+    config = RouterConfig(num_experts=3, top_k=2, score="sigmoid", scale=0.0)
+    trial = Trial(
+        HONEST["dense-without-a-map"].adapter(), Case(config=config, inputs=inputs), "dispatch"
+    )
+    assert CLAUSES["dispatch.sigmoid-with-bias"].check(trial) is None, "softmax takes another"

@@ -153,8 +153,8 @@ class _InParade(Trial):
         return self.parade.bounds(self.capabilities)
 
     @cached_property
-    def received(self) -> Received:
-        return self.whole(self.parade.received(self.native))
+    def shown(self) -> Received:
+        return self.parade.received(self.native)
 
     def judged_as(self, bounds: Bounds) -> Verdict:
         self.parade.judge(self, bounds)

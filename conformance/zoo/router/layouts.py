@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from moe_routing.conformance.zoo.router.functions import Array
 from moe_routing.conformance.zoo.router.work import Work
 from moe_routing.implementations import DenseRouting, FlatRouting, RoutingMap
 
@@ -33,4 +34,9 @@ def dense(w: Work) -> DenseRouting:
     """Return the answer as dense weights, which do not show a selected expert of weight 0."""
     table = np.zeros((w.num_tokens, w.config.num_experts), np.float32)
     np.put_along_axis(table, w.expert_ids, w.weights, axis=1)
+    return dense_of(w, table)
+
+
+def dense_of(w: Work, table: Array) -> DenseRouting:
+    """Return a table of weights as the answer."""
     return DenseRouting(weights=table, logits=w.reported_logits)
