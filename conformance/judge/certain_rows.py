@@ -12,6 +12,7 @@ from moe_routing.conformance.judge.bounds import Bounds, SelectionBounds
 from moe_routing.conformance.judge.certain_gradients import kept, points_of
 from moe_routing.conformance.judge.intervals import Interval, store_unit
 from moe_routing.conformance.judge.logit_gradients import logit_gradients, stored_in
+from moe_routing.conformance.judge.logit_points import LogitPoints
 from moe_routing.conformance.judge.logits import format_of
 from moe_routing.conformance.judge.slot_gradients import slot_gradients
 from moe_routing.reference import RouterConfig, RouterInputs
@@ -23,7 +24,7 @@ _LOGIT, _EXPERTS = 64.0, 4096
 _MOST = 2.0**30
 """Magnitudes of what comes in, up to which nothing on the way leaves float32."""
 
-_FEW = 8
+FEW = 8
 """The part of all rows of which more are walked with the others, whole."""
 
 
@@ -42,7 +43,7 @@ def certainly_right(
     if near is None:
         return False
     left = np.flatnonzero(~near)
-    if len(left) * _FEW > len(near):
+    if len(left) * FEW > len(near):
         return False
     return not len(left) or _walked(bounds, logits, ids, cotangent, given, left)
 
@@ -66,7 +67,7 @@ def _by_slots(
     bounds: Bounds, logits: Floats, ids: Ids, cotangent: Floats, given: Floats
 ) -> Bools | None:
     """Return the rows within the balls of ``slot_gradients``."""
-    found = slot_gradients(bounds, logits, ids, cotangent)
+    found = slot_gradients(bounds, LogitPoints(logits), ids, cotangent)
     if found is None:
         return None
     own = np.take_along_axis(given, ids, axis=1)

@@ -14,24 +14,29 @@ import numpy.typing as npt
 
 from moe_routing.conformance.judge.ball_sums import Matrix, summed, total
 from moe_routing.conformance.judge.balls import UNIT, Ball, add, rounded, settled
+from moe_routing.conformance.judge.certain_norms import NormedGate, least_proportion
 from moe_routing.conformance.judge.gradient_balls import (
     added,
     constant,
     of_parts,
     times,
+    turned,
     undecided,
     wider,
     within,
 )
-from moe_routing.conformance.judge.intervals import DIVISION, ELEMENTARY, ROUNDING
-from moe_routing.conformance.judge.least import certainly_within
+from moe_routing.conformance.judge.intervals import DIVISION, ELEMENTARY, ROUNDING, store_unit
+from moe_routing.conformance.judge.least import certainly_within, within_relative
 from moe_routing.conformance.judge.logits import format_of
 from moe_routing.implementations import Numerics
 from moe_routing.reference import RmsNorm, RouterConfig, RouterInputs
 from moe_routing.reference.formats import FLOAT32, INPUT_FORMATS, FloatFormat, Floats
 
-PRODUCTS = ("hidden", "gate_weight", "gate_delta")
-"""The gradients that are a product of that of the logits, where there is no input norm."""
+PRODUCTS = ("hidden", "gate_weight", "gate_delta", "gate_bias", "hidden_scale")
+"""The gradients that are a product or a sum of that of the logits."""
+
+_LARGE = 2.0**20
+"""Numbers next to which what underflows is not seen."""
 
 _OFTEN = 2**40  # stores: as many as there are summands
 
@@ -71,20 +76,34 @@ class GateGradients:
 
         Nothing may leave the range of its format: then some of it is decided.
         """
-        inputs, at = self.inputs, self.at_logits.mid
-        if self.config.input_norm is not None or inputs.gate_weight is None:
+        inputs, at, norm = self.inputs, self.at_logits, self.config.input_norm
+        if inputs.gate_weight is None:
             return False
-        if name == "hidden":
-            if inputs.gate_delta is not None:
-                return False  # of two products, each may be stored
-            rows: npt.NDArray[np.float32] = inputs.gate_weight.T
-        else:
-            rows, at = inputs.hidden.T, at.T
-        most = at.shape[1] * _greatest(at) * _greatest(rows)
-        if not (most <= self.stored(name).largest / 8.0 and _greatest(at) <= self.form.largest):
+        if norm is not None and name != "gate_bias":
+            normed = NormedGate(norm, inputs, at, self.form)
+            of = "gate_weight" if name == "gate_delta" else name
+            with np.errstate(all="ignore"):
+                return bool(getattr(normed, of)(given, self.stored(name)))
+        form = self.stored(name)
+        if name == "gate_bias":
+            return _certainly_sums(given, at, form)
+        rows: npt.NDArray[np.float32] = inputs.gate_weight.T
+        if name != "hidden":
+            rows, at = inputs.hidden.T, turned(at)
+        elif inputs.gate_delta is not None:
+            # of two products, each may be stored: the other one's centre, and this one's radius
+            if (
+                not _greatest(at.mid) * _greatest(inputs.gate_delta) * at.mid.shape[1]
+                <= form.largest / 8.0
+            ):
+                return False
+            given = given - at.mid @ inputs.gate_delta.astype(np.float64)
+        if not (_stays(at.mid, rows, form) and _greatest(at.mid) <= self.form.largest / 2.0):
             return False
         with np.errstate(all="ignore"):
-            return certainly_within(given, at, Matrix.of(rows), self.stored(name))
+            if at.rad.any():
+                return _certainly_of_balls(given, at, rows, form)
+            return certainly_within(given, at.mid, Matrix.of(rows), form)
 
     def gate_weight(self) -> Ball:
         """Sum the products with the hidden states over all tokens."""
@@ -187,6 +206,31 @@ class GateGradients:
             return found
         radii = np.broadcast_to(rows.rad, rows.mid.shape)
         return Ball(found.mid, found.rad + a.reach @ radii.T)
+
+
+def _certainly_sums(given: Floats, at: Ball, form: FloatFormat) -> bool:
+    """Whether a sum over tokens is right: within what its summands are off by."""
+    if not at.rad.any() or not len(at.mid) * _greatest(at.mid) <= form.largest / 8.0:
+        return False
+    off = np.abs(given - at.mid.sum(axis=0))
+    return bool((off <= (1.0 - 2.0**-10) * at.rad.sum(axis=0)).all())
+
+
+def _certainly_of_balls(
+    given: Floats, a: Ball, rows: npt.NDArray[np.float32], form: FloatFormat
+) -> bool:
+    """Whether a product of balls with a matrix is right: each in proportion to the least."""
+    units = least_proportion(a)
+    if not units or max(_greatest(a.mid), _greatest(rows)) > _LARGE:
+        return False
+    point = a.mid.astype(np.float32) @ rows.T
+    sizes = (a.rad / units).astype(np.float32)
+    return within_relative(given, point, sizes, rows, units, store_unit(form))
+
+
+def _stays(a: Floats, rows: npt.NDArray[np.float32], form: FloatFormat) -> bool:
+    """Whether no sum of products is near the end of a range."""
+    return bool(a.shape[1] * _greatest(a) * _greatest(rows) <= form.largest / 8.0)
 
 
 def _greatest(values: npt.NDArray[np.floating]) -> float:

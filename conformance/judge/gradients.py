@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 
 import numpy as np
@@ -12,23 +12,22 @@ from moe_routing.conformance.judge.balls import Ball, rounded
 from moe_routing.conformance.judge.bounds import Bounds, SelectionBounds
 from moe_routing.conformance.judge.certain_rows import certainly_right
 from moe_routing.conformance.judge.gradient_balls import (
-    around,
-    scattered,
-    times,
     undecided,
     where,
     within,
 )
-from moe_routing.conformance.judge.gradient_products import PRODUCTS, GateGradients, sum_over_tokens
-from moe_routing.conformance.judge.intervals import Interval, store_unit
+from moe_routing.conformance.judge.gradient_products import PRODUCTS, GateGradients
+from moe_routing.conformance.judge.intervals import store_unit
 from moe_routing.conformance.judge.judged import Judged as Judged
+from moe_routing.conformance.judge.least_starts import least_start
 from moe_routing.conformance.judge.logit_gradients import LogitGradients, logit_gradients
+from moe_routing.conformance.judge.logit_points import LogitPoints, reference_points
 from moe_routing.conformance.judge.logits import format_of
+from moe_routing.conformance.judge.scale_gradients import certainly_scales, scale_gradient
 from moe_routing.conformance.judge.verdict import Answer, own_logits
-from moe_routing.conformance.judge.weights import weight_bounds
 from moe_routing.reference import Gradients
 from moe_routing.reference import gradients as reference_gradients
-from moe_routing.reference.formats import INPUT_FORMATS, Bools, Floats, Ids
+from moe_routing.reference.formats import Bools, Floats, Ids
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,6 +49,11 @@ class GradientFacts:
             later = self.bounds.from_reference
             self.known[key] = logit_gradients(self.bounds, later, ids, self.cotangent)
         return self.known[key]
+
+    @cached_property
+    def points(self) -> LogitPoints:
+        """The exact logits, and how far off those of a backend may be at the least."""
+        return reference_points(self.bounds)
 
     @cached_property
     def reference(self) -> Gradients:
@@ -158,11 +162,43 @@ class GradientVerdict:
             if logits is None or not (self.routed and self.valid.all()):
                 return False
             return certainly_right(bounds, logits, self.ids, self.cotangent, given)
-        if own is None or not own.size or name not in PRODUCTS or not self._known.all():
+        if not (self.cotangent.size and self.valid.all()):
             return False
-        start = Ball(own, np.zeros((1, 1)))
+        if name == "per_expert_scale":
+            return certainly_scales(bounds, self._points, self.ids, self.cotangent, given)
+        if own is None:
+            start = self._least_start if name in PRODUCTS else None
+        else:
+            start = Ball(own, np.zeros((1, 1))) if self._known.all() else None
+        if start is None:
+            return False
+        if name == "gate_delta" and self._is_of_gate(given):
+            return True
         gate = GateGradients(bounds.config, bounds.inputs, bounds.numerics, start)
         return gate.certainly(name, given)
+
+    def _is_of_gate(self, given: Floats) -> bool:
+        """Whether a gradient of the delta is that of the gate, which certainly is right."""
+        one, both = self.bounds.inputs, ("gate_weight", "gate_delta")
+        same = one.dtype_of(both[0]) == one.dtype_of(both[1]) and both[0] in self.given
+        return same and np.array_equal(self.given[both[0]], given) and self.of(both[0]).surely_right
+
+    @property
+    def _points(self) -> LogitPoints:
+        """The logits that the answer is judged from, as points."""
+        own = self.answer.logits
+        return self.facts.points if own is None or not self.routed else LogitPoints(own)
+
+    @cached_property
+    def _least_start(self) -> Ball | None:
+        """A ball of the gradient of the logits within the permitted one, if it is cheap."""
+        return least_start(self.bounds, self._points, self.ids, self.cotangent, self._walked)
+
+    def _walked(self, rows: Ids) -> Ball:
+        """Return the permitted gradient of the logits of some rows."""
+        some = self.bounds.repeated(rows, logits=False, later=False)
+        later = self.later.alone(rows)
+        return logit_gradients(some, later, self.ids[rows], self.cotangent[rows]).ball
 
     def _permitted(self, name: str) -> Ball:
         if name == "logits":
@@ -170,7 +206,8 @@ class GradientVerdict:
         if name == "selection_bias":
             return Ball.exact(np.zeros(self.bounds.config.num_experts))
         if name == "per_expert_scale":
-            return self._of_scales()
+            judged = self.bounds.judged & self.valid
+            return scale_gradient(self.bounds, self.later, self.ids, self.cotangent, judged)
         bounds = self.bounds
         return GateGradients(bounds.config, bounds.inputs, bounds.numerics, self._start).of(name)
 
@@ -194,22 +231,3 @@ class GradientVerdict:
         """Where the gradient of the logits, which is given, is decided; all of it at ``[1, 1]``."""
         logits = self.of("logits")
         return np.ones((1, 1), dtype=bool) if logits.surely_right else logits.permitted.decided
-
-    def _of_scales(self) -> Ball:
-        """Sum what each expert's weights were before its scale, times the cotangent."""
-        bounds, ids = self.bounds, self.ids
-        bare = replace(bounds.inputs, per_expert_scale=None)
-        with np.errstate(all="ignore"):
-            before = weight_bounds(Bounds(bounds.config, bare, bounds.numerics), self.later, ids)
-            open_ = ~(before.decided & bounds.judged & self.valid)[:, None]
-            weights = undecided(around(_finite(before.permitted)), open_)
-            at = Ball.exact(np.take_along_axis(self.cotangent, ids, axis=1))
-            each = times(at, weights, bounds.score_format)
-            dense = scattered(each, ids, bounds.config.num_experts, bounds.score_format)
-            return sum_over_tokens(dense, INPUT_FORMATS[bounds.inputs.dtype], running=True)
-
-
-def _finite(permitted: Interval) -> Interval:
-    """Return finite bounds as they are, and nothing else."""
-    nan = ~(np.isfinite(permitted.lo) & np.isfinite(permitted.hi))
-    return Interval(np.where(nan, np.nan, permitted.lo), np.where(nan, np.nan, permitted.hi))

@@ -129,23 +129,43 @@ def within_relative(
 
     Each a may be off by ``units`` of its ``sizes``, which are at least its magnitudes. ``point`` is
     that product, summed in float32, which is off by no more than the permitted sums: these are
-    left out.
+    left out, and the point itself is permitted.
     """
-    size = np.abs(point).astype(np.float64)
-    off = np.abs(answered - point) - store * size
     used = (units - 4.0 * UNIT) * _HALF_KEPT
-    left = ~np.asarray((off <= used * size) & (size >= NORMAL), dtype=bool)
-    places = np.unravel_index(np.flatnonzero(left), left.shape)
+    places = _left(answered, point, used, store)
     if not len(places[0]):
         return True
-    if len(places[0]) > left.size // _MANY:
-        return _holds(off, used, (np.abs(sizes) @ np.abs(rows).T).astype(np.float64))
+    if len(places[0]) > point.size // _MANY:
+        whole = (np.abs(sizes) @ np.abs(rows).T).astype(np.float64)
+        return _holds(_off(answered, point, store)[places], used, whole[places])
+    off = _off(answered[places], point[places], store)
     least = magnitudes(sizes, rows, places, greatest(sizes, 16))
-    near = (off[places] <= used * least) & (least >= NORMAL)
+    near = (off <= used * least) & (least >= NORMAL)
     others = tuple(each[~near] for each in places)
     if len(others[0]) * sizes.shape[1] > _WORK:
         return False
-    return _holds(off[others], used, magnitudes(sizes, rows, others))
+    return _holds(off[~near], used, magnitudes(sizes, rows, others))
+
+
+def _off(answered: Floats, point: Array, store: float) -> Floats:
+    off: Floats = np.abs(answered - point)
+    return off - store * np.abs(point).astype(np.float64) if store else off
+
+
+def _left(answered: Floats, point: Array, used: float, store: float) -> tuple[Ids, ...]:
+    """Return the places that the point's own magnitude does not say to be right, nor is it."""
+    step, found = max(1, _CACHED // max(1, point.shape[1])), []
+    least, limit = (1.0 - 2.0**-20) * (used + store), NORMAL
+    for first in range(0, len(point), step):
+        rows = slice(first, first + step)
+        off, size = answered[rows] - point[rows], np.abs(point[rows])
+        near = np.abs(off, out=off) <= size * least
+        near &= size >= limit
+        if not near.all():
+            left = np.flatnonzero(~near)
+            found.append(left[off.reshape(-1)[left] != 0.0] + first * point.shape[1])
+    flat = np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
+    return np.divmod(flat, point.shape[1])
 
 
 def _holds(off: Floats, used: float, least: Floats) -> bool:

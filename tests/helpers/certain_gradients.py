@@ -68,14 +68,21 @@ AXES: dict[str, Capabilities] = {
 
 FORMS = ("eager", "logarithm", "reciprocal", "float64")
 
-NAMES = ("logits", "hidden", "gate_weight", "gate_delta", "gate_bias")
+MODES = ("routed", "routed", "hidden", "hidden", "detached")
+"""What an answer has: its logits with their gradient, neither, or the logits alone."""
+
+NAMES = (
+    *("logits", "hidden", "gate_weight", "gate_delta", "gate_bias", "hidden_scale"),
+    "per_expert_scale",
+)
 
 
 def verdicts(case: GradientCase, stream: random.Random) -> Iterator[GradientVerdict]:
     """Yield verdicts on gradients by torch, on wrong ones, and on such as hardly are permitted."""
     bounds = Bounds(case.config, case.inputs.router, Numerics())
     answer, given = differentiated(bounds, case, stream.choice(FORMS))
-    verdict = judged(bounds, case, answer, given)
+    verdict = in_mode(judged(bounds, case, answer, given), stream.choice(MODES))
+    given, answer = verdict.given, verdict.answer
     yield verdict
     name = stream.choice(NAMES)
     for changed in (given[name] * 1.001, np.zeros_like(given[name])) if name in given else ():
@@ -86,6 +93,16 @@ def verdicts(case: GradientCase, stream: random.Random) -> Iterator[GradientVerd
         if name in given:
             for moved in _at_the_border(whole(verdict, name), stream):
                 yield replace(verdict, given={**given, name: moved})
+
+
+def in_mode(verdict: GradientVerdict, mode: str) -> GradientVerdict:
+    """Return the verdict on an answer that hides its logits, or the gradient of those, or both."""
+    answer, given = verdict.answer, verdict.given
+    if mode != "routed":
+        given = {name: each for name, each in given.items() if name != "logits"}
+    if mode == "hidden":
+        answer = replace(answer, logits=None)
+    return replace(verdict, answer=answer, given=given, routed=mode != "hidden")
 
 
 def whole(verdict: GradientVerdict, name: str) -> Judged:
@@ -140,10 +157,11 @@ def differences(number: int, seed: int) -> tuple[list[str], Counter[str]]:
     return found, counts
 
 
-def main(count: int, seed: int) -> None:
-    """Print what is certain and not right, and what was looked at."""
+def main(count: int, seed: int, axis: str = "") -> None:
+    """Print what is certain and not right, and what was looked at; of one axis, or of all."""
     counts: Counter[str] = Counter()
-    for number in range(count):
+    numbers = (n for n in range(count) if axis in axis_of(n))
+    for number in numbers:
         found, seen = differences(number, seed)
         counts.update(seen)
         for line in found:
@@ -153,4 +171,4 @@ def main(count: int, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:3]))
+    main(*map(int, sys.argv[1:3]), *sys.argv[3:4])

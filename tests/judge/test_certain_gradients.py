@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
-from certain_gradients import AXES, differences
+from certain_gradients import AXES, differences, in_mode
 from torch_forms import differentiated, judged, verdict_of
 
 from moe_routing.conformance.calls.gradients import GradientCase
@@ -20,10 +21,12 @@ from moe_routing.conformance.judge.balls import Ball
 from moe_routing.conformance.judge.certain_gradients import kept, points_of
 from moe_routing.conformance.judge.certain_rows import certainly_right, is_calm
 from moe_routing.conformance.judge.least import certainly_within, magnitudes
+from moe_routing.conformance.judge.least_starts import least_start
 from moe_routing.conformance.judge.logit_gradients import logit_gradients, stored_in
+from moe_routing.conformance.judge.logit_points import LogitPoints, reference_points
 from moe_routing.conformance.judge.slot_gradients import slot_gradients
 from moe_routing.implementations import Numerics
-from moe_routing.reference import Groups, Renormalize, RouterConfig, RouterInputs
+from moe_routing.reference import Groups, Renormalize, RmsNorm, RouterConfig, RouterInputs
 from moe_routing.reference.formats import BFLOAT16, FLOAT32, INPUT_FORMATS
 
 SUM = Renormalize()
@@ -51,8 +54,16 @@ FORMS: dict[str, dict[str, Any]] = {
     "bfloat16 sigmoid": {"score": "sigmoid", "scores_dtype": "input", "dtype": "bfloat16"},
     "float16 sigmoid": {"score": "sigmoid", "scores_dtype": "input", "dtype": "float16"},
     "bfloat16 logits": {"renormalize": SUM, "logits_dtype": "input", "dtype": "bfloat16"},
+    "input norm": {"renormalize": SUM, "input_norm": RmsNorm(), "arrays": ("hidden_scale",)},
+    "bfloat16 input norm": {"score": "sigmoid", "input_norm": RmsNorm(), "dtype": "bfloat16"},
+    "gate bias": {"renormalize": SUM, "arrays": ("gate_bias",)},
+    "gate delta": {"renormalize": SUM, "arrays": ("gate_delta",)},
+    "expert scale": {"renormalize": SUM, "arrays": ("per_expert_scale",)},
 }
 """One call for each stage on the way, each of which the quick way decides."""
+
+PRECISE = {*FORMS} - {"input norm", "gate delta"}
+"""Those in which a gradient that is off by a thousandth is wrong without own logits, too."""
 
 
 def plain(
@@ -60,14 +71,18 @@ def plain(
     hidden: int = 48,
     experts: int = 16,
     dtype: str = "float32",
+    arrays: Sequence[str] = (),
     **config: Any,
 ) -> GradientCase:
     rng, form = np.random.default_rng(0), INPUT_FORMATS[dtype]
     gate = rng.standard_normal((experts, hidden)) / hidden**0.5
+    shapes = {"hidden_scale": hidden, "gate_delta": gate.shape}
+    shapes |= {"gate_bias": experts, "per_expert_scale": experts}
     inputs = RouterInputs(
         hidden=form.round(rng.standard_normal((tokens, hidden))).astype(np.float32),
         gate_weight=form.round(gate).astype(np.float32),
         dtype=dtype,
+        **{name: rng.standard_normal(shapes[name]).astype(np.float32) for name in arrays},
     )
     made = RouterConfig(num_experts=experts, top_k=4, **config)
     return with_cotangent(Case(config=made, inputs=inputs))
@@ -137,19 +152,49 @@ class TestLogits:
     def test_gradients_are_certain_of_all(self, form: str) -> None:
         verdict = verdict_of(plain(**FORMS[form]), "eager")
         found = {name: verdict.of(name).surely_right for name in verdict.given}
-        assert found == {"logits": True, "hidden": True, "gate_weight": True}
+        cheap = {"gate_bias"}  # of which the whole radius is a sum over tokens
+        short = {"hidden"} if form == "gate delta" else set()  # two sums, of four numbers each
+        assert {name for name, sure in found.items() if not sure} <= cheap | short
+        assert {"logits", "hidden", "gate_weight"} <= {*found}
         assert "at_logits" not in vars(verdict), "the radius was made all the same"
+
+    @pytest.mark.parametrize("mode", ["hidden", "detached"])
+    @pytest.mark.parametrize("form", FORMS)
+    def test_gradients_are_certain_without_that_of_the_logits(self, form: str, mode: str) -> None:
+        verdict = in_mode(verdict_of(plain(**FORMS[form]), "eager"), mode)
+        if form == "float16 sigmoid" and mode == "hidden":
+            return  # whose range is too short for logits that are off
+        assert all(verdict.of(name).surely_right for name in verdict.given)
+        assert "at_logits" not in vars(verdict), "the radius was made all the same"
+
+    @pytest.mark.parametrize("form", FORMS)
+    def test_a_start_is_no_wider_than_what_is_permitted(self, form: str) -> None:
+        verdict = in_mode(verdict_of(plain(**FORMS[form]), "eager"), "hidden")
+        points, ids = reference_points(verdict.bounds), verdict.ids
+        start = least_start(verdict.bounds, points, ids, verdict.cotangent, verdict._walked)
+        ball = verdict.at_logits.ball
+        assert (start is None) == (form == "float16 sigmoid")
+        if start is not None:
+            assert (np.abs(start.mid - ball.mid) + start.rad <= ball.rad * (1 + 2.0**-40)).all()
+            interval = verdict.bounds.logits.permitted
+            assert points.off is not None
+            assert (points.logits - points.off >= interval.lo).all()
+            assert (points.logits + points.off <= interval.hi).all()
+            assert np.abs(interval.hi - points.logits).max() <= points.most
 
     @pytest.mark.parametrize("form", FORMS)
     def test_a_wrong_gradient_is_never_certain(self, form: str) -> None:
         case = plain(**FORMS[form])
         bounds = Bounds(case.config, case.inputs.router, Numerics())
         answer, given = differentiated(bounds, case, "eager")
+        far = 1.001 if case.dtype == "float32" and form in PRECISE else 1.5
         for name in given:
             changed = given[name].copy()
-            changed.flat[np.abs(changed).argmax()] *= 1.001 if case.dtype == "float32" else 1.5
-            found = judged(bounds, case, answer, {**given, name: changed}).of(name)
-            assert found.wrong.sum() == 1, name
+            changed.flat[np.abs(changed).argmax()] *= far
+            found = judged(bounds, case, answer, {**given, name: changed})
+            assert found.of(name).wrong.sum() == 1, name
+            hidden = in_mode(found, "hidden")
+            assert name == "logits" or hidden.of(name).wrong.sum() == 1, name
 
     @pytest.mark.parametrize("axis", AXES)
     def test_the_parts_of_a_radius_are_no_more_than_the_whole(self, axis: str) -> None:
@@ -212,7 +257,7 @@ def _parts(bounds: Bounds, logits: Any, ids: Any, cotangent: Any, form: Any) -> 
         radii = [None if each is None else kept(points.rest, each, form) for each in rest[1:]]
         own = points.at, kept(points.at, points.at_radius, form)
         found.append((np.ones(len(ids), dtype=bool), own, (rest[0], radii[0])))
-    if (slots := slot_gradients(bounds, logits, ids, cotangent)) is not None:
+    if (slots := slot_gradients(bounds, LogitPoints(logits), ids, cotangent)) is not None:
         found.append((slots.fine, (slots.at.mid, slots.at.rad), (slots.rest, slots.rest_radius)))
     return [(fine, *_dense(ids, logits.shape, own, rest)) for fine, own, rest in found]
 
@@ -234,4 +279,6 @@ def test_drawn_answers_have_the_verdict_of_the_whole_radius() -> None:
         found, counts = found + lines, counts + seen
     assert found == []
     assert counts["logits certain"] > len(AXES)
-    assert counts["logits wrong"] > len(AXES)
+    assert counts["hidden certain"] > len(AXES)
+    assert counts["logits wrong"]
+    assert counts["hidden wrong"] > len(AXES)
