@@ -46,8 +46,9 @@ def _routed(
 ) -> Routing:
     """Call the gate of a model, and the layer's top-k on what it gives."""
     moe, hidden = _module(), given.hidden
+    dtype = "float32" if own.get("float32_gate_logits") else hidden.dtype
     bias = given.gate_bias if given.selection_bias is None else given.selection_bias
-    gate = SimpleNamespace(model_name=model, dtype=hidden.dtype, axis=(-1,), bias=bias)
+    gate = SimpleNamespace(model_name=model, dtype=dtype, axis=(-1,), bias=bias)
     gate.kernel, gate.use_bias = given.gate_weight.T, bias is not None
     gate.score_func, gate.quant, gate.quant_dot_general = own.get("score", ""), None, None
     gate.shard_mode, gate.matmul_precision = None, "default"
@@ -74,6 +75,42 @@ def _routed(
 def deepseek3(config: RouterConfig, given: TorchInputs) -> Routing:
     """DeepSeek-V3 and Kimi-K2 as they are configured: the gate is in the dtype of the model."""
     return _routed(config, given, "deepseek3-671b", "deepseek", score="sigmoid")
+
+
+@FAMILY.function(Claim.of_preset("deepseek_v3", **_V3), limits=_LIMITS)
+@jitted
+def deepseek3_float32(config: RouterConfig, given: TorchInputs) -> Routing:
+    """The same with ``float32_gate_logits``."""
+    own = {"score": "sigmoid", "float32_gate_logits": True}
+    return _routed(config, given, "kimi-k2-1t", "deepseek", **own)
+
+
+@FAMILY.function(
+    Claim.plain(
+        score=("identity",),
+        weights_from=("softmax_of_selected",),
+        logits_dtype=("input",),
+        weights_dtype=("input",),
+    )
+)
+@jitted
+def mixtral(config: RouterConfig, given: TorchInputs) -> Routing:
+    """Mixtral, and every model without a case of its own."""
+    return _routed(config, given, "mixtral-8x7b", "mixtral")
+
+
+@FAMILY.function(Claim.of_preset("gpt_oss", scores_dtype=("float32",)))
+@jitted
+def gpt_oss(config: RouterConfig, given: TorchInputs) -> Routing:
+    """gpt-oss, with a linear bias on its gate."""
+    return _routed(config, given, "gpt-oss-120b", "gpt_oss")
+
+
+@FAMILY.function(Claim.of_preset("gemma4_text", input_norm=(False,), weights_dtype=("input",)))
+@jitted
+def gemma4(config: RouterConfig, given: TorchInputs) -> Routing:
+    """Gemma 4, without the norm before its gate: with a scale for every expert."""
+    return _routed(config, given, "gemma4-26b", "gemma4")
 
 
 MEMBERS = FAMILY.members
