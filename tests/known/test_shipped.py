@@ -83,6 +83,7 @@ FAMILIES = ("transformers", "mlx-lm")
 
 WIDE = (
     "mlx-ragged-groups-answered",
+    "llm-compressor-ragged-groups-answered",
     "mlx-bias-in-16-bits",
     "maxtext-bias-in-16-bits",
     "easydel-bias-unread",
