@@ -193,8 +193,13 @@ class Share:
 
 
 @cache
-def shares(cases: int = CASES, cases_a_clause: int = CASES_A_CLAUSE) -> dict[str, Share]:
-    """Return the share of every event among seeded cases of the whole specification."""
+def shares(
+    cases: int = CASES, cases_a_clause: int = CASES_A_CLAUSE, one_in: int = 1
+) -> dict[str, Share]:
+    """Return the share of every event among seeded cases of the whole specification.
+
+    Of what is drawn apart, ``one_in`` so many is.
+    """
     shared = _named("shared-")
     routing = [slug for slug in _named("") if not slug.startswith(("shared-", *APART))]
     choose = seeded(0)
@@ -208,7 +213,7 @@ def shares(cases: int = CASES, cases_a_clause: int = CASES_A_CLAUSE) -> dict[str
         in_clauses = _in_clauses(cases_a_clause)
     anywhere = {slug: found[slug] / cases for slug in EVENTS}
     for start, (number, draw) in APART.items():
-        anywhere |= _among(_named(start), number, draw)
+        anywhere |= _among(_named(start), number // one_in, draw)
     return {
         slug: Share(anywhere=anywhere[slug], in_its_clauses=in_clauses.get(slug)) for slug in EVENTS
     }
