@@ -54,7 +54,7 @@ NOTES = """
 from moe_routing.conformance import conformance_tests
 from router_of_mine import Noting
 
-test_noting = conformance_tests(Noting(), profile="smoke", clauses=["weights.match"])
+test_noting = conformance_tests(Noting(), profile="smoke", clauses=["weights.scale"])
 
 def test_other():
     pass
@@ -186,7 +186,7 @@ class TestMarker:
     def test_selects_the_items(self, folder: Path) -> None:
         options = ["--collect-only", "-q", "--strict-markers", "tests/test_notes.py"]
         _, out = run(folder, "pytest", *options, "-m", "moe_routing")
-        assert "test_noting[weights.match]" in out
+        assert "test_noting[weights.scale]" in out
         assert "test_other" not in out
 
     def test_is_listed(self, folder: Path) -> None:
@@ -210,7 +210,7 @@ class TestReplayLine:
             "tests/router_of_mine.py:Doubling",
             "tests/test_replays.py::TestInside::test_nameless[weights.match]",
         ]
-        for command in commands[:6]:
+        for command in dict.fromkeys(commands[:6]):
             again(folder, command)
 
     def test_is_the_same_in_the_other_import_mode(self, folder: Path, plain: Any) -> None:
