@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from nightly import nightly
+from nightly import SERIES, nightly
 
 from moe_routing.conformance.checking.clause_run import check_clause
 from moe_routing.conformance.checking.plan import Plan
@@ -110,7 +110,7 @@ def test_the_reference_passes_whatever_part_of_it_is_claimed(seed: int) -> None:
     for clauses in (every, some):
         capabilities = next(sets)
         adapter.capabilities = lambda capabilities=capabilities: capabilities
-        plan = Plan(clauses=clauses, max_examples=2, seed=seed)
+        plan = Plan(clauses=clauses, max_examples=2, seed=seed, series=nightly(SERIES, None))
         found = {each.id: check_clause(adapter, each, plan) for each in clauses}
         wrong = {k: v.message for k, v in found.items() if v.status not in FINE}
         assert wrong == {}, capabilities

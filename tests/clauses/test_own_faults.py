@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import strategies as st
-from nightly import nightly
+from nightly import SERIES, nightly
 
 from moe_routing.conformance import Plan
 from moe_routing.conformance.checking.clause_run import check_clause
@@ -160,5 +160,6 @@ def test_no_answer_however_wrong_is_a_fault_of_ours(ids: str, weight: float | No
 
     for number, clause in enumerate(CLAUSES.values()):
         if clause.method == "route" and (ids, weight) in nonsense(number):
-            result = check_clause(Wrong(), clause, Plan(clauses=(clause,), max_examples=3))
+            plan = Plan(clauses=(clause,), max_examples=3, series=nightly(SERIES, None))
+            result = check_clause(Wrong(), clause, plan)
             assert "the suite itself" not in result.message, f"{clause.id}: {result.message}"

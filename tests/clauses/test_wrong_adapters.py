@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nightly import nightly
+from nightly import SERIES, nightly
 
 from moe_routing.conformance import load_case, select_clauses
 from moe_routing.conformance.checking.clause_run import check_clause
@@ -265,7 +265,7 @@ def test_an_exception_on_a_claimed_call_fails_in_one_line(name: str, words: str)
 def test_every_clause_comes_to_a_verdict_on_a_bad_answer(name: str) -> None:
     adapter = load_adapter(f"{DATA}/wrong_answers.py:{name}")
     clauses = select_clauses([])
-    plan = Plan(clauses=clauses, max_examples=1)
+    plan = Plan(clauses=clauses, max_examples=1, series=nightly(SERIES, None))
     results = [check_clause(adapter, clause, plan) for clause in clauses]
     assert any(result.status in ("fail", "error") for result in results), "nothing caught it"
     silent = [r.id for r in results if r.status in ("fail", "error") and not r.message]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from nightly import SERIES
 
 from moe_routing.conformance import Case
 from moe_routing.conformance.checking.clause_run import check_clause
@@ -54,7 +55,7 @@ def unsupported(capabilities: Capabilities) -> set[str]:
     adapter.capabilities = lambda: capabilities
     without = ("invariance.batch-split", "repetition.every-time")  # the dearest
     clauses = tuple(each for name, each in CLAUSES.items() if name not in without)
-    plan = Plan(clauses=clauses, max_examples=1)
+    plan = Plan(clauses=clauses, max_examples=1, series=SERIES)
     results = [check_clause(adapter, clause, plan) for clause in plan.clauses]
     return {each.id for each in results if each.status == "unsupported"}
 

@@ -8,6 +8,10 @@ from typing import TypeVar
 Much = TypeVar("Much")
 
 
+SERIES = 4
+"""The batches of a series that are called where all of them are called by another test."""
+
+
 def nightly(part: Much, whole: Much) -> Much:
     """Return what ``tox`` has time for, or all of it where MOE_ROUTING_TESTS says nightly."""
     return whole if os.environ.get("MOE_ROUTING_TESTS") == "nightly" else part

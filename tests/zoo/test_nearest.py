@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from nightly import SERIES
 
 from moe_routing.conformance.checking.clause_run import check_clause
 from moe_routing.conformance.checking.plan import Plan
@@ -24,7 +25,7 @@ from moe_routing.reference import Renormalize
 
 DATA = Path(__file__).parents[1] / "data"
 
-PLAN = Plan(clauses=select_clauses(["selection.*", "weights.*"]), max_examples=5)
+PLAN = Plan(clauses=select_clauses(["selection.*", "weights.*"]), max_examples=5, series=SERIES)
 
 
 def results_of(router: StagedRouter) -> list[ClauseResult]:
@@ -123,7 +124,7 @@ def test_the_stage_alone_is_no_likeness(monkeypatch):
     name = "table-rows-weighted-evenly"
     router = MUTANTS[name].adapter()
     clauses = select_clauses(["weights.*", "scores.*"])
-    plan = Plan(clauses=clauses, max_examples=5)
+    plan = Plan(clauses=clauses, max_examples=5, series=SERIES)
     results = [check_clause(router, clause, plan) for clause in clauses]
     found = nearest(results, router.capabilities())
     assert found is not None
@@ -147,7 +148,7 @@ def test_a_backend_of_malformed_answers_gets_one_hint():
 
 def hints_for(adapter: str, *clauses: str) -> tuple[str, ...]:
     loaded = load_adapter(f"{DATA}/{adapter}")
-    plan = Plan(clauses=select_clauses([*clauses]), max_examples=1)
+    plan = Plan(clauses=select_clauses([*clauses]), max_examples=1, shrinks=False)
     results = [check_clause(loaded, clause, plan) for clause in plan.clauses]
     return advise(results, loaded.capabilities())
 
@@ -190,7 +191,7 @@ def test_a_green_run_has_no_hints(tmp_path):
 def few_hints(router: StagedRouter, *globs: str) -> Likeness | None:
     """As ``hint``, on few clauses and hardly any drawn case."""
     clauses = select_clauses(globs)
-    plan = Plan(clauses=clauses, max_examples=3)
+    plan = Plan(clauses=clauses, max_examples=3, series=SERIES)
     results = [check_clause(router, clause, plan) for clause in clauses]
     return nearest(results, router.capabilities())
 

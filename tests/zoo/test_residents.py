@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from for_each import for_each
-from nightly import nightly
+from nightly import SERIES, nightly
 
 from moe_routing.conformance import select_clauses
 from moe_routing.conformance.checking.clause_run import check_clause
@@ -92,7 +92,7 @@ def test_the_router_that_they_are_made_of_is_right(claims):
     router = StagedRouter("plain", stages, claims)
     every, about_logits = select_clauses([]), select_clauses(["logits.*", "layout.*"])
     some = every[int(claims is ROUTED) :: 2] + about_logits
-    plan = Plan(clauses=nightly(some, every), max_examples=5)
+    plan = Plan(clauses=nightly(some, every), max_examples=5, series=nightly(SERIES, None))
     found = {clause.id: check_clause(router, clause, plan).status for clause in plan.clauses}
     assert set(found.values()) <= {"pass", "unsupported"}, found
 
