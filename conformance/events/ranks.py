@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,43 +15,27 @@ from moe_routing.conformance.calls.ranks import (
     with_cotangent,
 )
 from moe_routing.conformance.events.experts import cases
+from moe_routing.conformance.events.rank_layouts import (
+    Layout,
+    Lays,
+    all_but,
+    growing,
+    plain,
+    replicated,
+    scattered,
+    to_the_last,
+    with_a_remainder,
+    with_absent,
+    without_tokens,
+)
 from moe_routing.conformance.events.registry import event
 from moe_routing.conformance.generators.expert_gradients import plain_cotangent
 from moe_routing.conformance.generators.shards import sharded
 from moe_routing.conformance.judge.ranks import Together
 from moe_routing.implementations import Capabilities
-from moe_routing.reference import Placement
 from moe_routing.reference.formats import Ids
 
 Occurs = Callable[[Together], bool]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """A call in outline: the rank of each place, the expert there, the ids, and homes of tokens."""
-
-    rank_of: Any
-    ids: Any
-    home: Any
-    logical: Any = None
-
-    def placement(self, ranks: int) -> Placement:
-        """Return the placement, on so many ranks."""
-        rank_of = np.asarray(self.rank_of)
-        logical = np.arange(rank_of.size) if self.logical is None else np.asarray(self.logical)
-        return Placement(rank_of=rank_of, logical_of=logical, num_ranks=ranks)
-
-
-def plain(ranks: int) -> Layout:
-    """Return two experts and two tokens a rank, each token with an expert of its rank and not."""
-    experts = 2 * ranks
-    tokens = np.arange(2 * ranks)
-    second = (tokens + (2 if ranks > 1 else 1)) % experts
-    pairs = np.repeat(np.arange(ranks), 2)
-    return Layout(rank_of=pairs, ids=np.stack([tokens % experts, second], axis=1), home=pairs)
-
-
-Lays = Callable[[int], Layout]
 
 
 def ranked(
@@ -99,67 +82,6 @@ def _laid(
 def _learned(case: RanksCase) -> RankGradientCase:
     inputs = case.inputs
     return with_cotangent(case, plain_cotangent(inputs.num_tokens, inputs.hidden_size))
-
-
-# Layouts.
-
-
-def _at(ranks: int, home: Ids) -> Layout:
-    """Return the plain layout with so many tokens, at these homes."""
-    first = plain(ranks)
-    ids = np.asarray(first.ids)[np.arange(len(home)) % (2 * ranks)]
-    return replace(first, ids=ids, home=home)
-
-
-def _growing(ranks: int) -> Layout:
-    """Return one token on the first rank, and one more on each of the others."""
-    return _at(ranks, np.repeat(np.arange(ranks), np.arange(1, ranks + 1)))
-
-
-def _but(idle: int) -> Lays:
-    """Return what leaves a rank without tokens, whose experts have some."""
-
-    def laid(ranks: int) -> Layout:
-        busy = [rank for rank in range(ranks) if rank != idle % ranks]
-        return _at(ranks, np.sort(np.resize(busy, 2 * ranks)))
-
-    return laid
-
-
-def _to_the_last(ranks: int) -> Layout:
-    experts = 2 * ranks
-    ids = np.tile([[experts - 2, experts - 1], [experts - 1, experts - 2]], (ranks, 1))
-    return replace(plain(ranks), ids=ids)
-
-
-def _scattered(ranks: int) -> Layout:
-    """Return the experts dealt out to the ranks, the last first."""
-    return replace(plain(ranks), rank_of=np.arange(2 * ranks)[::-1] % ranks)
-
-
-def _replicated(ranks: int) -> Layout:
-    """Return the plain layout with expert 0 on the last rank as well."""
-    first = plain(ranks)
-    logical = np.append(np.arange(2 * ranks), 0)
-    return replace(first, rank_of=np.append(first.rank_of, ranks - 1), logical=logical)
-
-
-def _with_a_remainder(ranks: int) -> Layout:
-    """Return one expert on each rank, and all that are left on the last."""
-    first = plain(ranks)
-    return replace(first, rank_of=np.minimum(np.arange(2 * ranks), ranks - 1))
-
-
-def _with_absent(ranks: int) -> Layout:
-    first = plain(ranks)
-    ids = np.array(first.ids)
-    ids[::2, 1] = -1
-    ids[-1] = -1
-    return replace(first, ids=ids)
-
-
-def _without_tokens(ranks: int) -> Layout:
-    return replace(plain(ranks), ids=np.zeros((0, 2), np.int64), home=np.zeros(0, np.int64))
 
 
 # What is seen.
@@ -212,42 +134,42 @@ def _twice(each: Together) -> bool:
 
 
 ranked("several", "tokens whose experts are on other ranks", _away, least=2)
-ranked("uneven", "ranks with tokens, some with more than others", _uneven, _growing, least=2)
+ranked("uneven", "ranks with tokens, some with more than others", _uneven, growing, least=2)
 ranked(
     "last-idle",
     "a last rank without tokens, to whose experts others send some",
     lambda each: _idle(each, -1),
-    _but(-1),
+    all_but(-1),
     least=2,
 )
 ranked(
     "first-idle",
     "a first rank without tokens, to whose experts others send some",
     lambda each: _idle(each, 0),
-    _but(0),
+    all_but(0),
     least=2,
 )
-ranked("skewed", "the routes of several ranks all to one", _skewed, _to_the_last, least=2)
+ranked("skewed", "the routes of several ranks all to one", _skewed, to_the_last, least=2)
 ranked(
     "moved",
     "an expert whose place in its rank is not that among all, and tokens elsewhere",
     lambda each: each.placement.num_ranks > 1 and each.moved and _away(each),
-    _scattered,
+    scattered,
     least=2,
 )
-ranked("replicas", "an expert on several ranks, with several tokens", _twice, _replicated, least=2)
+ranked("replicas", "an expert on several ranks, with several tokens", _twice, replicated, least=2)
 ranked(
     "remainder",
     "the remainder of experts on the last rank, with tokens of others",
     lambda each: bool(_sizes(each)[-1] > _sizes(each)[0] and each.counts[-1] > 0) and _away(each),
-    _with_a_remainder,
+    with_a_remainder,
     least=2,
 )
 ranked(
     "absent",
     "absent routes next to those that go to other ranks",
     lambda each: _away(each) and bool((each.inputs.expert_ids < 0).any()),
-    _with_absent,
+    with_absent,
     least=2,
 )
 ranked(
@@ -259,14 +181,12 @@ ranked(
     sizes=(8, 8),
     least=2,
 )
-ranked(
-    "no-token", "no token on any rank", lambda each: each.inputs.num_tokens == 0, _without_tokens
-)
+ranked("no-token", "no token on any rank", lambda each: each.inputs.num_tokens == 0, without_tokens)
 ranked(
     "learned-several",
     "gradients of an expert with tokens of several ranks",
     _from_several,
-    _to_the_last,
+    to_the_last,
     least=2,
     learned=True,
 )
@@ -281,7 +201,7 @@ ranked(
     "learned-idle",
     "gradients where a rank has no token, and experts that have some",
     lambda each: any(_idle(each, rank) for rank in each.ranks),
-    _but(-1),
+    all_but(-1),
     least=2,
     learned=True,
 )
@@ -289,7 +209,7 @@ ranked(
     "learned-unchosen",
     "gradients where no token goes to a rank that has experts",
     lambda each: bool(((each.counts == 0) & (_sizes(each) > 0)).any() and each.counts.any()),
-    _to_the_last,
+    to_the_last,
     least=2,
     learned=True,
 )
@@ -297,7 +217,7 @@ ranked(
     "learned-replicas",
     "gradients of an expert on several ranks",
     _twice,
-    _replicated,
+    replicated,
     least=2,
     learned=True,
 )
