@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
-from moe_routing.conformance.clauses.registry import Check, clause
+from moe_routing.conformance.clauses.permutation_calls import failed, held, permutation_clause
 from moe_routing.conformance.events import members
 from moe_routing.conformance.explain.failure import Failure
-from moe_routing.conformance.explain.permutation import call_line, permutation_failure
-from moe_routing.conformance.generators.permutation import TOKENS
+from moe_routing.conformance.explain.permutation import call_line
 from moe_routing.conformance.judge import permutation_laws as laws
 from moe_routing.conformance.judge import permutation_parts as parts
-from moe_routing.conformance.judge.permutation import Breach, Due, Permuted
 from moe_routing.conformance.trial.permutation import PermutationTrial
 from moe_routing.implementations import Capabilities
 
 if TYPE_CHECKING:
-    from hypothesis.strategies import SearchStrategy
+    pass
 
-    from moe_routing.conformance.calls.permutation import PermutationCase
-
-Law = Callable[[Due, Permuted], Breach | None]
 
 LOADS = (
     "permuted-several",
@@ -38,48 +32,7 @@ EVERY_TOKENS = members("permuted-tokens")
 EVERY_EXPERTS = members("permuted-experts")
 
 
-def _permutation(
-    name: str,
-    why: str,
-    *,
-    rules: tuple[str, ...],
-    bugs: tuple[str, ...],
-    events: tuple[str, ...],
-    level: Any = "MUST",
-    tokens: Sequence[int] = TOKENS,
-    **parts_: Any,
-) -> Callable[[Check], Check]:
-    return clause(
-        f"permutation.{name}",
-        level,
-        why=why,
-        rules=rules,
-        bugs=bugs,
-        events=events,
-        method="permute",
-        without_tokens=True,
-        strategy=lambda capabilities: _calls(capabilities, tokens),
-        **parts_,
-    )
-
-
-def _calls(capabilities: Capabilities, tokens: Sequence[int]) -> SearchStrategy[PermutationCase]:
-    from moe_routing.conformance.generators.strategies import permutation_cases
-
-    return permutation_cases(capabilities.permutes, tokens=tokens)
-
-
-def _held(name: str, law: Law, trial: PermutationTrial) -> Failure | None:
-    """Return the failure of one law on the answer, if it breaks it."""
-    breach = law(trial.due, trial.received)
-    return None if breach is None else _failed(name, trial, breach)
-
-
-def _failed(name: str, trial: PermutationTrial, breach: Breach) -> Failure:
-    return permutation_failure(name, trial.due, trial.received, breach, trial.layout)
-
-
-@_permutation(
+@permutation_clause(
     "conserved",
     "A route in no row is a token that an expert never sees; one in two rows counts double.",
     rules=("PERM-1", "PERM-2"),
@@ -96,10 +49,10 @@ def _failed(name: str, trial: PermutationTrial, breach: Breach) -> Failure:
 )
 def conserved(trial: PermutationTrial) -> Failure | None:
     """Every present route is in exactly one row, and no absent one in any."""
-    return _held("conserved", laws.conserved, trial)
+    return held("conserved", laws.conserved, trial)
 
 
-@_permutation(
+@permutation_clause(
     "grouped",
     "A grouped product multiplies a whole segment by the matrix of its expert, whoever is in it.",
     rules=("PERM-3",),
@@ -108,10 +61,10 @@ def conserved(trial: PermutationTrial) -> Failure | None:
 )
 def grouped(trial: PermutationTrial) -> Failure | None:
     """A segment holds the routes of its own expert alone."""
-    return _held("grouped", laws.grouped, trial)
+    return held("grouped", laws.grouped, trial)
 
 
-@_permutation(
+@permutation_clause(
     "counts",
     "Counts size the buffers of an exchange between ranks, and steer the balance of experts.",
     rules=("PERM-4",),
@@ -127,10 +80,10 @@ def grouped(trial: PermutationTrial) -> Failure | None:
 )
 def counts(trial: PermutationTrial) -> Failure | None:
     """The count of an expert is the number of its present routes, over all slots."""
-    return _held("counts", laws.counts, trial)
+    return held("counts", laws.counts, trial)
 
 
-@_permutation(
+@permutation_clause(
     "offsets",
     "Offsets are what a grouped product runs along: one that is off moves every row after it.",
     rules=("PERM-5",),
@@ -139,10 +92,10 @@ def counts(trial: PermutationTrial) -> Failure | None:
 )
 def offsets(trial: PermutationTrial) -> Failure | None:
     """Segments begin at row 0, follow one another in the order of experts, and end at the last."""
-    return _held("offsets", laws.offsets, trial)
+    return held("offsets", laws.offsets, trial)
 
 
-@_permutation(
+@permutation_clause(
     "aligned",
     "A kernel that reads whole blocks multiplies the rows of the next expert by the wrong matrix.",
     rules=("PERM-6", "PERM-7"),
@@ -151,10 +104,10 @@ def offsets(trial: PermutationTrial) -> Failure | None:
 )
 def aligned(trial: PermutationTrial) -> Failure | None:
     """Every segment is a multiple of the alignment, and an empty expert takes what is asked."""
-    return _held("aligned", laws.aligned, trial)
+    return held("aligned", laws.aligned, trial)
 
 
-@_permutation(
+@permutation_clause(
     "no-waste",
     "A block too many an expert is work for nothing, and more of it the more experts there are.",
     level="SHOULD",
@@ -164,10 +117,10 @@ def aligned(trial: PermutationTrial) -> Failure | None:
 )
 def no_waste(trial: PermutationTrial) -> Failure | None:
     """A segment has no more rows than its routes and the alignment need."""
-    return _held("no-waste", laws.no_waste, trial)
+    return held("no-waste", laws.no_waste, trial)
 
 
-@_permutation(
+@permutation_clause(
     "padding-marked",
     "A padding row that looks like a route is computed, and added to the token that it names.",
     rules=("PERM-9", "PERM-10"),
@@ -176,10 +129,10 @@ def no_waste(trial: PermutationTrial) -> Failure | None:
 )
 def padding_marked(trial: PermutationTrial) -> Failure | None:
     """In a segment the routes come first, and every row after them is marked as padding."""
-    return _held("padding-marked", laws.padding_marked, trial)
+    return held("padding-marked", laws.padding_marked, trial)
 
 
-@_permutation(
+@permutation_clause(
     "capacity-of-buffer",
     "A buffer that is too short for the worst case is written past its end when that comes.",
     rules=("PERM-11",),
@@ -188,10 +141,10 @@ def padding_marked(trial: PermutationTrial) -> Failure | None:
 )
 def capacity_of_buffer(trial: PermutationTrial) -> Failure | None:
     """The rows in use lie within the buffer, and are no more than the worst case needs."""
-    return _held("capacity-of-buffer", laws.capacity_of_buffer, trial)
+    return held("capacity-of-buffer", laws.capacity_of_buffer, trial)
 
 
-@_permutation(
+@permutation_clause(
     "inverse",
     "The combine reads each slot's output through the inverse map: wrong, it adds another token's.",
     rules=("PERM-12",),
@@ -201,10 +154,10 @@ def capacity_of_buffer(trial: PermutationTrial) -> Failure | None:
 )
 def inverse(trial: PermutationTrial) -> Failure | None:
     """The inverse map leads from a present route to its row, and from an absent one to none."""
-    return _held("inverse", parts.inverse, trial)
+    return held("inverse", parts.inverse, trial)
 
 
-@_permutation(
+@permutation_clause(
     "gather",
     "A gather that takes route numbers for tokens reads past the batch, or another token.",
     rules=("PERM-13",),
@@ -214,10 +167,10 @@ def inverse(trial: PermutationTrial) -> Failure | None:
 )
 def gather(trial: PermutationTrial) -> Failure | None:
     """The gather index of a row is the token of its route."""
-    return _held("gather", parts.gather, trial)
+    return held("gather", parts.gather, trial)
 
 
-@_permutation(
+@permutation_clause(
     "tiles",
     "A kernel starts a program a tile: a tile of the wrong expert, or none, is a wrong product.",
     rules=("PERM-14",),
@@ -227,10 +180,10 @@ def gather(trial: PermutationTrial) -> Failure | None:
 )
 def tiles(trial: PermutationTrial) -> Failure | None:
     """Tiles name the experts in order, each as often as the rows of its segment need."""
-    return _held("tiles", parts.tiles, trial)
+    return held("tiles", parts.tiles, trial)
 
 
-@_permutation(
+@permutation_clause(
     "stable",
     "Who sums in the order of rows gives other bits when that order changes.",
     rules=("PERM-15",),
@@ -242,7 +195,7 @@ def stable(trial: PermutationTrial) -> Failure | None:
     """Where a stable order is promised, the routes of an expert keep the order of their numbers."""
     if trial.case.config.order != "stable":
         return None
-    return _held("stable", laws.stable, trial)
+    return held("stable", laws.stable, trial)
 
 
 def _no_stable_order(capabilities: Capabilities) -> str | None:
@@ -250,7 +203,7 @@ def _no_stable_order(capabilities: Capabilities) -> str | None:
     return None if "stable" in order else f"permutes.order={order} has no stable"
 
 
-@_permutation(
+@permutation_clause(
     "weights-follow",
     "A weight that is not moved with its route scales the output of another token.",
     rules=("PERM-16",),
@@ -260,10 +213,10 @@ def _no_stable_order(capabilities: Capabilities) -> str | None:
 )
 def weights_follow(trial: PermutationTrial) -> Failure | None:
     """The weight of a row is the weight of its route, bit for bit."""
-    return _held("weights-follow", parts.weights_follow, trial)
+    return held("weights-follow", parts.weights_follow, trial)
 
 
-@_permutation(
+@permutation_clause(
     "repeatable",
     "Recomputed in the backward pass, a permutation that differs pairs activations with others.",
     rules=("PERM-17",),
@@ -274,10 +227,10 @@ def repeatable(trial: PermutationTrial) -> Failure | None:
     """A second call puts the same routes into each segment, in a stable order in the same rows."""
     again = cast(PermutationTrial, trial.of(trial.case))
     breach = parts.same(trial.due, trial.received, again.received)
-    return None if breach is None else _failed("repeatable", trial, breach)
+    return None if breach is None else failed("repeatable", trial, breach)
 
 
-@_permutation(
+@permutation_clause(
     "no-tokens",
     "A rank without tokens is ordinary under expert parallelism, and must not end the job.",
     rules=("PERM-18",),
@@ -289,10 +242,10 @@ def no_tokens(trial: PermutationTrial) -> Failure | None:
     """Without tokens there are no routes, counts of 0, and the rows of empty experts."""
     if trial.case.num_tokens:
         return None
-    return _held("no-tokens", parts.first_breach, trial) or _held("no-tokens", laws.no_waste, trial)
+    return held("no-tokens", parts.first_breach, trial) or held("no-tokens", laws.no_waste, trial)
 
 
-@_permutation(
+@permutation_clause(
     "round-trip",
     "What the experts leave alone must come back to its token, and padding must not come along.",
     rules=("PERM-19",),
@@ -301,10 +254,10 @@ def no_tokens(trial: PermutationTrial) -> Failure | None:
 )
 def round_trip(trial: PermutationTrial) -> Failure | None:
     """Gathered into rows and scattered back, every token comes back once a present route."""
-    return _held("round-trip", parts.round_trip, trial)
+    return held("round-trip", parts.round_trip, trial)
 
 
-@_permutation(
+@permutation_clause(
     "ids-untouched",
     "The ids and weights are read again: by the combine, the loss, the backward pass.",
     rules=("PERM-20",),

@@ -2,105 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, cast
 
 import numpy as np
 
-from moe_routing.conformance.calls.replay import ReplayCase
-from moe_routing.conformance.clauses.registry import Check, clause
 from moe_routing.conformance.clauses.relations import raised
-from moe_routing.conformance.explain.failure import Failure, at, first_failure
+from moe_routing.conformance.clauses.replay_calls import another, held, lists, replay_clause
+from moe_routing.conformance.explain.failure import Failure, at
 from moe_routing.conformance.explain.numbers import show
 from moe_routing.conformance.explain.replay import call_lines, replay_failure
-from moe_routing.conformance.generators.choices import Focus
-from moe_routing.conformance.generators.replay import choose_replay_case, replayed
-from moe_routing.conformance.generators.seeds import Seeded
 from moe_routing.conformance.trial.base import Unchecked
 from moe_routing.conformance.trial.replay import ReplayTrial
-from moe_routing.implementations import Capabilities
 from moe_routing.reference import Recorded
-
-FEW = 25
-"""The cases that are drawn for a clause about one part: `forced` draws the whole pipeline."""
-
-PLAIN = {"unrecorded": (False,), "absence": ("none",), "repeated experts": (False,)}
-"""What is drawn of a record for the clauses that are about something else."""
 
 ANY_ABSENCE = ("none", "some", "tokens")
 
 
-def _replay(
-    name: str,
-    why: str,
-    *,
-    records: dict[str, Any] | None = None,
-    offers: dict[str, Any] | None = None,
-    needs: Callable[[Capabilities], str | None] = lambda capabilities: None,
-    **parts: Any,
-) -> Callable[[Check], Check]:
-    """Register a clause about calls of ``replay``; ``records`` and ``offers`` say what is drawn."""
-    focus, chosen = Focus(offers=_offers(offers)), records or {}
-
-    def strategy(capabilities: Capabilities) -> Seeded[ReplayCase]:
-        offered = _offers({**PLAIN, **chosen})
-        return Seeded(lambda choose: choose_replay_case(choose, capabilities, focus, offered))
-
-    register: Callable[[Check], Check] = clause(
-        f"replay.{name}",
-        "MUST",
-        why=why,
-        method="replay",
-        strategy=strategy,
-        needs=lambda capabilities: _nothing_left(capabilities) or needs(capabilities),
-        **{"most": FEW, **parts},
-    )
-    return register
-
-
-def _nothing_left(capabilities: Capabilities) -> str | None:
-    if replayed(capabilities).claims:
-        return None
-    return "all that is claimed has weights_from='masked_scores', and replays.masked does not"
-
-
-def _offers(listed: dict[str, Any] | None) -> dict[str, Any]:
-    return {name: _among(values) for name, values in (listed or {}).items()}
-
-
-def _among(values: Any) -> Callable[[Any], list[Any]]:
-    return lambda offered: [each for each in offered if each in values]
-
-
-def _lists(axis: str) -> Callable[[Capabilities], str | None]:
-    """Return why capabilities claim no record that has this, or None if they do."""
-
-    def needs(capabilities: Capabilities) -> str | None:
-        listed = getattr(capabilities.replays, axis)
-        return None if True in listed else f"replays.{axis}={listed} does not list True"
-
-    return needs
-
-
-def _held(trial: ReplayTrial, *, made: ReplayCase | None = None) -> Failure | None:
-    """Return how a replay is wrong, or a layer without a record that it routes."""
-    if trial.facts.replayed:
-        found = replay_failure(trial.verdict)
-    else:
-        found = first_failure(trial.as_routing, "selection", "weights")
-    return replace(found, made=made) if found is not None and made is not None else found
-
-
-def _another(trial: ReplayTrial, record: Recorded) -> ReplayTrial:
-    """Return the trial of the same call with another record. Errors: ``Excused``, ``Unchecked``."""
-    case = ReplayCase.of(trial.case, record)
-    if refused := trial.capabilities.replays.refusals(case.config, record):
-        raise Unchecked(f"what the clause makes of the case is not claimed: {', '.join(refused)}")
-    return cast(ReplayTrial, trial.of(case))
-
-
-@_replay(
+@replay_clause(
     "forced",
     "A trainer that runs other experts than the engine did, or weighs them by another router's "
     "scores, learns from a policy that nobody sampled from.",
@@ -115,24 +33,24 @@ def _another(trial: ReplayTrial, record: Recorded) -> ReplayTrial:
 )
 def forced(trial: ReplayTrial) -> Failure | None:
     """Recorded experts come back slot by slot, with the router's own weights at them."""
-    return _held(trial)
+    return held(trial)
 
 
-@_replay(
+@replay_clause(
     "masked-scores",
     "A mask of the trainer's own choice weighs recorded experts with 0: they ran, and get nothing.",
     rules=("RPL-3",),
     bugs=("M76",),
     events=("replayed-masked",),
     narrow={"weights_from": ("masked_scores",), "groups": (True,)},
-    needs=_lists("masked"),
+    needs=lists("masked"),
 )
 def masked_scores(trial: ReplayTrial) -> Failure | None:
     """Nothing is chosen again: a recorded expert of a group that would be masked has its score."""
-    return _held(trial)
+    return held(trial)
 
 
-@_replay(
+@replay_clause(
     "repeated",
     "Records hold an expert twice, from padding if nowhere else; a scatter adds both weights to "
     "each, or loses one.",
@@ -140,14 +58,14 @@ def masked_scores(trial: ReplayTrial) -> Failure | None:
     bugs=("M76",),
     events=("replayed-repeated",),
     records={"repeated experts": (True,)},
-    needs=_lists("repeats"),
+    needs=lists("repeats"),
 )
 def repeated(trial: ReplayTrial) -> Failure | None:
     """An expert in several slots of a token keeps each of them, with a weight of its own."""
-    return _held(trial)
+    return held(trial)
 
 
-@_replay(
+@replay_clause(
     "absent-rows",
     "A sentinel that is written to expert 0 wipes that expert's weight; one that enters the norm "
     "shrinks all others.",
@@ -158,14 +76,14 @@ def repeated(trial: ReplayTrial) -> Failure | None:
         *("replayed-token-absent", "replayed-all-absent"),
     ),
     records={"absence": ("some", "tokens"), "recorded weights": (False,)},
-    needs=_lists("absent"),
+    needs=lists("absent"),
 )
 def absent_rows(trial: ReplayTrial) -> Failure | None:
     """An absent route stays -1, weighs 0, and changes no other expert's weight."""
-    return _held(trial)
+    return held(trial)
 
 
-@_replay(
+@replay_clause(
     "recorded-weights",
     "A record with weights is taken for its weights: recomputed ones differ by what the two "
     "routers' rounding does.",
@@ -173,14 +91,14 @@ def absent_rows(trial: ReplayTrial) -> Failure | None:
     bugs=("M76",),
     events=("replayed-weights", "replayed-fine-weights", "replayed-absent-weights"),
     records={"recorded weights": (True,), "absence": ANY_ABSENCE},
-    needs=_lists("weights"),
+    needs=lists("weights"),
 )
 def recorded_weights(trial: ReplayTrial) -> Failure | None:
     """Recorded weights come back bit for bit, and 0 where the route is absent."""
-    return _held(trial)
+    return held(trial)
 
 
-@_replay(
+@replay_clause(
     "own-record",
     "A router that does not reproduce itself from its own record hides every real difference "
     "behind one of its own.",
@@ -188,16 +106,16 @@ def recorded_weights(trial: ReplayTrial) -> Failure | None:
     bugs=("M76",),
     events=("replayed-elsewhere",),
     records={"recorded weights": (False,)},
-    needs=_lists("unrecorded"),
+    needs=lists("unrecorded"),
 )
 def own_record(trial: ReplayTrial) -> Failure | None:
     """The backend's own choice, recorded and replayed, is the same answer, bit for bit."""
     tokens, top_k = trial.case.num_tokens, trial.case.config.top_k
     nothing = Recorded(expert_ids=np.zeros((tokens, 1, top_k), np.int64), layer=None)
-    free = _another(trial, nothing)
+    free = another(trial, nothing)
     ids = free.answer.expert_ids
     try:
-        again = _another(trial, Recorded(expert_ids=ids[:, None].copy()))
+        again = another(trial, Recorded(expert_ids=ids[:, None].copy()))
     except ValueError as error:  # ids that are none: other clauses are about them
         raise Unchecked("its own choice is no record") from error
     if (failure := replay_failure(again.verdict)) is not None:
@@ -224,7 +142,7 @@ def _not_its_own(free: ReplayTrial, again: ReplayTrial) -> Failure | None:
     )
 
 
-@_replay(
+@replay_clause(
     "rows",
     "Trainers sort, pack and pad: a token that gets its neighbour's experts is wrong from there to "
     "the end of the batch.",
@@ -232,14 +150,14 @@ def _not_its_own(free: ReplayTrial, again: ReplayTrial) -> Failure | None:
     bugs=("M76",),
     events=("replayed-reordered", "replayed-order-of-three", "replayed-packed"),
     records={"rows": ("reordered", "packed")},
-    needs=_lists("rows"),
+    needs=lists("rows"),
 )
 def rows(trial: ReplayTrial) -> Failure | None:
     """In a reordered, packed or padded batch every token has its own row of the record."""
-    return _held(trial)
+    return held(trial)
 
 
-@_replay(
+@replay_clause(
     "padding",
     "Padding of a record is not padding of a batch: rows of K equal experts, or the last row by a "
     "negative index, send tokens of nothing to real experts.",
@@ -247,14 +165,14 @@ def rows(trial: ReplayTrial) -> Failure | None:
     bugs=("M47", "M55", "M76"),
     events=("replayed-padded",),
     records={"rows": ("padded",)},
-    needs=lambda capabilities: _lists("rows")(capabilities) or _lists("absent")(capabilities),
+    needs=lambda capabilities: lists("rows")(capabilities) or lists("absent")(capabilities),
 )
 def padding(trial: ReplayTrial) -> Failure | None:
     """A token without a row has absent routes alone, and takes none from another token."""
-    return _held(trial)
+    return held(trial)
 
 
-@_replay(
+@replay_clause(
     "layers",
     "Dense layers, pipeline stages and MTP layers shift the count: each layer then replays its "
     "neighbour's routes, and no shape says so.",
@@ -262,14 +180,14 @@ def padding(trial: ReplayTrial) -> Failure | None:
     bugs=("M76",),
     events=("replayed-layers", "replayed-later-layer", "replayed-last-layer"),
     records={"layers": (2, 3)},
-    needs=_lists("layers"),
+    needs=lists("layers"),
 )
 def layers(trial: ReplayTrial) -> Failure | None:
     """Each layer replays its own record."""
-    return _held(trial)
+    return held(trial)
 
 
-@_replay(
+@replay_clause(
     "unrecorded",
     "An MTP layer is no layer of the engine's record: with the decoder's routes it runs experts "
     "that nobody chose for it.",
@@ -277,14 +195,14 @@ def layers(trial: ReplayTrial) -> Failure | None:
     bugs=("M76",),
     events=("replayed-unrecorded",),
     records={"unrecorded": (True,)},
-    needs=_lists("unrecorded"),
+    needs=lists("unrecorded"),
 )
 def unrecorded(trial: ReplayTrial) -> Failure | None:
     """A layer without a record routes by itself."""
-    return _held(trial)
+    return held(trial)
 
 
-@_replay(
+@replay_clause(
     "wide-ids",
     "Records are kept small: ids in a byte end at 255, in a short at 32,767.",
     rules=("RPL-1",),
@@ -295,10 +213,10 @@ def unrecorded(trial: ReplayTrial) -> Failure | None:
 )
 def wide_ids(trial: ReplayTrial) -> Failure | None:
     """Experts above 255 and above 32,767 come back as recorded."""
-    return _held(trial)
+    return held(trial)
 
 
-@_replay(
+@replay_clause(
     "written",
     "Buffers outlive a batch: what no route wrote there is the last one's, and looks like a route.",
     rules=("RPL-13",),
@@ -313,11 +231,11 @@ def written(trial: ReplayTrial) -> Failure | None:
         raise Unchecked("there is no record of the layer")
     others = (np.maximum(first.ids, 0) + 1) % trial.case.config.num_experts
     weights = None if first.weights is None else np.ones((len(others), 1, first.top_k), np.float32)
-    _ = _another(trial, Recorded(expert_ids=others[:, None], weights=weights)).native
-    return _held(trial)
+    _ = another(trial, Recorded(expert_ids=others[:, None], weights=weights)).native
+    return held(trial)
 
 
-@_replay(
+@replay_clause(
     "strided",
     "A buffer of K + S slots, S of them for shared experts, read as one of K gives every token "
     "after the first the routes of another.",
@@ -325,14 +243,14 @@ def written(trial: ReplayTrial) -> Failure | None:
     bugs=("M40", "M76"),
     events=("replayed-strided",),
     records={"strided": (True,)},
-    needs=_lists("strided"),
+    needs=lists("strided"),
 )
 def strided(trial: ReplayTrial) -> Failure | None:
     """A record whose tokens do not lie next to one another in memory is read by its strides."""
-    return _held(trial)
+    return held(trial)
 
 
-@_replay(
+@replay_clause(
     "untouched",
     "The same record is replayed in the recomputation of the backward pass, and by the next epoch.",
     rules=("RPL-15",),
@@ -348,7 +266,7 @@ def untouched(trial: ReplayTrial) -> Failure | None:
     return Failure(stage="untouched", summary=summary, details=call_lines(trial.facts))
 
 
-@_replay(
+@replay_clause(
     "no-tokens",
     "A rank without tokens replays with the others.",
     rules=("RPL-16",),
@@ -360,4 +278,4 @@ def untouched(trial: ReplayTrial) -> Failure | None:
 )
 def no_tokens(trial: ReplayTrial) -> Failure | None:
     """Without tokens the answer has no rows."""
-    return raised(trial) or _held(trial)
+    return raised(trial) or held(trial)
