@@ -166,8 +166,10 @@ class GradientVerdict:
             return False
         if name == "per_expert_scale":
             return certainly_scales(bounds, self._points, self.ids, self.cotangent, given)
+        if name not in PRODUCTS:
+            return False
         if own is None:
-            start = self._least_start if name in PRODUCTS else None
+            start = self._least_start
         else:
             start = Ball(own, np.zeros((1, 1))) if self._known.all() else None
         if start is None:
