@@ -90,6 +90,7 @@ class _ClauseRun:
     until: float = math.inf
     late: bool = False
     idle: str = ""
+    lacking: str = ""
 
     def result(self) -> ClauseResult:
         began, clause, progress = time.perf_counter(), self.target.clause, self.progress
@@ -156,7 +157,7 @@ class _ClauseRun:
 
     def _constructed(self) -> _Ending | None:
         """Check the constructed case of every event."""
-        for event in self.target.clause.witnesses(bulk=self.target.plan.bulk):
+        for event in self.target.witnesses:
             self._check_event(event)
             if self.found is not None:
                 return self._broken()
@@ -180,6 +181,7 @@ class _ClauseRun:
         """Note what became of an event whose case was checked, or left nothing to check."""
         self.progress.note(event, outcome.seen)
         self.idle = outcome.unchecked or self.idle
+        self.lacking = outcome.unchecked if outcome.due else self.lacking
 
     def _reachable(self) -> _Ending | None:
         """End where no event of the clause is reachable."""
@@ -223,7 +225,8 @@ class _ClauseRun:
         missing = self.progress.missing
         if not missing or self.target.edges:
             return None
-        return _Ending(status="inconclusive", message=f"never saw {', '.join(missing)}")
+        why = f": {self.lacking}" if self.lacking else ""
+        return _Ending(status="inconclusive", message=f"never saw {', '.join(missing)}{why}")
 
     def _passed(self) -> _Ending:
         """End as a pass, or as known where known divergences left nothing to check."""
@@ -269,7 +272,7 @@ class _ClauseRun:
             own = outcome.failure.case if outcome.failure else None
             self.found = own or trial.case, outcome
         if not outcome.unchecked:
-            self.progress.end(trial, clause.witnesses(bulk=self.target.plan.bulk))
+            self.progress.end(trial, self.target.witnesses)
         return outcome
 
     def _reasons(self) -> dict[str, str]:

@@ -12,6 +12,7 @@ import numpy as np
 from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.checking.progress import Seen
 from moe_routing.conformance.clauses import Clause
+from moe_routing.conformance.events.experts_huge import RECIPE
 from moe_routing.conformance.explain.failure import Failure
 from moe_routing.conformance.explain.onset import Onset
 from moe_routing.conformance.trial.base import AnyTrial, Excused, Unchecked
@@ -29,7 +30,8 @@ class Outcome:
     ``error_status`` is the status if the call could not be judged, and ``costly`` says that
     another such call costs seconds. ``suite_fault`` is set when the suite itself failed;
     ``story`` is the story of an error of the backend. ``unchecked`` says why nothing was checked,
-    where nothing was; ``excused`` is set where a known divergence is the reason. ``onsets`` are
+    where nothing was; ``excused`` is set where a known divergence is the reason, and ``due`` where
+    the event is still to be seen, on a larger machine. ``onsets`` are
     the sizes at which it begins, where known.
     """
 
@@ -42,6 +44,7 @@ class Outcome:
     story: Failure | None = None
     unchecked: str = ""
     excused: bool = False
+    due: bool = False
 
     @property
     def status(self) -> Literal["pass", "fail", "crash", "timeout", "error"]:
@@ -55,7 +58,7 @@ class Outcome:
         """What became of the event that the case was constructed for, unless it was witnessed."""
         if self.excused:
             return "known"
-        return "unreachable" if self.unchecked else "missing"
+        return "unreachable" if self.unchecked and not self.due else "missing"
 
     @property
     def reported(self) -> Failure | None:
@@ -100,11 +103,20 @@ def evaluate(clause: Clause, trial: AnyTrial) -> Outcome:
     except BackendLost as error:
         return Outcome(error=str(error), error_status=error.status, costly=error.costly)
     except Raised as error:
+        if trial.case.recipe == RECIPE and is_out_of_memory(error.__cause__):
+            return Outcome(unchecked=f"no memory for it: {error}", due=True)
         return _error(str(error), error.case, error.where)
     except Malformed as error:
         return _error(f"malformed answer: {error}", error.case)
     except Exception as error:
         return Outcome(error=own_fault(error), suite_fault=True)
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Return whether an exception, of Python or of any array library, says that memory is out."""
+    if error is None:
+        return False
+    return isinstance(error, MemoryError) or "out of memory" in str(error).lower()
 
 
 def _error(words: str, case: AnyCase | None, where: tuple[str, ...] = ()) -> Outcome:

@@ -18,7 +18,8 @@ class Plan:
 
     ``kept`` are cases of earlier runs that are checked before any is drawn; ``seconds`` is
     what drawing may take for each clause, or None. ``bulk`` adds the calls that cost
-    seconds each. ``past`` names edges (``checking.edges``) that are left out, or granted.
+    seconds each, ``huge`` those that cost gigabytes. ``past`` names edges (``checking.edges``)
+    that are left out, or granted.
     Unless it ``shrinks``, failing cases are not made smaller. ``dtype`` narrows every
     clause to inputs of one dtype. ``repeats`` is how often a call is made again where a clause
     repeats it; ``series`` is how many batches of a series are called, or None for all.
@@ -31,6 +32,7 @@ class Plan:
     kept: Examples = field(default_factory=dict)
     seconds: float | None = None
     bulk: bool = False
+    huge: bool = False
     past: tuple[str, ...] = ()
     shrinks: bool = True
     dtype: str | None = None

@@ -13,6 +13,7 @@ from moe_routing.conformance.checking.outcome import Outcome, evaluate
 from moe_routing.conformance.checking.plan import Plan
 from moe_routing.conformance.checking.scope import admits
 from moe_routing.conformance.clauses import Clause
+from moe_routing.conformance.events import Event
 from moe_routing.conformance.known.divergence import Divergence, covered
 from moe_routing.conformance.trial.base import AnyTrial
 from moe_routing.conformance.trial.lenience import Lenience
@@ -52,6 +53,11 @@ class Target:
     def listed(self) -> Sequence[Divergence]:
         """The known divergences that are about this very clause."""
         return self.plan.listed(self.adapter.name, self.clause)
+
+    @cached_property
+    def witnesses(self) -> Sequence[Event]:
+        """The events that a pass must have witnessed."""
+        return self.clause.witnesses(bulk=self.plan.bulk, huge=self.plan.huge)
 
     @cached_property
     def edges(self) -> Sequence[Edge]:

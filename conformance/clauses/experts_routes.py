@@ -220,6 +220,7 @@ def repeatable(trial: ExpertsTrial) -> Failure | None:
         "ran-inner-offsets-past-16-bits",
         "ran-matrix-offsets-past-16-bits",
     ),
+    huge=("ran-inner-offsets-past-31-bits",),
     most=10,
 )
 def large_offsets(trial: ExpertsTrial) -> Failure | None:

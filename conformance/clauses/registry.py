@@ -13,7 +13,7 @@ from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.cases.kinds import kind_of
 from moe_routing.conformance.clauses.rules import mistake
 from moe_routing.conformance.clauses.shares import share_of
-from moe_routing.conformance.events import EVENTS, Event
+from moe_routing.conformance.events import EVENTS, HUGE, Event
 from moe_routing.conformance.explain.failure import Failure
 from moe_routing.conformance.generators.choices import Focus, choose_call
 from moe_routing.conformance.generators.seeds import Seeded
@@ -62,7 +62,8 @@ class Clause:
     claims none of them does not support the clause. ``focus`` shapes the drawn cases, and
     ``strategy`` replaces them; ``beyond_claims`` marks a clause about calls that are not
     claimed. ``events`` are what a pass must have witnessed, and ``bulk`` those whose calls cost
-    seconds, in a run that makes them (``Plan.bulk``). ``method`` is the adapter's method it
+    seconds, in a run that makes them (``Plan.bulk``), as ``huge`` are those whose calls cost
+    gigabytes (``Plan.huge``). ``method`` is the adapter's method it
     calls, ``layout`` the result layout it is about, ``part`` an optional part of an answer that
     it is about, and ``needs`` returns why it does not apply to capabilities, naming their field
     or axis, or None. ``promise`` is the field of ``Promises``, or the axis that came after
@@ -80,6 +81,7 @@ class Clause:
     check: Check
     events: tuple[str, ...]
     bulk: tuple[str, ...] = ()
+    huge: tuple[str, ...] = ()
     rules: tuple[str, ...] = ()
     bugs: tuple[str, ...] = ()
     narrow: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
@@ -118,9 +120,10 @@ class Clause:
         drawn = share_of(self.id, max_examples)
         return drawn if self.most is None else min(drawn, self.most)
 
-    def witnesses(self, *, bulk: bool = False) -> list[Event]:
-        """Return the events that a pass must have witnessed, with those in ``bulk`` on request."""
-        return [EVENTS[slug] for slug in (*self.events, *(self.bulk if bulk else ()))]
+    def witnesses(self, *, bulk: bool = False, huge: bool = False) -> list[Event]:
+        """Return the events that a pass must have witnessed, with costly ones on request."""
+        found = [EVENTS[slug] for slug in (*self.events, *(self.bulk if bulk else ()))]
+        return found + [HUGE[slug] for slug in self.huge if huge]
 
 
 CLAUSES: dict[str, Clause] = {}

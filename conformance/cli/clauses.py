@@ -49,7 +49,7 @@ def _seen(clause: Clause) -> Iterator[tuple[str, str]]:
     """Yield a clause's events with their statements; a family of events takes one line."""
     from moe_routing.conformance.events import FAMILIES
 
-    events = clause.witnesses(bulk=True)
+    events = clause.witnesses(bulk=True, huge=True)
     yield from ((event.slug, event.statement) for event in events if event.family is None)
     for family, count in Counter(event.family for event in events if event.family).items():
         yield f"{family}:* ({count})", FAMILIES[family]

@@ -93,6 +93,8 @@ def plan(arguments: argparse.Namespace) -> Plan:
         repeats=arguments.repeat or PROFILES[arguments.profile].repeats,
         series=PROFILES[arguments.profile].series,
         bulk=arguments.device != "cpu" or PROFILES[arguments.profile].explores,
+        huge=PROFILES[arguments.profile].huge,
+        shrinks=not PROFILES[arguments.profile].huge,
     )
 
 

@@ -13,6 +13,7 @@ from moe_routing.conformance.events import (
     expert_gradient_sums,
     expert_gradients,
     experts,
+    experts_huge,
     experts_loads,
     experts_sizes,
     gradient_gates,
@@ -46,11 +47,13 @@ from moe_routing.conformance.events import (
     weights,
     wide_gates,
 )
+from moe_routing.conformance.events.experts_huge import HUGE
 from moe_routing.conformance.events.registry import EVENTS, FAMILIES, Event, members
 
 __all__ = [
     "EVENTS",
     "FAMILIES",
+    "HUGE",
     "Event",
     "balance",
     "biases",
@@ -59,6 +62,7 @@ __all__ = [
     "expert_gradient_sums",
     "expert_gradients",
     "experts",
+    "experts_huge",
     "experts_loads",
     "experts_sizes",
     "gradient_gates",

@@ -65,6 +65,8 @@ def conformance_tests(
             repeats=drawn.repeats,
             seed=_seed(request, table.seed if seed is None else seed),
             known=listed,
+            huge=drawn.huge,
+            shrinks=not drawn.huge,
         )
         result = check_clause(checked, clause, plan)
         if result.status == "unsupported":

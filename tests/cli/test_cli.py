@@ -232,7 +232,7 @@ class TestLists:
         out = capsys.readouterr().out
         for clause in select_clauses([]):
             assert f"{clause.id} ({clause.level})  {clause.statement}\n" in out, clause.id
-            for event in clause.witnesses(bulk=True):
+            for event in clause.witnesses(bulk=True, huge=True):
                 assert f"  sees {f'{event.family}:* (' if event.family else event.slug}" in out
 
     def test_clauses_takes_globs(self, capsys: pytest.CaptureFixture[str]) -> None:

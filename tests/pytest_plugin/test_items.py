@@ -165,7 +165,9 @@ class TestArguments:
         name = 7  # type: ignore[assignment]
 
     def test_an_unknown_profile_names_the_known_ones(self) -> None:
-        with pytest.raises(ValueError, match=r"one of smoke, ci, nightly, soak but got 'weekly'"):
+        with pytest.raises(
+            ValueError, match=r"one of smoke, ci, nightly, huge, soak but got 'weekly'"
+        ):
             conformance_tests(self.ADAPTER, profile="weekly")
 
     def test_a_glob_that_matches_nothing_is_refused(self) -> None:
