@@ -65,6 +65,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+_HUGE = {"cpu": 48, "other": 8}
+"""GiB that a huge call takes of this machine: on a CPU what lies between the products as well."""
+
+
 def whole(text: str) -> int:
     """Read an integer of 0 or more."""
     if not text.isdecimal():
@@ -78,6 +82,8 @@ def plan(arguments: argparse.Namespace) -> Plan:
     from moe_routing.conformance.checking.plan import Plan
     from moe_routing.conformance.clauses import select_clauses
 
+    if PROFILES[arguments.profile].huge:
+        _require_memory(arguments.device)
     clauses = select_clauses(arguments.clause or PROFILES[arguments.profile].clauses)
     if getattr(arguments, "ranks", None):
         clauses = _of_ranks(clauses)
@@ -96,6 +102,19 @@ def plan(arguments: argparse.Namespace) -> Plan:
         huge=PROFILES[arguments.profile].huge,
         shrinks=not PROFILES[arguments.profile].huge,
     )
+
+
+def _require_memory(device: str) -> None:
+    """Raise ``UsageError`` where this machine cannot hold what a huge call takes of it."""
+    from moe_routing.conformance.run.isolation.watch import available_memory
+
+    free, wanted = available_memory(), _HUGE["cpu" if device == "cpu" else "other"]
+    if free is not None and free < wanted * 2**30:
+        device_option = " or add --device cuda" if device == "cpu" else ""
+        raise UsageError(
+            f"--profile huge takes {wanted} GiB of memory with --device {device}, and "
+            f"{free // 2**30} GiB may be used here: use a larger machine{device_option}"
+        )
 
 
 def _known(arguments: argparse.Namespace) -> list[Divergence]:

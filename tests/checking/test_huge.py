@@ -12,8 +12,11 @@ from moe_routing.conformance.checking.clause_run import check_clause
 from moe_routing.conformance.checking.plan import Plan
 from moe_routing.conformance.checking.profiles import PROFILES
 from moe_routing.conformance.clauses import CLAUSES
+from moe_routing.conformance.cli import _parsed, configured, gating
+from moe_routing.conformance.cli.options import UsageError
 from moe_routing.conformance.events import EVENTS, HUGE
 from moe_routing.conformance.events.experts_huge import RECIPE, inner_offsets
+from moe_routing.conformance.run.isolation import watch
 from moe_routing.implementations import Capabilities, Computes
 from moe_routing.reference import ExpertsConfig, ExpertsInputs, experts
 
@@ -90,6 +93,20 @@ def test_a_case_is_small_where_it_is_given_and_returned() -> None:
     assert case is not None
     assert case.inputs.expert_ids.size * case.inputs.width > 2**31
     assert sum(array.nbytes for array in case.inputs.arrays().values()) < 10**8
+
+
+@pytest.mark.parametrize(("device", "wanted"), [("cpu", 48), ("cuda", 8)])
+def test_a_host_without_the_memory_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, device: str, wanted: int
+) -> None:
+    arguments = _parsed(["check", "torch", "--profile=huge", "--device", device])
+    configured.fill(arguments)
+    monkeypatch.setattr(watch, "available_memory", lambda: 7 * 2**30)
+    with pytest.raises(UsageError, match=rf"^--profile huge takes {wanted} GiB .* and 7 GiB may "):
+        gating.plan(arguments)
+    monkeypatch.setattr(watch, "available_memory", lambda: wanted * 2**30)
+    plan = gating.plan(arguments)
+    assert (plan.huge, plan.shrinks) == (True, False)
 
 
 def test_few_tokens_cannot_reach_it() -> None:
