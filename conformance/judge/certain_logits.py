@@ -8,7 +8,7 @@ certain is decided by the bounds themselves, so that verdicts are the same (docs
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -56,6 +56,11 @@ class CertainLogits:
             hidden=self.hidden[which],
             matrices=self.matrices,
         )
+
+    def stay_within(self, formats: Iterable[FloatFormat], factor: float) -> bool:
+        """Whether no logit, and no ``factor`` times a logit, leaves any of the formats."""
+        most = min(each.largest for each in formats)
+        return bool(self.reach * _PARTS * max(1.0, factor) <= most)
 
     def holds(self, reference: Floats, own: Floats) -> Bools:
         """Return which of the logits ``own [T, E]`` are certainly permitted."""
@@ -158,6 +163,6 @@ class LazyLogits(LogitBounds):
 
     def stay_within(self, form: FloatFormat, factor: float) -> bool:
         """Whether no logit, and no ``factor`` times a logit, leaves its format or ``form``."""
-        reach = self.__dict__["_certain"].reach * _PARTS * max(1.0, factor)
-        most = min(each.largest for each in (FLOAT32, self.__dict__["_out"], form))
-        return bool(reach <= most)
+        formats = (FLOAT32, self.__dict__["_out"], form)
+        certain: CertainLogits = self.__dict__["_certain"]
+        return certain.stay_within(formats, factor)

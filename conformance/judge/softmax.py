@@ -25,7 +25,7 @@ from moe_routing.conformance.judge.quotients import (
     row_sums,
     zero_where,
 )
-from moe_routing.reference.formats import FLOAT32, FloatFormat, Ids
+from moe_routing.reference.formats import FLOAT32, Bools, FloatFormat, Floats, Ids
 
 _LOGARITHM = 2
 """Roundings of a norm stored as its logarithm, besides the logarithm's own: the sum with the
@@ -48,19 +48,53 @@ def softmax_bounds(
     if store_unit(form):
         made = narrow_softmax_bounds(logits, form, selected)
         return made if at is None else made.at(at)
-    u, tiny, units = form.unit_roundoff, underflow(form), additions(logits.lo.shape[1], form)
     shift = logits.hi.max(axis=1, keepdims=True, initial=-np.inf)
     shift = np.where(np.isfinite(shift), shift, 0.0)
     magnitude, lost = magnitude_of(logits), lost_of(logits)
-    logarithm = np.log(logits.lo.shape[1])
-    slack = FLOAT32.unit_roundoff * EXPONENT * (magnitude + np.abs(shift))
-    bounds = exponentials(logits, shift, slack)
-    numerators = zero_where(lost, bounds.widen_nonnegative(ELEMENTARY + ROUNDING, u, tiny))
+    numerators = _numerators(logits, shift, magnitude, lost, form)
     total = row_sums(numerators)
-    denominator = total.widen(units, u)
     if at is not None:
         numerators, magnitude = numerators.at(at), np.take_along_axis(magnitude, at, axis=1)
         lost = None if lost is None else np.take_along_axis(lost, at, axis=1)
+    return _quotients(numerators, magnitude, lost, shift, total, logits.lo.shape[1], form)
+
+
+def softmax_of_columns(
+    logits: Interval, shift: Floats, others: Floats, experts: int, form: FloatFormat
+) -> ScoreBounds:
+    """Bound the columns ``[T, K]`` of a softmax over so many ``experts``, not computed in 16 bits.
+
+    ``shift [T, 1]`` is the greatest logit of each row; ``others [T, K]`` are sums of the numerators
+    of all other experts, as points.
+    """
+    magnitude, lost = magnitude_of(logits), lost_of(logits)
+    numerators = _numerators(logits, shift, magnitude, lost, form)
+    total = numerators.each(lambda bound: others + bound)
+    return _quotients(numerators, magnitude, lost, shift, total, experts, form)
+
+
+def _numerators(
+    logits: Interval, shift: Floats, magnitude: Floats, lost: Bools | None, form: FloatFormat
+) -> Interval:
+    slack = FLOAT32.unit_roundoff * EXPONENT * (magnitude + np.abs(shift))
+    bounds = exponentials(logits, shift, slack)
+    wide = bounds.widen_nonnegative(ELEMENTARY + ROUNDING, form.unit_roundoff, underflow(form))
+    return zero_where(lost, wide)
+
+
+def _quotients(
+    numerators: Interval,
+    magnitude: Floats,
+    lost: Bools | None,
+    shift: Floats,
+    total: Interval,
+    experts: int,
+    form: FloatFormat,
+) -> ScoreBounds:
+    """Divide numerators, of all experts or of some, by the ``total`` of all."""
+    u, tiny, units = form.unit_roundoff, underflow(form), additions(experts, form)
+    logarithm = np.log(experts)
+    denominator = total.widen(units, u)
     scores = own_share(numerators, total).widen_nonnegative(units + DIVISION, u, tiny)
     if lost is not None:
         scores = zero_where(lost & (total.lo > 0.0), scores)

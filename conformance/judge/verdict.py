@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from moe_routing.conformance.judge.answer import Answer as Answer
 from moe_routing.conformance.judge.bounds import Bounds, SelectionBounds
 from moe_routing.conformance.judge.intervals import Interval
 from moe_routing.conformance.judge.points import chosen_by, same_set
@@ -20,26 +21,6 @@ from moe_routing.conformance.judge.selection import (
 )
 from moe_routing.conformance.judge.weights import WeightBounds, joined_bounds, weight_bounds
 from moe_routing.reference.formats import Bools, Floats, Ids
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Answer:
-    """A backend's answer after conversion: float64 and int64 arrays, and their stored dtypes.
-
-    ``weights [T, K]``, ``expert_ids [T, K]``, ``logits [T, E]`` or None.
-    """
-
-    weights: Floats
-    expert_ids: Ids
-    logits: Floats | None = None
-    weights_dtype: str = "float64"
-    logits_dtype: str = "float64"
-
-    def rows(self, which: slice) -> Answer:
-        """Take the rows ``which``."""
-        logits = None if self.logits is None else self.logits[which]
-        weights, ids = self.weights[which], self.expert_ids[which]
-        return replace(self, weights=weights, expert_ids=ids, logits=logits)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,8 +59,7 @@ class Verdict:
         if not self.bounds.blocks:
             yield self
             return
-        with np.errstate(all="ignore"):
-            yield from _of_blocks(self.bounds, self.answer, self.routed)
+        yield from _of_blocks(self.bounds, self.answer, self.routed)
 
     def unlike(self) -> Iterator[Verdict]:
         """Yield verdicts that together are on every token, or on one that is answered alike."""
@@ -109,11 +89,16 @@ def judge(
         return _judge(bounds, answer, routed)
 
 
+def of_block(bounds: Bounds, answer: Answer, rows: slice, *, routed: bool) -> Verdict:
+    """Judge one of the blocks of rows of a large call."""
+    with np.errstate(all="ignore"):
+        return _judge(bounds.block(rows), answer.rows(rows), routed)
+
+
 def _of_blocks(bounds: Bounds, answer: Answer, routed: bool) -> Iterator[Verdict]:
     """Judge the blocks of a large call; what is made of one is let go of before the next."""
     for rows in bounds.blocks:
-        found = _judge(bounds.block(rows), answer.rows(rows), routed)
-        yield replace(found, made=None)
+        yield replace(of_block(bounds, answer, rows, routed=routed), made=None)
 
 
 def _joined(bounds: Bounds, answer: Answer, parts: Sequence[Verdict]) -> Verdict:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import cast
 
 import numpy as np
 
@@ -46,6 +48,33 @@ class WeightBounds:
         return WeightBounds(
             permitted=self.permitted.rows(which), decided=self.decided[which], row=row
         )
+
+
+class LateWeightBounds(WeightBounds):
+    """The permitted weights of a large call, made when something reads them."""
+
+    def __init__(self, make: Callable[[], WeightBounds]) -> None:
+        self.__dict__["make"] = make
+
+    @cached_property
+    def _made(self) -> WeightBounds:
+        with np.errstate(all="ignore"):
+            return cast(WeightBounds, self.__dict__["make"]())
+
+    @property
+    def permitted(self) -> Interval:
+        """The permitted weights."""
+        return self._made.permitted
+
+    @property
+    def decided(self) -> Bools:
+        """The rows whose norm cannot be 0."""
+        return self._made.decided
+
+    @property
+    def row(self) -> RowBounds | None:
+        """Those up to a factor of the row."""
+        return self._made.row
 
 
 def joined_bounds(parts: Sequence[WeightBounds]) -> WeightBounds:

@@ -91,6 +91,7 @@ def receive(raw: object, config: RouterConfig, num_tokens: int, *, hides: bool =
         logits=None if logits is None else logits.astype(np.float64, order="C"),
         weights_dtype=records[source].dtype,
         logits_dtype=records["logits"].dtype if logits is not None else "float64",
+        device=records[source].device,
     )
     return Received(layout=layout, records=records, arrays=arrays, answer=answer)
 

@@ -1,0 +1,280 @@
+"""The device's judge: what it decides NumPy decides alike, and what it leaves NumPy judges."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from both_judges import drawn
+
+from moe_routing.conformance.calls.routing import Case
+from moe_routing.conformance.judge import (
+    NONE,
+    Answer,
+    Bounds,
+    Verdict,
+    by_device,
+    certain_logits,
+    judge,
+    lean,
+)
+from moe_routing.conformance.judge.allowance import allowance_used
+from moe_routing.conformance.judge.by_device import DeviceVerdict, judge_by_numpy
+from moe_routing.conformance.judge.device_rows import DeviceRows
+from moe_routing.conformance.judge.on_device import decided_there, has_torch
+from moe_routing.conformance.trial.boundary import receive
+from moe_routing.implementations import Numerics
+from moe_routing.reference import (
+    Groups,
+    Renormalize,
+    RouterConfig,
+    RouterInputs,
+    Routing,
+    route,
+)
+from moe_routing.reference.formats import FORMATS
+
+DEVICES = ["cpu", *(["cuda:0"] if torch.cuda.is_available() else [])]
+SEED, CASES = 5, 40
+STAGES = ("judged", "distinct", "in_range", "selection", "weights", "decided", "apart", "logits")
+
+
+@pytest.fixture(params=DEVICES)
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Have calls of every size judged on a device: on a CPU too, as on a GPU."""
+    monkeypatch.setattr(lean, "LARGE", 0)
+    monkeypatch.setattr(certain_logits, "LARGE", 0)
+    monkeypatch.setattr(by_device, "has_torch", lambda device: True)
+    return str(request.param)
+
+
+def with_logits(case: Case, answers: list[Answer], stream: random.Random) -> Iterator[Answer]:
+    """Yield answers that have logits: their own, the exact ones rounded, and some a little off."""
+    whole = Bounds(case.config, case.inputs, Numerics()).reference
+    for answer in answers:
+        own = answer.logits
+        if own is None:
+            own = FORMATS[case.inputs.dtype].round(whole.logits)
+        yield replace(answer, logits=own)
+        rng = np.random.default_rng(stream.getrandbits(32))
+        off = 2.0**-24 * rng.integers(-64, 65, own.shape) * (rng.random(own.shape) < 0.1)
+        weights = answer.weights
+        units = 2.0**-24 * rng.integers(-40, 41, weights.shape)
+        with np.errstate(all="ignore"):
+            yield replace(answer, logits=own * (1.0 + off), weights=weights * (1.0 + units))
+
+
+def right(verdict: Verdict) -> np.ndarray:
+    """The tokens with nothing wrong and nothing open."""
+    fine = verdict.judged & verdict.distinct & verdict.in_range & verdict.selection
+    fine = fine & verdict.decided & verdict.weights.all(axis=1)
+    if verdict.logits is not None:
+        fine = fine & verdict.logits.all(axis=1)
+    return np.asarray(fine & (verdict.apart == NONE).all(axis=1))
+
+
+@pytest.mark.parametrize("logits", ["routed", "none", "copy"])
+def test_both_judges_find_the_same(device: str, logits: Any) -> None:
+    decided = possible = 0
+    for number in range(CASES):
+        case, answers, numerics, _ = drawn(number, SEED)
+        for answer in with_logits(case, answers[:3], random.Random(number)):
+            given = replace(answer, logits=None) if logits == "none" else answer
+            bounds, fresh = (Bounds(case.config, case.inputs, numerics) for _ in range(2))
+            if not bounds.blocks:
+                continue
+            numpy = judge_by_numpy(fresh, given, logits=logits)
+            found = judge(bounds, replace(given, device=device), logits=logits)
+            for name in STAGES:
+                one, other = getattr(found, name), getattr(numpy, name)
+                where = f"{name} of case {number}: {case.size} {case.config}"
+                np.testing.assert_array_equal(one, other, err_msg=where)
+            if isinstance(found, DeviceVerdict):
+                assert not (found.there.right & ~right(numpy)).any()
+                decided += int(found.there.right.sum())
+                possible += int(right(numpy).sum())
+    assert possible > 500
+    assert decided > 0.6 * possible, (decided, possible)
+
+
+def call(
+    score: str = "sigmoid", dtype: str = "float32", **settings: Any
+) -> tuple[RouterConfig, RouterInputs]:
+    """A call of 300 tokens that differ; scores may be of the ``dtype`` of the hidden states."""
+    rng, form = np.random.default_rng(1), FORMATS[dtype]
+    hidden = form.round(rng.standard_normal((300, 32))).astype(np.float32)
+    gate = form.round(rng.standard_normal((16, 32)) / 6.0).astype(np.float32)
+    config = RouterConfig(
+        **{"num_experts": 16, "top_k": 4, "score": score, "scores_dtype": "input"},
+        **{"renormalize": Renormalize(), **settings},
+    )
+    return config, RouterInputs(hidden=hidden, gate_weight=gate, dtype=dtype)
+
+
+def answer_of(config: RouterConfig, inputs: RouterInputs, device: str) -> Answer:
+    """The right answer, in float32."""
+    done = route(config, inputs)
+    logits, weights = (FORMATS["float32"].round(x) for x in (done.logits, done.weights))
+    return Answer(
+        weights=weights,
+        expert_ids=done.expert_ids,
+        logits=logits,
+        weights_dtype="float32",
+        logits_dtype="float32",
+        device=device,
+    )
+
+
+GROUPS = Groups(count=4, kept=2)
+SETTINGS = [{}, {"groups": GROUPS}, {"renormalize": None}, {"logit_softcap": 2.0}]
+
+
+@pytest.fixture(params=["plain", "grouped", "not divided", "capped"])
+def settings(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """What is asked of a router besides its score."""
+    places = ["plain", "grouped", "not divided", "capped"]
+    return SETTINGS[places.index(request.param)]
+
+
+@pytest.mark.parametrize("routed", [True, False], ids=["routed", "without logits"])
+@pytest.mark.parametrize("score", ["softmax", "sigmoid", "sqrtsoftplus"])
+def test_a_right_answer_needs_nothing_of_numpy(
+    device: str, score: str, settings: dict[str, Any], routed: bool
+) -> None:
+    config, inputs = call(score, **settings)
+    answer = answer_of(config, inputs, device)
+    given = answer if routed else replace(answer, logits=None)
+    bounds = Bounds(config, inputs, Numerics())
+    found = judge(bounds, given, logits="routed" if routed else "none")
+    assert isinstance(found, DeviceVerdict)
+    assert found.right
+    assert found.judged.all()
+    assert "large" not in bounds.__dict__, "no reference was made"
+    numpy = judge_by_numpy(bounds, given, logits="routed" if routed else "none")
+    assert allowance_used(found) == pytest.approx(allowance_used(numpy), rel=1e-6)
+    permitted, same = found.weight_bounds.permitted, numpy.weight_bounds.permitted
+    np.testing.assert_array_equal(permitted.lo, same.lo)
+    np.testing.assert_array_equal(permitted.hi, same.hi)
+
+
+@pytest.mark.parametrize("routed", [True, False], ids=["routed", "not routed"])
+@pytest.mark.parametrize("score", ["softmax", "sigmoid", "sqrtsoftplus"])
+def test_a_row_is_left_for_each_thing_that_is_wrong(
+    device: str, score: str, settings: dict[str, Any], routed: bool
+) -> None:
+    config, inputs = call(score, **settings)
+    answer = answer_of(config, inputs, device)
+    last = np.argmin(route(replace(config, groups=None), inputs).logits, axis=1)
+    answer.expert_ids[0, 0] = last[0]
+    answer.expert_ids[1, 0] = -1
+    answer.expert_ids[2, 0] = 16
+    answer.expert_ids[3, 0] = answer.expert_ids[3, 1]
+    answer.weights[4, 0] *= 1.0 + 2.0**-10
+    answer.weights[5, 0] = np.nan
+    answer.logits[6, 0] *= 1.0 + 2.0**-10  # type: ignore[index]
+    answer.logits[7, 0] = -np.inf  # type: ignore[index]
+    there = decided_there(Bounds(config, inputs, Numerics()), answer, routed=routed)
+    assert there is not None
+    assert np.flatnonzero(~there.right).tolist() == list(range(8))
+
+
+def test_experts_of_groups_that_are_not_kept_are_left(device: str) -> None:
+    config, inputs = call(groups=GROUPS)
+    answer = answer_of(replace(config, groups=None), inputs, device)
+    kept = route(config, inputs).expert_ids
+    other = (np.sort(answer.expert_ids) != np.sort(kept)).any(axis=1)
+    there = decided_there(Bounds(config, inputs, Numerics()), answer, routed=True)
+    assert there is not None
+    assert other.sum() > 100
+    np.testing.assert_array_equal(there.right, ~other)
+
+
+def test_a_norm_that_may_be_0_is_left(device: str) -> None:
+    config, inputs = call()
+    hidden = inputs.hidden.copy()
+    hidden[:] = 100.0
+    inputs = replace(inputs, hidden=hidden, gate_weight=-np.abs(inputs.gate_weight))
+    answer = answer_of(config, inputs, device)
+    there = decided_there(Bounds(config, inputs, Numerics()), answer, routed=True)
+    assert there is not None
+    assert not there.right.any()
+
+
+@pytest.mark.parametrize("name", ["hidden", "selection_bias"])
+def test_what_may_leave_its_format_is_left(device: str, name: str) -> None:
+    config, inputs = call()
+    bias = np.full(16, 3e38, np.float32)
+    large: dict[str, dict[str, Any]] = {
+        "hidden": {"hidden": inputs.hidden * np.float32(1e37)},
+        "selection_bias": {"selection_bias": bias, "selection_bias_on": "gate"},
+    }
+    inputs = replace(inputs, **large[name])
+    answer = answer_of(config, inputs, device)
+    assert decided_there(Bounds(config, inputs, Numerics()), answer, routed=True) is None
+
+
+def test_one_wrong_row_is_left_with_its_block(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lean, "_BLOCK", 16 * 50)
+    config, inputs = call()
+    answer = answer_of(config, inputs, device)
+    answer.expert_ids[120, 0] = answer.expert_ids[120, 1]
+    bounds = Bounds(config, inputs, Numerics())
+    found = judge(bounds, answer, logits="routed")
+    assert isinstance(found, DeviceVerdict)
+    assert np.flatnonzero(~found.there.right).tolist() == [120]
+    assert np.flatnonzero(~found.distinct).tolist() == [120]
+    assert len([*found.unlike()]) == 2, "the block of the row, and the rows nearest to their bounds"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"score": "softmax", "dtype": "bfloat16"},
+        {"groups": Groups(count=4, kept=4, from_each=True)},
+        {"groups": Groups(count=4, kept=2), "weights_from": "masked_scores"},
+    ],
+    ids=["softmax in 16 bits", "from each group", "masked scores"],
+)
+def test_what_a_device_does_not_decide_is_left(device: str, settings: dict[str, Any]) -> None:
+    config, inputs = call(**settings)
+    bounds = Bounds(config, inputs, Numerics())
+    answer = answer_of(config, inputs, device)
+    assert decided_there(bounds, answer, routed=True) is None
+    assert judge(bounds, answer, logits="routed").right
+
+
+def test_a_device_without_memory_leaves_the_call(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(DeviceRows, "_marks", full)
+    config, inputs = call()
+    found = judge(
+        Bounds(config, inputs, Numerics()), answer_of(config, inputs, device), logits="routed"
+    )
+    assert found.right
+    assert not isinstance(found, DeviceVerdict)
+
+
+def test_only_an_answer_of_a_gpu_is_judged_on_it() -> None:
+    assert not has_torch("cpu")
+    assert not has_torch("mps:0")
+    assert has_torch("cuda:0") == torch.cuda.is_available()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_an_answer_says_where_it_lay(device: str) -> None:
+    config, inputs = call()
+    done = route(config, inputs)
+    native = Routing(
+        weights=torch.tensor(done.weights, device=device),
+        expert_ids=torch.tensor(done.expert_ids, device=device),
+    )
+    assert receive(native, config, inputs.num_tokens).answer.device == device
