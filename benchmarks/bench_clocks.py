@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from itertools import cycle
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -18,6 +20,7 @@ _SECONDS = 0.3  # what the timed calls of a row may take
 _ROUND = 0.002  # what a round takes at least, so that a device is never waiting for it
 
 Benchmark = Any  # pytest-benchmark's fixture
+Turn = AbstractContextManager[None]
 
 
 _readings: list[Any] = []  # the last event and the seconds up to it
@@ -42,6 +45,19 @@ def device_time() -> float:
 def clock_of(device: str) -> Callable[[], float]:
     """Return the clock that measures a call on ``device``."""
     return device_time if device == "cuda" else time.process_time
+
+
+@contextmanager
+def taking_turns(file: Path) -> Iterator[None]:
+    """Wait until no other process is inside such a block with the same ``file``."""
+    import fcntl
+
+    with file.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:  # closing it would not do: processes that a backend forked have it open, too
+            fcntl.flock(lock, fcntl.LOCK_UN)
 
 
 def time_calls(benchmark: Benchmark, calls: Sequence[Callable[[], Any]], device: str) -> None:

@@ -32,6 +32,17 @@ def measured(raw: dict[str, Any]) -> dict[str, Any]:
     return {"environment": raw["environment"], "rows": rows}
 
 
+def of_all(raws: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what several processes measured as if one had, in the order of the benchmarks."""
+    order = {name: place for place, name in enumerate(raws[0]["order"])}
+    rows = [each for raw in raws for each in raw["benchmarks"]]
+    loads = [raw["environment"]["load"] for raw in raws]
+    return {
+        "environment": {**raws[0]["environment"], "load": max(loads)},
+        "benchmarks": sorted(rows, key=lambda each: order[each["fullname"]]),
+    }
+
+
 def tables(found: dict[str, Any]) -> str:
     """Return the tables of a run as Markdown, under a line that says where it was made."""
     titles = dict.fromkeys(each["table"] for each in found["rows"])
@@ -67,9 +78,12 @@ def _made_on(machine: dict[str, Any]) -> str:
     packages = ", ".join(f"{name} {found}" for name, found in machine["packages"].items())
     device = "" if machine["device"] == "cpu" else f"{machine['device']}; "
     threads = machine["threads"] or "the usual number of"
+    jobs = machine.get("jobs", 1)
+    at_once = "" if jobs == 1 else f", {jobs} benchmarks at a time, each on a core of its own"
     return (
-        f"Made on {device}{machine['cpu']}, {machine['cpus']} cores, {threads} thread(s), a load "
-        f"of {machine['load']}; suite {machine['suite']}, Python {machine['python']}, {packages}."
+        f"Made on {device}{machine['cpu']}, {machine['cpus']} cores, {threads} thread(s){at_once}, "
+        f"a load of {machine['load']}; suite {machine['suite']}, Python {machine['python']}, "
+        f"{packages}."
     )
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from fnmatch import fnmatch
 from functools import cache, lru_cache
 from typing import Any
 
 import pytest
-from bench_clocks import Benchmark, copy_bandwidth, place, time_calls
+from bench_clocks import Benchmark, Turn, copy_bandwidth, place, time_calls
 from bench_inputs import (
     FEW,
     LARGE,
@@ -59,6 +59,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Time each call on each backend that claims it."""
     device = metafunc.config.getoption("--device")
     wanted = tuple(metafunc.config.getoption("--adapter"))
+    if metafunc.config.getoption("--kernels"):
+        wanted = ("torch", *filter(needs_gpu, registered()))
     calls = CALLS + SERVED * (device == "cuda")
     rows = [(*call, name) for call in calls for name in claiming(*call[:2], device, wanted)]
     ids = [f"{model}-{size}-{spread}-{name}" for model, size, spread, name in rows]
@@ -67,7 +69,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @cache
 def claiming(model: str, size: Size, device: str, wanted: tuple[str, ...]) -> list[str]:
-    """Return the backends that claim a call; of a family the first, and what needs a GPU.
+    """Return the backends that claim a call; of a family the first that does not need a GPU.
 
     Where some are ``wanted``, by name or glob, these are returned.
     """
@@ -75,24 +77,32 @@ def claiming(model: str, size: Size, device: str, wanted: tuple[str, ...]) -> li
     for name, adapter in loaded(device, wanted):
         capabilities = adapter.capabilities()
         two = replace(size, tokens=2)  # whether it claims the sizes shows when it is called
-        config, inputs = call_of(model, two, "uniform", device, capabilities.takes)
-        if capabilities.admits(config, inputs[0]):
-            alone = bool(wanted) or needs_gpu(name)
-            found.setdefault(name if alone else name.partition(":")[0], name)
+        config, inputs = router(model, two), first_of(model, two, device, capabilities.takes)
+        if capabilities.admits(config, inputs):
+            found.setdefault(name if wanted else name.partition(":")[0], name)
     return list(found.values())
 
 
-def loaded(device: str, wanted: tuple[str, ...]) -> Iterator[tuple[str, Adapter]]:
-    """Yield every router that can run on ``device``, or those that are wanted, by name."""
+@cache
+def first_of(model: str, size: Size, device: str, takes: str) -> RouterInputs:
+    """Return the first of the inputs of a call."""
+    return next(inputs_of(model, size, "uniform", DTYPES[device], takes))
+
+
+@cache
+def loaded(device: str, wanted: tuple[str, ...]) -> list[tuple[str, Adapter]]:
+    """Return every router that can run on ``device``, or those that are wanted, by name."""
+    found = []
     for name in registered():
-        if wanted and not any(fnmatch(name, each) for each in wanted):
+        if not any(fnmatch(name, each) for each in wanted) if wanted else needs_gpu(name):
             continue
         try:
             adapter = load_adapter(name, device=device)
         except (AdapterError, BackendMissing):  # not installed, or not for this device
             continue
         if offers(adapter, "route"):
-            yield name, adapter
+            found.append((name, adapter))
+    return found
 
 
 def needs_gpu(name: str) -> bool:
@@ -118,19 +128,21 @@ def prepared(adapter: Adapter, config: RouterConfig, inputs: RouterInputs) -> Ca
 
 
 def test_backend(
-    benchmark: Benchmark, model: str, size: Size, spread: str, name: str, device: str
+    benchmark: Benchmark, model: str, size: Size, spread: str, name: str, device: str, turn: Turn
 ) -> None:
     adapter = load_adapter(name, device=device)
     takes = adapter.capabilities().takes
     config, inputs = call_of(model, size, spread, device, takes)
-    try:
-        calls = [prepared(adapter, config, each) for each in inputs]
-        calls[0]()  # what routes in one call says only now that its package is missing
-    except (BackendMissing, Unsupported) as reason:
-        pytest.skip(str(reason))
     benchmark.group = f"{model}, {size}, {spread}"
-    time_calls(benchmark, calls, device)
+    with turn:
+        try:
+            calls = [prepared(adapter, config, each) for each in inputs]
+            calls[0]()  # what routes in one call says only now that its package is missing
+        except (BackendMissing, Unsupported) as reason:
+            pytest.skip(str(reason))
+        time_calls(benchmark, calls, device)
+        bandwidth = copy_bandwidth(device)
     traffic = least_traffic(config, inputs[0], takes)
     place(benchmark, f"The router of {model}", f"{size}, {spread}", name)
-    benchmark.extra_info |= {"least_bytes": traffic, "copy_bandwidth": copy_bandwidth(device)}
+    benchmark.extra_info |= {"least_bytes": traffic, "copy_bandwidth": bandwidth}
     benchmark.extra_info |= {"whole_call": not isinstance(adapter, Prepares)}

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
 import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import bench_clocks
 import numpy as np
 import pytest
-from bench_clocks import device_time
+from bench_clocks import device_time, taking_turns
 from bench_inputs import SMALL, SPREADS, inputs_of, least_traffic, router
-from bench_page import PAGE, measured, tables, with_tables, write_page
+from bench_page import PAGE, measured, of_all, tables, with_tables, write_page
 from bench_sampler import part_of
 
 from moe_routing.reference import RouterInputs, preset, route
@@ -83,6 +86,65 @@ def test_tables_are_replaced_in_their_place_and_others_stay(tmp_path: Path) -> N
     assert text.index("0.0123 ms") < text.index("Prose.") < text.index("performance-gpu.json")
     write_page(tmp_path)
     assert page.read_text() == text
+
+
+def test_what_several_processes_measured_is_as_if_one_had() -> None:
+    def of(load: float, *names: str) -> dict[str, Any]:
+        machine = {**MACHINE, "load": load, "jobs": 2}
+        rows = [{"fullname": name} for name in names]
+        return {"environment": machine, "order": ["a", "b", "c", "d"], "benchmarks": rows}
+
+    joined = of_all([of(1.0, "a", "c"), of(3.0, "b")])
+    assert [each["fullname"] for each in joined["benchmarks"]] == ["a", "b", "c"]
+    assert joined["environment"]["load"] == 3.0
+    words = tables({"environment": joined["environment"], "rows": []})
+    assert "1 thread(s), 2 benchmarks at a time, each on a core of its own, a load of 3.0" in words
+
+
+def test_shares_are_all_benchmarks_and_none_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = spec_from_file_location("bench_conftest", ROOT / "benchmarks" / "conftest.py")
+    assert spec is not None
+    assert spec.loader is not None
+    settings = module_from_spec(spec)
+    spec.loader.exec_module(settings)
+
+    def item(n: int) -> SimpleNamespace:
+        """The first six are of three calls, each timed twice."""
+        spec = SimpleNamespace(params={"size": n // 2, "name": n} if n < 6 else {})
+        added = {"callspec": spec, "path": "x.py", "add_marker": lambda marker: None}
+        return SimpleNamespace(nodeid=str(n), **added)
+
+    taken = []
+    for k in range(3):
+        options = {"--device": "cpu", "--share": f"{k}/3"}
+        config = SimpleNamespace(stash=pytest.Stash(), getoption=options.__getitem__)
+        items = [item(n) for n in range(12)]
+        settings.pytest_collection_modifyitems(config, items)
+        assert config.stash[settings.ORDER] == [each.nodeid for each in map(item, range(12))]
+        taken.append([int(each.nodeid) for each in items])
+    assert taken == [[0, 1, 6, 9], [2, 3, 7, 10], [4, 5, 8, 11]]
+
+
+def test_one_process_at_a_time_uses_the_device(tmp_path: Path) -> None:
+    with taking_turns(tmp_path / "turns"), pytest.raises(BlockingIOError):
+        fcntl.flock((tmp_path / "turns").open(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with taking_turns(tmp_path / "turns"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--jobs", "0"], "Expected --jobs from 1 to "),
+        (["--jobs", "100000"], "the cores here, but got 100000"),
+        (["--kernels"], "Expected --device cuda with --kernels: they run on a GPU alone"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused(options: list[str], words: str) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks"), "nowhere", *options]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert words in done.stderr
 
 
 @pytest.mark.parametrize("spread", SPREADS)
