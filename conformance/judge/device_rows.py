@@ -22,6 +22,9 @@ from moe_routing.reference.formats import FLOAT32, Bools, FloatFormat, Floats, I
 if TYPE_CHECKING:
     from torch import Tensor
 
+_FULL = ("out of memory", "alloc_failed", "not_initialized")
+"""What torch's errors say of a device without memory, as of one that another library holds."""
+
 TINIEST = FLOAT32.tiny / FLOAT32.unit_roundoff  # times a unit, what a product may lose of itself
 
 
@@ -75,7 +78,9 @@ class DeviceRows:
         try:
             with torch.no_grad():
                 return self._marks(rows, answered)
-        except torch.cuda.OutOfMemoryError:
+        except RuntimeError as error:
+            if not any(words in str(error).lower() for words in _FULL):
+                raise
             return None
 
     def _marks(self, rows: slice, answered: Answered) -> Marks:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from both_judges import drawn
+from device_judge import Logits, differences
 
-from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.judge import (
-    NONE,
     Answer,
     Bounds,
-    Verdict,
     by_device,
     certain_logits,
     judge,
@@ -41,7 +37,6 @@ from moe_routing.reference.formats import FORMATS
 
 DEVICES = ["cpu", *(["cuda:0"] if torch.cuda.is_available() else [])]
 SEED, CASES = 5, 40
-STAGES = ("judged", "distinct", "in_range", "selection", "weights", "decided", "apart", "logits")
 
 
 @pytest.fixture(params=DEVICES)
@@ -53,53 +48,15 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     return str(request.param)
 
 
-def with_logits(case: Case, answers: list[Answer], stream: random.Random) -> Iterator[Answer]:
-    """Yield answers that have logits: their own, the exact ones rounded, and some a little off."""
-    whole = Bounds(case.config, case.inputs, Numerics()).reference
-    for answer in answers:
-        own = answer.logits
-        if own is None:
-            own = FORMATS[case.inputs.dtype].round(whole.logits)
-        yield replace(answer, logits=own)
-        rng = np.random.default_rng(stream.getrandbits(32))
-        off = 2.0**-24 * rng.integers(-64, 65, own.shape) * (rng.random(own.shape) < 0.1)
-        weights = answer.weights
-        units = 2.0**-24 * rng.integers(-40, 41, weights.shape)
-        with np.errstate(all="ignore"):
-            yield replace(answer, logits=own * (1.0 + off), weights=weights * (1.0 + units))
-
-
-def right(verdict: Verdict) -> np.ndarray:
-    """The tokens with nothing wrong and nothing open."""
-    fine = verdict.judged & verdict.distinct & verdict.in_range & verdict.selection
-    fine = fine & verdict.decided & verdict.weights.all(axis=1)
-    if verdict.logits is not None:
-        fine = fine & verdict.logits.all(axis=1)
-    return np.asarray(fine & (verdict.apart == NONE).all(axis=1))
-
-
 @pytest.mark.parametrize("logits", ["routed", "none", "copy"])
-def test_both_judges_find_the_same(device: str, logits: Any) -> None:
-    decided = possible = 0
+def test_both_judges_find_the_same(device: str, logits: Logits) -> None:
+    counts: Counter = Counter()
     for number in range(CASES):
-        case, answers, numerics, _ = drawn(number, SEED)
-        for answer in with_logits(case, answers[:3], random.Random(number)):
-            given = replace(answer, logits=None) if logits == "none" else answer
-            bounds, fresh = (Bounds(case.config, case.inputs, numerics) for _ in range(2))
-            if not bounds.blocks:
-                continue
-            numpy = judge_by_numpy(fresh, given, logits=logits)
-            found = judge(bounds, replace(given, device=device), logits=logits)
-            for name in STAGES:
-                one, other = getattr(found, name), getattr(numpy, name)
-                where = f"{name} of case {number}: {case.size} {case.config}"
-                np.testing.assert_array_equal(one, other, err_msg=where)
-            if isinstance(found, DeviceVerdict):
-                assert not (found.there.right & ~right(numpy)).any()
-                decided += int(found.there.right.sum())
-                possible += int(right(numpy).sum())
-    assert possible > 500
-    assert decided > 0.6 * possible, (decided, possible)
+        found, seen = differences(number, SEED, logits, device)
+        assert not found, "\n".join(found)
+        counts.update(seen)
+    assert counts["right"] > 500
+    assert counts["decided"] > 0.6 * counts["right"], counts
 
 
 def call(
@@ -248,19 +205,40 @@ def test_what_a_device_does_not_decide_is_left(device: str, settings: dict[str, 
     assert judge(bounds, answer, logits="routed").right
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+    ids=["of torch", "of cuBLAS"],
+)
 def test_a_device_without_memory_leaves_the_call(
-    device: str, monkeypatch: pytest.MonkeyPatch
+    device: str, error: RuntimeError, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        raise error
 
     monkeypatch.setattr(DeviceRows, "_marks", full)
     config, inputs = call()
-    found = judge(
-        Bounds(config, inputs, Numerics()), answer_of(config, inputs, device), logits="routed"
-    )
+    answer = answer_of(config, inputs, device)
+    found = judge(Bounds(config, inputs, Numerics()), answer, logits="routed")
     assert found.right
     assert not isinstance(found, DeviceVerdict)
+
+
+def test_another_error_of_a_device_is_not_hidden(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(DeviceRows, "_marks", broken)
+    config, inputs = call()
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        decided_there(
+            Bounds(config, inputs, Numerics()), answer_of(config, inputs, device), routed=True
+        )
 
 
 def test_only_an_answer_of_a_gpu_is_judged_on_it() -> None:
