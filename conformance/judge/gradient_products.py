@@ -90,14 +90,11 @@ class GateGradients:
         rows: npt.NDArray[np.float32] = inputs.gate_weight.T
         if name != "hidden":
             rows, at = inputs.hidden.T, turned(at)
-        elif inputs.gate_delta is not None:
-            # of two products, each may be stored: the other one's centre, and this one's radius
-            if (
-                not _greatest(at.mid) * _greatest(inputs.gate_delta) * at.mid.shape[1]
-                <= form.largest / 8.0
-            ):
-                return False
-            given = given - at.mid @ inputs.gate_delta.astype(np.float64)
+        elif inputs.gate_delta is not None:  # by one product's radius, and the other's centre
+            rows, other = sorted((rows, inputs.gate_delta.T), key=_greatest, reverse=True)
+            if not (_stays(at.mid, other, form) and FLOAT32.represents(given).all()):
+                return False  # float64 loses less than float32 can tell apart
+            given = given - at.mid @ other.T.astype(np.float64)
         if not (_stays(at.mid, rows, form) and _greatest(at.mid) <= self.form.largest / 2.0):
             return False
         with np.errstate(all="ignore"):

@@ -93,7 +93,7 @@ def _in_balls(
 ) -> bool:
     """Whether the numbers at some places are within their whole radius, each made by itself."""
     for row, column in zip(*places, strict=True):
-        rows = np.asarray(matrix.rows)[column : column + 1]
+        rows = matrix.rows[column : column + 1]
         ball = product(Ball.exact(a[row : row + 1]), rows.T, form)
         if not (ball.decided & ball.contains(answered[row : row + 1, column : column + 1])).all():
             return False

@@ -84,6 +84,9 @@ class SlotBounds(SelectionBounds):
             return False
         if not self.points.most <= _MOST:
             return False
+        selected = config.weights_from == "softmax_of_selected"
+        if self.points.off is not None and narrow and (self.of_all or selected):
+            return False  # its error at 0 is greater than next to it
         inside = self.of_all or self.points.off is not None
         if inside and (self.form is FLOAT16 or rule.order > _ORDER):
             return False
