@@ -22,19 +22,21 @@ EAGER, POINT, WHOLE = "transformers' eager", "the judge", "the whole radius of e
 
 
 @cache
-def case(size: tuple[int, ...], dtype: str) -> ExpertsCase:
-    """Return a call of gated experts with SiLU."""
+def case(size: tuple[int, ...], dtype: str, *, gated: bool = True) -> ExpertsCase:
+    """Return a call of experts with SiLU."""
     tokens, experts, top_k, hidden, width = size
     rng = np.random.default_rng(0)
     ids = np.argsort(rng.random((tokens, experts)), axis=1)[:, :top_k]
     sizes = {"H": hidden, "F": width}
-    config = ExpertsConfig(num_experts=experts)
+    config = ExpertsConfig(num_experts=experts, gated=gated)
     return Draft(rng, config, INPUT_FORMATS[dtype], "normal", sizes).case(ids)
 
 
 def eager(made: ExpertsCase) -> Any:
     """Return what calls the eager layer, its module built."""
-    adapter: Any = load_adapter("experts:eager")
+    adapter: Any = load_adapter(
+        "experts:eager" if made.config.gated else "experts:eager@nemotron_h"
+    )
     module = adapter._model.build(made.config, made.inputs, "cpu")
     module._is_expert_parallel = False
     return lambda: run(adapter._function.run, module, made.inputs, "cpu")

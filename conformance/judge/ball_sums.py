@@ -198,7 +198,7 @@ def nonzeros(rows: Floats) -> Ids:
     return np.asarray(np.count_nonzero(rows, axis=-1))
 
 
-def bits_of(rows: Floats) -> Floats:
+def bits_of(rows: npt.NDArray[np.floating]) -> Floats:
     """Return the greatest power of two that divides each row; 0 where float32 has none."""
     if not rows.size:  # no row, or rows of no number
         return np.full(rows.shape[:-1], 2.0**1000)

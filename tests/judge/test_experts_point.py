@@ -13,6 +13,9 @@ from near_experts import ran
 from moe_routing.conformance.calls.experts import ExpertsCase
 from moe_routing.conformance.generators.experts import VALUES, Wishes, choose_experts_case
 from moe_routing.conformance.judge import experts_point
+from moe_routing.conformance.judge.activations import PLAIN
+from moe_routing.conformance.judge.activations_float32 import Left, activated
+from moe_routing.conformance.judge.balls import Ball
 from moe_routing.conformance.judge.experts import Layer
 from moe_routing.conformance.trial.boundary import Malformed
 from moe_routing.conformance.trial.call import Raised
@@ -21,9 +24,9 @@ from moe_routing.conformance.zoo import HONEST, MUTANTS
 from moe_routing.conformance.zoo.residents import WHOLE
 from moe_routing.conformance.zoo.router.runner import StagedRunner
 from moe_routing.implementations import Capabilities
-from moe_routing.reference import experts
+from moe_routing.reference import ExpertsConfig, experts
 from moe_routing.reference.activations import ACTIVATIONS
-from moe_routing.reference.formats import INPUT_FORMATS, Floats
+from moe_routing.reference.formats import FLOAT32, INPUT_FORMATS, Floats
 
 RUNNERS = [each for each in (*MUTANTS.values(), *HONEST.values()) if each.makes is StagedRunner]
 WISHES = (
@@ -71,14 +74,14 @@ def test_verdicts_are_those_of_the_whole_radius(values: str, dtype: str) -> None
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_a_lower_bound_is_lower_and_its_centre_the_same(activation: str) -> None:
+def test_a_lower_bound_around_its_centre_lies_in_the_ball(activation: str) -> None:
     for seed, products in product(range(12), ("float32", "tf32")):
         case = drawn(seed, WISHES[seed % len(WISHES)], activation=(activation,))
         layer = Layer(case.config, case.inputs, products)
         near, ball = layer.near, layer.output
-        assert (near.low <= ball.rad)[np.isfinite(near.low)].all()
-        sure = ball.decided & np.isfinite(near.low)
-        assert (np.abs(near.mid - ball.mid) <= 2.0**-28 * ball.rad)[sure].all()
+        sure = ball.decided & np.isfinite(near.mid)
+        off = np.abs(near.mid - ball.mid) + near.low
+        assert (off <= (1.0 + 2.0**-28) * ball.rad)[sure].all()
         assert (near.mid == ball.mid)[sure & (ball.rad == 0.0)].all()
 
 
@@ -97,11 +100,64 @@ def test_verdicts_on_mutants_and_variants_are_the_same() -> None:
     assert refused > len(RUNNERS) // 8
 
 
-def large(**drafted: str) -> ExpertsCase:
+def hostile(rng: np.random.Generator, case: ExpertsCase) -> ExpertsCase:
+    """Return the case with numbers in some arrays that overflow, underflow or are 0."""
+    form, changed = INPUT_FORMATS[case.inputs.dtype], {}
+    for name in ("hidden", "gate_weight", "up_weight", "down_weight", "down_bias"):
+        array = getattr(case.inputs, name)
+        if array is not None and rng.random() < 0.5:
+            sizes = (2.0 ** rng.integers(-60, 30, array.shape), 2.0**-70, 2.0**12, 2.0**40)
+            kept = rng.random(array.shape) < rng.random()
+            scaled = np.where(kept, np.nan_to_num(array, posinf=1.0), 0.0) * sizes[rng.integers(4)]
+            changed[name] = np.clip(form.round(scaled), -form.largest, form.largest)
+    arrays = {name: array.astype(np.float32) for name, array in changed.items()}
+    return replace(case, inputs=replace(case.inputs, **arrays))
+
+
+def test_hostile_numbers_are_judged_as_by_the_whole_radius() -> None:
+    decided = {np.dtype(np.float32): 0, np.dtype(np.float64): 0}
+    for seed in range(16):
+        sizes = {"hidden": (33, 64), "width": (33, 130), "tokens": (9, 33)}
+        case = drawn(seed, WISHES[seed % len(WISHES)], **sizes)
+        case = hostile(np.random.default_rng(seed), case) if seed % 2 else case
+        layer = Layer(case.config, case.inputs)
+        near = layer.near
+        for answer in (*answers(layer), near.mid + near.low * (1.0 - 2.0**-30)):
+            np.testing.assert_array_equal(by_point(layer, answer), layer.output.contains(answer))
+            decided[near.mid.dtype] += int(near.holds(answer).sum())
+    assert min(decided.values()) > 5_000, "each of the two decides many outputs"
+
+
+def large(values: str = "normal", dtype: str = "float32", **drafted: str) -> ExpertsCase:
     """Return a call that the point is asked first for: as few products as that takes."""
     ids = np.argsort(np.random.default_rng(0).random((64, 4)), axis=1)[:, :2]
-    sizes = {"hidden": 128, "width": 128, "values": "normal"}
+    sizes = {"hidden": 128, "width": 128, "values": values, "dtype": dtype}
     return ran(ids, 4, activation="silu", drafted=drafted, **sizes)
+
+
+@pytest.mark.parametrize("dtype", INPUT_FORMATS)
+def test_float32_judges_a_call_whose_sums_round_and_float64_one_that_may_be_exact(
+    dtype: str,
+) -> None:
+    rounds, exact = large(dtype=dtype), large("exact", dtype)
+    for case, found in ((rounds, np.float32), (exact, np.float64)):
+        layer = Layer(case.config, case.inputs)
+        honest = experts(case.config, case.inputs).astype(np.float32).astype(np.float64)
+        assert layer.near.mid.dtype == found
+        assert layer.permits(honest).all()
+    layer = Layer(rounds.config, rounds.inputs)
+    assert layer.near.holds(experts(rounds.config, rounds.inputs)).all()
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 8.0, 300.0])
+def test_activations_in_float32_lie_in_the_balls_of_their_arguments(scale: float) -> None:
+    x = (np.random.default_rng(3).standard_normal((1, 20_000)) * scale).astype(np.float32)
+    for name, ball in PLAIN.items():
+        left = Left(x.copy(), np.zeros((1, 1), np.float32))
+        config = ExpertsConfig(num_experts=1, gated=False, activation=name)
+        with np.errstate(over="ignore"):
+            values = activated(config, None, left, FLOAT32).values
+        assert ball(Ball.exact(x), FLOAT32).contains(values).all(), name
 
 
 def test_a_large_call_is_judged_without_a_radius_where_it_is_right() -> None:
