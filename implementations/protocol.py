@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
+from moe_routing.implementations.backend_errors import BackendLost as BackendLost
+from moe_routing.implementations.backend_errors import BackendMissing as BackendMissing
+from moe_routing.implementations.backend_errors import Lost as Lost
+from moe_routing.implementations.backend_errors import missing as missing
+from moe_routing.implementations.backend_errors import require_gpu as require_gpu
 from moe_routing.implementations.balances import Balance
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.differentiates import RouterGradients
@@ -70,44 +75,6 @@ def offers(adapter: object, method: str) -> bool:
 def offered(adapter: object) -> tuple[str, ...]:
     """Return the methods that the suite calls of an adapter."""
     return tuple(method for method in METHODS if offers(adapter, method))
-
-
-class BackendMissing(ImportError):
-    """The wrapped package is not installed; the message holds the command that installs it."""
-
-
-def require_gpu(name: str, device: str) -> None:
-    """Raise ``BackendMissing`` for a kernel that is called on a CPU."""
-    if device == "cpu":
-        raise BackendMissing(f"{name} is a kernel that needs a GPU: add --device cuda")
-
-
-Lost = Literal["crash", "timeout", "error"]
-"""The verdict on a call in which a backend was lost."""
-
-
-class BackendLost(Exception):
-    """A backend in another process has ended, or violated its protocol.
-
-    ``status`` is the verdict on the call: ``crash``, ``timeout`` or ``error``; ``costly`` says
-    that another such call costs seconds, so that few are made to find a smaller case.
-    """
-
-    def __init__(self, message: str, status: Lost = "error", *, costly: bool = False) -> None:
-        super().__init__(message)
-        self.status: Lost = status
-        self.costly = costly
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return BackendLost, (str(self), self.status)
-
-
-def missing(package: str, root: str, error: ModuleNotFoundError, install: str) -> BackendMissing:
-    """Return what to raise after a failed import of ``package``, whose top module is ``root``."""
-    lacking = (error.name or "a module").partition(".")[0]
-    if lacking == root:
-        return BackendMissing(f"{package} is not installed: {install}")
-    return BackendMissing(f"{package} needs {lacking}, which is missing: {install}")
 
 
 @runtime_checkable
