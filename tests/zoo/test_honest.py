@@ -22,7 +22,7 @@ from moe_routing.implementations import Capabilities, Numerics
 from moe_routing.reference import Groups, Renormalize, RouterConfig, RouterInputs
 from moe_routing.reference import route as reference
 
-DRAWS = 48
+DRAWS = 40
 """The cases drawn for a clause and a variant; ``tox -e nightly`` draws 2000, from five seeds."""
 
 DRAWS_OF_PERMUTATIONS = 20
