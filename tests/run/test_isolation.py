@@ -138,6 +138,12 @@ def test_nothing_is_trusted_that_was_computed_with_replaced_functions(
     assert results["robustness.empty-batch"].status == "pass", "a fresh process is not spoiled"
 
 
+def test_what_a_first_call_has_spoilt_is_no_clauses_fault() -> None:
+    """The worker's own first call, before any clause: which clause comes first, jobs decide."""
+    (adapter,) = ran("ReplacesNumpy", clauses=("robustness.empty-batch",)).adapters
+    assert [each.status for each in adapter.clauses] == ["pass"], adapter.clauses[0].message
+
+
 def test_a_changed_float_mode_is_a_failure_of_its_clause() -> None:
     (adapter,) = ran("ChangesFloatMode", clauses=("invariance.float-mode-unchanged",)).adapters
     assert [each.status for each in adapter.clauses] == ["fail"]

@@ -165,12 +165,13 @@ class Isolated:
         return self._process
 
     def _warm(self, process: Process) -> None:
-        """Have the first worker make a first call; one that ends in it is for a clause to find."""
+        """Have the first worker make a first call; what it does there is for a clause to find."""
         self._warms = False
         try:
-            process.request("warm")
+            spoilt: bool = process.request("warm")
         except Ended:
-            self._has_ended = True
+            self._has_ended = spoilt = True
+        if spoilt:
             self._end_worker()
 
     def _about_with(self, seconds: float) -> About | None:

@@ -142,10 +142,11 @@ class _Server:
         self._can_fork = not shared and threads is not None and threads == threads_running()
         return about(self._adapter)
 
-    def _warm(self) -> None:
-        """Make a first call, which pays for imports that come late; whatever becomes of it."""
+    def _warm(self) -> bool:
+        """Make a first call, which pays for imports that come late; return whether it spoils."""
         self._journal.cleared()
         _outlived(partial(first_call, self.adapter))
+        return bool(state.restore(self._before))
 
     def _fork(self) -> None:
         """From now on, answer each request about the adapter in a fork, if that is safe."""
