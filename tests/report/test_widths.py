@@ -6,6 +6,7 @@ import io
 import json
 import re
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -74,10 +75,15 @@ def shown(run: RunResult, width: int) -> str:
     return console.file.getvalue()
 
 
+@cache
+def whole(width: int) -> str:
+    return shown(run_of(WHOLE), width)
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 class TestTable:
     def rows(self, width: int) -> list[str]:
-        lines = shown(run_of(WHOLE), width).splitlines()
+        lines = whole(width).splitlines()
         start = next(n for n, line in enumerate(lines) if re.match(" *status +clause", line))
         return lines[start : lines.index("", start)]
 
@@ -108,14 +114,18 @@ def adapter(name: str) -> AdapterResult:
     return replace(WHOLE, name=name)
 
 
+@cache
+def matrix(names: tuple[str, ...], width: int) -> str:
+    return shown(run_of(*map(adapter, names)), width)
+
+
 @pytest.mark.parametrize("width", [*WIDTHS, LOG])
 @pytest.mark.parametrize("names", [NAMES[:2], NAMES[:5], NAMES, ["twin", "twin"], ["x" * 200, "y"]])
 class TestMatrix:
     """It shows every status under its adapter: with signs for words where there is no room."""
 
     def lines(self, names: list[str], width: int) -> list[str]:
-        text = shown(run_of(*map(adapter, names)), width)
-        lines = text.splitlines()
+        lines = matrix(tuple(names), width).splitlines()
         start = next(n for n, line in enumerate(lines) if re.match(" ?clause ", line))
         return lines[start : next(n for n, line in enumerate(lines) if ": " in line and n > start)]
 
