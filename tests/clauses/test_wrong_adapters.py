@@ -39,12 +39,15 @@ def run(*argv: str) -> int:
         return int(usage.code or 0)
 
 
-def check(adapter: str, *clauses: str, examples: int = 10) -> tuple[int, dict[str, Any]]:
+def check(
+    adapter: str, *clauses: str, examples: int = 10, profile: str = "ci"
+) -> tuple[int, dict[str, Any]]:
     """The exit code of checking ``wrong_*.py:Name``, and the report of each clause by id.
 
     In this process, which has imported torch; tests/run is about processes of their own.
     """
     argv = ["check", f"{DATA}/{adapter}", "--max-examples", str(examples), "--json", "report.json"]
+    argv += ["--profile", profile]
     code = run(*argv, "--no-isolate", *(f"--clause={each}" for each in clauses))
     report = json.loads(Path("report.json").read_text())
     return code, {each["id"]: each for each in report["adapters"][0]["clauses"]}
@@ -151,7 +154,7 @@ DRESS = ("layout.*", "weights.match", "selection.valid-top-k", "invariance.repea
     ],
 )
 def test_a_right_answer_in_another_dress_passes(adapter: str) -> None:
-    code, clauses = check(adapter, *DRESS, examples=4)
+    code, clauses = check(adapter, *DRESS, examples=4, profile="smoke")
     broken = {id_: each["message"] for id_, each in clauses.items() if each["status"] == "fail"}
     assert code == 0, broken or clauses
 

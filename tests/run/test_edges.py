@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from nightly import SERIES
 
 from moe_routing.conformance import Plan, RunResult, check, in_process, select_clauses
 from moe_routing.conformance.checking.edges import EDGES, settled, words_of
@@ -56,7 +57,8 @@ class Doubles(NoEmptyBatch):
 
 
 def run_of(adapter: Any, *clauses: str, max_examples: int = 12) -> RunResult:
-    plan = Plan(clauses=select_clauses(clauses or SOME), max_examples=max_examples)
+    some = select_clauses(clauses or SOME)
+    plan = Plan(clauses=some, max_examples=max_examples, series=SERIES)
     return check(in_process({adapter.name: adapter}, plan), plan)
 
 
