@@ -94,6 +94,7 @@ def _first(
         "learned-several",
         "learned-repeated",
         "learned-routes-above-256",
+        "learned-row-offsets-past-16-bits",
     ),
     most=None,
 )

@@ -153,6 +153,16 @@ learned(
     ids=np.tile([[1, 2]], (257, 1)),
 )
 learned(
+    "row-offsets-past-16-bits",
+    "a row, of all routes', that begins past number 65,536, and gradients of the last token",
+    lambda each: (
+        (int(each.layer.counts.sum()) - 1) * each.inputs.hidden_size >= 2**16
+        and bool(_live(each)[-1])
+    ),
+    ids=np.tile([[1, 3]], (130, 1)),
+    sizes=(256, 4),
+)
+learned(
     "repeated",
     "an expert in two slots of a token, and a gradient of it",
     lambda each: has_repeats(each.inputs.routes) and _busy(each),

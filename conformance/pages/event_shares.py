@@ -176,6 +176,7 @@ ONLY_CONSTRUCTED = {
     "learned-absent-not-finite": _OWN,
     "learned-unchosen-nan": _OWN,
     "learned-routes-above-256": _COSTLY,
+    "learned-row-offsets-past-16-bits": _LARGER,
     "spread-zero-weight": _OWN,
 }
 """The events that no drawn case is meant to meet, and why."""

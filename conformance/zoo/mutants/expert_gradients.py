@@ -39,6 +39,20 @@ def _is_there(w: LearnerWork, stage: str) -> bool:
 # Routes and tokens.
 
 
+@learner(
+    "gradient-rows-wrap",
+    "M86",
+    "at_rows",
+    real="axolotl-ai-cloud/axolotl 0.19.0, ops",
+    needs="65,536 numbers in the rows",
+)
+def _(w: LearnerWork) -> Array:
+    """The offset of a row wrapped where gradients are gathered: the last rows went elsewhere."""
+    rows: Array = w.right("at_rows").copy()
+    rows[np.arange(len(rows)) * w.inputs.hidden_size >= 2**16] = 0
+    return rows
+
+
 @learner("hidden-misses-a-slot", "M86", "of_hidden", real="open-lm-engine/lm-engine#4")
 def _(w: LearnerWork) -> Array:
     """The rows of a token's last slot were not added to its gradient."""
