@@ -37,8 +37,8 @@ _LAST = 2**5
 _MANY = 32
 """The part of all numbers from which magnitudes are summed of all, as one product."""
 
-_WORK = 2**21
-"""Summands that are looked at one by one, of magnitudes of numbers that are off themselves."""
+_GATHERED = 2**9
+"""Products of a matrix, all made at once, in the time of a summand that is picked."""
 
 _SAMPLE = 128
 """Numbers of a row whose bits are looked at."""
@@ -135,16 +135,15 @@ def within_relative(
     places = _left(answered, point, used, store)
     if not len(places[0]):
         return True
-    if len(places[0]) > point.size // _MANY:
-        whole = (np.abs(sizes) @ np.abs(rows).T).astype(np.float64)
-        return _holds(_off(answered, point, store)[places], used, whole[places])
-    off = _off(answered[places], point[places], store)
-    least = magnitudes(sizes, rows, places, greatest(sizes, 16))
-    near = (off <= used * least) & (least >= NORMAL)
-    others = tuple(each[~near] for each in places)
-    if len(others[0]) * sizes.shape[1] > _WORK:
-        return False
-    return _holds(off[~near], used, magnitudes(sizes, rows, others))
+    products, off = point.size * sizes.shape[1], _off(answered[places], point[places], store)
+    if len(places[0]) * _GATHERED * 16 <= products:
+        least = magnitudes(sizes, rows, places, greatest(sizes, 16))
+        near = (off <= used * least) & (least >= NORMAL)
+        places, off = tuple(each[~near] for each in places), off[~near]
+    if len(places[0]) * _GATHERED * sizes.shape[1] <= products:
+        return _holds(off, used, magnitudes(sizes, rows, places))
+    whole = np.abs(sizes) @ np.abs(rows).T
+    return _holds(off, used, whole[places].astype(np.float64))
 
 
 def _off(answered: Floats, point: Array, store: float) -> Floats:

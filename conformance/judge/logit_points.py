@@ -27,6 +27,9 @@ _SOME = 64
 _BELOW = 1.0 - 2.0**-10
 """What is used of that; the rest is more than its float32 sum and float64 lose."""
 
+_PART, _MANY = 256, 448
+"""Summands of one part of a logit, and those from which parts pay."""
+
 _NORM_STORES = 4
 
 
@@ -50,14 +53,34 @@ class LogitPoints:
 
 
 def reference_points(bounds: Bounds) -> LogitPoints:
-    """Return the exact logits of a call, and how far off those of a backend may be at the least."""
+    """Return the exact logits of a call, and how far off those of a backend may be at the least.
+
+    Or such as are summed in float32 in parts, which takes as much off what others may be.
+    """
     inputs, config = bounds.inputs, bounds.config
     with np.errstate(all="ignore"):
-        logits = bounds.reference.logits
         x: Any = inputs.hidden
         if config.input_norm is not None:
             x = normalize_input(config.input_norm, inputs)
-        return LogitPoints(logits, _least_off(bounds, x, logits), _most_off(bounds, x, logits))
+        count = products_at_most(inputs, x, _matrices(bounds))
+        spent = 0.0
+        if "reference" in vars(bounds) or config.input_norm is not None or count.min() < _MANY:
+            logits = bounds.reference.logits
+        else:
+            logits, spent = _in_parts(bounds), _PART + 6.0
+        off = _least_off(bounds, x, logits, count - spent)
+        return LogitPoints(logits, off, _most_off(bounds, x, logits))
+
+
+def _in_parts(bounds: Bounds) -> Floats:
+    """Return the logits, each of parts that are summed in float32 and added in float64."""
+    inputs = bounds.inputs
+    total = np.zeros((inputs.num_tokens, inputs.num_experts))
+    for matrix in _matrices(bounds):
+        for first in range(0, inputs.hidden_size, _PART):
+            part = slice(first, first + _PART)
+            total += inputs.hidden[:, part] @ matrix[:, part].T
+    return total if inputs.gate_bias is None else total + inputs.gate_bias
 
 
 def _matrices(bounds: Bounds) -> list[npt.NDArray[np.float32]]:
@@ -65,8 +88,11 @@ def _matrices(bounds: Bounds) -> list[npt.NDArray[np.float32]]:
     return [gate] if delta is None else [gate, delta]
 
 
-def _least_off(bounds: Bounds, x: Any, logits: Floats) -> Floats:
-    """Return the rounding of some summands, and of the store, where no sum of them is exact."""
+def _least_off(bounds: Bounds, x: Any, logits: Floats, count: Floats) -> Floats:
+    """Return the rounding of some summands, and of the store, where no sum of them is exact.
+
+    It is ``count`` units of float32.
+    """
     inputs, matrices = bounds.inputs, _matrices(bounds)
     step = max(1, inputs.hidden_size // _SOME)
     some = np.abs(x[:, ::step], dtype=np.float32)
@@ -75,7 +101,7 @@ def _least_off(bounds: Bounds, x: Any, logits: Floats) -> Floats:
     quantum: Any = 0.0
     if bounds.config.input_norm is None:  # whose own errors leave nothing exact
         quantum = most_quantum(inputs.hidden, matrices)[:, None]
-    units = products_at_most(inputs, x, matrices) * FLOAT32.unit_roundoff
+    units = count * FLOAT32.unit_roundoff
     off = np.where(size > quantum * 2.0**FLOAT32.precision, units * size, 0.0)
     if store := store_unit(_out(bounds)):
         stored = size > quantum * 2.0 ** _out(bounds).precision

@@ -148,7 +148,7 @@ class SlotBounds(SelectionBounds):
         off = off * abs(config.logit_multiplier)
         if (cap := config.logit_softcap) is not None:
             off = off * (1.0 - np.square(self.exact / cap)) * np.exp(-2.0 * off / cap)
-        fallen: Floats = -np.expm1(-off)
+        fallen: Floats = off * (1.0 - off / 2.0)  # less than 1 - exp(-off)
         return fallen
 
     @property
