@@ -45,6 +45,8 @@ _SHAPES = {
     "down_bias": "EH",
 }
 
+_OF_TOKENS = tuple(name for name, letters in _SHAPES.items() if letters.startswith("T"))
+
 OF_EXPERTS = tuple(name for name, letters in _SHAPES.items() if letters.startswith("E"))
 """The arrays that hold a part for each expert."""
 
@@ -167,6 +169,15 @@ class ExpertsInputs:
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return the arrays that are present, by field name."""
         return present(self, _SHAPES)
+
+    def of_tokens(self, rows: Ids) -> ExpertsInputs:
+        """Return the call of some of its tokens, whose weights are not checked again."""
+        made = object.__new__(ExpertsInputs)
+        for name, value in vars(self).items():
+            object.__setattr__(made, name, value[rows] if name in _OF_TOKENS else value)
+        for name in _OF_TOKENS:
+            getattr(made, name).flags.writeable = False
+        return made
 
 
 def experts(config: ExpertsConfig, inputs: ExpertsInputs) -> Floats:

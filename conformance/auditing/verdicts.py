@@ -129,6 +129,9 @@ def _shaped(seen: SeenRouting, given: dict[str, Floats]) -> dict[str, Floats]:
 def _experts(seen: SeenExperts) -> Iterator[Finding]:
     layer = Layer(seen.config, seen.inputs, seen.products)
     output = _floats("output", seen.output)
+    if seen.copied is None and layer.certainly_right(output):
+        yield _of(seen, "experts", len(output), "experts.match", None)
+        return
     due = experts_ball(layer, seen.copied)
     wrong = ~due.contains(output)
     failure = None

@@ -11,12 +11,16 @@ from moe_routing.conformance.judge.activations import activated
 from moe_routing.conformance.judge.ball_sums import Matrix, summed, total
 from moe_routing.conformance.judge.balls import TINY, Ball, add, known, mul, rounded, settled
 from moe_routing.conformance.judge.expert_batches import batches
+from moe_routing.conformance.judge.expert_ranges import all_decided
 from moe_routing.conformance.judge.experts_point import Near, is_large, near, permitted
 from moe_routing.conformance.judge.intervals import underflow
 from moe_routing.reference import ExpertsConfig, ExpertsInputs, expert_outputs
 from moe_routing.reference.experts import Array
 from moe_routing.reference.formats import INPUT_FORMATS, Bools, FloatFormat, Floats, Ids
 from moe_routing.reference.routes import ABSENT
+
+_SLOTS = 2**23
+"""How many numbers all slots of the tokens have that are held to whole radii at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +67,17 @@ class Layer:
         """Return where ``values [T, H]`` are permitted: as ``output`` says it, at less cost."""
         if "output" in vars(self) or not is_large(self.inputs):
             return self.output.contains(values)
-        return permitted(self.near, values, lambda rows: self.rows(rows).output)
+        most = max(1, _SLOTS // (self.inputs.top_k * self.inputs.hidden_size))
+        return permitted(self.near, values, lambda rows: self.rows(rows).output, most)
+
+    def certainly_right(self, values: Floats) -> bool:
+        """Whether all ``values [T, H]`` of a large call are permitted, and each is decided.
+
+        False says that ``output`` has to tell.
+        """
+        if not is_large(self.inputs) or not all_decided(self.config, self.inputs, self.form):
+            return False
+        return bool(self.permits(values).all())
 
     def closest(self, values: Floats) -> tuple[Ball, Floats]:
         """Return values and what holds them: of a large layer, of the token nearest its bound."""
@@ -74,9 +88,7 @@ class Layer:
 
     def rows(self, rows: Ids) -> Layer:
         """Return the same call of some of its tokens."""
-        inputs = self.inputs
-        some = {name: getattr(inputs, name)[rows] for name in ("hidden", "expert_ids", "weights")}
-        return Layer(self.config, replace(inputs, **some), self.products)
+        return Layer(self.config, self.inputs.of_tokens(rows), self.products)
 
     @cached_property
     def exact(self) -> Bools:

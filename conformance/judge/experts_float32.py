@@ -115,8 +115,9 @@ class Single:
 def certain(low: Array, inputs: ExpertsInputs) -> Array:
     """Return lower bounds less what they themselves have rounded; 0 where they may underflow."""
     units = (inputs.width / _FEWER + inputs.top_k + _STEPS) * UNIT
-    firm = low >= np.float32(FLOAT32.tiny / UNIT)
-    return np.where(firm, low * np.float32(math.exp(-units)), np.float32(0.0))
+    low *= np.float32(math.exp(-units))
+    low[~(low >= np.float32(FLOAT32.tiny / UNIT))] = 0.0
+    return low
 
 
 def _product(own: Array, x: Array, parts: int) -> tuple[Array, int]:

@@ -38,7 +38,7 @@ _CACHED = 2**18
 """How many numbers of a matrix are read at once: in float64 a cache holds them."""
 
 _ROWS = 2**21
-"""How many numbers the rows of an expert have that go through its matrices at once."""
+"""How many numbers the rows have that are looked at, or go through an expert, at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,15 +50,28 @@ class Near:
 
     def holds(self, values: Floats) -> Bools:
         """Return where ``values`` are right for certain; elsewhere the radius has to say it."""
-        with np.errstate(invalid="ignore", over="ignore"):
-            near: Bools = np.abs(values - self.mid) <= self.low
-        return near & np.isfinite(self.low)
+        held = np.empty(values.shape, dtype=bool)
+        for rows in _blocks(*values.shape):
+            low = self.low[rows]
+            with np.errstate(invalid="ignore", over="ignore"):
+                held[rows] = (np.abs(values[rows] - self.mid[rows]) <= low) & np.isfinite(low)
+        return held
 
     def closest(self, values: Floats) -> Ids:
         """Return the token, ``[1]``, that has used most of its lower bound."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            used = np.nan_to_num(np.abs(values - self.mid) / self.low, posinf=0.0)
-        return np.array([used.max(axis=1, initial=0.0).argmax()])
+        used = np.zeros(len(values))
+        for rows in _blocks(*values.shape):
+            with np.errstate(invalid="ignore", divide="ignore"):
+                share = np.abs(values[rows] - self.mid[rows]) / self.low[rows]
+            used[rows] = np.nan_to_num(share, posinf=0.0).max(axis=1, initial=0.0)
+        return np.array([used.argmax()])
+
+
+def _blocks(count: int, width: int) -> Iterator[slice]:
+    """Yield blocks of rows, so that their temporaries are small beside what is held."""
+    step = max(1, _ROWS // max(1, width))
+    for start in range(0, count, step):
+        yield slice(start, start + step)
 
 
 def is_large(inputs: ExpertsInputs) -> bool:
@@ -67,15 +80,18 @@ def is_large(inputs: ExpertsInputs) -> bool:
     return routes * inputs.hidden_size * inputs.width >= _MANY
 
 
-def permitted(close: Near, values: Floats, radius: Callable[[Ids], Ball]) -> Bools:
+def permitted(
+    close: Near, values: Floats, radius: Callable[[Ids], Ball], most: int = 2**10
+) -> Bools:
     """Return where ``values [T, H]`` are permitted.
 
-    Tokens that are not all near the point are held to their whole ``radius``.
+    Tokens that are not all near the point are held to their whole ``radius``, ``most`` at a time.
     """
     held = close.holds(values)
     rest = np.flatnonzero(~held.all(axis=1))
-    if rest.size:
-        held[rest] = radius(rest).contains(values[rest])
+    for start in range(0, rest.size, most):
+        some = rest[start : start + most]
+        held[some] = radius(some).contains(values[some])
     return held
 
 

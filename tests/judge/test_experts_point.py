@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 from near_experts import ran
 
+from moe_routing.conformance.auditing.verdicts import findings
 from moe_routing.conformance.calls.experts import ExpertsCase
 from moe_routing.conformance.generators.experts import VALUES, Wishes, choose_experts_case
+from moe_routing.conformance.judge import experts as experts_judge
 from moe_routing.conformance.judge import experts_point
 from moe_routing.conformance.judge.activations import PLAIN
 from moe_routing.conformance.judge.activations_float32 import Left, activated
 from moe_routing.conformance.judge.balls import Ball
+from moe_routing.conformance.judge.expert_ranges import all_decided
 from moe_routing.conformance.judge.experts import Layer
 from moe_routing.conformance.trial.boundary import Malformed
 from moe_routing.conformance.trial.call import Raised
@@ -24,9 +27,10 @@ from moe_routing.conformance.zoo import HONEST, MUTANTS
 from moe_routing.conformance.zoo.residents import WHOLE
 from moe_routing.conformance.zoo.router.runner import StagedRunner
 from moe_routing.implementations import Capabilities
+from moe_routing.implementations.models.seen import SeenExperts
 from moe_routing.reference import ExpertsConfig, experts
 from moe_routing.reference.activations import ACTIVATIONS
-from moe_routing.reference.formats import FLOAT32, INPUT_FORMATS, Floats
+from moe_routing.reference.formats import FLOAT32, INPUT_FORMATS, Floats, Ids
 
 RUNNERS = [each for each in (*MUTANTS.values(), *HONEST.values()) if each.makes is StagedRunner]
 WISHES = (
@@ -187,3 +191,47 @@ def test_nothing_of_a_drawn_call_is_large() -> None:
         experts_point.is_large(drawn(seed, Wishes(), hidden=(33,), width=(33,)).inputs)
         for seed in range(30)
     )
+
+
+def test_what_is_decided_at_a_glance_is_decided() -> None:
+    seen = 0
+    for seed in range(60):
+        case = drawn(seed, WISHES[seed % len(WISHES)], activation=(ACTIVATIONS[seed % 5],))
+        case = hostile(np.random.default_rng(seed), case) if seed % 2 else case
+        layer = Layer(case.config, case.inputs)
+        if all_decided(case.config, case.inputs, layer.form):
+            assert layer.output.decided.all()
+            seen += 1
+    assert seen > 10
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_an_audit_of_a_large_call_asks_for_radii_only_where_something_is_wrong(wrong: bool) -> None:
+    case = large(dtype="bfloat16")
+    output = experts(case.config, case.inputs)
+    output[5, 7] += 0.5 * wrong
+    seen = SeenExperts(
+        path="a.block.experts",
+        block="a.block",
+        tokens=np.arange(case.num_tokens),
+        config=case.config,
+        inputs=case.inputs,
+        output=output,
+    )
+    (finding,) = findings(seen)
+    assert (finding.status, finding.tokens) == (("fail" if wrong else "pass"), 64)
+    assert Layer(case.config, case.inputs).certainly_right(output) is not wrong
+
+
+def test_memory_of_a_call_that_is_all_wrong_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    case, counts = large(), []
+    layer, rows = Layer(case.config, case.inputs), Layer.rows
+
+    def counted(self: Layer, some: Ids) -> Layer:
+        counts.append(len(some))
+        return rows(self, some)
+
+    monkeypatch.setattr(experts_judge, "_SLOTS", 2 * 128 * 10)
+    monkeypatch.setattr(Layer, "rows", counted)
+    assert not layer.permits(layer.near.mid + 9.0).any()
+    assert (max(counts), sum(counts)) == (10, 64)
