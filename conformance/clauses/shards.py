@@ -53,7 +53,7 @@ def _held(name: str, trial: ShardsTrial, tokens: Callable[[int], Bools]) -> Fail
     for rank in trial.sharded.ranks:
         wrong = trial.wrong(rank) & tokens(rank)[:, None]
         if wrong.any():
-            answer, due = trial.answers[rank], trial.part(rank)
+            answer, due = trial.answers[rank], trial.part(rank).output
             return part_failure(name, trial.sharded, rank, answer, wrong, due)
     return None
 
@@ -61,7 +61,7 @@ def _held(name: str, trial: ShardsTrial, tokens: Callable[[int], Bools]) -> Fail
 def _summed(name: str, trial: ShardsTrial, tokens: Bools | None = None) -> Failure | None:
     """Return the failure of the sum over all ranks, at one of these tokens or of all."""
     sharded = trial.sharded
-    wrong = ~sharded.sum.contains(trial.output)
+    wrong = ~sharded.layer.permits(trial.output)
     if tokens is not None:
         wrong = wrong & tokens[:, None]
     return sum_failure(name, sharded, trial.output, wrong) if wrong.any() else None

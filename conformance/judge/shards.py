@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from moe_routing.conformance.judge.balls import Ball
-from moe_routing.conformance.judge.experts import Layer, layer_ball
+from moe_routing.conformance.judge.experts import Layer
 from moe_routing.reference import ExpertsConfig, ExpertsInputs, Placement
 from moe_routing.reference.formats import Bools, Ids
 from moe_routing.reference.routes import ABSENT
@@ -58,14 +58,17 @@ class Sharded:
         """Return the tokens ``[T]`` of which it is settled what a rank computes."""
         return np.asarray((~self.may_compute(rank) | self.settled).all(axis=1))
 
-    def part(self, rank: int) -> Ball:
-        """Return the permitted answers of a rank, ``[T, H]``, for tokens that are decided."""
+    def part(self, rank: int) -> Layer:
+        """Return the call of a rank's own experts, which says what it may answer.
+
+        Of tokens that are decided; the weights of other routes are 0.
+        """
         own = self.may_compute(rank)
         inputs = self.inputs
         ids = np.where(own, inputs.expert_ids, ABSENT)
         weights = np.where(own, inputs.weights, np.float32(0))
         local = replace(inputs, expert_ids=ids, weights=weights)
-        return layer_ball(self.config, local, self.products)
+        return Layer(self.config, local, self.products)
 
     @cached_property
     def counts(self) -> Ids:

@@ -10,7 +10,7 @@ import numpy as np
 
 from moe_routing.conformance.calls.memory import with_fresh_arrays
 from moe_routing.conformance.calls.shards import ShardsCase
-from moe_routing.conformance.judge.balls import Ball
+from moe_routing.conformance.judge.experts import Layer
 from moe_routing.conformance.judge.shards import Sharded
 from moe_routing.conformance.trial.base import BaseTrial
 from moe_routing.conformance.trial.boundary import Malformed
@@ -58,12 +58,12 @@ class ShardsTrial(BaseTrial[ShardsCase]):
     def wrong(self, rank: int) -> Bools:
         """Return which of a rank's answers, ``[T, H]``, rounding cannot explain."""
         sharded = self.sharded
-        right = self.part(rank).contains(self.answers[rank])
+        right = self.part(rank).permits(self.answers[rank])
         found: Bools = ~right & sharded.decided(rank)[:, None]
         return found
 
-    def part(self, rank: int) -> Ball:
-        """Return what a rank may answer, where that is decided."""
+    def part(self, rank: int) -> Layer:
+        """Return the call that says what a rank may answer, where that is decided."""
         return self.once(_part_of, rank, self.capabilities.computes.products)
 
 
@@ -72,5 +72,5 @@ def sharded_of(case: ShardsCase, products: str = "float32") -> Sharded:
     return Sharded(case.config, case.inputs.whole, case.inputs.placement, products)
 
 
-def _part_of(case: ShardsCase, rank: int, products: str) -> Ball:
+def _part_of(case: ShardsCase, rank: int, products: str) -> Layer:
     return sharded_of(case, products).part(rank)

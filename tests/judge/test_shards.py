@@ -6,6 +6,7 @@ import random
 
 import numpy as np
 import pytest
+from near_experts import ran
 
 from moe_routing.conformance.calls.shards import ShardsCase
 from moe_routing.conformance.cases.files import case_from_json, case_to_json
@@ -16,11 +17,12 @@ from moe_routing.conformance.events import EVENTS
 from moe_routing.conformance.generators.experts import Wishes
 from moe_routing.conformance.generators.shards import choose_shards_case
 from moe_routing.conformance.generators.shards_smaller import keep_placed, keep_ranks
+from moe_routing.conformance.judge.shards import Sharded
 from moe_routing.conformance.trial.shards import sharded_of
 from moe_routing.conformance.zoo import HONEST, MUTANTS
 from moe_routing.implementations import Capabilities, load_adapter
 from moe_routing.implementations.shards import PLACEMENTS, Shards, placed
-from moe_routing.reference import expert_outputs
+from moe_routing.reference import Placement, expert_outputs, experts
 
 
 def drawn(seed: int, capabilities: Capabilities | None = None) -> ShardsCase:
@@ -40,13 +42,31 @@ def test_a_rank_may_answer_the_sum_over_its_own_routes(seed: int) -> None:
     if sharded.config.weight_on == "output":
         outputs = outputs * inputs.weights[:, :, None]
     for rank in sharded.ranks:
-        due, local = sharded.part(rank), place.local(rank).tolist()
+        due, local = sharded.part(rank).output, place.local(rank).tolist()
         for token in np.flatnonzero(sharded.decided(rank)):
             own = [k for k, e in enumerate(inputs.expert_ids[token]) if e in local]
             right = outputs[token, own].sum(axis=0)
             assert due.contains(np.where(np.arange(len(due.mid))[:, None] == token, right, 0.0))[
                 token
             ].all()
+
+
+def test_parts_of_a_large_call_are_judged_without_a_radius_where_they_are_right() -> None:
+    ids = np.argsort(np.random.default_rng(0).random((128, 4)), axis=1)[:, :2]
+    case = ran(ids, 4, activation="silu", hidden=128, width=128, values="normal")
+    half = np.array([0, 0, 1, 1])
+    sharded = Sharded(
+        case.config, case.inputs, Placement(rank_of=half, logical_of=np.arange(4), num_ranks=2)
+    )
+    answers = []
+    for rank in sharded.ranks:
+        part = sharded.part(rank)
+        answers.append(experts(part.config, part.inputs))
+        assert part.permits(answers[rank]).all()
+        wrong = answers[rank] + (np.arange(128)[:, None] == 5)
+        assert np.argwhere(~part.permits(wrong).all(axis=1)).tolist() == [[5]]
+        assert "output" not in vars(part)
+    assert sharded.layer.permits(np.sum(answers, axis=0)).all()
 
 
 @pytest.mark.parametrize("seed", range(8))
