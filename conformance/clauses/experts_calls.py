@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from moe_routing.conformance.clauses.registry import Check, clause
 from moe_routing.conformance.explain.experts import experts_failure
 from moe_routing.conformance.explain.failure import Failure
-from moe_routing.conformance.generators.experts import TOKENS, Wishes
+from moe_routing.conformance.generators.experts import TOKENS, Wishes, choose_experts_case
+from moe_routing.conformance.generators.seeds import Seeded
 from moe_routing.conformance.trial.experts import ExpertsTrial
 from moe_routing.implementations import Capabilities
 from moe_routing.reference.formats import Bools
 
 if TYPE_CHECKING:
-    from hypothesis.strategies import SearchStrategy
-
     from moe_routing.conformance.calls.experts import ExpertsCase
 
 SOME = tuple(n for n in TOKENS if n)
@@ -49,10 +49,8 @@ def experts_clause(
     )
 
 
-def _calls(capabilities: Capabilities, wishes: Wishes) -> SearchStrategy[ExpertsCase]:
-    from moe_routing.conformance.generators.strategies import experts_cases
-
-    return experts_cases(capabilities, wishes)
+def _calls(capabilities: Capabilities, wishes: Wishes) -> Seeded[ExpertsCase]:
+    return Seeded(partial(choose_experts_case, capabilities=capabilities, wishes=wishes))
 
 
 def held(name: str, trial: ExpertsTrial, among: Bools | None = None) -> Failure | None:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from moe_routing.conformance.clauses.registry import Check, clause
 from moe_routing.conformance.explain.failure import Failure
 from moe_routing.conformance.explain.permutation import permutation_failure
-from moe_routing.conformance.generators.permutation import TOKENS
+from moe_routing.conformance.generators.permutation import TOKENS, choose_permutation_case
+from moe_routing.conformance.generators.seeds import Seeded
 from moe_routing.conformance.judge.permutation import Breach, Due, Permuted
 from moe_routing.conformance.trial.permutation import PermutationTrial
 from moe_routing.implementations import Capabilities
 
 if TYPE_CHECKING:
-    from hypothesis.strategies import SearchStrategy
-
     from moe_routing.conformance.calls.permutation import PermutationCase
 
 
@@ -48,10 +48,9 @@ def permutation_clause(
     )
 
 
-def _calls(capabilities: Capabilities, tokens: Sequence[int]) -> SearchStrategy[PermutationCase]:
-    from moe_routing.conformance.generators.strategies import permutation_cases
-
-    return permutation_cases(capabilities.permutes, tokens=tokens)
+def _calls(capabilities: Capabilities, tokens: Sequence[int]) -> Seeded[PermutationCase]:
+    permutes = capabilities.permutes
+    return Seeded(partial(choose_permutation_case, permutes=permutes, tokens=tokens))
 
 
 def held(name: str, law: Law, trial: PermutationTrial) -> Failure | None:

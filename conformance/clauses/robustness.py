@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,10 +19,12 @@ from moe_routing.conformance.clauses.relations import (
 )
 from moe_routing.conformance.explain.failure import Failure, at, first_failure
 from moe_routing.conformance.explain.numbers import show
-from moe_routing.conformance.generators.choices import Focus
+from moe_routing.conformance.generators.axes import Choose
+from moe_routing.conformance.generators.choices import Focus, choose_case
 from moe_routing.conformance.generators.construct import take_tokens
 from moe_routing.conformance.generators.neighbours import neighbours
 from moe_routing.conformance.generators.nonsense import bad_configs
+from moe_routing.conformance.generators.seeds import Seeded
 from moe_routing.conformance.judge import Verdict
 from moe_routing.conformance.judge.logits import format_of
 from moe_routing.conformance.trial.base import Unchecked
@@ -31,9 +32,6 @@ from moe_routing.conformance.trial.call import Raised
 from moe_routing.conformance.trial.trial import Trial
 from moe_routing.implementations import Capabilities, Limits
 from moe_routing.reference.formats import Bools, Floats
-
-if TYPE_CHECKING:
-    from hypothesis.strategies import SearchStrategy
 
 
 @clause(
@@ -254,11 +252,13 @@ def rejects_bad_config(trial: Trial) -> Failure | None:
     return None
 
 
-def _claimed_or_not(capabilities: Capabilities) -> SearchStrategy[Case]:
-    from moe_routing.conformance.generators.strategies import routing_cases
-
+def _claimed_or_not(capabilities: Capabilities) -> Seeded[Case]:
     whole = Capabilities(takes=capabilities.takes, layouts=capabilities.layouts)
-    return routing_cases(capabilities) | routing_cases(whole)
+
+    def make(choose: Choose) -> Case:
+        return choose_case(choose, choose("claims", (capabilities, whole)), Focus())
+
+    return Seeded(make)
 
 
 @clause(

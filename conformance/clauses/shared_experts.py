@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from moe_routing.conformance.clauses.registry import Check, clause
 from moe_routing.conformance.clauses.relations import wrote_to_inputs
 from moe_routing.conformance.explain.failure import Failure, at, span
 from moe_routing.conformance.explain.numbers import show
+from moe_routing.conformance.generators.choices import choose_shared_case
+from moe_routing.conformance.generators.seeds import Seeded
 from moe_routing.conformance.judge.shared_experts import contribution_bounds
 from moe_routing.conformance.trial.boundary import Malformed, to_numpy
 from moe_routing.conformance.trial.shared_experts import SharedTrial
@@ -18,8 +21,6 @@ from moe_routing.implementations import Capabilities
 from moe_routing.reference import shared_contribution
 
 if TYPE_CHECKING:
-    from hypothesis.strategies import SearchStrategy
-
     from moe_routing.conformance.calls.shared_experts import SharedCase
 
 
@@ -46,10 +47,9 @@ def _shared(
     )
 
 
-def _calls(capabilities: Capabilities, kind: str, gated: bool) -> SearchStrategy[SharedCase]:
-    from moe_routing.conformance.generators.strategies import shared_expert_cases
-
-    return shared_expert_cases(capabilities.dtypes, kinds=(kind,), gated=(gated,))
+def _calls(capabilities: Capabilities, kind: str, gated: bool) -> Seeded[SharedCase]:
+    dtypes, kinds = capabilities.dtypes, (kind,)
+    return Seeded(partial(choose_shared_case, dtypes=dtypes, kinds=kinds, gated=(gated,)))
 
 
 @_shared(

@@ -13,10 +13,7 @@ from typing import Any, TypeVar
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from moe_routing.conformance.calls.experts import ExpertsCase
-from moe_routing.conformance.calls.permutation import PermutationCase
 from moe_routing.conformance.calls.routing import Case
-from moe_routing.conformance.calls.shards import ShardsCase
 from moe_routing.conformance.calls.shared_experts import SharedCase
 from moe_routing.conformance.generators.axes import Choose
 from moe_routing.conformance.generators.choices import (
@@ -27,12 +24,9 @@ from moe_routing.conformance.generators.choices import (
     choose_shared_case,
     narrowed_by,
 )
-from moe_routing.conformance.generators.experts import Wishes, choose_experts_case
 from moe_routing.conformance.generators.inputs import Draft, make_inputs
-from moe_routing.conformance.generators.permutation import TOKENS, choose_permutation_case
 from moe_routing.conformance.generators.recipes import RECIPES
-from moe_routing.conformance.generators.shards import choose_shards_case
-from moe_routing.implementations import Capabilities, Permutes
+from moe_routing.implementations import Capabilities
 from moe_routing.reference import RouterConfig, RouterInputs
 from moe_routing.reference.shared_experts import SHARED_KINDS
 
@@ -128,30 +122,6 @@ def shared_expert_cases(
 ) -> SharedCase:
     """Generate shared-expert calls of the given kinds."""
     return choose_shared_case(_chooser(draw), dtypes, kinds=kinds, gated=gated)
-
-
-@st.composite
-def permutation_cases(
-    draw: st.DrawFn, permutes: Permutes | None = None, *, tokens: Sequence[int] = TOKENS
-) -> PermutationCase:
-    """Generate permutations that ``permutes`` claims, of the given numbers of tokens."""
-    return choose_permutation_case(_chooser(draw), permutes or Permutes(), tokens=tokens)
-
-
-@st.composite
-def experts_cases(
-    draw: st.DrawFn, capabilities: Capabilities | None = None, wishes: Wishes | None = None
-) -> ExpertsCase:
-    """Generate calls of experts that ``capabilities`` claim, as ``wishes`` would have them."""
-    return choose_experts_case(_chooser(draw), capabilities or Capabilities(), wishes)
-
-
-@st.composite
-def shards_cases(
-    draw: st.DrawFn, capabilities: Capabilities | None = None, wishes: Wishes | None = None
-) -> ShardsCase:
-    """Generate calls of shards that ``capabilities`` claim, as ``wishes`` would have them."""
-    return choose_shards_case(_chooser(draw), capabilities or Capabilities(), wishes)
 
 
 def _chooser(draw: st.DrawFn) -> Choose:
