@@ -38,7 +38,8 @@ def test_a_mutant_that_only_drawn_cases_catch_has_enough_of_them() -> None:
 
 def test_a_short_run_draws_no_fewer() -> None:
     assert {share_of(id, 10) for id in CLAUSES} == {10}
-    assert share_of("weights.scale", 40) == FEW
-    assert share_of("weights.scale", 100) == 25
-    assert share_of("weights.scale", 400) == 100
+    assert share_of("weights.scale", 40) == FEW == 12
+    assert share_of("weights.scale", 100) == 12
+    assert share_of("weights.scale", 400) == 50
+    assert share_of("scores.match", 100) == 50
     assert share_of("weights.match", 100) == 100
