@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from moe_routing.conformance.judge.certain_logits import LazyLogits
 from moe_routing.conformance.judge.intervals import underflow
 from moe_routing.conformance.judge.verdict import Verdict
 from moe_routing.reference import stages
@@ -21,9 +22,9 @@ def allowance_used(verdict: Verdict) -> float:
 
 
 def logits_used(verdict: Verdict) -> float:
-    """Return the largest share of its allowance that a logit used."""
+    """Return the largest share of its allowance that a logit used; none of what is certain."""
     bounds, answer = verdict.bounds, verdict.answer
-    if answer.logits is None:
+    if answer.logits is None or (isinstance(bounds.logits, LazyLogits) and not bounds.logits.made):
         return 0.0
     reference = bounds.logits.reference
     allowed = (bounds.logits.permitted.hi - bounds.logits.permitted.lo) / 2

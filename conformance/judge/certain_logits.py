@@ -21,7 +21,7 @@ from moe_routing.conformance.judge.logits import LogitBounds, products_at_most
 from moe_routing.reference import RouterConfig, RouterInputs
 from moe_routing.reference.formats import FLOAT32, Bools, FloatFormat, Floats, Ids
 
-LARGE = 2**26
+LARGE = 2**20
 """The products of a call from which it pays to look for what is certain."""
 
 _BELOW = 1.0 - 2.0**-20  # for the roundings of float64 and of float32 in what is compared

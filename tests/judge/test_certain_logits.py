@@ -10,6 +10,7 @@ from both_judges import drawn, parts_of
 
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.judge import Answer, Bounds, certain_logits, judge, lean
+from moe_routing.conformance.judge.allowance import logits_used
 from moe_routing.conformance.judge.certain_logits import LazyLogits
 from moe_routing.implementations import Numerics
 from moe_routing.reference import RouterConfig, RouterInputs, route
@@ -106,6 +107,22 @@ def test_an_honest_answer_needs_no_sums_of_magnitudes(monkeypatch: pytest.Monkey
     assert bare.judged.all()
     assert bare.logits.contain(answer.logits).all()
     assert not bare.logits.made
+
+
+def test_what_is_certain_has_no_share_of_an_allowance(monkeypatch: pytest.MonkeyPatch) -> None:
+    config, inputs = call("normal", "float32", "float32")
+    done = route(config, inputs)
+    own = (np.float32(inputs.hidden) @ np.float32(inputs.gate_weight).T).astype(np.float64)
+    answer = Answer(weights=done.weights, expert_ids=done.expert_ids, logits=own)
+    assert logits_used(judge(Bounds(config, inputs, Numerics()), answer, logits="routed")) > 0.0
+    monkeypatch.setattr(certain_logits, "LARGE", 0)
+    bounds = Bounds(config, inputs, Numerics())
+    verdict = judge(bounds, answer, logits="routed")
+    assert logits_used(verdict) == 0.0
+    assert isinstance(bounds.logits, LazyLogits)
+    assert not bounds.logits.made, "the share of what is certain cost its sums of magnitudes"
+    own[0, 0] += bounds.logits.permitted.hi[0, 0] - bounds.logits.permitted.lo[0, 0]
+    assert logits_used(judge(bounds, answer, logits="routed")) > 1.0
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
