@@ -19,10 +19,10 @@ from moe_routing.conformance.events.registry import Event
 from moe_routing.conformance.trial.memo import CaseMemo, contents_of
 from moe_routing.implementations import Adapter, Capabilities
 
-MOST = 2**27
+MOST = 2**28
 """The bytes that a stock holds, about."""
 
-_SHARE = 16  # what the cases of one event may weigh, as a part of the whole
+_SHARE = 8  # what the cases of one event may weigh, as a part of the whole
 _OF_BOUNDS, _OF_VERDICT, _OF_OTHERS = 160, 40, 4
 """The bytes that each of these holds, by logit; and of others, by byte of the inputs."""
 

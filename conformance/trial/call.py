@@ -16,6 +16,7 @@ from moe_routing.conformance.trial.noted import noted
 from moe_routing.implementations import Adapter, BackendLost, BackendMissing, Unsupported, traces
 from moe_routing.implementations.tensors import Watched, watching_tensors
 
+_LARGE = 2**16  # the bytes from which copying them costs more than the steps of NumPy
 _MOST = 290  # the letters of a message that fits on four lines of a terminal
 
 
@@ -97,6 +98,14 @@ def _changed(
 
 def _same(now: npt.NDArray[Any], before: npt.NDArray[Any]) -> bool:
     alike = now.dtype == before.dtype and now.shape == before.shape
-    if alike and now.tobytes() == before.tobytes():
+    if alike and _bits_alike(now, before):
         return True
     return bool(np.array_equal(now, before, equal_nan=now.dtype.kind == "f"))
+
+
+def _bits_alike(now: npt.NDArray[Any], before: npt.NDArray[Any]) -> bool:
+    """Compare arrays of one shape and type bit by bit; large ones without copies of them."""
+    if now.nbytes <= _LARGE or now.itemsize not in (1, 2, 4, 8):
+        return now.tobytes() == before.tobytes()
+    bits = f"u{now.itemsize}"
+    return bool((now.view(bits) == before.view(bits)).all())

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
+from types import NoneType
 from typing import Any, Literal
 
 import numpy as np
@@ -108,9 +109,10 @@ class CaseMemo:
 
     @property
     def counts(self) -> tuple[int, int, int]:
-        """How many bounds it holds, how many verdicts, and how much else."""
+        """How many bounds it holds, how many verdicts, and how much else that has a size."""
         bounds = sum(len(each) for each in self._bounds.values())
-        return bounds, len(self._verdicts), len(self._made)
+        made = sum(not isinstance(each, (bool, NoneType)) for _, each in self._made.values())
+        return bounds, len(self._verdicts), made
 
     def has_made(self, case: AnyCase) -> bool:
         """Whether ``case`` was made by ``once``: one object for every trial that derives it."""

@@ -95,7 +95,7 @@ def test_what_cannot_be_constructed_says_so_each_time() -> None:
 
 
 def test_what_was_read_longest_ago_goes_first() -> None:
-    stock, several = Stock(most=2**16), [Counted(1, first=n) for n in range(90)]
+    stock, several = Stock(most=2**14), [Counted(1, first=n) for n in range(90)]
     for counted in several:
         [*stock.checked(counted.event, NARROW)]
         assert stock.weight <= stock.most

@@ -7,11 +7,15 @@ from moe_routing.conformance.events import EVENTS
 from moe_routing.implementations import Adapter
 from moe_routing.implementations.protocol import offers
 
+_CALLS = {"route": "any-case", "gradients": "gradient-any"}
+"""The events of the plainest calls, by method: a first backward pass imports much of its own."""
+
 
 def first_call(adapter: Adapter) -> None:
-    """Route the plainest case that an adapter claims, if it has one. Errors: any of the backend."""
+    """Make the plainest calls that an adapter claims, if any. Errors: any of the backend."""
     claimed = adapter.capabilities()
-    if offers(adapter, "route") and claimed.claims:
-        case = EVENTS["any-case"].constructed(claimed)
-        if case is not None:
-            _ = trial_of(adapter, case, "route").native
+    for method, slug in _CALLS.items():
+        if offers(adapter, method) and claimed.claims:
+            case = EVENTS[slug].constructed(claimed)
+            if case is not None:
+                _ = trial_of(adapter, case, method).native
