@@ -22,7 +22,8 @@ class Plan:
     that are left out, or granted.
     Unless it ``shrinks``, failing cases are not made smaller. ``dtype`` narrows every
     clause to inputs of one dtype. ``repeats`` is how often a call is made again where a clause
-    repeats it; ``series`` is how many batches of a series are called, or None for all.
+    repeats it; ``series`` is how many batches of a series are called, and how many members of a
+    large family of events, or None for all.
     """
 
     clauses: Sequence[Clause]

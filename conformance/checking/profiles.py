@@ -16,8 +16,9 @@ class Profile:
     takes another seed every time, may be held to a budget of seconds, makes the calls that
     cost seconds each, and keeps failing cases for later runs in ``examples``. ``repeats`` is how
     often a call is made again where a clause repeats it, ``series`` how many batches of a series
-    are called, or all; ``huge`` makes calls that cost gigabytes, and makes no failing case smaller,
-    since none that is smaller fails; ``clauses`` are the clauses of a run that names none, or all.
+    and members of a large family of events are called, or all; ``huge`` makes calls that cost
+    gigabytes, and makes no failing case smaller, since none that is smaller fails; ``clauses`` are
+    the clauses of a run that names none, or all.
     """
 
     max_examples: int
@@ -30,7 +31,7 @@ class Profile:
 
 
 PROFILES = {
-    "smoke": Profile(max_examples=3, repeats=32, series=4),
+    "smoke": Profile(max_examples=1, repeats=32, series=4),
     "ci": Profile(max_examples=100),
     "nightly": Profile(max_examples=2000, explores=True, examples=Path("moe-routing-examples")),
     "huge": Profile(max_examples=1, clauses=("experts.large-offsets",), huge=True),

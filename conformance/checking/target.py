@@ -45,6 +45,12 @@ class Target:
         return self.clause.narrowed(self.capabilities)
 
     @cached_property
+    def witnesses(self) -> Sequence[Event]:
+        """The events that a pass must have witnessed, under the plan."""
+        plan = self.plan
+        return self.clause.witnesses(bulk=plan.bulk, huge=plan.huge, most=plan.series)
+
+    @cached_property
     def excluded(self) -> Sequence[Divergence]:
         """The known divergences whose regions are left out."""
         return self.plan.touching(self.adapter.name, self.clause)
@@ -53,11 +59,6 @@ class Target:
     def listed(self) -> Sequence[Divergence]:
         """The known divergences that are about this very clause."""
         return self.plan.listed(self.adapter.name, self.clause)
-
-    @cached_property
-    def witnesses(self) -> Sequence[Event]:
-        """The events that a pass must have witnessed."""
-        return self.clause.witnesses(bulk=self.plan.bulk, huge=self.plan.huge)
 
     @cached_property
     def edges(self) -> Sequence[Edge]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from moe_routing.conformance.clauses.permutation_calls import failed, held, permutation_clause
 from moe_routing.conformance.events import members
@@ -12,10 +12,6 @@ from moe_routing.conformance.judge import permutation_laws as laws
 from moe_routing.conformance.judge import permutation_parts as parts
 from moe_routing.conformance.trial.permutation import PermutationTrial
 from moe_routing.implementations import Capabilities
-
-if TYPE_CHECKING:
-    pass
-
 
 LOADS = (
     "permuted-several",

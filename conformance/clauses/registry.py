@@ -14,6 +14,7 @@ from moe_routing.conformance.cases.kinds import kind_of
 from moe_routing.conformance.clauses.rules import mistake
 from moe_routing.conformance.clauses.shares import share_of
 from moe_routing.conformance.events import EVENTS, HUGE, Event
+from moe_routing.conformance.events.registry import thinned
 from moe_routing.conformance.explain.failure import Failure
 from moe_routing.conformance.generators.choices import Focus, choose_call
 from moe_routing.conformance.generators.seeds import Seeded
@@ -120,10 +121,16 @@ class Clause:
         drawn = share_of(self.id, max_examples)
         return drawn if self.most is None else min(drawn, self.most)
 
-    def witnesses(self, *, bulk: bool = False, huge: bool = False) -> list[Event]:
-        """Return the events that a pass must have witnessed, with costly ones on request."""
+    def witnesses(
+        self, *, bulk: bool = False, huge: bool = False, most: int | None = None
+    ) -> list[Event]:
+        """Return the events that a pass must have witnessed, with costly ones on request.
+
+        ``most`` is how many there are of a large family, or None for all.
+        """
         found = [EVENTS[slug] for slug in (*self.events, *(self.bulk if bulk else ()))]
-        return found + [HUGE[slug] for slug in self.huge if huge]
+        found += [HUGE[slug] for slug in self.huge if huge]
+        return found if most is None else thinned(found, most)
 
 
 CLAUSES: dict[str, Clause] = {}

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 _PROFILE = "smoke"
 """The profile of a comparison that names none: what is constructed is most of what is compared."""
 
+_LEAST = 3
+"""The cases that a comparison draws a clause, where its profile draws fewer."""
+
 _FILES = {"json": "write the counts and the cases", "markdown": "write the tables as Markdown"}
 
 
@@ -92,7 +95,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     profile = PROFILES[arguments.profile]
     return Plan(
         clauses=select_clauses(arguments.clause or profile.clauses),
-        max_examples=arguments.max_examples or profile.max_examples,
+        max_examples=arguments.max_examples or max(profile.max_examples, _LEAST),
         seed=arguments.seed,
         known=known_divergences(arguments.known, arguments.device),
         dtype=arguments.dtype,

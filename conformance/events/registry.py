@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -71,9 +72,31 @@ FAMILIES: dict[str, str] = {}
 """What the members of a family of events have in common, by the family's name."""
 
 
+SMALL = 12
+"""The members of a family that a quick run has all of."""
+
+
 def members(family: str) -> tuple[str, ...]:
     """Return the slugs of the events of ``family``."""
     return tuple(slug for slug, each in EVENTS.items() if each.family == family)
+
+
+def thinned(events: Sequence[Event], most: int) -> list[Event]:
+    """Return events with no more than ``most`` of each large family, spread over its members.
+
+    A family of up to ``SMALL`` is whole: its members are unlike, as scores are.
+    """
+    large = Counter(each.family for each in events if each.family)
+    left = {name for name, size in large.items() if size > max(SMALL, most)}
+    nth = Counter[str]()
+    kept = []
+    for each in events:
+        if (name := each.family) in left:
+            nth[name] += 1
+            if nth[name] * most // large[name] == (nth[name] - 1) * most // large[name]:
+                continue
+        kept.append(each)
+    return kept
 
 
 def event(

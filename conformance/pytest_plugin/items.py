@@ -63,6 +63,7 @@ def conformance_tests(
             clauses=selected,
             max_examples=drawn.max_examples,
             repeats=drawn.repeats,
+            series=drawn.series,
             seed=_seed(request, table.seed if seed is None else seed),
             known=listed,
             huge=drawn.huge,

@@ -10,12 +10,15 @@ import pytest
 
 from moe_routing.conformance import Case
 from moe_routing.conformance.cases.kinds import facts_of
+from moe_routing.conformance.checking.plan import Plan
+from moe_routing.conformance.checking.target import Target
+from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.events import EVENTS, FAMILIES, members
 from moe_routing.conformance.events.mixes import mix_of
-from moe_routing.conformance.events.registry import ROWS
+from moe_routing.conformance.events.registry import ROWS, SMALL, thinned
 from moe_routing.conformance.events.sizes import favouring_last
 from moe_routing.conformance.generators.published import PUBLISHED
-from moe_routing.implementations import Capabilities
+from moe_routing.implementations import Capabilities, load_adapter
 from moe_routing.reference import PRESETS, Groups, Renormalize, RouterConfig, RouterInputs
 
 WHOLE = Capabilities()
@@ -116,3 +119,22 @@ def test_a_mix_is_what_is_switched_on(slug: str) -> None:
 )
 def test_what_hides_a_switch_is_no_mix(case: Case) -> None:
     assert mix_of(facts_of(case, WHOLE)) is None
+
+
+def test_a_quick_run_has_a_few_of_a_large_family_spread_over_it() -> None:
+    events = [EVENTS[slug] for slug in ("any-case", *members("shape"), *members("gradient-score"))]
+    few = thinned(events, 4)
+    sizes = [each for each in few if each.family == "shape"]
+    assert len(sizes) == 4 < SMALL < len(members("shape"))
+    assert sizes[-1] is EVENTS[members("shape")[-1]], "the largest is left out"
+    assert [each for each in few if each not in sizes] == [
+        each for each in events if each.family != "shape"
+    ]
+    assert thinned(events, len(events)) == events
+
+
+def test_a_quick_run_needs_no_more_for_a_pass() -> None:
+    clause = CLAUSES["weights.match"]
+    target = Target(load_adapter("reference"), clause, Plan(clauses=[clause], series=4))
+    assert len(target.witnesses) < len(clause.events) / 4
+    assert Target(target.adapter, clause, Plan(clauses=[clause])).witnesses == clause.witnesses()
