@@ -11,6 +11,7 @@ from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.claims import Claim
 from moe_routing.implementations.protocol import require_gpu
 from moe_routing.implementations.tensors import TorchInputs, torch_inputs, without_graph
+from moe_routing.implementations.torch_gradients import torch_gradients
 from moe_routing.reference import RouterConfig, RouterInputs
 
 Call = Callable[[RouterConfig, TorchInputs], Any]
@@ -27,15 +28,15 @@ class Entry:
     call: Call
     arrays: Callable[[RouterInputs, str], TorchInputs]
     needs_gpu: bool = False
+    differentiable: bool = False
 
 
 class FunctionRouter:
     """The adapter of one function."""
 
-    methods = ("route",)
-
     def __init__(self, entry: Entry, device: str = "cpu") -> None:
         self.name, self.wraps, self.device = entry.name, entry.wraps, device
+        self.methods = ("route", "gradients") if entry.differentiable else ("route",)
         self._entry = entry
 
     def capabilities(self) -> Capabilities:
@@ -53,6 +54,8 @@ class FunctionRouter:
             require_gpu(self.name, self.device)
         given = self._entry.arrays(inputs, self.device)
         return without_graph(lambda: self._entry.call(config, given))
+
+    gradients = torch_gradients
 
 
 def shares_of(config: RouterConfig) -> int:
@@ -92,8 +95,18 @@ class Family:
         """The names of its adapters, after the colon."""
         return tuple(self._entries)
 
-    def add(self, name: str, call: Call, *claims: Claim, **capabilities: Any) -> None:
-        """Add the adapter of a function under a name, with its claims and what goes with them."""
+    def add(
+        self,
+        name: str,
+        call: Call,
+        *claims: Claim,
+        differentiable: bool = False,
+        **capabilities: Any,
+    ) -> None:
+        """Add the adapter of a function under a name, with its claims and what goes with them.
+
+        The gradients of one that is ``differentiable`` are judged as well.
+        """
         self._entries[name] = Entry(
             name=f"{self.name}:{name}" if name else self.name,
             wraps=self.wraps,
@@ -101,6 +114,7 @@ class Family:
             call=call,
             arrays=self._arrays,
             needs_gpu=self._needs_gpu,
+            differentiable=differentiable,
         )
 
     def function(

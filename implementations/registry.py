@@ -45,6 +45,7 @@ SHIPPED = {
     "megablocks": "moe_routing.implementations.megablocks:learned_router",
     "llama-models": "moe_routing.implementations.llama_blocks:llama_models",
     "fairseq2": "moe_routing.implementations.llama_blocks:fairseq2",
+    "xtuner": "moe_routing.implementations.xtuner:xtuner",
 }
 """The adapters of this distribution, by name."""
 
@@ -87,7 +88,6 @@ ON_RANKS = {"ep": "moe_routing.implementations.expert_parallel"}
 UNSERVED = {
     "scattermoe-upstream": "the kernels of shawntan/scattermoe have no router: they are given "
     "expert ids and weights",
-    "xtuner": "its routers are in modules that newer releases of transformers cannot import",
 }
 """Why there is no adapter for some packages, by the name that it would have."""
 

@@ -23,6 +23,9 @@ from moe_routing.implementations import (
 )
 from moe_routing.implementations.functions import Family
 from moe_routing.implementations.permitted import listed
+from moe_routing.implementations.protocol import offered
+from moe_routing.implementations.reference import ReferenceAdapter
+from moe_routing.implementations.tensors import TorchInputs
 from moe_routing.reference import (
     FORMATS,
     Groups,
@@ -40,7 +43,7 @@ FAMILIES = (
 )
 SINGLE = (
     *("olmo-core", "mistral-inference", "diffusers"),
-    *("megablocks", "llama-models", "fairseq2"),
+    *("megablocks", "llama-models", "fairseq2", "xtuner"),
 )
 ADAPTERS = [name for each in (*FAMILIES, *SINGLE) for name in expand(each)]
 OTHER_BIAS = ("easydel", "lmdeploy:noaux_tc_from_each")
@@ -164,3 +167,21 @@ def test_a_family_adds_and_names_its_adapters() -> None:
 def test_every_adapter_is_registered_once() -> None:
     assert len(set(ADAPTERS)) == len(ADAPTERS)
     assert set(ADAPTERS) <= set(registered())
+
+
+def test_gradients_of_a_family_are_those_of_its_own_calls() -> None:
+    torch: Any = pytest.importorskip("torch")
+    family = Family("toy", "torch")
+
+    @family.function(Claim.plain(), takes="logits", differentiable=True)
+    def softmax(config: RouterConfig, given: TorchInputs) -> Routing:
+        weights, ids = torch.topk(torch.softmax(given.logits.float(), dim=1), config.top_k)
+        return Routing(weights=weights, expert_ids=ids)
+
+    adapter: Any = softmax()
+    config, cotangent = RouterConfig(num_experts=3, top_k=2), np.eye(3, dtype=np.float32)
+    inputs = RouterInputs.from_logits(np.array([[0, 1, 3], [2, 1, 0], [1, 3, 0]], np.float32))
+    found = adapter.gradients(config, inputs, cotangent)
+    wanted = ReferenceAdapter().gradients(config, inputs, cotangent)
+    assert offered(adapter) == ("route", "gradients")
+    np.testing.assert_allclose(found.logits, wanted.logits, rtol=1e-6, atol=1e-7)

@@ -52,6 +52,7 @@ BACKENDS = {
         for name in ("optimum-habana", "llm-compressor", "unsloth-zoo", "mlx-vlm", "llama-models")
     },
     "exllamav3": tuple(expand("exllamav3:*")),
+    "xtuner": ("xtuner",),
     "kernels": tuple(name for name in registered() if needs_gpu(name)),
     "easydel": tuple(expand("easydel:*")),
     **{name: tuple(expand(name)) for name in ("maxtext", "tpu-inference")},
@@ -73,7 +74,10 @@ NEEDS = {
     "mlx-vlm": ("mlx", "mlx_vlm"),
     **{name: ("jax", name) for name in ("maxtext", "easydel")},
     "tpu-inference": ("jax", "tpu_inference"),
-    **{name: (name.replace("-", "_"),) for name in ("unsloth-zoo", "llama-models", "exllamav3")},
+    **{
+        name: (name.replace("-", "_"),)
+        for name in ("unsloth-zoo", "llama-models", "exllamav3", "xtuner")
+    },
     "kernels": ("flashinfer", "sglang", "vllm"),
 }
 """The packages that they run."""
