@@ -44,12 +44,21 @@ def backends_table(
     what those were made with.
     """
     found = _columns(reports, mixed=bool(kept))
-    _keep(kept, {each["name"] for report in reports for each in report["adapters"]}, found)
+    were = _rows(kept)
+    checked = {
+        (each["name"], each.get("device", "cpu"))
+        for report in reports
+        for each in report["adapters"]
+    }
+    _keep(were, checked, found)
     lines = [*_HEAD, "", *_made_by(reports, kept), _row(*_COLUMNS, *found)]
     lines.append("|---" * len([*_COLUMNS, *found]) + "|")
     for each in backends:
         cells = [column.get(each.name, "") for column in found.values()]
-        lines.append(_row(f"`{each.name}`", *supports_in_words(each, reports), *cells))
+        wraps, *supports = supports_in_words(each, reports)
+        was = were.get(each.name, {}).get("wraps", "")
+        wraps = was if was.startswith(f"{wraps} ") else wraps  # not installed: without its version
+        lines.append(_row(f"`{each.name}`", wraps, *supports, *cells))
     if on_ranks:
         lines += ["", *_ON_RANKS, ""]
         lines += [f"- `{name}`: {wraps}" for name, wraps in on_ranks.items()]
@@ -77,16 +86,24 @@ def _columns(
     return found
 
 
-def _keep(page: str, checked: Set[str], found: dict[str, dict[str, str]]) -> None:
-    """Add the cells of a page, for the backends that were not checked now."""
-    head = page.partition("\n| adapter ")[2].partition("\n")[0]
-    heads = ["adapter", *(each.strip() for each in head.strip("| ").split("|"))]
-    for line in page.splitlines():
-        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
-        name = cells[0].strip("`")
-        if line.startswith("| `") and name not in checked:
-            for head, cell in list(zip(heads, cells, strict=False))[len(_COLUMNS) :]:
-                found.setdefault(head, {})[name] = cell
+def _rows(page: str) -> dict[str, dict[str, str]]:
+    """Return the cells of a page's table, by adapter and head."""
+    lines = [line for line in page.splitlines() if line.startswith(("| adapter ", "| `"))]
+    cells = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in lines]
+    return {row[0].strip("`"): dict(zip(cells[0], row, strict=False)) for row in cells[1:]}
+
+
+def _keep(
+    rows: Mapping[str, Mapping[str, str]],
+    checked: Set[tuple[str, str]],
+    found: dict[str, dict[str, str]],
+) -> None:
+    """Add the cells of a page, for the backends that were not checked now on those devices."""
+    for name, cells in rows.items():
+        for head in [head for head in cells if head not in _COLUMNS]:
+            device = "cpu" if head in _PARTS_CHECKED else head.removeprefix("on ")
+            if (name, device) not in checked:
+                found.setdefault(head, {})[name] = cells[head]
 
 
 def _by_part(adapter: Mapping[str, Any], device: str) -> dict[str, list[Mapping[str, Any]]]:

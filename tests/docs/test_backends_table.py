@@ -348,3 +348,31 @@ def test_a_page_keeps_what_no_report_has(tmp_path: Path) -> None:
     assert rows["mine"].endswith(" | 1 pass |  |  |  |")
     assert rows["other"].endswith(" | 2 pass (smoke) |  |  |  |")
     assert [line for line in again.splitlines() if line in page and "Checked" in line]
+
+
+def test_a_page_keeps_what_another_device_showed_and_versions_that_are_not_here(
+    tmp_path: Path,
+) -> None:
+    made = json.loads(report(tmp_path).read_text())
+    (adapter,) = made["adapters"]
+    adapter |= {"name": "mine", "wraps": {"package": "theirs", "version": "1.2"}}
+    page = backends_table([_theirs("theirs 1.2")], [made], {})
+    on_gpu = {**made, "adapters": [{**adapter, "device": "cuda"}]}
+    again = backends_table([_theirs("theirs")], [on_gpu], {}, kept=page)
+    assert _cells(again)["routing"] == "1 pass"
+    assert _cells(again)["on cuda"] == "1 pass (ci)"
+    later = backends_table([_theirs("theirs")], [], {}, kept=again)
+    assert _cells(later) == _cells(again)
+    assert _cells(later)["wraps"] == "theirs 1.2"
+    newer = backends_table([_theirs("theirs 1.3")], [], {}, kept=later)
+    assert _cells(newer)["wraps"] == "theirs 1.3"
+
+
+def _theirs(wraps: str) -> Backend:
+    return Backend(name="mine", wraps=wraps, capabilities=Capabilities())
+
+
+def _cells(page: str) -> dict[str, str]:
+    """The cells of the page's one row, by head."""
+    lines = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("| ")]
+    return dict(zip(*[[cell.strip() for cell in line] for line in lines[:2]], strict=True))
