@@ -9,7 +9,8 @@ Much = TypeVar("Much")
 
 
 SERIES = 4
-"""The batches of a series that are called where all of them are called by another test."""
+"""The batches of a series, and the members of a large family of events, that are called where
+others call all of them."""
 
 
 def nightly(part: Much, whole: Much) -> Much:
