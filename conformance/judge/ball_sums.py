@@ -126,7 +126,7 @@ def summed(
         if small.any():
             rad = rad + small * TINY
         n = np.minimum(np.count_nonzero(reach, axis=-1)[..., None], matrix.count)
-        mid, whole = a.mid @ matrix.rows.mT, _magnitudes(reach, matrix)
+        mid, whole = a.mid @ matrix.rows.mT, _magnitudes(reach, matrix, n)
         more = 0.0 if start is None else start.reach
         units = (n + (start is not None)) * UNIT
         reached = whole if start is None else whole + more
@@ -153,10 +153,11 @@ def _grown(units: Floats) -> Floats:
     return units + units * units
 
 
-def _magnitudes(reach: Floats, matrix: Matrix) -> Floats:
+def _magnitudes(reach: Floats, matrix: Matrix, terms: Ids) -> Floats:
     """Return at least ``reach @ matrix.size.mT``: of many numbers by a sum in float32.
 
     n roundings of a product and its sum, and two of the operands, take off less than is added.
+    Sums that have no ``terms`` other than 0 are 0.
     """
     n = reach.shape[-1]
     if reach.size * matrix.rows.shape[-2] < _MANY:
@@ -166,7 +167,7 @@ def _magnitudes(reach: Floats, matrix: Matrix) -> Floats:
     large = reach.max(axis=-1, keepdims=True) + matrix.narrow_size.max(axis=-1)[..., None, :]
     under = 3.0 * n * TINY * (1.0 + large)
     least: Floats = narrow.astype(np.float64) * math.exp((n + 2) * UNIT) + under
-    return least
+    return least if terms.all() else np.where(terms > 0, least, 0.0)
 
 
 def _exact(

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from moe_routing.conformance.judge.ball_sums import product, total
+from moe_routing.conformance.judge import ball_sums
+from moe_routing.conformance.judge.ball_sums import Matrix, product, total
 from moe_routing.conformance.judge.balls import Ball, add, div, monotone, mul, sigmoid, softmax
 from moe_routing.conformance.judge.intervals import underflow
 from moe_routing.reference import scores
@@ -262,3 +263,13 @@ def test_a_row_that_is_open_leaves_the_others_of_a_large_product_as_they_are() -
     small = product(Ball.exact(rows[:2]), matrix, FLOAT32)
     assert (found.rad[:2] >= small.rad).all()
     np.testing.assert_allclose(found.rad[:2], small.rad, rtol=1e-4)
+
+
+@pytest.mark.parametrize("count", [1, 512])
+def test_a_sum_of_zeros_is_exact_however_many_are_made_at_once(count: int) -> None:
+    rows = np.ones((16, 64))
+    rows[3] = 0.0
+    a, bias = Ball(np.ones((count, 64)), np.full((count, 64), 0.1)), Ball.exact(np.zeros(16))
+    found = ball_sums.summed(a, Matrix(rows), start=bias)
+    assert (found.rad[:, 3] == 0.0).all()
+    assert (np.delete(found.rad, 3, axis=1) > 6.0).all()
