@@ -2,8 +2,8 @@
 
 ``python benchmarks docs`` measures the CPU, ``python benchmarks docs --device cuda`` the
 backends on a GPU, and with ``--kernels`` the kernels that need one. ``--jobs N`` shares the
-benchmarks out to N processes, each on a core of its own. Further options are pytest's.
-``docs/performance.md`` says how to read it.
+benchmarks out to N processes, each on a core of its own. Interrupted, it writes what it has.
+Further options are pytest's. ``docs/performance.md`` says how to read it.
 """
 
 from __future__ import annotations
