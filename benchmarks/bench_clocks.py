@@ -61,10 +61,13 @@ def taking_turns(file: Path) -> Iterator[None]:
 
 
 def time_calls(benchmark: Benchmark, calls: Sequence[Callable[[], Any]], device: str) -> None:
-    """Time ``calls`` in turn, after each has run once; a round is one or more of them."""
+    """Time ``calls`` in turn, after a warm-up of some; a round is one or more of them."""
     clock = clock_of(device)
+    began = time.perf_counter()
     for call in calls:
         call()
+        if time.perf_counter() - began > _SECONDS:
+            break
     began = clock()
     calls[0]()
     took = max(clock() - began, 1e-6)

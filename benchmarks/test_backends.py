@@ -62,7 +62,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if metafunc.config.getoption("--kernels"):
         wanted = ("torch", *filter(needs_gpu, registered()))
     calls = CALLS + SERVED * (device == "cuda")
-    rows = [(*call, name) for call in calls for name in claiming(*call[:2], device, wanted)]
+    found = {call: claiming(*call[:2], device, wanted) for call in calls}
+    if metafunc.config.getoption("--kernels"):  # next to torch, which claims all of them
+        found = {call: names for call, names in found.items() if len(names) > 1}
+    rows = [(*call, name) for call, names in found.items() for name in names]
     ids = [f"{model}-{size}-{spread}-{name}" for model, size, spread, name in rows]
     metafunc.parametrize(("model", "size", "spread", "name"), rows, ids=ids)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 from bench_clocks import Benchmark, Turn, place
 from bench_inputs import MANY
@@ -40,5 +42,5 @@ def test_a_clause(
         trial = Trial(adapter, case, "route")
         return evaluate(clause, trial).broken or not trial.allowance_used
 
-    with turn:
-        assert not benchmark.pedantic(checked, rounds=5, warmup_rounds=1)
+    with nullcontext() if judged == "by NumPy alone" else turn:
+        assert not benchmark.pedantic(checked, rounds=3, warmup_rounds=1)

@@ -94,11 +94,12 @@ def has_torch(device: str) -> bool:
 def certain_of(bounds: Bounds, *, routed: bool) -> CertainLogits | None:
     """Return what is known of the logits of a call that a device can decide; else None."""
     config, inputs = bounds.config, bounds.inputs
-    if not routed and products_of(bounds.numerics) != products_of(Numerics()):
-        return None
+    narrow = store_unit(bounds.score_format) > 0.0
+    if not routed and (narrow or products_of(bounds.numerics) != products_of(Numerics())):
+        return None  # in 16 bits a part of an interval may err by more than the whole
     softmax = config.score == "softmax" and config.weights_from in ("scores", "masked_scores")
     order = 1.0 if config.renormalize is None else config.renormalize.order
-    if softmax and (store_unit(bounds.score_format) or order != 1.0):
+    if softmax and (narrow or order != 1.0):
         return None
     groups = config.groups
     if groups is not None and (groups.from_each or config.weights_from == "masked_scores"):

@@ -205,6 +205,14 @@ def test_what_a_device_does_not_decide_is_left(device: str, settings: dict[str, 
     assert judge(bounds, answer, logits="routed").right
 
 
+def test_scores_in_16_bits_are_decided_from_own_logits_alone(device: str) -> None:
+    config, inputs = call("sigmoid", dtype="bfloat16")
+    bounds = Bounds(config, inputs, Numerics())
+    answer = answer_of(config, inputs, device)
+    assert decided_there(bounds, answer, routed=True) is not None
+    assert decided_there(bounds, answer, routed=False) is None
+
+
 @pytest.mark.parametrize(
     "error",
     [
