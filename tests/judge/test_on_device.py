@@ -36,7 +36,7 @@ from moe_routing.reference import (
 from moe_routing.reference.formats import FORMATS
 
 DEVICES = ["cpu", *(["cuda:0"] if torch.cuda.is_available() else [])]
-SEED, CASES = 5, 40
+SEED, CASES = 5, 25
 
 
 @pytest.fixture(params=DEVICES)
