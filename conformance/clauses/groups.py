@@ -41,6 +41,8 @@ _GROUPED = {"groups": (True,), "expert_table": (False,)}
         "max-and-sum-disagree",
         "sum-and-max-disagree",
         "share-keeps-others",
+        "equals-make-a-group",
+        "keeps-excluded-group",
         "fewer-slots-than-groups",
         "one-group-kept",
         "two-groups",

@@ -83,7 +83,13 @@ def match(trial: Trial) -> Failure | None:
     rules=("WGT-1",),
     bugs=("M01", "M79"),
     narrow={"selection_bias": ("gate", "block", "statics")},
-    events=("bias-decides", "bias-would-show-in-weights", "offset-bias", "bias-drowns-scores"),
+    events=(
+        "bias-decides",
+        "bias-would-show-in-weights",
+        "offset-bias",
+        "bias-drowns-scores",
+        "bias-blurs-scores",
+    ),
     focus=Focus(biases=("steering", "offset", "normal", "negative")),
 )
 def unbiased(trial: Trial) -> Failure | None:

@@ -198,3 +198,52 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
     yield from table_cases(
         *(capabilities, rows), top_k=2, groups=(4, 1), wants=wants, selection_bias=[-1.5] * 8
     )
+
+
+def _second_skips_equals(bounds: Bounds) -> bool:
+    groups, stages = bounds.config.groups, bounds.reference
+    if groups is None or groups.from_each or groups.top != 2 or stages.group_scores is None:
+        return False
+    size = bounds.config.num_experts // groups.count
+    blocks = stages.biased.reshape(len(stages.biased), groups.count, size)
+    best = blocks.max(axis=2, keepdims=True)
+    equal = blocks >= best - np.abs(best) * 2.0**-22  # as in float32
+    second = np.where(equal, -np.inf, blocks).max(axis=2)
+    lost = -(best[:, :, 0] + second).astype(np.float32)
+    order = np.argsort(lost, axis=1, kind="stable")[:, : groups.kept]
+    kept = np.take_along_axis(stages.kept, order * size, axis=1)
+    return not kept[bounds.judged].all()
+
+
+@event(
+    "equals-make-a-group",
+    "groups are kept for equal best scores: the next lower one in place of the second loses them",
+    _second_skips_equals,
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    rows = [
+        [1.0, 1.0, -6.0, -6.0, 1.5, -1.0, -6.0, -6.0],
+        [1.0, 1.0, 1.5, -1.0, 0.0, -1.0, 0.0, -1.0],
+    ]
+    for top_k in (2, 1):
+        yield from table_cases(capabilities, rows, top_k=top_k, groups=(2, 1))
+        yield from table_cases(capabilities, rows, top_k=top_k, groups=(4, 1))
+
+
+def _keeps_unscored(bounds: Bounds) -> bool:
+    scores, groups = bounds.reference.group_scores, bounds.config.groups
+    if scores is None or groups is None:
+        return False
+    finite = np.isfinite(scores).sum(axis=1)
+    return bool((finite < groups.kept)[bounds.judged].any())
+
+
+@event(
+    "keeps-excluded-group",
+    "a group is kept whose score is -inf, for a selection bias of -inf",
+    _keeps_unscored,
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    bias = [0.5, -np.inf, 0.25, 0.0]
+    for k, groups in ((2, (2, 2)), (2, (1, 1)), (1, (2, 2)), (1, (1, 1))):
+        yield from table_cases(capabilities, ROWS, top_k=k, groups=groups, selection_bias=bias)

@@ -128,6 +128,10 @@ NEAR: dict[str, AnyCase] = {
     "rounded-bias": biased([[0.0, 2.0**-9]], [7.0 + 3 * 2.0**-11, 7.0], 1),  # in float32
     "scores-below-minus-1-win": biased(ROWS, [-3.0, -3.0, 0.0, 0.0]),
     "scores-below-minus-10000-win": biased(ROWS, [-3e4, -3e4, 0.0, NEVER]),
+    "bias-blurs-scores": biased([[2.0, 1.0, 0.0, -1.0]], [0.5, 0.25, 0.0, 0.0]),
+    "excluded-winner": biased(ROWS, [0.5, 0.25, NEVER, NEVER]),
+    "winner-at-minus-1-or-below": biased(ROWS, [-3.0, -3.0, 0.0, 0.0], top_k=1),
+    "winner-at-minus-10000-or-below": biased(ROWS, [-3e4, -3.0, 0.0, NEVER], top_k=1),
     "masked-bias": biased(ROWS, [NEVER, NEVER, NEVER, 0.0]),
     "few-finite-bias": biased(ROWS, [NEVER, NEVER, 0.0, 0.0]),
     "one-finite-bias": biased(ROWS, [NEVER, NEVER, 0.0, 0.0]),
@@ -201,6 +205,10 @@ NEAR: dict[str, AnyCase] = {
     "eight-groups": grouped(ladder(1, 16), 4, 2),
     "fewer-slots-than-groups": grouped(ladder(1, 8), 4, 2),
     "groups-excluded": grouped(ROWS, 2, 2),
+    "equals-make-a-group": grouped([[1.0, 1.0, 0.5, 0.5]], 2, 1, score="sigmoid"),
+    "keeps-excluded-group": biased(
+        ROWS, [0.0, 0.25, 0.5, NEVER], groups=Groups(count=2, kept=1, top=2)
+    ),
     "masked-bias-excluded": biased(ROWS, [0.0, NEVER, 0.5, NEVER], groups=Groups(count=2, kept=2)),
     "several-groups-kept": grouped(ladder(1, 8), 4, 1),
     "ragged-groups": grouped(np.zeros((2, 6)), 2, 1),
