@@ -80,5 +80,41 @@ def softmax_topk(config: RouterConfig, given: TorchInputs) -> Routing:
     return Routing(weights=weights, expert_ids=ids)
 
 
-MEMBERS = FAMILY.members
+KERNELS = Family("lmdeploy", "lmdeploy", needs_gpu=True)
+_ROWS: dict[str, Any] = {"takes": "logits", "layouts": ("contiguous",), "dtypes": ("float32",)}
+_V3: dict[str, Any] = {
+    "score": ("sigmoid",),
+    "selection_bias": ("gate",),
+    "renormalize": (Renormalize(eps=1e-20),),
+    "scale": ANY,
+}
+
+
+@cache
+def _kernel(name: str) -> ModuleType:
+    return lone_module(f"lmdeploy.pytorch.kernels.cuda.moe.{name}", install=INSTALL)
+
+
+@KERNELS.function(
+    Claim.plain(**_V3), **_ROWS, limits=Limits(min_tokens=1, experts=(192,), top_k=(8,))
+)
+def fused_single_group(config: RouterConfig, given: TorchInputs) -> Routing:
+    """``fused_single_group_topk_router``, in Triton, of 192 experts' sigmoids."""
+    assert given.logits is not None, "it takes logits"
+    weights, ids = _kernel("route_single_group").fused_single_group_topk_router(
+        given.logits.sigmoid(),
+        given.selection_bias,
+        num_experts=config.num_experts,
+        top_k=config.top_k,
+        routed_scaling_factor=config.scale,
+    )
+    return Routing(weights=weights, expert_ids=ids)
+
+
+NEEDS_GPU = KERNELS.members
+MEMBERS = (*FAMILY.members, *NEEDS_GPU)
 OUT_OF_SCOPE: dict[str, str] = {}
+
+
+def __getattr__(name: str) -> Any:
+    return KERNELS.made(name)

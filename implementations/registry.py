@@ -61,6 +61,7 @@ FAMILIES = {
     "vllm": "moe_routing.implementations.vllm",
     "sglang": "moe_routing.implementations.sglang",
     "flashinfer": "moe_routing.implementations.flashinfer",
+    "transformer-engine": "moe_routing.implementations.transformer_engine",
     "litgpt": "moe_routing.implementations.litgpt",
     "nemo-automodel": "moe_routing.implementations.nemo_automodel",
     "lmdeploy": "moe_routing.implementations.lmdeploy",

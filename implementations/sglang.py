@@ -13,7 +13,8 @@ from moe_routing.implementations.functions import Family, shares_of
 from moe_routing.implementations.lone_modules import lone_module
 from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.promises import SORTED
-from moe_routing.implementations.sglang_kernels import INSTALL, KERNELS
+from moe_routing.implementations.sglang_biased import KERNELS
+from moe_routing.implementations.sglang_kernels import INSTALL
 from moe_routing.implementations.tensors import TorchInputs
 from moe_routing.reference import Renormalize, RouterConfig, Routing
 from moe_routing.reference.config import LEAST_PRECISE
@@ -143,8 +144,8 @@ def interns1pro(config: RouterConfig, given: TorchInputs) -> Routing:
 NEEDS_GPU = KERNELS.members
 MEMBERS = (*FAMILY.members, *NEEDS_GPU)
 OUT_OF_SCOPE = {
-    "fused_muse_spark_routing": "it selects an expert several times where few biases are finite, "
-    "and its weights overflow where their sum underflows",
+    "inkling_gate_topk_renorm": "its weights are renormalised with those of shared experts",
+    "bf16_mega_gate": "it is a kernel of deep_gemm, which the wheel has not",
     "topk_softmax_cpu": "it is a compiled operation of sgl_kernel's build for CPUs",
     "llama4": "its top-k is in a module that imports the whole server",
     "phimoe": "it picks two experts one after the other (sparsemixer)",

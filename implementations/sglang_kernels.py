@@ -39,7 +39,7 @@ _PARTS = (
     "spec",
     "toolchain",
 )
-_BUILD = (
+BUILD = (
     "sglang.kernels.jit",
     f"{_JIT}.deps",
     f"{_JIT}.compile",
@@ -48,10 +48,11 @@ _BUILD = (
 
 
 @cache
-def _module(name: str, *build: str) -> ModuleType:
+def module_of(name: str, *build: str) -> ModuleType:
+    """Import a module of kernels, with what compiles them. Errors: ``BackendMissing``."""
     kept = ("sglang.srt.environ",)
-    real = (*_TRITON, *build)
-    return lone_module(f"{_OPS}.{name}", install=INSTALL, real=real, kept=kept)
+    whole = name if "." in name else f"{_OPS}.{name}"
+    return lone_module(whole, install=INSTALL, real=(*_TRITON, *build), kept=kept)
 
 
 @KERNELS.function(
@@ -64,7 +65,12 @@ def _module(name: str, *build: str) -> ModuleType:
 )
 def moe_fused_gate(config: RouterConfig, given: TorchInputs) -> Routing:
     """``moe_fused_gate`` without groups."""
-    weights, ids = _module("moe_fused_gate").moe_fused_gate(
+    return fused_gate(config, given)
+
+
+def fused_gate(config: RouterConfig, given: TorchInputs, **groups: int) -> Routing:
+    """Call ``moe_fused_gate``, with what it is told of groups."""
+    weights, ids = module_of("moe_fused_gate").moe_fused_gate(
         given.logits,
         given.selection_bias,
         config.top_k,
@@ -73,6 +79,7 @@ def moe_fused_gate(config: RouterConfig, given: TorchInputs) -> Routing:
         routed_scaling_factor=config.scale,
         apply_routed_scaling_factor_on_output=True,
         moe_softcapping=config.logit_softcap or 0.0,
+        **groups,
     )
     return Routing(weights=weights, expert_ids=ids)
 
@@ -83,7 +90,7 @@ def gemma4_fused_routing(config: RouterConfig, given: TorchInputs) -> Routing:
     logits, scale = given.logits, given.per_expert_scale
     assert logits is not None, "it takes logits"
     scale = logits.new_ones(config.num_experts) if scale is None else scale
-    weights, ids = _module("gemma4_routing").gemma4_fused_routing(logits, scale, config.top_k)
+    weights, ids = module_of("gemma4_routing").gemma4_fused_routing(logits, scale, config.top_k)
     return Routing(weights=weights, expert_ids=ids)
 
 
@@ -104,7 +111,7 @@ def sigmoid_gate_topk_renorm(config: RouterConfig, given: TorchInputs) -> Routin
     logits = given.logits
     assert logits is not None, "it takes logits"
     one = logits.new_ones(1).float()
-    found = _module("sigmoid_gate_topk_renorm").sigmoid_gate_topk_renorm(
+    found = module_of("sigmoid_gate_topk_renorm").sigmoid_gate_topk_renorm(
         logits, config.top_k, 0, config.scale, one, given.selection_bias
     )
     return Routing(weights=found[0], expert_ids=found[1])
@@ -113,7 +120,7 @@ def sigmoid_gate_topk_renorm(config: RouterConfig, given: TorchInputs) -> Routin
 @KERNELS.function(Claim.plain(renormalize=_NORM), takes="logits", layouts=("contiguous",))
 def topk_softmax(config: RouterConfig, given: TorchInputs) -> Routing:
     """``topk_softmax``, compiled by nvcc, without a softcap."""
-    return _compiled("softmax", config, given)
+    return compiled("softmax", config, given)
 
 
 @KERNELS.function(
@@ -125,10 +132,11 @@ def topk_softmax(config: RouterConfig, given: TorchInputs) -> Routing:
 )
 def topk_sigmoid(config: RouterConfig, given: TorchInputs) -> Routing:
     """``topk_sigmoid``, compiled by nvcc, without a bias; it scales what it renormalises."""
-    return _compiled("sigmoid", config, given, routed_scaling_factor=config.scale)
+    return compiled("sigmoid", config, given, routed_scaling_factor=config.scale)
 
 
-def _compiled(score: str, config: RouterConfig, given: TorchInputs, **others: Any) -> Routing:
+def compiled(score: str, config: RouterConfig, given: TorchInputs, **others: Any) -> Routing:
+    """Call ``topk_softmax`` or ``topk_sigmoid``, which write into what they are given."""
     import torch
 
     logits = given.logits
@@ -136,6 +144,6 @@ def _compiled(score: str, config: RouterConfig, given: TorchInputs, **others: An
     shape = (len(logits), config.top_k)
     weights = torch.empty(shape, dtype=torch.float32, device=logits.device)
     ids = torch.empty(shape, dtype=torch.int32, device=logits.device)
-    route = getattr(_module(f"moe_topk_{score}", *_BUILD), f"topk_{score}")
+    route = getattr(module_of(f"moe_topk_{score}", *BUILD), f"topk_{score}")
     route(weights, ids, logits, renormalize=config.renormalize is not None, **others)
     return Routing(weights=weights, expert_ids=ids)

@@ -15,7 +15,9 @@ from moe_routing.implementations.lone_modules import lone_module
 from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.promises import SORTED
 from moe_routing.implementations.tensors import TorchInputs
-from moe_routing.implementations.vllm_kernels import INSTALL, KERNELS, moe_align_block_size
+from moe_routing.implementations.vllm_biased import KERNELS
+from moe_routing.implementations.vllm_kernels import INSTALL, MoeAlignBlockSize
+from moe_routing.implementations.vllm_scatter import MoePrepareScatter
 from moe_routing.reference import Renormalize, RouterConfig, Routing
 from moe_routing.reference.config import LEAST_PRECISE
 
@@ -40,7 +42,7 @@ _PAIRS = Limits(min_group_size=2)
 """With a bias, the best two of every group are added up."""
 
 
-__all__ = ["MEMBERS", "NEEDS_GPU", "OUT_OF_SCOPE", "moe_align_block_size"]
+__all__ = ["MEMBERS", "NEEDS_GPU", "OUT_OF_SCOPE"]
 
 
 @cache
@@ -126,15 +128,16 @@ def _grouped(config: RouterConfig, given: TorchInputs) -> dict[str, Any]:
     }
 
 
-NEEDS_GPU = (*KERNELS.members, "moe_align_block_size")
+_SORTS = {"moe_align_block_size": MoeAlignBlockSize, "moe_prepare_scatter": MoePrepareScatter}
+NEEDS_GPU = (*KERNELS.members, *_SORTS)
 MEMBERS = (*FAMILY.members, *NEEDS_GPU)
 OUT_OF_SCOPE = {
-    "fused_topk_bias": "with a bias, topk_sigmoid marks what it selected by a score of -10000, "
-    "which no claim can leave out",
+    "dsv4_topk": "its kernel is there only where the engine's platform, with all that it imports, "
+    "has found a GPU",
     "cpu_sqrtsoftplus": "biased_topk_cpu is a compiled operation of vllm's build for CPUs",
     "phimoe": "it picks two experts one after the other (sparsemixer)",
 }
 
 
 def __getattr__(name: str) -> Any:
-    return KERNELS.made(name)
+    return _SORTS[name] if name in _SORTS else KERNELS.made(name)

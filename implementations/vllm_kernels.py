@@ -34,28 +34,33 @@ _ROWS: dict[str, Any] = {"takes": "logits", "layouts": ("contiguous",)}
 _SOME: dict[str, Any] = {**_ROWS, "limits": Limits(min_tokens=1)}
 
 
+def in_wheel(pattern: str) -> list[Path]:
+    """Return the files of the installed vllm that match ``pattern``; none where there is none."""
+    spec = importlib.util.find_spec("vllm")
+    folders = [Path(each) for each in (spec and spec.submodule_search_locations) or ()]
+    return [each for folder in folders for each in sorted(folder.glob(pattern))]
+
+
 @cache
-def _operations() -> Any:
+def operations() -> Any:
     """Return the operations of the library that is in the wheel. Errors: ``BackendMissing``."""
     import torch
 
-    spec = importlib.util.find_spec("vllm")
-    folders = [Path(each) for each in (spec and spec.submodule_search_locations) or ()]
-    found = [each for folder in folders for each in sorted(folder.glob("_moe_C*.so"))]
+    found = in_wheel("_moe_C*.so")
     if not found:
         raise BackendMissing(f"vllm is not installed, or was built without CUDA: {INSTALL}")
-    operations: Any = torch.ops
+    loaded: Any = torch.ops
     try:
-        operations.load_library(found[0])
+        loaded.load_library(found[0])
     except OSError as error:
         lacks = str(error).splitlines()[0]
         raise BackendMissing(
             f"{found[0].name} does not load with torch {torch.__version__}: {lacks}"
         ) from error
-    return operations._moe_C
+    return loaded._moe_C
 
 
-def _fused(function: str, config: RouterConfig, given: TorchInputs, *others: Any) -> Routing:
+def fused(function: str, config: RouterConfig, given: TorchInputs, *others: Any) -> Routing:
     """Call an operation that writes into what it is given, as ``fused_topk`` calls it."""
     import torch
 
@@ -65,20 +70,20 @@ def _fused(function: str, config: RouterConfig, given: TorchInputs, *others: Any
     weights = torch.empty(shape, dtype=torch.float32, device=logits.device)
     ids, rows = (torch.empty(shape, dtype=torch.int32, device=logits.device) for _ in range(2))
     norm = config.renormalize is not None
-    getattr(_operations(), function)(weights, ids, rows, logits, norm, *others)
+    getattr(operations(), function)(weights, ids, rows, logits, norm, *others)
     return Routing(weights=weights, expert_ids=ids)
 
 
 @KERNELS.function(Claim.plain(renormalize=_NORM), **_SOME)
 def fused_topk(config: RouterConfig, given: TorchInputs) -> Routing:
     """``topk_softmax``: Mixtral, Qwen, OLMoE."""
-    return _fused("topk_softmax", config, given, None, None)
+    return fused("topk_softmax", config, given, None, None)
 
 
 @KERNELS.function(Claim.plain(score=("sigmoid",), renormalize=_NORM), **_SOME)
 def fused_topk_sigmoid(config: RouterConfig, given: TorchInputs) -> Routing:
     """``topk_sigmoid`` without a bias."""
-    return _fused("topk_sigmoid", config, given, None, 1.0, None)
+    return fused("topk_sigmoid", config, given, None, 1.0, None)
 
 
 _SOFTPLUS: dict[str, Any] = {"score": ("sqrtsoftplus",), "renormalize": _NORM, "scale": ANY}
@@ -97,7 +102,7 @@ def fused_topk_softplus(config: RouterConfig, given: TorchInputs) -> Routing:
     table = None if table is None else table.int()
     ids = None if ids is None else ids.int()
     others = (config.scale, None, ids, table, None, None, 0)
-    return _fused("topk_softplus_sqrt", config, given, *others)
+    return fused("topk_softplus_sqrt", config, given, *others)
 
 
 @KERNELS.function(
@@ -126,7 +131,7 @@ def fused_grouped_topk(config: RouterConfig, given: TorchInputs) -> Routing:
     assert groups is not None, "claimed are groups alone"
     norm = config.renormalize is not None
     counts, biased = (groups.count, groups.kept, config.top_k), given.selection_bias
-    found = _operations().grouped_topk(given.logits, *counts, norm, config.scale, biased, 1)
+    found = operations().grouped_topk(given.logits, *counts, norm, config.scale, biased, 1)
     return Routing(weights=found[0], expert_ids=found[1])
 
 
@@ -157,11 +162,8 @@ class MoeAlignBlockSize:
         experts, block, routed = config.num_experts, config.align, ids.numel()
         most = min(routed + experts * (block - 1), routed * block)
         rows, blocks, used = (ids.new_full((n,), -7) for n in (most, -(-most // block), 1))
-        _operations().moe_align_block_size(ids, experts, block, rows, blocks, used, None, None)
+        operations().moe_align_block_size(ids, experts, block, rows, blocks, used, None, None)
         used = used + 0  # a launch that failed raises here, and not in the next call
         return AlignedBlocks(
             rows=rows, block_experts=blocks, used=used, block=block, padding=routed
         )
-
-
-moe_align_block_size = MoeAlignBlockSize

@@ -280,7 +280,7 @@ def test_what_cannot_be_listed_exits_2(
 
 COMPLETE = (
     *("experts", "litgpt", "nemo-automodel", "lmdeploy", "ibm-fms", "drops"),
-    *("llm-compressor", "keras-hub"),
+    *("llm-compressor", "keras-hub", "transformer-engine"),
 )
 """The families that leave out nothing: the first where a GPU and its kernels are."""
 

@@ -20,23 +20,36 @@ from moe_routing.implementations import (
     registered,
     sglang_kernels,
     sonic_moe,
+    transformer_engine,
     vllm_kernels,
 )
-from moe_routing.reference import RouterInputs
+from moe_routing.implementations.claims import Claim
+from moe_routing.implementations.functions import Family
+from moe_routing.implementations.protocol import offered
+from moe_routing.implementations.reference import ReferenceAdapter
+from moe_routing.implementations.tensors import TorchInputs
+from moe_routing.reference import RouterConfig, RouterInputs, Routing
 
 torch = pytest.importorskip("torch")
 
 ROUTERS = {
     "flashinfer": flashinfer.NEEDS_GPU,
+    "transformer-engine": transformer_engine.ROUTER.members,
     "sglang": sglang_kernels.KERNELS.members,
     "vllm": vllm_kernels.KERNELS.members,
 }
 ROUTES = [f"{family}:{name}" for family, names in ROUTERS.items() for name in names]
-SORTS = ["liger", "sonic-moe", "vllm:moe_align_block_size"]
+SORTS = ["liger", "sonic-moe", "vllm:moe_align_block_size", "vllm:moe_prepare_scatter"]
 EXPERTS = ["liger"]
+LOSSES = ["transformer-engine:aux_loss"]
 PER_TOKEN = ("logits", "token_ids", "hidden", "gate_weight")
-EVENTS_OF = {"permute": "permuted-several", "experts": "ran-activation:silu"}
-NOT_ROUTING = [("permute", name) for name in SORTS] + [("experts", name) for name in EXPERTS]
+EVENTS_OF = {
+    "permute": "permuted-several",
+    "experts": "ran-activation:silu",
+    "balance": "balanced-by-softmax",
+}
+NAMES_OF = {"permute": SORTS, "experts": EXPERTS, "balance": LOSSES}
+NOT_ROUTING = [(method, name) for method, names in NAMES_OF.items() for name in names]
 
 
 def case_of(event: str, capabilities: Any) -> Any:
@@ -60,7 +73,7 @@ def test_what_runs_given_routes_says_so_as_well(method: str, name: str) -> None:
         getattr(adapter, method)(case.config, case.inputs)
 
 
-@pytest.mark.parametrize("name", [*ROUTES, *SORTS, *EXPERTS])
+@pytest.mark.parametrize("name", [*ROUTES, *SORTS, *EXPERTS, *LOSSES])
 def test_each_is_registered_and_takes_the_device(name: str) -> None:
     adapter: Any = load_adapter(name, device="cuda")
     assert (adapter.name, adapter.device) == (name, "cuda")
@@ -84,10 +97,11 @@ def test_an_empty_batch_is_refused_where_a_kernel_cannot_be_launched_for_nothing
 
 PACKAGES = {
     "flashinfer": (flashinfer._module, "hash_topk", flashinfer.INSTALL),
-    "sglang": (sglang_kernels._module, "moe_fused_gate", sglang_kernels.INSTALL),
+    "sglang": (sglang_kernels.module_of, "moe_fused_gate", sglang_kernels.INSTALL),
+    "transformer_engine": (transformer_engine._functions, None, transformer_engine.INSTALL),
     "liger_kernel": (liger._module, None, liger.INSTALL),
     "sonicmoe": (sonic_moe._module, None, sonic_moe.INSTALL),
-    "vllm": (vllm_kernels._operations, None, vllm_kernels.INSTALL),
+    "vllm": (vllm_kernels.operations, None, vllm_kernels.INSTALL),
 }
 
 
@@ -119,3 +133,20 @@ def test_experts_that_are_compiled_for_every_size_claim_few(name: str) -> None:
     assert (computes.hidden_multiple_of, computes.width_multiple_of) == (16, 32)
     assert computes.products == "tf32"
     assert name == "liger" or (computes.max_experts or 0) <= 8 >= (computes.max_top_k or 0)
+
+
+def test_gradients_of_a_family_are_those_of_its_own_calls() -> None:
+    family = Family("toy", "torch")
+
+    @family.function(Claim.plain(), takes="logits", differentiable=True)
+    def softmax(config: RouterConfig, given: TorchInputs) -> Routing:
+        weights, ids = torch.topk(torch.softmax(given.logits.float(), dim=1), config.top_k)
+        return Routing(weights=weights, expert_ids=ids)
+
+    adapter: Any = softmax()
+    config, cotangent = RouterConfig(num_experts=3, top_k=2), np.eye(3, dtype=np.float32)
+    inputs = RouterInputs.from_logits(np.array([[0, 1, 3], [2, 1, 0], [1, 3, 0]], np.float32))
+    found = adapter.gradients(config, inputs, cotangent)
+    wanted = ReferenceAdapter().gradients(config, inputs, cotangent)
+    assert offered(adapter) == ("route", "gradients")
+    np.testing.assert_allclose(found.logits, wanted.logits, rtol=1e-6, atol=1e-7)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from moe_routing.conformance import Divergence, Plan, load_known, select_clauses
@@ -29,6 +30,7 @@ from moe_routing.implementations import (
 )
 from moe_routing.implementations.protocol import offers
 from moe_routing.implementations.registry import needs_gpu
+from moe_routing.reference import RouterInputs
 
 ON_RANKS = ("ep",)
 """The lists about adapters of one rank: ``tests/ranks/test_expert_parallel.py`` holds these."""
@@ -250,3 +252,16 @@ def test_the_shipped_lists_are_about_the_shipped_adapters() -> None:
     assert is_shipped(name)
     assert not is_shipped("moe_routing.conformance.zoo:Adapter")
     assert not is_shipped("process:cat")
+
+
+def test_given_logits_of_a_witness_are_those_that_its_gate_makes() -> None:
+    """The reference computes them, and a backend that takes logits reads them."""
+    for entry in SHIPPED:
+        for case in entry.witnesses:
+            given = getattr(case, "inputs", None)
+            if not isinstance(given, RouterInputs) or given.logits is None:
+                continue
+            bias = 0 if given.gate_bias is None else given.gate_bias
+            with np.errstate(invalid="ignore"):
+                made = given.hidden @ given.gate_weight.T + bias
+            np.testing.assert_array_equal(made, given.logits, err_msg=entry.id)
