@@ -21,7 +21,13 @@ from moe_routing.implementations.permitted import (
     one_of,
     parts,
 )
-from moe_routing.reference import Groups, Renormalize, RouterConfig, RouterInputs
+from moe_routing.reference import (
+    Groups,
+    Renormalize,
+    RouterConfig,
+    RouterInputs,
+    SharedSlots,
+)
 from moe_routing.reference.checks import require_real
 from moe_routing.reference.config import LEAST_PRECISE, SCORES, WEIGHTS_FROM
 from moe_routing.reference.inputs import BIAS_ON
@@ -51,11 +57,11 @@ class Claim(Closed):
     """A product of axis values: a configuration is claimed where every axis holds.
 
     Each axis lists its permitted values; the defaults permit all, those of ``Claim.plain``
-    the plain router; ``gate_dtype``, which came after 1.0, is plain in both. The boolean axes
-    say whether the part may be absent (False), present (True) or either. ``top_k`` may be a
-    range; a backend that renormalises from K = 2 on lists ``FromTwo(rule)``. ``name`` is for
-    the adapter, to distinguish its claims. Several claims together describe a backend whose
-    functions are sparse tuples of the axes. Errors: ``ValueError`` naming the axis.
+    the plain router; ``gate_dtype`` and ``shared_slots``, which came after 1.0, are plain in both.
+    The boolean axes say whether the part may be absent (False), present (True) or either.
+    ``top_k`` may be a range; a backend that renormalises from K = 2 on lists ``FromTwo(rule)``.
+    ``name`` is for the adapter, to distinguish its claims. Several claims together describe a
+    backend whose functions are sparse tuples of the axes. Errors: ``ValueError`` naming the axis.
     """
 
     name: str = ""
@@ -77,6 +83,7 @@ class Claim(Closed):
     per_expert_scale: tuple[bool, ...] = _EITHER
     expert_table: tuple[bool, ...] = _EITHER
     gate_dtype: tuple[str, ...] = ("input",)
+    shared_slots: tuple[SharedSlots | None, ...] | AnyValue = (None,)
 
     def __post_init__(self) -> None:
         for axis, (check, example, kinds) in _CHECKS.items():
@@ -116,7 +123,8 @@ class Claim(Closed):
         It permits all on every axis, also on those that came after 1.0.
         """
         groups = (None, GroupRule(from_each=_EITHER))
-        return cls(**{"gate_dtype": LEAST_PRECISE, "groups": groups, **axes})
+        later = {"gate_dtype": LEAST_PRECISE, "groups": groups, "shared_slots": ANY}
+        return cls(**{**later, **axes})
 
     @classmethod
     def of_preset(cls, name: str, **axes: Any) -> Claim:
@@ -189,6 +197,11 @@ _CHECKS: dict[str, tuple[Callable[[Any], None], str, tuple[type, ...]]] = {
         _OPEN,
     ),
     "groups": (parts("Claim.groups", GroupRule), "(GroupRule(),), for example", (tuple,)),
+    "shared_slots": (
+        parts("Claim.shared_slots", SharedSlots),
+        "(SharedSlots(),), for example",
+        _OPEN,
+    ),
 }
 """How each axis that is no list of words is checked, what to write, and as what."""
 
@@ -205,6 +218,7 @@ CONFIG_AXES: dict[str, Callable[[RouterConfig], Any]] = {
     "scores_dtype": lambda c: c.scores_dtype,
     "weights_dtype": lambda c: c.weights_dtype,
     "input_norm": lambda c: c.input_norm is not None,
+    "shared_slots": lambda c: c.shared_slots,
 }
 """How each axis that is part of the configuration is read off it."""
 

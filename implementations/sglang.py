@@ -11,12 +11,12 @@ from moe_routing.implementations.capabilities import Limits
 from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.functions import Family, shares_of
 from moe_routing.implementations.lone_modules import lone_module
-from moe_routing.implementations.permitted import ANY
+from moe_routing.implementations.permitted import ANY, POSITIVE
 from moe_routing.implementations.promises import SORTED
 from moe_routing.implementations.sglang_biased import KERNELS
 from moe_routing.implementations.sglang_kernels import INSTALL
 from moe_routing.implementations.tensors import TorchInputs
-from moe_routing.reference import Renormalize, RouterConfig, Routing
+from moe_routing.reference import Renormalize, RouterConfig, Routing, SharedSlots
 from moe_routing.reference.config import LEAST_PRECISE
 
 FAMILY = Family("sglang", "sglang", on_any_device=True)
@@ -43,9 +43,8 @@ def _call(function: str, config: RouterConfig, given: TorchInputs, **others: Any
     """Call a function of ``topk.py`` with what all of them take."""
     route = getattr(_module("layers.moe.topk"), function)
     norm = config.renormalize is not None
-    weights, ids = route(given.logits, given.logits, topk=config.top_k, renormalize=norm, **others)[
-        :2
-    ]
+    slots = config.top_k + (0 if config.shared_slots is None else config.shared_slots.count)
+    weights, ids = route(given.logits, given.logits, topk=slots, renormalize=norm, **others)[:2]
     return Routing(weights=weights, expert_ids=ids)
 
 
@@ -121,6 +120,66 @@ def biased_grouped_topk(config: RouterConfig, given: TorchInputs) -> Routing:
     return _call(
         "biased_grouped_topk_impl", config, given, **_scaled(config, given, **_groups(config))
     )
+
+
+_SHARED: tuple[dict[str, Any], ...] = (
+    {"scale": POSITIVE, "shared_slots": (SharedSlots(),)},
+    {"scale": (1.0,), "shared_slots": (SharedSlots(weight=0.4),)},
+)
+"""What a fused shared expert weighs: 1 where the scale is applied, 1 / 2.5 where the layer does."""
+
+_FUSED: dict[str, Any] = {"experts": range(9, 4097), "max_top_k": 8, "min_tokens": 1}
+"""One expert more than K is taken: its slot becomes the shared one's."""
+
+
+def _with_shared(config: RouterConfig, **others: Any) -> dict[str, Any]:
+    """Return what a function takes that has the last of its slots for a shared expert."""
+    shared = config.shared_slots
+    assert shared is not None, "claimed are shared slots alone"
+    factor = config.scale if shared.weight == 1.0 else 1.0 / shared.weight
+    others |= {"apply_routed_scaling_factor_on_output": shared.weight == 1.0}
+    return {**others, "num_fused_shared_experts": shared.count, "routed_scaling_factor": factor}
+
+
+@FAMILY.function(
+    *(Claim.of_preset("deepseek_v2", **{"renormalize": _NORM, **_FLOAT32, **x}) for x in _SHARED),
+    takes="logits",
+    limits=Limits(**_FUSED),
+)
+def grouped_topk_shared(config: RouterConfig, given: TorchInputs) -> Routing:
+    """``grouped_topk_gpu`` with a fused shared expert: DeepSeek-V2."""
+    return _call("grouped_topk_gpu", config, given, **_with_shared(config, **_groups(config)))
+
+
+@FAMILY.function(
+    *(Claim.plain(**{"score": ("sigmoid", "sqrtsoftplus"), **_BIASED, **x}) for x in _SHARED),
+    takes="logits",
+    limits=Limits(**_FUSED),
+)
+def biased_topk_shared(config: RouterConfig, given: TorchInputs) -> Routing:
+    """``biased_topk_impl`` with a fused shared expert, run eagerly."""
+    others = {"scoring_func": config.score, "correction_bias": given.selection_bias}
+    return _call("biased_topk_impl", config, given, **_with_shared(config, **others))
+
+
+@FAMILY.function(
+    *(
+        Claim.plain(
+            **{
+                **{"score": ("sigmoid",), "groups": (GroupRule(top=(2,), fill=(-math.inf,)),)},
+                **_BIASED,
+                **axes,
+            }
+        )
+        for axes in _SHARED
+    ),
+    takes="logits",
+    limits=Limits(min_group_size=2, **_FUSED),
+)
+def biased_grouped_topk_shared(config: RouterConfig, given: TorchInputs) -> Routing:
+    """``biased_grouped_topk_impl`` with a fused shared expert: DeepSeek-V3."""
+    others = {"correction_bias": given.selection_bias, **_groups(config)}
+    return _call("biased_grouped_topk_impl", config, given, **_with_shared(config, **others))
 
 
 @FAMILY.function(

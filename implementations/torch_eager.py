@@ -222,7 +222,20 @@ def _route(config: RouterConfig, given: TorchInputs) -> Routing:
         competing = biased.masked_fill(~kept, config.groups.fill) if config.groups else biased
         ids = _best(config, competing)
     weights = _weights(config, given, _gathered(config, operated, scores, kept, ids), ids)
+    weights, ids = _with_shared_slots(config, weights, ids)
     return Routing(weights=weights, expert_ids=ids, logits=logits)
+
+
+def _with_shared_slots(config: RouterConfig, weights: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Put the shared experts behind the routed ones, each with its own weight."""
+    import torch
+
+    shared = config.shared_slots
+    if shared is None:
+        return weights, ids
+    behind = torch.arange(shared.count, device=ids.device) + config.num_experts
+    more = weights.new_full((len(weights), shared.count), shared.weight)
+    return torch.cat([weights, more], dim=1), torch.cat([ids, behind.expand(more.shape)], dim=1)
 
 
 def _replay(config: RouterConfig, given: TorchInputs, ids: Tensor) -> Routing:

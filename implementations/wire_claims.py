@@ -23,7 +23,7 @@ from moe_routing.implementations.permutes import Permutes
 from moe_routing.implementations.promises import Promises
 from moe_routing.implementations.replays import Replays
 from moe_routing.implementations.shards import Shards
-from moe_routing.reference import Renormalize
+from moe_routing.reference import Renormalize, SharedSlots
 from moe_routing.reference.checks import is_number
 from moe_routing.reference.jsonform import from_json
 
@@ -113,7 +113,8 @@ def _axes(name: str, data: Any, kind: type[Any]) -> Any:
 def _claim(data: Any) -> Claim:
     given = _object("a claim", data, Claim)
     axes = {name: value if name == "name" else _axis(name, value) for name, value in given.items()}
-    for name, part in (("groups", _rule), ("renormalize", _renormalize)):
+    later = ("shared_slots", _shared_slots)
+    for name, part in (("groups", _rule), ("renormalize", _renormalize), later):
         if isinstance(axes.get(name), tuple):
             axes[name] = tuple(None if each is None else part(each) for each in axes[name])
     if isinstance(axes.get("scale"), tuple):
@@ -124,6 +125,13 @@ def _claim(data: Any) -> Claim:
 def _rule(data: Any) -> GroupRule:
     given = _object("a rule for groups", data, GroupRule)
     return GroupRule(**{name: _axis(name, value) for name, value in given.items()})
+
+
+def _shared_slots(data: Any) -> SharedSlots:
+    given = dict(_object("shared_slots", data, SharedSlots))
+    if "weight" in given:
+        given["weight"] = _number("weight", given["weight"])
+    return SharedSlots(**given)
 
 
 def _renormalize(data: Any) -> Renormalize | FromTwo:

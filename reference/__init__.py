@@ -2,7 +2,13 @@
 
 from moe_routing.reference.balance import BalanceConfig, BalanceInputs
 from moe_routing.reference.capacity import CapacityConfig, drop
-from moe_routing.reference.config import Groups, Renormalize, RmsNorm, RouterConfig
+from moe_routing.reference.config import (
+    Groups,
+    Renormalize,
+    RmsNorm,
+    RouterConfig,
+    SharedSlots,
+)
 from moe_routing.reference.dispatch import dispatch, dispatched_config
 from moe_routing.reference.expert_gradients import (
     EXPERT_GRADIENTS,
@@ -96,6 +102,7 @@ __all__ = [
     "RowOfRoute",
     "SharedExpertConfig",
     "SharedExpertInputs",
+    "SharedSlots",
     "SortedRoutes",
     "SortedTokens",
     "Stages",

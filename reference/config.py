@@ -92,6 +92,23 @@ class Renormalize:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SharedSlots:
+    """Shared experts that run as slots of their own, behind the K that are routed.
+
+    Slot K + s of every token holds expert E + s, for s below ``count``, with ``weight``: none is
+    selected, none is in a norm, and no scale is applied to them. 1 / scale is the weight where the
+    layer multiplies its sum by the scale. Errors: ``ValueError`` naming the field.
+    """
+
+    count: int = 1
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_count("SharedSlots.count", self.count, at_least=1)
+        require_real("SharedSlots.weight", self.weight, above=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class RmsNorm:
     """Root-mean-square normalisation of the hidden states before the gate (Gemma 4).
 
@@ -112,9 +129,9 @@ class RouterConfig:
     ``num_experts`` is E and ``top_k`` is K. ``score`` turns logits into scores
     (``identity`` selects in logit space), ``weights_from`` says what the weights are
     gathered from, and ``groups``, ``renormalize``, ``scale``, ``logit_softcap``,
-    ``logit_multiplier`` and ``input_norm`` switch the optional stages. ``logits_dtype``,
-    ``scores_dtype`` and ``weights_dtype`` name the *least precise* storage that the
-    router permits for that stage: ``input`` is the dtype of the hidden states.
+    ``logit_multiplier``, ``input_norm`` and ``shared_slots`` switch the optional stages.
+    ``logits_dtype``, ``scores_dtype`` and ``weights_dtype`` name the *least precise* storage that
+    the router permits for that stage: ``input`` is the dtype of the hidden states.
 
     Errors: ``ValueError`` that names the argument, shows its value and states the rule.
     Source: ``docs/spec/index.md``, one page a stage.
@@ -133,6 +150,7 @@ class RouterConfig:
     scores_dtype: LeastPrecise = "float32"
     weights_dtype: LeastPrecise = "float32"
     input_norm: RmsNorm | None = None
+    shared_slots: SharedSlots | None = None
 
     def __post_init__(self) -> None:
         self._check_axes()
@@ -174,6 +192,7 @@ class RouterConfig:
             ("groups", Groups),
             ("renormalize", Renormalize),
             ("input_norm", RmsNorm),
+            ("shared_slots", SharedSlots),
         ):
             part = getattr(self, name)
             require_kind(name, part, kind)

@@ -9,7 +9,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from moe_routing.reference.config import Groups, Renormalize, RmsNorm, RouterConfig
+from moe_routing.reference.config import (
+    Groups,
+    Renormalize,
+    RmsNorm,
+    RouterConfig,
+    SharedSlots,
+)
 from moe_routing.reference.experts import ExpertsConfig
 from moe_routing.reference.layer import LayerConfig
 from moe_routing.reference.shared_experts import SharedExpertConfig
@@ -18,6 +24,7 @@ PARTS: dict[str, type] = {
     "groups": Groups,
     "renormalize": Renormalize,
     "input_norm": RmsNorm,
+    "shared_slots": SharedSlots,
     "router": RouterConfig,
     "experts": ExpertsConfig,
     "shared": SharedExpertConfig,
@@ -27,11 +34,21 @@ PARTS: dict[str, type] = {
 LATER = ("from_each", False)
 """A field of groups that came later, with the value that stands for it where it is left out."""
 
+_LEFT_OUT = (LATER, ("shared_slots", None))
+"""What came later, with the value that is not written."""
+
 _SPECIAL = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
 Config = (
-    RouterConfig | SharedExpertConfig | ExpertsConfig | LayerConfig | Groups | Renormalize | RmsNorm
+    RouterConfig
+    | SharedExpertConfig
+    | ExpertsConfig
+    | LayerConfig
+    | Groups
+    | Renormalize
+    | RmsNorm
+    | SharedSlots
 )
 
 
@@ -40,7 +57,7 @@ def config_to_json(config: Config) -> dict[str, Any]:
     return {
         name: config_to_json(value) if name in PARTS and value is not None else to_json(value)
         for name, value in vars(config).items()
-        if (name, value) != LATER
+        if (name, value) not in _LEFT_OUT
     }
 
 

@@ -66,7 +66,19 @@ def route(config: RouterConfig, inputs: RouterInputs) -> Routing:
     inputs do not fit the configuration. Source: ``docs/spec/``.
     """
     done = stages(config, inputs)
-    return Routing(weights=done.weights, expert_ids=done.expert_ids, logits=done.logits)
+    weights, ids = with_shared_slots(config, done.weights, done.expert_ids)
+    return Routing(weights=weights, expert_ids=ids, logits=done.logits)
+
+
+def with_shared_slots(config: RouterConfig, weights: Floats, ids: Ids) -> tuple[Floats, Ids]:
+    """Return weights and ids ``[T, K]`` with those of the shared slots behind, if there are any."""
+    shared = config.shared_slots
+    if shared is None:
+        return weights, ids
+    shape = len(ids), shared.count
+    more = np.broadcast_to(config.num_experts + np.arange(shared.count), shape)
+    heavy = np.full(shape, shared.weight, weights.dtype)
+    return np.concatenate([weights, heavy], axis=1), np.concatenate([ids, more], axis=1)
 
 
 def stages(config: RouterConfig, inputs: RouterInputs, *, logits: Floats | None = None) -> Stages:

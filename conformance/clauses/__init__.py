@@ -26,6 +26,7 @@ from moe_routing.conformance.clauses import (
     selection,
     shards,
     shared_experts,
+    shared_slots,
     weights,
 )
 from moe_routing.conformance.clauses.registry import (
@@ -69,5 +70,6 @@ __all__ = [
     "selection",
     "shards",
     "shared_experts",
+    "shared_slots",
     "weights",
 ]

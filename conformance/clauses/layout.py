@@ -21,7 +21,7 @@ _INTEGERS = ("int16", "int32", "int64", "uint16", "uint32", "uint64")
     why="An answer of another shape or kind of number cannot be judged, nor used by a kernel; "
     "where this fails, the other clauses can say little.",
     rules=("LAY-1", "LAY-4", "LAY-5", "LAY-9", "LAY-11", "ROB-1", "ROB-2", "WGT-2"),
-    bugs=("M38", "M52", "M53", "M55"),
+    bugs=("M38", "M52", "M53", "M55", "M58"),
     events=("any-case", "empty-batch", "one-token"),
     without_tokens=True,
 )

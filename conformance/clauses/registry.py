@@ -108,7 +108,10 @@ class Clause:
 
     def narrowed(self, capabilities: Capabilities) -> Capabilities:
         """Return the part of ``capabilities`` that the clause is about; may claim nothing."""
-        return capabilities.narrowed(**self.narrow) if self.narrow else capabilities
+        narrow = dict(self.narrow)
+        if self.method != "route" and _has_shared_slots(capabilities):
+            narrow["shared_slots"] = (None,)
+        return capabilities.narrowed(**narrow) if narrow else capabilities
 
     def cases(self, capabilities: Capabilities) -> SearchStrategy[AnyCase] | Seeded[AnyCase]:
         """Return what draws cases in the search for one that breaks the clause."""
@@ -131,6 +134,11 @@ class Clause:
         found = [EVENTS[slug] for slug in (*self.events, *(self.bulk if bulk else ()))]
         found += [HUGE[slug] for slug in self.huge if huge]
         return found if most is None else thinned(found, most)
+
+
+def _has_shared_slots(capabilities: Capabilities) -> bool:
+    """Return whether shared slots are claimed, which ``route`` alone answers with."""
+    return any(claim.shared_slots != (None,) for claim in capabilities.claims)
 
 
 CLAUSES: dict[str, Clause] = {}

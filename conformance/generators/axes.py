@@ -19,7 +19,7 @@ from moe_routing.conformance.generators.ranges import (
 from moe_routing.implementations import ANY, Capabilities, Claim, GroupRule, Limits
 from moe_routing.implementations.contradictions import score_pairs
 from moe_routing.implementations.permitted import AnyValue
-from moe_routing.reference import Groups, Renormalize, RmsNorm, RouterConfig
+from moe_routing.reference import Groups, Renormalize, RmsNorm, RouterConfig, SharedSlots
 from moe_routing.reference.config import LeastPrecise
 
 Choose = Callable[[str, Sequence[Any]], Any]
@@ -32,7 +32,16 @@ CHOICES = (
     *("renormalize", "scale", "softcap", "multiplier", "input norm"),
     *("optional arrays", "selection_bias", "num_tokens", "recipe", "seed", "dtype"),
     *("batched", "batch"),
-    *("gate_dtype", "hidden_size", "bias", "gate_bias", "columns", "column", "layout"),
+    *(
+        "shared_slots",
+        "gate_dtype",
+        "hidden_size",
+        "bias",
+        "gate_bias",
+        "columns",
+        "column",
+        "layout",
+    ),
 )
 """The names of all choices of a routing case: what ``Focus.offers`` and ``wants`` may name."""
 
@@ -60,6 +69,15 @@ RENORMALIZATIONS = (
 SOFTCAPS = (30.0, 5.0, 1.0)
 MULTIPLIERS = (0.1768, 0.5, 2.0, -1.0)
 INPUT_NORMS = (RmsNorm(), RmsNorm(eps=0.25))
+SHARED_SLOTS = (
+    *(None,) * 5,
+    *(
+        SharedSlots(),
+        SharedSlots(weight=0.4),
+        SharedSlots(count=2),
+        SharedSlots(count=3, weight=0.5),
+    ),
+)
 
 _ARRAYS = ("gate_bias", "gate_delta", "per_expert_scale")
 _PLAIN = 6  # how many times no optional part is offered, for each time every one is
@@ -109,7 +127,17 @@ def choose_config(choose: Choose, claim: Claim, capabilities: Capabilities) -> R
         scores_dtype=scores_dtype,
         weights_dtype=weights_dtype,
         input_norm=choose("input norm", INPUT_NORMS) if "input_norm" in ops else None,
+        shared_slots=_shared_slots(choose, claim),
     )
+
+
+def _shared_slots(choose: Choose, claim: Claim) -> SharedSlots | None:
+    """Return the shared slots: what nearly all claim, none, is no choice."""
+    offered = _values(claim.shared_slots, SHARED_SLOTS)
+    chosen: SharedSlots | None = (
+        offered[0] if len(offered) == 1 else choose("shared_slots", offered)
+    )
+    return chosen
 
 
 def choose_parts(choose: Choose, claim: Claim, config: RouterConfig, takes: str) -> Parts:

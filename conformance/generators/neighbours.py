@@ -22,7 +22,13 @@ from moe_routing.conformance.generators.ranges import MOST_EXPERTS
 from moe_routing.implementations import ANY, Limits
 from moe_routing.implementations.limits import GROUPED
 from moe_routing.implementations.permitted import listed
-from moe_routing.reference import Groups, RmsNorm, RouterConfig, check_inputs
+from moe_routing.reference import (
+    Groups,
+    RmsNorm,
+    RouterConfig,
+    SharedSlots,
+    check_inputs,
+)
 from moe_routing.reference.config import LEAST_PRECISE, SCORES, WEIGHTS_FROM
 from moe_routing.reference.formats import INPUT_FORMATS
 from moe_routing.reference.inputs import BIAS_ON, OF_GATE
@@ -40,8 +46,17 @@ _FIELDS: dict[str, Callable[[RouterConfig, Limits], tuple[Any, ...]]] = {
     "logits_dtype": lambda c, _: LEAST_PRECISE,
     "scores_dtype": lambda c, _: LEAST_PRECISE,
     "weights_dtype": lambda c, _: LEAST_PRECISE,
+    "shared_slots": lambda c, _: _shared(c.shared_slots),
 }
 """What each field of a configuration may be instead."""
+
+
+def _shared(slots: SharedSlots | None) -> tuple[SharedSlots | None, ...]:
+    """Return other shared slots, and none: who has none may never have heard of them."""
+    if slots is None:
+        return ()
+    more = replace(slots, count=slots.count + 1)
+    return (None, more, replace(slots, weight=slots.weight / 2))
 
 
 _FURTHER = 4  # how many steps of E an unlisted number is looked for in

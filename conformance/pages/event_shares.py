@@ -106,6 +106,7 @@ _COSTLY = "a case costs as much as hundreds of others"
 _AMONG_FINITE = "among finite logits it needs a gate that is not finite"
 
 _NO_SHARES = "drawn for whoever claims groups with from_each, which `Capabilities()` does not"
+_NO_SHARED_SLOTS = "drawn for whoever claims shared slots, which `Capabilities()` does not"
 _NO_WIDE_GATE = "drawn for whoever claims a float32 gate, which `Capabilities()` does not"
 _ONE_ROUTER = "of one router; other routers are drawn with other sizes"
 _EXACTLY = "one number of tokens exactly; others on both sides of it are drawn"
@@ -117,6 +118,14 @@ ONLY_CONSTRUCTED = {
             *("share-of-many-groups", "share-of-many-tokens"),
         ),
         _NO_SHARES,
+    ),
+    **dict.fromkeys(
+        (
+            *("shared-slot", "several-shared-slots", "shared-slot-of-another-weight"),
+            *("shared-slot-beside-a-scale", "shared-slot-beside-a-norm"),
+            "shared-slot-beside-a-tiny-norm",
+        ),
+        _NO_SHARED_SLOTS,
     ),
     **dict.fromkeys(
         members("preset"), "too many settings to meet by chance; published sizes are drawn whole"

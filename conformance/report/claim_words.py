@@ -42,9 +42,14 @@ def capabilities_in_words(capabilities: Capabilities) -> str:
     plain = Claim()
     every = (plain.groups, Claim.whole().groups)
     wide = [each for each in capabilities.claims if each.groups in every]
-    if any(replace(each, gate_dtype=("input",), groups=plain.groups) == plain for each in wide):
+    if any(_without_later(each) == plain for each in wide):
         return "the whole specification"
     return "; or ".join(dict.fromkeys(map(claim_in_words, capabilities.claims)))
+
+
+def _without_later(claim: Claim) -> Claim:
+    """Return a claim with the plain values of the axes that came after 1.0."""
+    return replace(claim, gate_dtype=("input",), groups=Claim().groups, shared_slots=(None,))
 
 
 def takes_in_words(capabilities: Capabilities) -> str:
@@ -148,7 +153,16 @@ def claim_in_words(claim: Claim) -> str:
         permitted = getattr(claim, axis)
         if True in permitted:
             parts.append(words if False not in permitted else f"{words} or none")
-    return ", ".join([*parts, *_precision(claim), *_slots(claim)])
+    return ", ".join([*parts, *_precision(claim), *_slots(claim), *_shared(claim)])
+
+
+def _shared(claim: Claim) -> list[str]:
+    """Return the shared slots that are claimed, as a phrase, or nothing."""
+    permitted = listed(claim.shared_slots)
+    if permitted is None:
+        return ["any shared slots or none"]
+    words = [f"{each.count} shared at {each.weight:g}" for each in permitted if each is not None]
+    return [" or ".join(words + ["none"] * (None in permitted))] if words else []
 
 
 def _score(claim: Claim) -> str:

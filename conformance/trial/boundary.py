@@ -49,13 +49,15 @@ class Received:
     ``layout`` is the name of one of the layouts; ``records`` describes each
     native array by field name; ``arrays`` holds them as NumPy arrays of their own dtype
     (bfloat16 as float32); ``answer`` is the ``[T, K]`` form that the judge reads, in rows,
-    so that sums over them do not depend on how they came.
+    so that sums over them do not depend on how they came. ``shared`` are the weights and the ids
+    of the shared slots, ``[T, S]``, which the judge does not read.
     """
 
     layout: str
     records: dict[str, ArrayRecord]
     arrays: dict[str, npt.NDArray[Any]]
     answer: Answer
+    shared: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None = None
 
 
 def receive(raw: object, config: RouterConfig, num_tokens: int, *, hides: bool = False) -> Received:
@@ -76,6 +78,8 @@ def receive(raw: object, config: RouterConfig, num_tokens: int, *, hides: bool =
     records = {name: record(name, value) for name, value in native.items()}
     arrays = {name: to_numpy(name, value) for name, value in native.items()}
     convert = _CONVERT[layout]
+    if _slots(config) > config.top_k and layout in ("RoutingMap", "DenseRouting"):
+        raise Malformed(f"a {layout} has no place for shared slots: return Routing or FlatRouting")
     weights, ids, source = convert(arrays, config, num_tokens, raw)
     if layout == "DenseRouting" and not hides and (ids == HIDDEN).any():
         raise Malformed(
@@ -85,15 +89,24 @@ def receive(raw: object, config: RouterConfig, num_tokens: int, *, hides: bool =
     logits = arrays.get("logits")
     if logits is not None:
         _require("logits", logits, (num_tokens, config.num_experts), "f")
+    routed = slice(config.top_k)
     answer = Answer(
-        weights=weights.astype(np.float64, order="C"),
-        expert_ids=ids.astype(np.int64, order="C"),
+        weights=weights[:, routed].astype(np.float64, order="C"),
+        expert_ids=ids[:, routed].astype(np.int64, order="C"),
         logits=None if logits is None else logits.astype(np.float64, order="C"),
         weights_dtype=records[source].dtype,
         logits_dtype=records["logits"].dtype if logits is not None else "float64",
         device=records[source].device,
     )
-    return Received(layout=layout, records=records, arrays=arrays, answer=answer)
+    behind = slice(config.top_k, None)
+    shared = (weights[:, behind], ids[:, behind]) if _slots(config) > config.top_k else None
+    return Received(layout=layout, records=records, arrays=arrays, answer=answer, shared=shared)
+
+
+def _slots(config: RouterConfig) -> int:
+    """Return how many slots a token has: K, and those of shared experts."""
+    shared = getattr(config, "shared_slots", None)
+    return config.top_k + (0 if shared is None else shared.count)
 
 
 def record(name: str, value: Any) -> ArrayRecord:
@@ -144,7 +157,7 @@ def _routing(
     arrays: dict[str, npt.NDArray[Any]], config: RouterConfig, num_tokens: int, raw: Any
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], str]:
     _present(arrays, "weights", "expert_ids")
-    shape = (num_tokens, config.top_k)
+    shape = (num_tokens, _slots(config))
     _require("weights", arrays["weights"], shape, "f")
     _require("expert_ids", arrays["expert_ids"], shape, "iu")
     return arrays["weights"], arrays["expert_ids"], "weights"
@@ -154,7 +167,8 @@ def _flat(
     arrays: dict[str, npt.NDArray[Any]], config: RouterConfig, num_tokens: int, raw: Any
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], str]:
     _present(arrays, "scores", "token_indices", "expert_indices")
-    shape = (num_tokens * config.top_k,)
+    slots = _slots(config)
+    shape = (num_tokens * slots,)
     _require("scores", arrays["scores"], shape, "f")
     for name in ("token_indices", "expert_indices"):
         _require(name, arrays[name], shape, "iu")
@@ -162,12 +176,13 @@ def _flat(
         raise Malformed(f"num_tokens={raw.num_tokens!r}, but should be {num_tokens}")
     tokens = arrays["token_indices"].astype(np.int64)
     routes = np.bincount(tokens[(tokens >= 0) & (tokens < num_tokens)], minlength=num_tokens)
-    if (routes != config.top_k).any():
-        t = int(np.argmax(routes != config.top_k))
+    if (routes != slots).any():
+        t = int(np.argmax(routes != slots))
         held = counted(int(routes[t]), "route")
-        raise Malformed(f"token {t} has {held} in token_indices, but should have K={config.top_k}")
+        due = f"K={config.top_k}" + f" and {slots - config.top_k} shared" * (slots > config.top_k)
+        raise Malformed(f"token {t} has {held} in token_indices, but should have {due}")
     order = np.argsort(tokens, kind="stable")
-    rows = (num_tokens, config.top_k)
+    rows = (num_tokens, slots)
     weights = arrays["scores"][order].reshape(rows)
     return weights, arrays["expert_indices"][order].reshape(rows), "scores"
 

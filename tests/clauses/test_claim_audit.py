@@ -24,7 +24,7 @@ from moe_routing.conformance.generators.construct import table_cases
 from moe_routing.conformance.generators.neighbours import neighbours
 from moe_routing.implementations import Capabilities, Claim, GroupRule, Limits, load_adapter
 from moe_routing.implementations.claims import GATE_AXES
-from moe_routing.reference import Renormalize, RouterConfig, check_inputs
+from moe_routing.reference import Renormalize, RouterConfig, SharedSlots, check_inputs
 
 DATA = Path(__file__).parents[1] / "data"
 CLAUSE = CLAUSES["robustness.rejects-unclaimed"]
@@ -85,6 +85,7 @@ CLAIMED = {
         ),
     ),
     "hash": Capabilities(claims=(Claim.plain(expert_table=(True,)),)),
+    "shared": Capabilities(claims=(Claim.plain(shared_slots=(SharedSlots(),)),)),
     "wide gate": Capabilities(claims=(Claim.plain(gate_dtype=("float32",)),), dtypes=("bfloat16",)),
 }
 AXES = [field.name for field in fields(Claim) if field.name != "name"]
@@ -136,7 +137,11 @@ FORGOTTEN = [
     for axis in (*AXES, *SIZES)
     for name in ("plain", "all parts", "several", "logits")
     if leaves_out(axis, name)
-] + [*((limit, "in groups") for limit in LIMITS), ("gate_dtype", "wide gate")]
+] + [
+    *((limit, "in groups") for limit in LIMITS),
+    ("gate_dtype", "wide gate"),
+    ("shared_slots", "shared"),
+]
 
 
 def test_every_axis_is_left_out_by_some_claims() -> None:

@@ -63,7 +63,7 @@ STARTING = {
     "layer": "composes shared-once routing untouched no-token",
 }
 
-WHOLE_CLAIMS = (None, "gate_dtype", "from_each")
+WHOLE_CLAIMS = (None, "gate_dtype", "from_each", "shared_slots")
 """What the clauses are on that routers are held to who claim the whole specification."""
 
 APPLIES_TO_OTHER_LAYOUTS = {

@@ -48,6 +48,8 @@ BY_MUTANTS = {
     "WGT-9": "renormalisation-only-above-top-1",
     "WGT-10": "float16-weights bfloat16-weights-in-float32",
     "WGT-11": "renormalisation-dropped",
+    "WGT-12": "shared-weight-scaled shared-weight-in-the-norm",
+    "LAY-12": "shared-id-off-by-one shared-slots-in-front",
     "LAY-1": "rows-padded-to-eight empty-batch-flattened",
     "LAY-2": "weights-sorted-apart flat-scores-sorted-apart",
     "LAY-4": "flat-slot-major flat-ids-in-64-bits",

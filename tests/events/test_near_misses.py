@@ -36,6 +36,7 @@ from moe_routing.reference import (
     RmsNorm,
     RouterConfig,
     RouterInputs,
+    SharedSlots,
 )
 from moe_routing.reference.config import LeastPrecise
 
@@ -198,6 +199,16 @@ NEAR: dict[str, AnyCase] = {
     "share-under-bias": sharing([[2.0, 1.0, 1.5, 0.5]], selection_bias=[0.0] * 4),
     "share-of-many-groups": sharing([[2.0, 1.0, 1.5, 0.5]]),
     "share-of-many-tokens": sharing([[2.0, 1.75, 1.5, 0.5]] * 256),
+    "shared-slot": call(ROWS),
+    "several-shared-slots": call(ROWS, shared_slots=SharedSlots()),
+    "shared-slot-of-another-weight": call(ROWS, shared_slots=SharedSlots(count=2)),
+    "shared-slot-beside-a-scale": call(ROWS, shared_slots=SharedSlots(), scale=0.0),
+    "shared-slot-beside-a-norm": call(
+        ROWS, 1, shared_slots=SharedSlots(), renormalize=Renormalize()
+    ),
+    "shared-slot-beside-a-tiny-norm": call(
+        ROWS, shared_slots=SharedSlots(), renormalize=Renormalize(eps=1e-20), score="sigmoid"
+    ),
     "share-tied": sharing([[1.0, 1.0, 0.5, 3.0, 2.0, 0.0]], 4),
     "one-group": grouped(ROWS, 2, 2),
     "all-groups-kept": grouped(ROWS, 1, 1),

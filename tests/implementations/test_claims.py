@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.cli import main
 from moe_routing.conformance.generators.choices import choose_router, seeded
 from moe_routing.implementations import (
@@ -24,7 +25,13 @@ from moe_routing.implementations import (
 )
 from moe_routing.implementations.claims import axes_of
 from moe_routing.implementations.wire_claims import capabilities_from_json
-from moe_routing.reference import Groups, Renormalize, RouterConfig, RouterInputs
+from moe_routing.reference import (
+    Groups,
+    Renormalize,
+    RouterConfig,
+    RouterInputs,
+    SharedSlots,
+)
 
 PLAIN = RouterConfig(num_experts=4, top_k=2)
 INPUTS = RouterInputs(hidden=np.zeros((3, 2)), gate_weight=np.ones((4, 2)))
@@ -453,3 +460,25 @@ def test_what_is_drawn_of_a_claim_gives_every_group_its_share() -> None:
     groups = [(each, each.groups) for each in drawn]
     assert all(rule.from_each and config.top_k % rule.count == 0 for config, rule in groups)
     assert any(1 < rule.count < config.top_k < config.num_experts for config, rule in groups)
+
+
+def test_shared_slots_are_claimed_by_who_says_so() -> None:
+    shared = SharedSlots(weight=0.4)
+    config = RouterConfig(num_experts=8, top_k=4, shared_slots=shared)
+    assert Claim.whole().covers(config), "the whole specification has them"
+    assert not Claim().covers(config), "nobody is held to them who does not say so"
+    assert Claim.plain(shared_slots=(None, shared)).covers(config)
+    assert not Claim.plain(shared_slots=(SharedSlots(),)).covers(config)
+    said = {"shared_slots": [None, {"count": 1, "weight": 0.4}]}
+    assert capabilities_from_json({"claims": [said]}).claims[0].shared_slots == (None, shared)
+    with pytest.raises(ValueError, match=r"Claim\.shared_slots to be a tuple .* but got True"):
+        Claim(shared_slots=True)
+    with pytest.raises(ValueError, match="shared_slots has the unknown key"):
+        capabilities_from_json({"claims": [{"shared_slots": [{"wieght": 1}]}]})
+
+
+def test_only_route_is_given_shared_slots() -> None:
+    claimed = Capabilities(claims=(Claim.whole(),))
+    for id_ in ("gradients.logits", "replay.forced", "dispatch.softmax-without-bias"):
+        narrowed = CLAUSES[id_].narrowed(claimed)
+        assert {each.shared_slots for each in narrowed.claims} == {(None,)}

@@ -207,6 +207,6 @@ class TestArguments:
 
     def test_without_globs_every_clause_has_an_item_but_those_of_ranks_and_promises(self) -> None:
         (mark,) = conformance_tests(self.ADAPTER).pytestmark
-        made = (None, "gate_dtype", "from_each")
+        made = (None, "gate_dtype", "from_each", "shared_slots")
         held = [each for each in select_clauses([]) if each.promise in made]
         assert mark.kwargs["ids"] == [each.id for each in held if "ranks" not in each.method]

@@ -16,7 +16,9 @@ from moe_routing.reference import (
     RouterInputs,
     SharedExpertConfig,
     SharedExpertInputs,
+    SharedSlots,
     dispatch,
+    route,
     shared_contribution,
     stages,
 )
@@ -178,3 +180,16 @@ def test_every_group_gives_its_best_and_no_more() -> None:
     assert found.group_scores is None
     empty = RouterInputs.from_logits(np.zeros((0, 8), np.float32))
     assert stages(config, empty).expert_ids.shape == (0, 4)
+
+
+def test_shared_experts_are_slots_behind_the_routed_ones_with_a_weight_of_their_own() -> None:
+    inputs = RouterInputs.from_logits(np.float32([[0.0, 2.0, 2.0], [1.0, 1.0, -9.0]]))
+    shared = SharedSlots(count=2, weight=0.4)
+    config = RouterConfig(
+        num_experts=3, top_k=2, renormalize=Renormalize(), scale=2.5, shared_slots=shared
+    )
+    found = route(config, inputs)
+    assert found.expert_ids.tolist() == [[1, 2, 3, 4], [0, 1, 3, 4]]
+    assert found.weights[0] == close([1.25, 1.25, 0.4, 0.4])
+    empty = RouterInputs.from_logits(np.zeros((0, 3), np.float32))
+    assert route(config, empty).weights.shape == (0, 4)

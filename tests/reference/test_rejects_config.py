@@ -17,6 +17,7 @@ from moe_routing.reference import (
     RmsNorm,
     RouterConfig,
     SharedExpertConfig,
+    SharedSlots,
     preset,
 )
 
@@ -215,3 +216,10 @@ def test_a_share_of_every_group_is_refused_where_it_cannot_be() -> None:
     groups = Groups(count=4, kept=4, from_each=True)
     assert_refused(lambda: made(top_k=6, groups=groups), "top_k=6", "4 groups", "must divide top_k")
     assert made(top_k=4, groups=groups).groups == groups
+
+
+def test_shared_slots_that_make_no_sense_are_refused() -> None:
+    assert_refused(lambda: SharedSlots(count=0), "SharedSlots.count >= 1", "got 0")
+    assert_refused(lambda: SharedSlots(weight=0.0), "SharedSlots.weight", "0.0")
+    assert_refused(lambda: made(shared_slots=1), "shared_slots", "SharedSlots", "got 1")
+    assert made(shared_slots=SharedSlots()).shared_slots == SharedSlots()

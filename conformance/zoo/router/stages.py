@@ -191,7 +191,29 @@ def weights(w: Work) -> Array:
 
 def answer(w: Work) -> Routing:
     """Answer in the layout ``[T, K]``."""
-    return Routing(weights=w.weights, expert_ids=w.expert_ids, logits=w.reported_logits)
+    if w.config.shared_slots is None:
+        return Routing(weights=w.weights, expert_ids=w.expert_ids, logits=w.reported_logits)
+    return behind(w, w.fused_weights, w.fused_ids)
+
+
+def behind(w: Work, weights: Array, ids: Array) -> Routing:
+    """Answer with shared slots of these weights and ids ``[T, S]`` behind the routed ones."""
+    return Routing(
+        weights=np.concatenate([w.weights, weights.astype(w.weights.dtype)], axis=1),
+        expert_ids=np.concatenate([w.expert_ids, ids], axis=1),
+        logits=w.reported_logits,
+    )
+
+
+def fused_weights(w: Work) -> Array:
+    """Weigh every shared slot alike."""
+    return np.full((w.num_tokens, w.fused.count), w.fused.weight, np.float32)
+
+
+def fused_ids(w: Work) -> Array:
+    """Number shared experts behind the routed ones."""
+    ids = w.config.num_experts + np.arange(w.fused.count)
+    return np.repeat(ids[None], w.num_tokens, axis=0)
 
 
 RIGHT: dict[str, Stage] = {
@@ -220,6 +242,8 @@ RIGHT: dict[str, Stage] = {
     "scaled": scaled,
     "weights": weights,
     "reported_logits": lambda w: None,
+    "fused_weights": fused_weights,
+    "fused_ids": fused_ids,
     "answer": answer,
     "parting": lambda w: None,
     **SHARED,

@@ -10,7 +10,7 @@ import numpy as np
 
 from moe_routing.conformance.zoo.router.functions import Array
 from moe_routing.implementations import Capabilities, Unsupported
-from moe_routing.reference import Groups, Renormalize, RouterConfig
+from moe_routing.reference import Groups, Renormalize, RouterConfig, SharedSlots
 
 Stage = Callable[["Work"], Any]
 
@@ -53,6 +53,8 @@ class Work:
     scaled: Array
     weights: Array
     reported_logits: Array | None
+    fused_weights: Array
+    fused_ids: Array
     answer: Any
     parting: None
     dispatched: RouterConfig
@@ -114,6 +116,12 @@ class Work:
         """The groups, for stages that only a router with groups gets to."""
         assert self.config.groups is not None
         return self.config.groups
+
+    @property
+    def fused(self) -> SharedSlots:
+        """The shared slots, for stages that only a router with some gets to."""
+        assert self.config.shared_slots is not None
+        return self.config.shared_slots
 
     @property
     def rule(self) -> Renormalize:

@@ -1,0 +1,100 @@
+"""Events of shared experts that run as slots of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from moe_routing.conformance.calls.routing import Case
+from moe_routing.conformance.events.registry import ROWS, event
+from moe_routing.conformance.generators.construct import table_cases
+from moe_routing.conformance.judge import Bounds
+from moe_routing.implementations import Capabilities
+from moe_routing.reference import SharedSlots
+
+
+def _behind(test: Callable[[Bounds, SharedSlots], bool]) -> Callable[[Bounds], bool]:
+    """Return a test of what calls with shared slots and tokens show as well."""
+
+    def occurs(bounds: Bounds) -> bool:
+        shared = bounds.config.shared_slots
+        return shared is not None and bounds.inputs.num_tokens > 0 and test(bounds, shared)
+
+    return occurs
+
+
+def _any(shared: SharedSlots | None) -> bool:
+    return shared is not None
+
+
+@event(
+    "shared-slot", "a shared expert in a slot behind the routed ones", _behind(lambda b, s: True)
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    for top_k in (2, 1):
+        yield from table_cases(capabilities, ROWS, top_k=top_k, wants={"shared_slots": _any})
+
+
+@event(
+    "several-shared-slots",
+    "several shared experts, in a slot each",
+    _behind(lambda b, s: s.count > 1),
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    wants = {"shared_slots": lambda s: s is not None and s.count > 1}
+    for top_k in (2, 1):
+        yield from table_cases(capabilities, ROWS, top_k=top_k, wants=wants)
+
+
+@event(
+    "shared-slot-of-another-weight",
+    "a shared expert whose weight is not 1",
+    _behind(lambda b, s: s.weight != 1.0),
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    wants = {"shared_slots": lambda s: s is not None and s.weight != 1.0}
+    for top_k in (2, 1):
+        yield from table_cases(capabilities, ROWS, top_k=top_k, wants=wants)
+
+
+@event(
+    "shared-slot-beside-a-scale",
+    "a shared expert beside routed ones that are scaled",
+    _behind(lambda b, s: b.config.scale not in (0.0, 1.0)),
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    wants = {"shared_slots": _any, "scale": lambda scale: scale not in (0.0, 1.0)}
+    for top_k in (2, 1):
+        yield from table_cases(capabilities, ROWS, top_k=top_k, wants=wants)
+
+
+@event(
+    "shared-slot-beside-a-norm",
+    "a shared expert beside several routed ones that are renormalised",
+    _behind(lambda b, s: b.config.renormalize is not None and b.config.top_k > 1),
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    wants = {"shared_slots": _any, "renormalize": lambda rule: rule is not None}
+    for top_k in (2, 3):
+        yield from table_cases(capabilities, ROWS, top_k=top_k, wants=wants)
+
+
+def _norm_is_tiny(bounds: Bounds, shared: SharedSlots) -> bool:
+    rule, norms = bounds.config.renormalize, bounds.reference.gathered.sum(axis=1)
+    return rule is not None and rule.eps > 0 and bool((norms < rule.eps * 2.0**24).any())
+
+
+@event(
+    "shared-slot-beside-a-tiny-norm",
+    "a shared expert beside routed ones whose weights are next to nothing against epsilon",
+    _behind(_norm_is_tiny),
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    wants = {
+        "shared_slots": _any,
+        "renormalize": lambda rule: rule is not None and rule.eps > 0,
+        "score and weights": lambda pair: pair == ("sigmoid", "scores"),
+    }
+    rows = [[-60.0 - n for n in range(8)]]
+    for top_k in (2, 1):
+        yield from table_cases(capabilities, rows, top_k=top_k, wants=wants)
+    yield from table_cases(capabilities, rows, top_k=2, groups=(2, 1), wants=wants)
