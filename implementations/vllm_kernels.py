@@ -13,6 +13,7 @@ from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.functions import Family
 from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.permutes import Permutes
+from moe_routing.implementations.promises import Promises
 from moe_routing.implementations.protocol import BackendMissing, require_gpu
 from moe_routing.implementations.tensors import TorchInputs, torch_tensor
 from moe_routing.reference import (
@@ -31,7 +32,10 @@ KERNELS = Family("vllm", "vllm", needs_gpu=True)
 
 _NORM = (None, Renormalize())
 _ROWS: dict[str, Any] = {"takes": "logits", "layouts": ("contiguous",)}
-_SOME: dict[str, Any] = {**_ROWS, "limits": Limits(min_tokens=1)}
+_PROMISED: dict[str, Any] = {"promises": Promises(ties="lowest", slots="descending")}
+"""What the sources say: lower indices win, and the greatest of what is left is taken K times."""
+
+_SOME: dict[str, Any] = {**_ROWS, **_PROMISED, "limits": Limits(min_tokens=1)}
 
 
 def in_wheel(pattern: str) -> list[Path]:
@@ -93,6 +97,7 @@ _SOFTPLUS: dict[str, Any] = {"score": ("sqrtsoftplus",), "renormalize": _NORM, "
     Claim.plain(**_SOFTPLUS),
     Claim.plain(expert_table=(True,), **_SOFTPLUS),
     **_ROWS,
+    **_PROMISED,
     limits=Limits(min_tokens=1, experts=(8, 64, 256), max_top_k=8),
     numerics=Numerics(softplus="absolute"),
 )
