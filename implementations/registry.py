@@ -32,7 +32,7 @@ SHIPPED = {
     "scattermoe@gpt_oss": "moe_routing.implementations.scattermoe_experts:gpt_oss",
     "scattermoe@lora": "moe_routing.implementations.scattermoe_lora:ScatterMoeLora",
     "sonicmoe": "moe_routing.implementations.sonicmoe:sonicmoe",
-    "sonic-moe": "moe_routing.implementations.sonic_moe:SonicMoeSort",
+    "sonic-moe": "moe_routing.implementations.sonic_moe:SonicMoe",
     "liger": "moe_routing.implementations.liger:LigerMoe",
     "torchtitan": "moe_routing.implementations.torchtitan:TorchtitanAdapter",
     "torchtitan-experts": "moe_routing.implementations.torchtitan_experts:TorchtitanExperts",

@@ -1,16 +1,27 @@
-"""sonic-moe's Triton kernels that sort routes by expert; its layer is another package's kernels."""
+"""sonic-moe's Triton kernels that sort routes by expert, and its experts where QuACK is there."""
 
 from __future__ import annotations
 
 from functools import cache
 from types import ModuleType
+from typing import TYPE_CHECKING
 
+from moe_routing.implementations import sonic_moe_experts
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.lone_modules import lone_module
 from moe_routing.implementations.permutes import Permutes
 from moe_routing.implementations.protocol import require_gpu
 from moe_routing.implementations.tensors import torch_tensor
-from moe_routing.reference import PermutationConfig, Routes, SortedRoutes
+from moe_routing.reference import (
+    ExpertsConfig,
+    ExpertsInputs,
+    PermutationConfig,
+    Routes,
+    SortedRoutes,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 INSTALL = "python -m pip install --no-deps sonic-moe==0.1.2.post1"
 
@@ -23,18 +34,26 @@ def _module() -> ModuleType:
     return lone_module(_KERNELS, install=INSTALL, real=(f"{_KERNELS}.bitmatrix",))
 
 
-class SonicMoeSort:
-    """``TC_topk_router_metadata_triton``, which writes into arrays that its caller makes."""
+class SonicMoe:
+    """``TC_topk_router_metadata_triton`` and ``moe_general_routing_inputs``.
+
+    The first writes into arrays that its caller makes. The second sorts the routes with another
+    kernel, since a token may have any number of them, and needs QuACK and CuTe.
+    """
 
     name = "sonic-moe"
     wraps = "sonic-moe"
 
     def __init__(self, device: str = "cpu") -> None:
         self.device = device
-        self._capabilities = Capabilities(permutes=_PERMUTES)
+        runs = sonic_moe_experts.runs_experts()
+        self.methods = ("permute", "experts") if runs else ("permute",)
+        self._capabilities = Capabilities(
+            permutes=_PERMUTES, computes=sonic_moe_experts.COMPUTES, dtypes=sonic_moe_experts.DTYPES
+        )
 
     def capabilities(self) -> Capabilities:
-        """Claim a stable sort without padding."""
+        """Claim a stable sort without padding, and gated experts in 16 bits."""
         return self._capabilities
 
     def permute(self, config: PermutationConfig, routes: Routes) -> SortedRoutes:
@@ -52,3 +71,9 @@ class SonicMoeSort:
         return SortedRoutes(
             routes=order, starts=starts, counts=counts, inverse=inverse, gather=gather
         )
+
+    def experts(self, config: ExpertsConfig, inputs: ExpertsInputs) -> Tensor:
+        """Call the second function. Errors: ``Unsupported``, ``BackendMissing``."""
+        sonic_moe_experts.COMPUTES.require(config, inputs)
+        require_gpu(self.name, self.device)
+        return sonic_moe_experts.experts(config, inputs, self.device)

@@ -20,6 +20,7 @@ from moe_routing.implementations import (
     registered,
     sglang_kernels,
     sonic_moe,
+    sonic_moe_experts,
     transformer_engine,
     vllm_kernels,
 )
@@ -40,7 +41,7 @@ ROUTERS = {
 }
 ROUTES = [f"{family}:{name}" for family, names in ROUTERS.items() for name in names]
 SORTS = ["liger", "sonic-moe", "vllm:moe_align_block_size", "vllm:moe_prepare_scatter"]
-EXPERTS = ["liger"]
+EXPERTS = ["liger", "sonic-moe"]
 LOSSES = ["transformer-engine:aux_loss"]
 PER_TOKEN = ("logits", "token_ids", "hidden", "gate_weight")
 EVENTS_OF = {
@@ -114,6 +115,20 @@ def test_a_package_that_is_missing_is_told_with_its_install_line(package: str) -
         load(name) if name else load()
     assert str(told.value).startswith(f"{package} is not installed")
     assert str(told.value).endswith(install)
+
+
+def test_sonic_moe_runs_experts_where_the_packages_of_its_products_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sorts: Any = load_adapter("sonic-moe", device="cuda")
+    assert "experts" not in sorts.methods or importlib.util.find_spec("quack")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    whole: Any = load_adapter("sonic-moe", device="cuda")
+    assert whole.methods == ("permute", "experts")
+    monkeypatch.undo()
+    if importlib.util.find_spec("sonicmoe") is None:
+        with pytest.raises(BackendMissing, match=r"^sonic-moe is not installed: .*cutlass-dsl"):
+            sonic_moe_experts._kernels()
 
 
 @pytest.mark.parametrize("family", ["sglang", "vllm"])
