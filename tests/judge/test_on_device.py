@@ -188,6 +188,19 @@ def test_one_wrong_row_is_left_with_its_block(device: str, monkeypatch: pytest.M
     assert len([*found.unlike()]) == 2, "the block of the row, and the rows nearest to their bounds"
 
 
+@pytest.mark.parametrize("logits", ["routed", "none"])
+def test_a_call_that_is_wrong_throughout_is_left(device: str, logits: Logits) -> None:
+    config, inputs = call("softmax")
+    answer = answer_of(config, inputs, device)
+    answer = replace(answer, weights=answer.weights * 1.5)
+    found = judge(Bounds(config, inputs, Numerics()), answer, logits=logits)
+    numpy = judge_by_numpy(Bounds(config, inputs, Numerics()), answer, logits=logits)
+    assert isinstance(found, DeviceVerdict)
+    assert not found.there.right.any()
+    np.testing.assert_array_equal(found.weights, numpy.weights)
+    assert allowance_used(found) == allowance_used(numpy)
+
+
 @pytest.mark.parametrize(
     "settings",
     [
