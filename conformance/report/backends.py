@@ -77,7 +77,8 @@ def _columns(
     several = mixed or len({report["profile"] for report in reports}) > 1
     found: dict[str, dict[str, str]] = {part: {} for part in _PARTS_CHECKED}
     for report in reports:
-        profile = f" ({report['profile']})" if several else ""
+        named = several and report["profile"] != "ci"
+        profile = f" ({report['profile']})" if named else ""
         for each in report["adapters"]:
             device = each.get("device", "cpu")
             for part, clauses in _by_part(each, device).items():
