@@ -96,6 +96,34 @@ def _kernel(name: str) -> ModuleType:
 
 
 @KERNELS.function(
+    Claim.plain(groups=(GroupRule(top=(2,), fill=(-math.inf,)),), **_V3),
+    **_ROWS,
+    limits=Limits(
+        min_tokens=1,
+        experts=(256,),
+        top_k=(8,),
+        max_groups=8,
+        min_group_size=32,
+        max_kept_groups=4,
+    ),
+)
+def fused_noaux_tc(config: RouterConfig, given: TorchInputs) -> Routing:
+    """``fused_noaux_tc_routing``, in Triton: DeepSeek-V3."""
+    groups = config.groups
+    assert groups is not None, "claimed are groups alone"
+    weights, ids = _kernel("route_noaux_tc").fused_noaux_tc_routing(
+        given.logits,
+        given.selection_bias,
+        num_experts=config.num_experts,
+        n_group=groups.count,
+        topk_group=groups.kept,
+        top_k=config.top_k,
+        routed_scaling_factor=config.scale,
+    )
+    return Routing(weights=weights, expert_ids=ids)
+
+
+@KERNELS.function(
     Claim.plain(**_V3), **_ROWS, limits=Limits(min_tokens=1, experts=(192,), top_k=(8,))
 )
 def fused_single_group(config: RouterConfig, given: TorchInputs) -> Routing:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from moe_routing.implementations.capabilities import Limits
-from moe_routing.implementations.claims import Claim
+from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.permitted import ANY
-from moe_routing.implementations.sglang_kernels import BUILD, compiled, module_of
+from moe_routing.implementations.sglang_kernels import BUILD, compiled, fused_gate, module_of
 from moe_routing.implementations.sglang_kernels import KERNELS as KERNELS
 from moe_routing.implementations.tensors import TorchInputs
 from moe_routing.reference import Renormalize, RouterConfig, Routing
@@ -15,6 +16,19 @@ from moe_routing.reference import Renormalize, RouterConfig, Routing
 _ROWS: dict[str, Any] = {"takes": "logits", "layouts": ("contiguous",)}
 _BIASED: dict[str, Any] = {"score": ("sigmoid",), "selection_bias": ("gate",)}
 _SCALED: dict[str, Any] = {"renormalize": (Renormalize(),), "scale": ANY, **_BIASED}
+
+
+@KERNELS.function(
+    Claim.plain(groups=(GroupRule(top=(2,), fill=(-math.inf,)),), **_SCALED),
+    takes="logits",
+    dtypes=("float32",),
+    limits=Limits(experts=(256,), top_k=(8,), max_groups=8, min_group_size=32, max_kept_groups=4),
+)
+def moe_fused_gate_grouped(config: RouterConfig, given: TorchInputs) -> Routing:
+    """``moe_fused_gate`` with groups, in Triton: DeepSeek-V3."""
+    groups = config.groups
+    assert groups is not None, "claimed are groups alone"
+    return fused_gate(config, given, num_expert_group=groups.count, topk_group=groups.kept)
 
 
 @KERNELS.function(

@@ -68,6 +68,14 @@ def softmax(config: RouterConfig, given: TorchInputs) -> RoutingMap:
     return _routed(config, given, "softmax", pre=True)
 
 
+@ROUTER.function(
+    Claim.plain(score=("identity",), weights_from=("softmax_of_selected",), **_OUT), **_ROWS
+)
+def softmax_of_selected(config: RouterConfig, given: TorchInputs) -> RoutingMap:
+    """``fused_topk_with_score_function``: top-k, then softmax."""
+    return _routed(config, given, "softmax")
+
+
 @ROUTER.function(Claim.plain(**_EACH), **_ROWS)
 def sigmoid(config: RouterConfig, given: TorchInputs) -> RoutingMap:
     """``fused_topk_with_score_function``: sigmoid or sqrtsoftplus, without a bias."""

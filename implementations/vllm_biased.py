@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import math
 import sys
 from functools import cache
 from typing import Any
 
 from moe_routing.implementations.capabilities import Limits, Numerics
-from moe_routing.implementations.claims import Claim
+from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.protocol import BackendMissing
 from moe_routing.implementations.tensors import TorchInputs
@@ -81,6 +82,18 @@ def _grouped(config: RouterConfig, given: TorchInputs) -> Routing:
 )
 def fused_grouped_topk_one_group(config: RouterConfig, given: TorchInputs) -> Routing:
     """``grouped_topk`` of one group: Kimi-K2, and models without groups."""
+    return _grouped(config, given)
+
+
+@KERNELS.function(
+    Claim.plain(groups=(GroupRule(top=(2,), fill=(-math.inf,)),), **_V3),
+    **_ROWS,
+    dtypes=("float32",),
+    limits=Limits(min_tokens=1, experts=(512,), max_top_k=32, max_groups=8, min_group_size=64),
+    numerics=Numerics(sigmoid="absolute"),
+)
+def fused_grouped_topk_large_groups(config: RouterConfig, given: TorchInputs) -> Routing:
+    """``grouped_topk`` of groups of more than 32 experts, by its general kernel."""
     return _grouped(config, given)
 
 
