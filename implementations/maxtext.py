@@ -106,7 +106,7 @@ def gpt_oss(config: RouterConfig, given: TorchInputs) -> Routing:
     return _routed(config, given, "gpt-oss-120b", "gpt_oss")
 
 
-@FAMILY.function(Claim.of_preset("gemma4_text", input_norm=(False,), weights_dtype=("input",)))
+@FAMILY.function(Claim.of_preset("gemma4_text", input_norm=(False,), **_NARROW))
 @jitted
 def gemma4(config: RouterConfig, given: TorchInputs) -> Routing:
     """Gemma 4, without the norm before its gate: with a scale for every expert."""
