@@ -31,11 +31,8 @@ PARTS: dict[str, type] = {
 }
 """The fields of a configuration that are objects of their own, with their types."""
 
-LATER = ("from_each", False)
-"""A field of groups that came later, with the value that stands for it where it is left out."""
-
-_LEFT_OUT = (LATER, ("shared_slots", None))
-"""What came later, with the value that is not written."""
+LATER: dict[str, Any] = {"from_each": False, "shared_slots": None}
+"""Fields that came later, with the value that stands for each where it is left out."""
 
 _SPECIAL = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
@@ -57,7 +54,7 @@ def config_to_json(config: Config) -> dict[str, Any]:
     return {
         name: config_to_json(value) if name in PARTS and value is not None else to_json(value)
         for name, value in vars(config).items()
-        if (name, value) not in _LEFT_OUT
+        if name not in LATER or value != LATER[name]
     }
 
 

@@ -128,10 +128,11 @@ def _value(name: str, value: Any) -> Any:
     if name not in PARTS or value is None:
         return from_json(value) if name != "score" else value
     part: Any = object.__new__(PARTS[name])
-    known = {each.name for each in fields(PARTS[name])} - {LATER[0]}
-    if not isinstance(value, dict) or set(value) - {LATER[0]} != known:
+    names = {each.name for each in fields(PARTS[name])}
+    later = {key: left_out for key, left_out in LATER.items() if key in names}
+    known = names - set(later)
+    if not isinstance(value, dict) or set(value) - set(later) != known:
         raise ValueError(f"{name} is {value!r}, but should have keys {', '.join(sorted(known))}")
-    later = dict([LATER]) if PARTS[name] is Groups else {}
     for key, number in {**later, **value}.items():
         object.__setattr__(part, key, _value(key, number))
     return part

@@ -61,7 +61,7 @@ def exact(trial: ExpertsTrial) -> Failure | None:
     "With a single weight of 1 a layer is one MLP: whatever differs is no rounding of the sum.",
     rules=("EXP-1",),
     bugs=("M52", "M63"),
-    events=("ran-one-hot",),
+    events=("ran-one-hot", "ran-one-hot-on-input"),
     weights="one-hot",
     offers={"top_k": (2, 3, 4, 6, 8), "absence": ("none",), "repeats": (False,)},
 )

@@ -44,6 +44,7 @@ _GROUPED = {"groups": (True,), "expert_table": (False,)}
         "equals-make-a-group",
         "keeps-excluded-group",
         "fewer-slots-than-groups",
+        "kept-groups-chosen-whole",
         "one-group-kept",
         "two-groups",
         "eight-groups",

@@ -112,9 +112,10 @@ def contiguous(trial: Trial) -> Failure | None:
     events=("any-case", "one-token"),
 )
 def flat_token_order(trial: Trial) -> Failure | None:
-    """Flat token indices ascend, K to a token."""
-    tokens = trial.received.arrays["token_indices"]
-    expected = np.repeat(np.arange(trial.case.inputs.num_tokens), trial.case.config.top_k)
+    """Flat token indices ascend, K to a token, and its shared slots."""
+    config, tokens = trial.case.config, trial.received.arrays["token_indices"]
+    slots = config.top_k + (config.shared_slots.count if config.shared_slots else 0)
+    expected = np.repeat(np.arange(trial.case.inputs.num_tokens), slots)
     if (tokens == expected).all():
         return None
     i = int(np.argmax(tokens != expected))
@@ -123,7 +124,7 @@ def flat_token_order(trial: Trial) -> Failure | None:
         token=int(expected[i]),
         summary=(
             f"{at('token_indices', i)}={tokens[i]}, but should be {expected[i]}: "
-            "routes go token by token, K to each"
+            f"routes go token by token, {slots} to each"
         ),
     )
 

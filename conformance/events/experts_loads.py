@@ -21,10 +21,18 @@ ran(
 )
 ran(
     "one-hot",
-    "a token with one weight of 1, and several present routes of weight 0",
+    "a token with one weight of 1 between present routes of weight 0, whose expert answers no 0",
     lambda layer: _one_hot(layer),
     ids=((2, 0, 1), (0, 3, 2), (3, 2, 1)),
     weights="one-hot",
+)
+ran(
+    "one-hot-on-input",
+    "a token with one input of an expert unscaled between others scaled by 0",
+    lambda layer: layer.config.weight_on == "input" and _one_hot(layer),
+    ids=((2, 0, 1), (0, 3, 2), (3, 2, 1)),
+    weights="one-hot",
+    weight_on=("input",),
 )
 ran(
     "zero-weight",
@@ -127,9 +135,11 @@ def _weights_differ(layer: Layer) -> bool:
 
 def _one_hot(layer: Layer) -> bool:
     weights = layer.inputs.weights
-    alone = (weights == 1.0).sum(axis=1) == 1
-    zeros = (layer.present & (weights == 0.0)).sum(axis=1) > 1
-    return bool((alone & zeros).any())
+    ones, zeros = weights == 1.0, layer.present & (weights == 0.0)
+    inner = np.zeros_like(ones)
+    inner[:, 1:-1] = ones[:, 1:-1] & zeros[:, :-2] & zeros[:, 2:]
+    alone = inner & (ones.sum(axis=1, keepdims=True) == 1)
+    return bool((expert_outputs(layer.config, layer.inputs)[alone] != 0.0).any())
 
 
 def _zeros(layer: Layer, *, overflow: bool) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import numpy as np
+
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.events.again import cases_of
 from moe_routing.conformance.events.registry import ROWS, event
@@ -152,3 +154,18 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
         rows = ladder(2, fitting_experts(capabilities, experts))
         for top_k in (2, 1):
             yield from table_cases(capabilities, rows, top_k=top_k, groups=(1, 1))
+
+
+@event(
+    "kept-groups-chosen-whole",
+    "every expert of two kept groups or more selected, and others are not kept",
+    lambda b: (
+        b.config.groups is not None
+        and 1 < b.config.groups.kept < b.config.groups.count
+        and b.config.top_k == b.config.groups.kept * b.config.experts_per_group
+    ),
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    for experts, groups, top_k in ((8, (4, 2), 4), (3, (3, 2), 2)):
+        rows = np.asarray(ladder(2, experts))[:, ::-1]  # no tie of equal fills leads there
+        yield from table_cases(capabilities, rows, top_k=top_k, groups=groups)

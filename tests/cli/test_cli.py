@@ -236,7 +236,7 @@ class TestLists:
                 assert f"  sees {f'{event.family}:* (' if event.family else event.slug}" in out
 
     def test_clauses_takes_globs(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert run("clauses", "weights.s*", "logits.match") == 0
+        assert run("clauses", "weights.s[cu]*", "logits.match") == 0
         out = capsys.readouterr().out
         ids = re.findall(r"^([\w.-]+) \((?:MUST|SHOULD)\)", out, re.M)
         assert ids == ["logits.match", "weights.sum", "weights.scale"]

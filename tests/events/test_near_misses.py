@@ -215,6 +215,7 @@ NEAR: dict[str, AnyCase] = {
     "two-groups": grouped(ROWS, 4, 2),
     "eight-groups": grouped(ladder(1, 16), 4, 2),
     "fewer-slots-than-groups": grouped(ladder(1, 8), 4, 2),
+    "kept-groups-chosen-whole": grouped(ladder(1, 8), 4, 2, top_k=3),
     "groups-excluded": grouped(ROWS, 2, 2),
     "equals-make-a-group": grouped([[1.0, 1.0, 0.5, 0.5]], 2, 1, score="sigmoid"),
     "keeps-excluded-group": biased(

@@ -72,6 +72,7 @@ NEAR_EXPERTS: dict[str, ExpertsCase] = {
     "ran-weights-differ": _of_weights([1.0, 0.5]),
     "ran-negative-weights": _of_weights([1.0, 0.5]),
     "ran-one-hot": _of_weights([1.0, 0.0, 0.5], ran(THREE)),
+    "ran-one-hot-on-input": _of_weights([1.0, 0.0, 0.0], ran(THREE, weight_on="input")),
     "ran-zero-weight": _of_weights([1.0, 0.5]),
     "ran-zero-weight-overflow": _of_weights([1.0, 0.0]),
     "ran-repeated": ran([[0, 1], [1, 0]]),

@@ -39,7 +39,7 @@ ONE_IN_CONSTRUCTED = 2
 """Of these, one in so many is called with what is constructed for the clause as well: most of that
 is constructed for many clauses, and the variants take turns."""
 
-ENOUGH = 25_000
+ENOUGH = 20_000
 """The answers of honest variants that are judged at the least."""
 
 UNDECLARED = {
