@@ -19,7 +19,6 @@ from moe_routing.conformance.cases.kinds import KINDS, Kind
 from moe_routing.conformance.cases.whole import reason, write_whole
 from moe_routing.reference import SPEC_VERSION
 from moe_routing.reference.checks import shown
-from moe_routing.reference.config import Groups
 from moe_routing.reference.jsonform import LATER, PARTS, config_to_json, from_json, to_json
 
 SCHEMA = 1
