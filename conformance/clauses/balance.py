@@ -116,7 +116,10 @@ def aux_gradient(trial: BalanceTrial) -> Failure | None:
     of="z_loss",
     rules=("BAL-8",),
     bugs=("M55", "M66", "M69"),
-    events=("balanced-uneven", "balanced-padded", "balanced-layers-sum", "balanced-layers-mean"),
+    events=(
+        *("balanced-uneven", "balanced-padded", "balanced-layers-sum", "balanced-layers-mean"),
+        "balanced-large-logits",
+    ),
 )
 def z_loss(trial: BalanceTrial) -> Failure | None:
     """The z-loss is the mean square of the logarithm of the logits' summed exponentials."""

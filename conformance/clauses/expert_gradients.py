@@ -95,6 +95,7 @@ def _first(
         "learned-repeated",
         "learned-routes-above-256",
         "learned-row-offsets-past-16-bits",
+        *members("learned-large"),
     ),
     most=None,
 )

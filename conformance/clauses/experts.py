@@ -12,7 +12,7 @@ from moe_routing.reference.formats import Bools
 ACTIVATIONS = members("ran-activation")
 SIZES = tuple(
     slug
-    for family in ("tokens", "experts", "slots", "rows", "columns", "width")
+    for family in ("tokens", "experts", "slots", "rows", "columns", "width", "large")
     for slug in members(f"ran-{family}")
 )
 

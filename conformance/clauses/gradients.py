@@ -99,7 +99,10 @@ def logits(trial: GradientTrial) -> Failure | None:
     "The layers below learn from the router through the hidden states alone.",
     rules=("GRAD-1", "GRAD-2", "GRAD-3", "GRAD-4", "GRAD-5", "GRAD-6"),
     bugs=("M64",),
-    events=("gradient-any", *SCORES, *PARTS, "gradient-gate", "gradient-expert-scale"),
+    events=(
+        *("gradient-any", *SCORES, *PARTS, "gradient-gate", "gradient-expert-scale"),
+        "gradient-columns-above-128",
+    ),
     needs=gives("hidden"),
     most=None,
 )
@@ -114,7 +117,10 @@ def hidden(trial: GradientTrial) -> Failure | None:
     "nobody looks.",
     rules=("GRAD-7",),
     bugs=("M64",),
-    events=("gradient-gate", "gradient-tokens-above-256", "gradient-exact-sum"),
+    events=(
+        *("gradient-gate", "gradient-columns-above-128"),
+        *("gradient-tokens-above-256", "gradient-exact-sum"),
+    ),
     needs=gives("gate_weight"),
 )
 def gate_weight(trial: GradientTrial) -> Failure | None:
@@ -172,7 +178,10 @@ def delta(trial: GradientTrial) -> Failure | None:
     "A scale of an expert that gets another expert's gradient drives the two apart.",
     rules=("GRAD-10",),
     bugs=("M64",),
-    events=("gradient-expert-scale", "gradient-tokens-above-256"),
+    events=(
+        *("gradient-expert-scale", "gradient-expert-scale-by-zero"),
+        "gradient-tokens-above-256",
+    ),
     narrow={"per_expert_scale": (True,)},
     needs=gives("per_expert_scale"),
 )

@@ -104,6 +104,7 @@ def lora_delta(trial: Trial) -> Failure | None:
         "fine-linear-bias-beside-16-bits",
         "fine-delta-beside-16-bits",
         "wide-gate-shows-in-weights",
+        *members("fine-gate-at"),
     ),
     focus=Focus(offers={"dtype": lambda offered: [each for each in offered if each != "float32"]}),
 )

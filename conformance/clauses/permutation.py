@@ -171,7 +171,10 @@ def gather(trial: PermutationTrial) -> Failure | None:
     "A kernel starts a program a tile: a tile of the wrong expert, or none, is a wrong product.",
     rules=("PERM-14",),
     bugs=("M36", "M44", "M47", "M81"),
-    events=("permuted-several", *COUNTS, "permuted-every-other-empty", *EVERY_EXPERTS),
+    events=(
+        *("permuted-several", *COUNTS, "permuted-every-other-empty", *EVERY_EXPERTS),
+        "permuted-tokens:4097",
+    ),
     part="tiles",
 )
 def tiles(trial: PermutationTrial) -> Failure | None:
@@ -204,7 +207,10 @@ def _no_stable_order(capabilities: Capabilities) -> str | None:
     "A weight that is not moved with its route scales the output of another token.",
     rules=("PERM-16",),
     bugs=("M13", "M52", "M81"),
-    events=("permuted-distinct-weights", "permuted-second-slot", "permuted-some-absent"),
+    events=(
+        *("permuted-distinct-weights", "permuted-second-slot", "permuted-some-absent"),
+        "permuted-routes-above-65535",
+    ),
     part="weights",
 )
 def weights_follow(trial: PermutationTrial) -> Failure | None:

@@ -74,6 +74,7 @@ def repeated(trial: ReplayTrial) -> Failure | None:
     events=(
         *("replayed-some-absent", "replayed-absent-beside-first", "replayed-absent-normed"),
         *("replayed-token-absent", "replayed-all-absent"),
+        *("replayed-absent-in-softmax", "replayed-absent-scaled"),
     ),
     records={"absence": ("some", "tokens"), "recorded weights": (False,)},
     needs=lists("absent"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from moe_routing.conformance.clauses.registry import clause
+from moe_routing.conformance.events import members
 from moe_routing.conformance.explain.failure import Failure, first_failure
 from moe_routing.conformance.explain.numbers import show
 from moe_routing.conformance.generators.choices import Focus
@@ -15,6 +16,8 @@ from moe_routing.implementations import Capabilities
 from moe_routing.implementations.permitted import listed
 from moe_routing.reference import SharedSlots
 from moe_routing.reference.formats import Floats, Ids
+
+SIZES = members("shared-slot-at")
 
 _BEHIND = Focus(offers={"shared_slots": lambda offered: [x for x in offered if x is not None]})
 
@@ -36,7 +39,7 @@ def _has_them(capabilities: Capabilities) -> str | None:
     bugs=("M38", "M52", "M58", "M59"),
     needs=_has_them,
     promise="shared_slots",
-    events=("shared-slot", "several-shared-slots"),
+    events=("shared-slot", "several-shared-slots", *SIZES),
     focus=_BEHIND,
 )
 def shared_ids(trial: Trial) -> Failure | None:
@@ -71,6 +74,7 @@ def shared_ids(trial: Trial) -> Failure | None:
         "shared-slot-beside-a-scale",
         "shared-slot-beside-a-norm",
         "shared-slot-beside-a-tiny-norm",
+        *SIZES,
     ),
     focus=_BEHIND,
 )

@@ -28,8 +28,8 @@ LOGITS = (
 def _balanced(slug: str, statement: str, occurs: Occurs, **wanted: Any) -> None:
     """Register an event that some claimed case of the logits above shows.
 
-    ``wanted``: ``top_k``, ``layers``, ``valid`` and ``ids`` of the inputs, and words of the
-    configuration.
+    ``wanted``: ``top_k``, ``layers``, ``valid`` and ``ids`` of the inputs, what their logits are
+    multiplied by (``times``), and words of the configuration.
     """
 
     @event(f"balanced-{slug}", statement, lambda facts: isinstance(facts, Owed) and occurs(facts))
@@ -55,7 +55,7 @@ def _configs(balances: Balances, wanted: dict[str, Any]) -> Iterator[BalanceConf
 
 
 def _case(config: BalanceConfig, top_k: int, layers: int, wanted: dict[str, Any]) -> BalanceCase:
-    logits = np.array(LOGITS)[:layers]
+    logits = np.array(LOGITS)[:layers] * wanted.get("times", 1.0)
     ids = np.argsort(-logits, axis=2)[:, :, :top_k]
     if "ids" in wanted:
         ids = np.broadcast_to(np.array(wanted["ids"]), (layers, 4, len(wanted["ids"][0])))
@@ -170,6 +170,12 @@ _balanced(
     "a step of evaluation, of experts with different counts",
     lambda o: o.config.mode == "eval" and _uneven(o),
     mode=("eval",),
+)
+_balanced(
+    "large-logits",
+    "logits whose exponential overflows float32",
+    lambda o: bool((np.abs(o.inputs.logits).max(axis=-1) > 89.0).any()) and _uneven(o),
+    times=64.0,
 )
 _balanced(
     "recomputed",

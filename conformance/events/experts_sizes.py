@@ -69,6 +69,33 @@ for _number in (17, 33, 65, 130, 257):
         sizes=(4, _number),
     )
 
+FAMILIES["ran-large"] = "calls of experts in the sizes of layers that are served"
+ran(
+    "large:1030-columns",
+    "hidden states of 1,030 columns or more",
+    lambda layer: _busy(layer)[0] >= 1030,
+    sizes=(1030, 4),
+)
+ran(
+    "large:1030-width",
+    "experts of a width of 1,030 or more",
+    lambda layer: _busy(layer)[1] >= 1030,
+    sizes=(4, 1030),
+)
+ran(
+    "large:1030-experts",
+    "1,030 experts, and routes to each",
+    lambda layer: _busy_experts(layer) == 1030,
+    ids=_each_once(1030),
+    count=1030,
+)
+ran(
+    "large:32774-routes",
+    "32,774 routes, which 16 bits do not number",
+    lambda layer: int(layer.counts.sum()) == 32_774,
+    ids=np.resize(np.array(MIXED), (16_387, 2)),
+)
+
 ran(
     "negative-weights",
     "routing weights below 0 beside others above it",

@@ -131,6 +131,39 @@ differentiated(
     lambda f: _any_of(f, "per_expert_scale") and flows(f, "per_expert_scale"),
     _scaled,
 )
+differentiated(
+    "expert-scale-by-zero",
+    "experts with scales of their own, beside a routed scaling factor of 0",
+    lambda f: (
+        _any_of(f, "per_expert_scale")
+        and f.bounds.config.scale == 0.0
+        and bool(f.bounds.judged.any())
+    ),
+    rows_of(per_expert_scale=[0.5, 2.0, -1.0, 1.5], wants={"scale": 0.0}),
+)
+
+
+def _widened(capabilities: Capabilities) -> Iterator[Case]:
+    """Yield cases of a wide gate: its last column is the last of three, and all between are 0."""
+    for case in _gated()(capabilities):
+        names = ("hidden", "gate_weight", "gate_delta", "hidden_scale")
+        given = {name: a for name, a in case.inputs.arrays().items() if name in names}
+        wide: dict[str, Any] = {
+            name: np.insert(a, [2] * (_WIDE - 3), 0.0, axis=-1) for name, a in given.items()
+        }
+        yield replace(case, inputs=replace(case.inputs, logits=None, **wide))
+
+
+_WIDE = 136
+differentiated(
+    "columns-above-128",
+    "gradients of a gate of more than 128 columns, not 0 beyond them",
+    lambda f: (
+        f.reference.gate_weight is not None
+        and bool(np.nan_to_num(f.reference.gate_weight)[:, 128:].any())
+    ),
+    _widened,
+)
 _part(
     "hidden-scale",
     "an input norm with a scale, and a gradient of it that is not 0",

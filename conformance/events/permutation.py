@@ -267,7 +267,7 @@ def _of_experts(number: int) -> None:
 
 for _number in (0, 1, 31, 33, 257, 4097):
     _of_tokens(_number)
-for _number in (1, 2, 60, 257, 300):
+for _number in (1, 2, 60, 257, 300, 1030):
     _of_experts(_number)
 
 

@@ -176,6 +176,29 @@ replayed(
     wants={"renormalize": lambda rule: rule is not None},
 )
 replayed(
+    "absent-in-softmax",
+    "an absent route of a token whose others share a softmax of the selected",
+    lambda f: (
+        f.config.weights_from == "softmax_of_selected"
+        and bool((some_absent(f) & f.bounds.judged).any())
+    ),
+    lambda case: plain(case, lambda ids: lose(ids, np.arange(ids.shape[1]) == 1)),
+    top_ks=(3, 2),
+    wants={"score and weights": lambda pair: pair[1] == "softmax_of_selected"},
+)
+replayed(
+    "absent-scaled",
+    "an absent route of a token whose experts have scales of their own that differ",
+    lambda f: (
+        f.inputs.per_expert_scale is not None
+        and bool(np.ptp(f.inputs.per_expert_scale))
+        and bool((some_absent(f) & f.bounds.judged).any())
+    ),
+    lambda case: plain(case, lambda ids: lose(ids, np.arange(ids.shape[1]) == 1)),
+    top_ks=(3, 2),
+    per_expert_scale=[0.5, 2.0, -1.0, 1.5],
+)
+replayed(
     "token-absent",
     "a token all of whose routes are absent, among others",
     lambda f: bool((~f.present.any(axis=1)).any()) and bool(f.present.any()),

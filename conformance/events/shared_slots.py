@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import product
+
+import numpy as np
 
 from moe_routing.conformance.calls.routing import Case
-from moe_routing.conformance.events.registry import ROWS, event
-from moe_routing.conformance.generators.construct import table_cases
+from moe_routing.conformance.events.registry import FAMILIES, ROWS, event
+from moe_routing.conformance.events.sizes import ladder
+from moe_routing.conformance.generators.construct import table_cases, take_tokens
 from moe_routing.conformance.judge import Bounds
 from moe_routing.implementations import Capabilities
 from moe_routing.reference import SharedSlots
@@ -76,6 +80,42 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
     wants = {"shared_slots": _any, "renormalize": lambda rule: rule is not None}
     for top_k in (2, 3):
         yield from table_cases(capabilities, ROWS, top_k=top_k, wants=wants)
+
+
+FAMILIES["shared-slot-at"] = "shared experts in slots, in calls of a size where kernels change"
+
+
+@event(
+    "shared-slot-at:1026-experts",
+    "a shared expert whose id is above 1,023, and in neither 8 nor 10 bits",
+    _behind(lambda b, s: b.config.num_experts > 1023),
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    rows = ladder(2, 1026)
+    for top_k in (8, 2, 1):
+        yield from table_cases(capabilities, rows, top_k=top_k, wants={"shared_slots": _any})
+
+
+@event(
+    "shared-slot-at:257-experts",
+    "a shared expert whose id is above 255",
+    _behind(lambda b, s: b.config.num_experts > 255),
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    for experts, top_k in product((256, 257), (8, 2, 1)):
+        rows = ladder(2, experts)
+        yield from table_cases(capabilities, rows, top_k=top_k, wants={"shared_slots": _any})
+
+
+@event(
+    "shared-slot-at:16385-tokens",
+    "a shared expert behind the routed ones of more than 16,384 tokens",
+    _behind(lambda b, s: b.inputs.num_tokens > 16_384),
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    for top_k in (2, 1):
+        for case in table_cases(capabilities, ROWS, top_k=top_k, wants={"shared_slots": _any}):
+            yield take_tokens(case, np.arange(16_385) % case.inputs.num_tokens)
 
 
 def _norm_is_tiny(bounds: Bounds, shared: SharedSlots) -> bool:

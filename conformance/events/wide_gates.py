@@ -12,8 +12,8 @@ import numpy.typing as npt
 from moe_routing.conformance.calls.memory import with_changes
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.events.gradients import differentiated
-from moe_routing.conformance.events.registry import ROWS, event
-from moe_routing.conformance.generators.construct import table_cases
+from moe_routing.conformance.events.registry import FAMILIES, ROWS, event
+from moe_routing.conformance.generators.construct import table_cases, take_tokens
 from moe_routing.conformance.judge import Bounds
 from moe_routing.conformance.judge.gradients import GradientFacts
 from moe_routing.implementations import Capabilities
@@ -116,6 +116,41 @@ def _enlarged(case: Case) -> Case:
 )
 def _(capabilities: Capabilities) -> Iterator[Case]:
     yield from _fine_gates(capabilities)
+
+
+FAMILIES["fine-gate-at"] = "a float32 gate decides by such numbers, in a size where kernels change"
+
+
+@event(
+    "fine-gate-at:8193-tokens",
+    "such a float32 gate decides for more than 8,192 tokens",
+    lambda b: b.inputs.num_tokens > 8192 and _decides(b, "gate_weight"),
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    for case in _fine_gates(capabilities):
+        yield take_tokens(case, np.arange(8193) % case.inputs.num_tokens)
+
+
+@event(
+    "fine-gate-at:7168-columns",
+    "such a float32 gate decides, with hidden states of 7,168 numbers",
+    lambda b: b.inputs.hidden_size >= _WIDEST and _decides(b, "gate_weight"),
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    for case in _fine_gates(capabilities):
+        if case.inputs.logits is None:
+            yield _widened(case)
+
+
+_WIDEST = 7168
+
+
+def _widened(case: Case) -> Case:
+    """Return the case with its columns at the ends of wide rows, and zeros between them."""
+    names = ("hidden", "gate_weight", "gate_delta")
+    made = {name: a for name, a in case.inputs.arrays().items() if name in names}
+    wide = {name: np.insert(a, [1] * (_WIDEST - 2), 0.0, axis=1) for name, a in made.items()}
+    return replace(case, inputs=with_changes(case.inputs, **wide))
 
 
 @event(

@@ -123,7 +123,7 @@ ONLY_CONSTRUCTED = {
         (
             *("shared-slot", "several-shared-slots", "shared-slot-of-another-weight"),
             *("shared-slot-beside-a-scale", "shared-slot-beside-a-norm"),
-            "shared-slot-beside-a-tiny-norm",
+            *("shared-slot-beside-a-tiny-norm", *members("shared-slot-at")),
         ),
         _NO_SHARED_SLOTS,
     ),
@@ -131,6 +131,8 @@ ONLY_CONSTRUCTED = {
         members("preset"), "too many settings to meet by chance; published sizes are drawn whole"
     ),
     "nan-row": _WITHIN,
+    **dict.fromkeys((*members("ran-large"), *members("learned-large")), _LARGER),
+    "permuted-experts:1030": _LARGER,
     "ran-row-offsets-past-16-bits": _LARGER,
     "ran-inner-offsets-past-16-bits": _LARGER,
     "ran-matrix-offsets-past-16-bits": _LARGER,
@@ -154,7 +156,9 @@ ONLY_CONSTRUCTED = {
     "token-id-above-100000": "the tables drawn have 8 rows",
     **dict.fromkeys(("fine-gate-beside-16-bits", "fine-linear-bias-beside-16-bits"), _NO_WIDE_GATE),
     **dict.fromkeys(("fine-delta-beside-16-bits", "wide-gate-shows-in-weights"), _NO_WIDE_GATE),
-    "gradient-wide-gate": _NO_WIDE_GATE,
+    **dict.fromkeys(("gradient-wide-gate", *members("fine-gate-at")), _NO_WIDE_GATE),
+    "gradient-columns-above-128": _LARGER,
+    "balanced-large-logits": "drawn logits are those of routers that train",
     "negative-zero-logit": "a row of it is drawn, but not among others below 0",
     "shared-wide": _COSTLY,
     "published-width-of-groups": _COSTLY,

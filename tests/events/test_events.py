@@ -59,6 +59,8 @@ LARGE = (
     "biased-in-many",
     "grouped-in-many",
     "share-of-many",
+    "shared-slot-at",
+    "fine-gate-at",
 )
 
 

@@ -27,6 +27,7 @@ ALIKE = np.repeat(np.argsort(-np.array(LOGITS)[:1], axis=2)[:, :, :2], 2, axis=0
 
 NEAR_BALANCES: dict[str, BalanceCase] = {
     "balanced-uneven": balanced(ids=EVEN),
+    "balanced-large-logits": balanced(),
     "balanced-second-slot": balanced(ids=EVEN),
     "balanced-idle-expert": balanced(ids=[[[0, 1], [2, 3], [0, 1], [0, 2]]]),
     "balanced-padded": balanced(valid=(0, 0, 0, 0)),

@@ -72,6 +72,10 @@ NEAR_GRADIENTS: dict[str, GradientCase] = {
     "gradient-exact-sum": gated(np.zeros_like(GATE), cotangent=1.0),
     "gradient-delta": gated(cotangent=1.0, gate_delta=np.zeros_like(GATE)),
     "gradient-gate-bias": gated(gate_bias=[0.5, 0.0, 1.0, 0.25]),
+    "gradient-expert-scale-by-zero": differentiated(
+        arrays={"per_expert_scale": np.float32([0.5, 2.0, -1.0, 1.5])}
+    ),
+    "gradient-columns-above-128": gated(cotangent=1.0),
     "gradient-expert-scale": gated(per_expert_scale=[0.5, 2.0, -1.0, 1.5]),
     "gradient-wide-gate": differentiated(arrays={"dtype": "bfloat16", "gate_dtype": "input"}),
     "gradient-hidden-scale": gated(hidden_scale=[0.5, -1.0, 2.0]),

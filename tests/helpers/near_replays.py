@@ -54,6 +54,8 @@ NEAR_REPLAYS: dict[str, ReplayCase] = {
     "replayed-some-absent": replayed(((-1, -1), (0, 3), (1, 2))),
     "replayed-absent-beside-first": replayed(ABSENT),
     "replayed-absent-normed": replayed(ABSENT),
+    "replayed-absent-in-softmax": replayed(ABSENT),
+    "replayed-absent-scaled": replayed(ABSENT, arrays={"per_expert_scale": [2.0] * 4}),
     "replayed-token-absent": replayed(ABSENT),
     "replayed-all-absent": replayed(((-1, -1), (-1, 3), (-1, -1))),
     "replayed-weights": replayed(),

@@ -1,0 +1,230 @@
+"""Bugs that drawn cases meet too seldom, by luck or never: each has a constructed case."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from moe_routing.conformance.cases.kinds import trial_of
+from moe_routing.conformance.checking.outcome import evaluate
+from moe_routing.conformance.clauses import CLAUSES
+from moe_routing.conformance.events import EVENTS
+from moe_routing.conformance.zoo.mutants.shared_slots import FUSED
+from moe_routing.conformance.zoo.mutants.wide_gates import WIDE, cast
+from moe_routing.conformance.zoo.residents import WHOLE, Staged
+from moe_routing.conformance.zoo.router import balancer, learner, permuter, replayer, runner, stages
+from moe_routing.conformance.zoo.router import differentiator as gradients
+from moe_routing.conformance.zoo.router.functions import Array, softmax
+from moe_routing.conformance.zoo.router.router import StagedRouter
+from moe_routing.implementations import Capabilities
+
+ZERO = np.float32(0)
+
+
+def past(number: int, right: Callable[[Any], Array], axis: int = 0) -> Callable[[Any], Array]:
+    """A stage that leaves 0 from ``number`` on."""
+
+    def wrong(w: Any) -> Array:
+        found = np.array(right(w))
+        found[(slice(None),) * axis + (slice(number, None),)] = ZERO
+        return found
+
+    return wrong
+
+
+def wide_if(test: Callable[[Any], bool]) -> Callable[[Any], Array]:
+    """A float32 gate that is rounded to 16 bits where ``test`` holds."""
+
+    def wrong(w: Any) -> Array:
+        gate: Array = w.inputs.gate_weight
+        return cast(w.inputs, gate) if test(w) else gate
+
+    return wrong
+
+
+def of_expert(number: int) -> Callable[[Any], Array]:
+    """Rows of experts from ``number`` on are never written."""
+    return lambda w: np.where((w.owners >= number)[:, None], ZERO, runner.weighed(w))
+
+
+def rows_past(number: int) -> Callable[[Any], Array]:
+    """A gradient of what an expert's first ``number`` routes say."""
+
+    def wrong(w: Any) -> Array:
+        owners = w.forward.owners
+        late = np.arange(len(owners)) - np.searchsorted(owners, owners) >= number
+        at = np.where(late[:, None], ZERO, w.at_up)
+        return learner.of_matrix(w, at, w.forward.x)
+
+    return wrong
+
+
+def absent_in_softmax(w: Any) -> Array:
+    """The logit of expert 0 stood in the softmax for each absent route."""
+    if w.config.weights_from != "softmax_of_selected":
+        return replayer.gathered(w)
+    shares = softmax(np.take_along_axis(w.forward.operated, w.at, axis=1))
+    return np.where(w.present, shares, ZERO)
+
+
+def scaled_by_the_last(w: Any) -> Array:
+    """Beside an absent route, every route had the scale of the token's last expert."""
+    scales, whole = w.forward.per_expert_scale, w.present.all(axis=1, keepdims=True)
+    if scales is None:
+        return replayer.weights(w)
+    last = np.maximum(w.ids.max(axis=1, keepdims=True), 0)
+    return np.where(w.present, w.scaled * scales[np.where(whole, w.at, last)], ZERO)
+
+
+def by_division(w: Any) -> Array | None:
+    """The weights before the scale were those after it, divided by it: 0 / 0 for a scale of 0."""
+    right = gradients.of_per_expert_scale(w)
+    return right if right is None or w.config.scale else np.full_like(right, np.nan)
+
+
+def bare_z(w: Any) -> Array:
+    """The exponentials were summed without the maximum taken off."""
+    return np.asarray(np.log(np.exp(w.inputs.logits).sum(axis=-1)) ** 2)
+
+
+router, run, learn = StagedRouter, runner.StagedRunner, learner.StagedLearner
+permute, go_back = permuter.StagedPermuter, gradients.StagedDifferentiator
+replay, balance = replayer.StagedReplayer, balancer.StagedBalancer
+up, gate = learner.LEARNING["of_up_weight"], gradients.of_gate_weight
+
+RARE: dict[tuple[str, str], tuple[Callable[..., Staged], str, Any, Capabilities]] = {
+    ("layout.shared-slots", "shared-slot-at:257-experts"): (
+        router,
+        "fused_ids",
+        lambda w: stages.fused_ids(w) % 256,
+        FUSED,
+    ),
+    ("layout.shared-slots", "shared-slot-at:1026-experts"): (
+        router,
+        "fused_ids",
+        lambda w: stages.fused_ids(w) % 1024,
+        FUSED,
+    ),
+    ("weights.shared-slots", "shared-slot-at:16385-tokens"): (
+        router,
+        "fused_weights",
+        past(8192, stages.fused_weights),
+        FUSED,
+    ),
+    ("logits.float32-gate", "fine-gate-at:8193-tokens"): (
+        router,
+        "gate_weight",
+        wide_if(lambda w: w.num_tokens > 1024),
+        WIDE,
+    ),
+    ("logits.float32-gate", "fine-gate-at:7168-columns"): (
+        router,
+        "gate_weight",
+        wide_if(lambda w: w.inputs.hidden_size >= 2048),
+        WIDE,
+    ),
+    ("experts.match", "ran-large:1030-columns"): (
+        run,
+        "weighted",
+        past(512, runner.weighed, 1),
+        WHOLE,
+    ),
+    ("experts.match", "ran-large:1030-width"): (
+        run,
+        "inner",
+        past(512, runner.activated, 1),
+        WHOLE,
+    ),
+    ("experts.match", "ran-large:1030-experts"): (run, "weighted", of_expert(512), WHOLE),
+    ("experts.match", "ran-large:32774-routes"): (
+        run,
+        "weighted",
+        past(16_384, runner.weighed),
+        WHOLE,
+    ),
+    ("experts.gradients", "learned-large:130-columns"): (
+        learn,
+        "of_hidden",
+        past(64, learner.of_hidden, 1),
+        WHOLE,
+    ),
+    ("experts.gradients", "learned-large:130-width"): (
+        learn,
+        "of_up_weight",
+        past(64, up, 1),
+        WHOLE,
+    ),
+    ("experts.gradients", "learned-large:130-experts"): (
+        learn,
+        "of_up_weight",
+        past(64, up),
+        WHOLE,
+    ),
+    ("experts.gradients", "learned-large:1030-routes"): (
+        learn,
+        "of_up_weight",
+        rows_past(512),
+        WHOLE,
+    ),
+    ("permutation.counts", "permuted-experts:1030"): (
+        permute,
+        "reported_counts",
+        past(512, lambda w: w.counts),
+        WHOLE,
+    ),
+    ("permutation.weights-follow", "permuted-routes-above-65535"): (
+        permute,
+        "weights",
+        past(16_384, permuter.weighed),
+        WHOLE,
+    ),
+    ("permutation.tiles", "permuted-tokens:4097"): (
+        permute,
+        "tile_experts",
+        past(256, permuter.tiled),
+        WHOLE,
+    ),
+    ("replay.absent-rows", "replayed-absent-in-softmax"): (
+        replay,
+        "gathered",
+        absent_in_softmax,
+        WHOLE,
+    ),
+    ("replay.absent-rows", "replayed-absent-scaled"): (
+        replay,
+        "weights",
+        scaled_by_the_last,
+        WHOLE,
+    ),
+    ("gradients.gate-weight", "gradient-columns-above-128"): (
+        go_back,
+        "of_gate_weight",
+        past(64, gate, 1),
+        WHOLE,
+    ),
+    ("gradients.expert-scale", "gradient-expert-scale-by-zero"): (
+        go_back,
+        "of_per_expert_scale",
+        by_division,
+        WHOLE,
+    ),
+    ("balance.z-loss", "balanced-large-logits"): (balance, "z_values", bare_z, WHOLE),
+}
+"""What is wrong, by the clause and the event that show it."""
+
+
+@pytest.mark.parametrize(("clause", "event"), RARE)
+def test_the_constructed_case_catches_it_and_passes_a_right_one(clause: str, event: str) -> None:
+    make, stage, wrong, claims = RARE[clause, event]
+    assert event in CLAUSES[clause].events
+    case = EVENTS[event].constructed(CLAUSES[clause].narrowed(claims))
+    assert case is not None
+    for stages_of, fails in (({stage: wrong}, True), ({}, False)):
+        with np.errstate(all="ignore"):
+            trial = trial_of(make("rare", stages_of, claims), case, CLAUSES[clause].method)
+            outcome = evaluate(CLAUSES[clause], trial)
+        assert outcome.error is None, outcome.error
+        assert (outcome.failure is not None) == fails, outcome.failure
