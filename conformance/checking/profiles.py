@@ -39,5 +39,8 @@ PROFILES = {
 }
 """Every profile by its name."""
 
+SMALL = tuple(name for name, each in PROFILES.items() if not each.huge)
+"""The profiles of what makes no huge call."""
+
 DEFAULT = "ci"
 """The profile of a run that names none."""

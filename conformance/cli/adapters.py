@@ -63,12 +63,24 @@ def run(arguments: argparse.Namespace) -> int:
         from moe_routing.conformance.report.diff import load_report
 
         check_outputs({"--markdown": arguments.markdown}, read=read)
-        make_room({"--markdown": arguments.markdown})
         reports = [load_report(path) for path in arguments.report]
-        kept = arguments.markdown.read_text(encoding="utf-8") if arguments.keep else ""
+        kept = _kept(arguments.markdown) if arguments.keep else ""
+        make_room({"--markdown": arguments.markdown})
         text = partial(_page, names, reports, unserved, ranks, kept)
         return 0 if write_texts({"--markdown": (arguments.markdown, text)}) else 2
     return 0
+
+
+def _kept(page: Path) -> str:
+    """Return a page of backends. Errors: ``UsageError`` where there is none."""
+    if page.is_dir():
+        return ""  # which is refused as it is without --keep
+    text = page.read_bytes().decode("utf-8", "replace") if page.exists() else ""
+    if "\n| adapter " not in text:
+        lacks = "it has no table of backends" if page.exists() else "it is not there"
+        words = f"Cannot keep what --markdown {page} has: {lacks}"
+        raise UsageError(f"{words}; leave out --keep, or name the page")
+    return text
 
 
 def _matching(names: Mapping[str, str], globs: Sequence[str]) -> list[str]:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from moe_routing.conformance.checking.profiles import PROFILES
+from moe_routing.conformance.checking.profiles import PROFILES, SMALL
 from moe_routing.conformance.cli import gating, outputs
 from moe_routing.conformance.cli.check import stopped_like_interrupted
 from moe_routing.conformance.cli.clashes import check_outputs, over
@@ -44,9 +44,7 @@ def add(commands: Commands) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     compare.add_argument("adapter", nargs="+", metavar="ADAPTER", help="as of check; two or more")
-    compare.add_argument(
-        "--profile", choices=PROFILES, default=_PROFILE, help=f"default: {_PROFILE}"
-    )
+    compare.add_argument("--profile", choices=SMALL, default=_PROFILE, help=f"default: {_PROFILE}")
     compare.add_argument("--dtype", choices=gating.DTYPES, help="inputs of this dtype alone")
     compare.add_argument("--clause", action="append", default=[], metavar="GLOB")
     compare.add_argument(

@@ -65,10 +65,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-_HUGE = {"cpu": 48, "other": 8}
-"""GiB that a huge call takes of this machine: on a CPU what lies between the products as well."""
-
-
 def whole(text: str) -> int:
     """Read an integer of 0 or more."""
     if not text.isdecimal():
@@ -106,15 +102,10 @@ def plan(arguments: argparse.Namespace) -> Plan:
 
 def _require_memory(device: str) -> None:
     """Raise ``UsageError`` where this machine cannot hold what a huge call takes of it."""
-    from moe_routing.conformance.run.isolation.watch import available_memory
+    from moe_routing.conformance.run.huge import lacking
 
-    free, wanted = available_memory(), _HUGE["cpu" if device == "cpu" else "other"]
-    if free is not None and free < wanted * 2**30:
-        device_option = " or add --device cuda" if device == "cpu" else ""
-        raise UsageError(
-            f"--profile huge takes {wanted} GiB of memory with --device {device}, and "
-            f"{free // 2**30} GiB may be used here: use a larger machine{device_option}"
-        )
+    if words := lacking(device):
+        raise UsageError(f"--profile huge {words}")
 
 
 def _known(arguments: argparse.Namespace) -> list[Divergence]:

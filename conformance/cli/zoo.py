@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from moe_routing.conformance.checking.profiles import DEFAULT, PROFILES
+from moe_routing.conformance.checking.profiles import DEFAULT, PROFILES, SMALL
 from moe_routing.conformance.cli.clashes import check_outputs
 from moe_routing.conformance.cli.exit_codes import epilog
 from moe_routing.conformance.cli.options import Commands, positive
@@ -32,7 +32,7 @@ def add(commands: Commands) -> None:
         "name", nargs="*", metavar="NAME", help="mutants or variants, such as 'bias-*'"
     )
     zoo.add_argument("--only", choices=("mutants", "variants"), help="default: both")
-    zoo.add_argument("--profile", choices=PROFILES, default=DEFAULT)
+    zoo.add_argument("--profile", choices=SMALL, default=DEFAULT)
     zoo.add_argument("--max-examples", type=positive, metavar="N", help="cases drawn per clause")
     zoo.add_argument("--seed", type=int, default=0, metavar="N", help="the first seed")
     zoo.add_argument("--seeds", type=positive, default=1, metavar="N", help="how many seeds")

@@ -19,6 +19,7 @@ from moe_routing.conformance.clauses.rules import rule_lines
 from moe_routing.conformance.known.divergence import Divergence, check_ids, load_known
 from moe_routing.conformance.pytest_plugin import ADAPTER, ROOTS
 from moe_routing.conformance.pytest_plugin.replay import replay_command
+from moe_routing.conformance.run.huge import lacking
 from moe_routing.conformance.run.written import with_case_file
 from moe_routing.implementations import Adapter, adapter_of, load_adapter
 
@@ -59,6 +60,8 @@ def conformance_tests(
     @pytest.mark.parametrize("clause", selected, ids=[each.id for each in selected])
     def test_routing(clause: Clause, request: pytest.FixtureRequest) -> None:
         drawn = PROFILES[_option(request, "profile") or profile or table.profile or DEFAULT]
+        if drawn.huge and clause.huge:
+            _require_memory(getattr(checked, "device", table.device or "cpu"))
         plan = Plan(
             clauses=selected,
             max_examples=drawn.max_examples,
@@ -112,6 +115,12 @@ def _listed(known: str | Path | None, table: Configuration) -> list[Divergence]:
     listed = [each for file in files for each in load_known(file)]
     check_ids(listed)
     return listed
+
+
+def _require_memory(device: str) -> None:
+    """Fail the item where this machine cannot hold what a huge call takes of it."""
+    if words := lacking(device):
+        pytest.fail(f"profile huge {words}", pytrace=False)
 
 
 def _option(request: pytest.FixtureRequest, name: str) -> str | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from moe_routing.conformance import conformance_tests
 from moe_routing.conformance.checking.clause_run import check_clause
 from moe_routing.conformance.checking.plan import Plan
 from moe_routing.conformance.checking.profiles import PROFILES
@@ -107,6 +109,30 @@ def test_a_host_without_the_memory_is_refused_in_one_line(
     monkeypatch.setattr(watch, "available_memory", lambda: wanted * 2**30)
     plan = gating.plan(arguments)
     assert (plan.huge, plan.shrinks) == (True, False)
+
+
+def test_in_pytest_too_a_host_without_the_memory_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watch, "available_memory", lambda: 7 * 2**30)
+    items = conformance_tests("torch", profile="huge", clauses=CLAUSE.id)
+    request: Any = SimpleNamespace(config=SimpleNamespace(getoption=lambda *_: None))
+    words = r"^profile huge takes 48 GiB .* and 7 GiB may be used here: use a larger machine"
+    with pytest.raises(pytest.fail.Exception, match=words):
+        items(CLAUSE, request)
+
+
+@pytest.mark.parametrize("command", ["compare", "zoo"])
+def test_who_makes_no_huge_call_has_no_such_profile(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        _parsed([command, "reference", "torch", "--profile=huge"])
+    assert ended.value.code == 2
+    assert (
+        "argument --profile: 'huge' is none of smoke, ci, nightly, soak; "
+        in capsys.readouterr().err
+    )
 
 
 def test_few_tokens_cannot_reach_it() -> None:

@@ -278,6 +278,27 @@ def test_what_cannot_be_listed_exits_2(
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        (None, "it is not there"),
+        (b"# Notes\n", "it has no table of backends"),
+        (b"\xff\xfe\x00", "it has no table of backends"),
+    ],
+)
+def test_what_cannot_be_kept_exits_2_and_is_left_as_it_is(
+    page: bytes | None, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "deep" / "page.md"
+    if page is not None:
+        file.parent.mkdir()
+        file.write_bytes(page)
+    assert main(["adapters", "reference", "--markdown", str(file), "--keep"]) == 2
+    said = f"Cannot keep what --markdown {file} has: {words}; leave out --keep, or name the page"
+    assert said in capsys.readouterr().err
+    assert file.read_bytes() == page if page else not file.parent.exists()
+
+
 COMPLETE = (
     *("experts", "litgpt", "nemo-automodel", "lmdeploy", "ibm-fms", "drops"),
     *("llm-compressor", "keras-hub", "transformer-engine"),
