@@ -40,6 +40,8 @@ def main() -> int:
         parser.error(f"Expected --jobs from 1 to {most}, the cores here, but got {arguments.jobs}")
     if arguments.kernels and arguments.device == "cpu":
         parser.error("Expected --device cuda with --kernels: they run on a GPU alone")
+    if arguments.device == "cuda" and (lacks := no_gpu()):
+        parser.error(f"--device cuda needs a GPU that {lacks}")
     with tempfile.TemporaryDirectory() as folder:
         codes = run(arguments, options, Path(folder))
         found = [json.loads(each.read_text("utf-8")) for each in saved(Path(folder))]
@@ -83,6 +85,15 @@ def files(arguments: argparse.Namespace) -> list[str]:
         return sorted(map(str, HERE.glob("test_*.py")))
     names = ["test_backends.py"] + ["test_large_calls.py"] * (not arguments.kernels)
     return [str(HERE / each) for each in names]
+
+
+def no_gpu() -> str:
+    """Return what has no GPU here, or nothing where torch has one."""
+    import torch
+
+    if torch.cuda.is_available():
+        return ""
+    return f"torch {torch.__version__} can use, and there is none"
 
 
 def cores() -> list[int]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import sys
@@ -134,5 +135,15 @@ def _rounded(value: float) -> float:
     return float(f"{value:.4g}")
 
 
+def main(given: list[str]) -> None:
+    """Write the page of the folder that is named."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="docs, for example")
+    folder = parser.parse_args(given).folder
+    if not any(folder.glob("performance*.json")):
+        parser.error(f"Expected a folder with performance*.json, but got {folder}")
+    write_page(folder)
+
+
 if __name__ == "__main__":
-    write_page(Path(sys.argv[1]))
+    main(sys.argv[1:])

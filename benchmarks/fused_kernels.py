@@ -1,6 +1,6 @@
 """Print the time of each fused router on a GPU, and its share of the least memory traffic.
 
-    python benchmarks/fused_kernels.py [glob of adapters ...]
+    python benchmarks/fused_kernels.py [GLOB ...]
 
 E = 256, K = 8, float32 logits, 1, 64 and 8,192 tokens. A call is one of twenty of a CUDA graph, so
 that Python's part is none of it. The least traffic reads the logits and writes K float32 weights
@@ -9,6 +9,7 @@ and int32 ids a token; the share is that of what a copy of 1 GiB moves a second.
 
 from __future__ import annotations
 
+import argparse
 import fnmatch
 import math
 import sys
@@ -127,8 +128,29 @@ def row(name: str, bandwidth: float) -> list[str]:
     return cells
 
 
-def main(patterns: list[str]) -> None:
+def names(given: list[str]) -> list[str]:
+    """Return the routers that are to be timed. Errors: ``SystemExit``, in one line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("globs", nargs="*", metavar="GLOB", help="adapters, such as 'vllm:*'")
+    globs = parser.parse_args(given).globs
+    if not torch.cuda.is_available():
+        parser.error(f"It needs a GPU that torch {torch.__version__} can use, and there is none")
+    kernels = [n for family in FAMILIES for n in expand(family, device="cuda") if needs_gpu(n)]
+    every = ["eager softmax", "eager deepseek_v3", *kernels]
+    for each in globs:
+        if not fnmatch.filter(every, each):
+            families = ", ".join(FAMILIES)
+            parser.error(
+                f"No router matches {each!r}; they are those of {families}, and eager ones"
+            )
+    return [n for n in every if not globs or any(fnmatch.fnmatch(n, each) for each in globs)]
+
+
+def main(given: list[str]) -> None:
     """Print the table."""
+    wanted = names(given)
     source = torch.empty(1 << 28, device="cuda")
     target = torch.empty_like(source)
     bandwidth = 2 * source.nbytes / microseconds(lambda: target.copy_(source), 3) * 1e6
@@ -136,10 +158,7 @@ def main(patterns: list[str]) -> None:
         f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {bandwidth / 1e12:.2f} TB/s\n"
     )
     print(f"| us | {' | '.join(f'T={tokens}' for tokens in TOKENS)} |\n|---|--:|--:|--:|")
-    kernels = [n for family in FAMILIES for n in expand(family, device="cuda") if needs_gpu(n)]
-    for name in ["eager softmax", "eager deepseek_v3", *kernels]:
-        if patterns and not any(fnmatch.fnmatch(name, each) for each in patterns):
-            continue
+    for name in wanted:
         try:
             cells = row(name, bandwidth) if hasattr(load(name), "route") else []
         except BackendMissing as error:

@@ -1,6 +1,8 @@
 """Print what it costs to judge gradients, next to torch's forward and backward pass, by size.
 
-    OMP_NUM_THREADS=1 python benchmarks/gradient_cost.py [seconds a row]
+    OMP_NUM_THREADS=1 python benchmarks/gradient_cost.py [SECONDS]
+
+SECONDS are those of each row, 2 by default; from 5 on a larger call is measured as well.
 
 Processor time, one thread, memory kept as a worker of a run keeps it. Calls of torch and of the
 judge take turns, and the least of each counts: on a machine that does other work as well, it is
@@ -9,6 +11,7 @@ what the call costs.
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from collections.abc import Callable
@@ -115,8 +118,24 @@ def of_experts(made: Any) -> tuple[Callable[[], Any], ...]:
     return lambda: adapter.expert_gradients(*made.arguments(made.inputs)), judged
 
 
-def main(seconds: float = 2.0) -> None:
+def seconds_of(text: str) -> float:
+    """Read a number of seconds."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"Expected seconds above 0, such as 2, but got {text!r}")
+    return seconds
+
+
+def main(given: list[str]) -> None:
     """Print a table in Markdown."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("seconds", nargs="?", type=seconds_of, default=2.0, metavar="SECONDS")
+    seconds = parser.parse_args(given).seconds
     keep_freed_memory()
     print("| call | dtype | kind | torch, ms | judge, ms | ratio |\n|---|---|---|--:|--:|--:|")
 
@@ -138,4 +157,4 @@ def main(seconds: float = 2.0) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(float, sys.argv[1:2]))
+    main(sys.argv[1:])

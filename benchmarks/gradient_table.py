@@ -1,13 +1,15 @@
 """Print the judge's cost next to torch's forward and backward pass, for every kind of router.
 
-    OMP_NUM_THREADS=1 python benchmarks/gradient_table.py [the start of a row's name ...]
+    OMP_NUM_THREADS=1 python benchmarks/gradient_table.py [ROW ...]
 
-A row is a router that presets have, at two sizes and in two dtypes, or one stage that none of them
-has. A cell is the ratio of the medians of five calls each, which take turns, in processor time.
+ROW is the start of a row's name; without one all rows are measured. A row is a router that presets
+have, at two sizes and in two dtypes, or one stage that none of them has. A cell is the ratio of the
+medians of five calls each, which take turns, in processor time.
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import sys
 from collections.abc import Callable, Iterator
@@ -160,22 +162,35 @@ def ratio(pair: tuple[Callable[[], Any], Callable[[], Any]]) -> float:
     return judge / torch
 
 
-def main(wanted: list[str]) -> None:
+def starts(given: list[str], rows: list[str]) -> tuple[str, ...]:
+    """Return the starts of the rows that are wanted. Errors: ``SystemExit``, in one line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("rows", nargs="*", metavar="ROW", help="the start of a row's name")
+    wanted = parser.parse_args(given).rows
+    for each in wanted:
+        if not any(row.startswith(each) for row in rows):
+            parser.error(f"No row begins with {each!r}; rows are {', '.join(rows)}")
+    return tuple(wanted) or ("",)
+
+
+def main(given: list[str]) -> None:
     """Print a table in Markdown."""
+    routers = (*preset_rows(), *STAGES)
+    experts = {"experts T={} E={} K={} H={} F={}".format(*size): size for size in EXPERT_SIZES}
+    wanted = starts(given, [*(row.name for row in routers), *experts])
     keep_freed_memory()
     ratio(calls(case(STAGES[0], SIZES[-1], DTYPES[0]), True))  # the first calls are slower
     cells = [(dtype, sizes) for dtype in DTYPES for sizes in SIZES]
     print("| router | " + " | ".join(f"{dtype}, T={sizes[0]}" for dtype, sizes in cells) + " |")
     print("|---|" + "--:|" * len(cells))
-    for row in (*preset_rows(), *STAGES):
-        if not wanted or row.name.startswith(tuple(wanted)):
+    for row in routers:
+        if row.name.startswith(wanted):
             found = [ratio(calls(case(row, s, dtype), row.answers_logits)) for dtype, s in cells]
-            print(
-                f"| {row.name} | " + " | ".join(f"{each:.1f}" for each in found) + " |", flush=True
-            )
-    for size in EXPERT_SIZES:
-        name = "experts T={} E={} K={} H={} F={}".format(*size)
-        if not wanted or name.startswith(tuple(wanted)):
+            printed(row.name, found)
+    for name, size in experts.items():
+        if name.startswith(wanted):
             found = [ratio(of_experts(experts_case(size, dtype))) for dtype in DTYPES]
             printed(name, found)
 

@@ -7,7 +7,9 @@ of the largest call allocates beside inputs and answer.
 
 from __future__ import annotations
 
+import argparse
 import statistics
+import sys
 import tracemalloc
 
 import torch
@@ -27,8 +29,9 @@ SIZES = (
 ROUNDS = 5
 
 
-def main() -> None:
+def main(given: list[str]) -> None:
     """Print the table."""
+    argparse.ArgumentParser(description=__doc__).parse_args(given)
     torch.set_num_threads(1)
     keep_freed_memory()
     print("| T, E, K, H, F | | dtype | eager | the verdict | times | without a radius |")
@@ -68,4 +71,4 @@ def peak(size: tuple[int, ...]) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

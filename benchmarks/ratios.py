@@ -6,7 +6,9 @@ memory that a verdict of the largest call allocates beside inputs and answer.
 
 from __future__ import annotations
 
+import argparse
 import statistics
+import sys
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -25,8 +27,9 @@ ROUNDS = {SMALL: 201, MIDDLE: 21, LARGE: 5, MANY: 5}
 """How often each call is routed and judged."""
 
 
-def main() -> None:
+def main(given: list[str]) -> None:
     """Print the table."""
+    argparse.ArgumentParser(description=__doc__).parse_args(given)
     torch.set_num_threads(1)
     keep_freed_memory()
     print("| | plain | grouped |\n|---|---|---|")
@@ -70,4 +73,4 @@ def peak(case: Case) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -137,12 +137,15 @@ def test_one_process_at_a_time_uses_the_device(tmp_path: Path) -> None:
     [
         (["--jobs", "0"], "Expected --jobs from 1 to "),
         (["--jobs", "100000"], "the cores here, but got 100000"),
+        (["--jobs", "abc"], "argument --jobs: invalid int value: 'abc'"),
         (["--kernels"], "Expected --device cuda with --kernels: they run on a GPU alone"),
+        (["--device", "cuda"], "--device cuda needs a GPU that torch "),
     ],
 )
 def test_an_option_that_cannot_be_is_refused(options: list[str], words: str) -> None:
     command = [sys.executable, str(ROOT / "benchmarks"), "nowhere", *options]
-    done = subprocess.run(command, capture_output=True, text=True)
+    without = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, capture_output=True, text=True, env=without)
     assert done.returncode == 2
     assert words in done.stderr
 

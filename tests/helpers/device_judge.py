@@ -7,6 +7,7 @@ A campaign of as many cases as are wanted, of every recipe, dtype and resident o
 
 from __future__ import annotations
 
+import argparse
 import random
 import sys
 from collections import Counter
@@ -15,6 +16,7 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
+import torch
 from both_judges import drawn
 
 from moe_routing.conformance.calls.routing import Case
@@ -88,8 +90,23 @@ def differences(number: int, seed: int, logits: Logits, device: str) -> tuple[li
     return found, counts
 
 
-def main(count: int, seed: int, device: str) -> None:
+def arguments(given: list[str]) -> tuple[int, int, str]:
+    """Return how many cases, the seed and the device. Errors: ``SystemExit``, in one line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("count", type=int, metavar="CASES")
+    parser.add_argument("seed", type=int, metavar="SEED")
+    parser.add_argument("device", choices=("cpu", "cuda"), metavar="DEVICE", help="cpu or cuda")
+    found = parser.parse_args(given)
+    if found.device == "cuda" and not torch.cuda.is_available():
+        parser.error(f"It needs a GPU that torch {torch.__version__} can use, and there is none")
+    return found.count, found.seed, found.device
+
+
+def main(given: list[str]) -> None:
     """Print what differs, and what was judged."""
+    count, seed, device = arguments(given)
     lean.LARGE = certain_logits.LARGE = 0  # calls of every size are large
     by_device.has_torch = lambda device: True
     counts: Counter = Counter()
@@ -104,4 +121,4 @@ def main(count: int, seed: int, device: str) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+    main(sys.argv[1:])
