@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from moe_routing.conformance.pages.spec_rules import checked_by, stated, with_clauses
+from moe_routing.reference import SPEC_VERSION
 
 SPEC = Path(__file__).parents[2] / "docs" / "spec"
 COMMAND = "python -m moe_routing.conformance.pages.spec_rules"
@@ -25,6 +26,12 @@ PAGE = """\
 - **SEL-11 Order.** The K slots MAY be in any order.
 - an item that is no rule, though **WGT-3** is named
 """
+
+
+@pytest.mark.skipif(not PAGES, reason="the docs are not here")
+def test_the_first_page_names_the_version_of_today() -> None:
+    words = (SPEC / "index.md").read_text()
+    assert f"\nVersion {SPEC_VERSION}. " in words
 
 
 @pytest.mark.skipif(not PAGES, reason="the docs are not here")
