@@ -15,6 +15,17 @@ def require_gpu(name: str, device: str) -> None:
         raise BackendMissing(f"{name} is a kernel that needs a GPU: add --device cuda")
 
 
+def require_device(device: str) -> None:
+    """Raise ``BackendMissing`` for a GPU that torch does not have."""
+    import torch
+
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise BackendMissing(
+            f"--device {device} needs a GPU that torch {torch.__version__} can use, and there is "
+            "none: leave out --device, or install a torch that has your GPU"
+        )
+
+
 Lost = Literal["crash", "timeout", "error"]
 """The verdict on a call in which a backend was lost."""
 

@@ -151,7 +151,7 @@ def _inspect(reference: str, value: Any, of_rank: bool) -> None:
 
 
 def _has_method(value: Any) -> bool:
-    return any(hasattr(value, name) for name in (*METHODS, ON_RANK))
+    return any(callable(getattr(value, name, None)) for name in (*METHODS, ON_RANK))
 
 
 def _in_one_line(error: BaseException) -> str:

@@ -69,7 +69,7 @@ ON_RANK = "on_rank"
 def offers(adapter: object, method: str) -> bool:
     """Return whether an adapter has a method; an attribute ``methods`` may name those in use."""
     named = getattr(adapter, "methods", None)
-    return hasattr(adapter, method) and (named is None or method in named)
+    return callable(getattr(adapter, method, None)) and (named is None or method in named)
 
 
 def offered(adapter: object) -> tuple[str, ...]:

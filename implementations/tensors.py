@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from moe_routing.implementations.backend_errors import require_device
 from moe_routing.reference import (
     ExpertsInputs,
     LayerInputs,
@@ -128,6 +129,7 @@ def torch_tensor(
     import torch
 
     if device != "cpu":
+        require_device(device)
         _add_in_float32()
     memory = None
     strides = tuple(step // array.itemsize for step in array.strides)

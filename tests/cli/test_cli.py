@@ -194,6 +194,22 @@ def test_a_load_failure_is_reported_once(capsys: pytest.CaptureFixture[str]) -> 
     )
 
 
+@pytest.mark.parametrize("name", ["torch", "vllm:fused_topk"])
+def test_without_a_gpu_one_line_says_so(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    quick = ("--clause=selection.in-range", "--max-examples=3", "--no-isolate")
+    assert run("check", name, "--device=cuda", *quick) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == (
+        f"moe-routing: --device cuda needs a GPU that torch {torch.__version__} can use, and there "
+        "is none: leave out --device, or install a torch that has your GPU"
+    )
+
+
 @pytest.mark.usefixtures("mine")
 def test_of_several_adapters_it_is_reported_which_could_not_run(
     capsys: pytest.CaptureFixture[str],

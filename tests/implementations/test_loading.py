@@ -27,6 +27,7 @@ from moe_routing.implementations import (
     find_adapter,
     load_adapter,
 )
+from moe_routing.implementations.protocol import offered
 from moe_routing.implementations.traces import place, where
 from moe_routing.reference import RouterConfig, RouterInputs, route
 
@@ -229,3 +230,19 @@ class TestSubclasses:
         said = capsys.readouterr().err
         assert said.startswith("moe-routing: Cannot import even.py: TypeError: Cannot subclass ")
         assert said.endswith("with Capabilities(...) (even.py:2)\n")
+
+
+class Dropping:
+    """Has a rate of drops, by the name of a method."""
+
+    name, drop = "dropping", 0.1
+
+    def capabilities(self) -> Capabilities:
+        return Capabilities()
+
+    def route(self, config: Any, inputs: Any) -> Any:
+        return route(config, inputs)
+
+
+def test_a_number_by_the_name_of_a_method_is_none() -> None:
+    assert offered(Dropping()) == ("route",)
