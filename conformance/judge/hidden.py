@@ -1,7 +1,8 @@
 """Members that a dense answer does not show: selected experts whose weight is 0.
 
 Of the sets that complete what shows, one is looked for that is right: what is missing has to weigh
-0, so experts that may weigh 0 come first, of these the reference's own, then the best.
+0, so experts that may weigh 0 come first, of these those of the groups that show, then the
+reference's own, then the best.
 """
 
 from __future__ import annotations
@@ -45,15 +46,35 @@ def _completed(bounds: Bounds, later: SelectionBounds, ids: Ids, tokens: Ids) ->
     part, experts = later.alone(tokens), bounds.config.num_experts
     shown = _shown(ids, experts)
     own = chosen_mask(bounds.reference.expert_ids[tokens], experts)
-    made = _filled(ids, np.lexsort((-part.competing.lo, ~own, shown), axis=1))
+    within = _within(bounds, part, shown, own)
+    made = _filled(ids, np.lexsort((-part.competing.lo, ~own, ~within, shown), axis=1))
     for n in np.flatnonzero(~_may_weigh_nothing(bounds, part, made, ids == HIDDEN)):
         missing = ids[n] == HIDDEN
         light = _light(bounds, later, made[n], missing, int(tokens[n]))
         if (light & ~shown[n]).sum() < missing.sum():
             break  # nothing completes it: the answer is wrong, whatever the others are
-        keys = (-part.competing.lo[n], ~own[n], ~light, shown[n])
+        keys = (-part.competing.lo[n], ~own[n], ~within[n], ~light, shown[n])
         made[n] = _filled(ids[[n]], np.lexsort(keys)[None])[0]
     return made
+
+
+def _within(bounds: Bounds, part: SelectionBounds, shown: Bools, own: Bools) -> Bools:
+    """Return the experts ``[N, E]`` of groups that a token keeps, as far as shows; mostly all.
+
+    Groups may tie: where an expert shows of a group that the reference passes over, the kept ones
+    are those that show, then the reference's, then the best.
+    """
+    groups = bounds.config.groups
+    if groups is None or groups.from_each:
+        return np.ones_like(shown)
+    grid = (len(shown), groups.count, shown.shape[1] // groups.count)
+    seen, theirs = shown.reshape(grid).any(axis=2), own.reshape(grid).any(axis=2)
+    best = part.competing.lo.reshape(grid).max(axis=2)
+    order = np.lexsort((-best, ~theirs, ~seen), axis=1)
+    kept = np.zeros_like(seen)
+    np.put_along_axis(kept, order[:, : groups.kept], True, axis=1)
+    kept |= ~np.any(seen & ~theirs, axis=1, keepdims=True)
+    return np.repeat(kept, grid[2], axis=1)
 
 
 def _shown(ids: Ids, experts: int) -> Bools:

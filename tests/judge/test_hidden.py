@@ -18,7 +18,7 @@ from moe_routing.conformance.zoo import HONEST
 from moe_routing.conformance.zoo.router.router import StagedRouter
 from moe_routing.conformance.zoo.router.work import Work
 from moe_routing.implementations import Capabilities, Claim, DenseRouting, Numerics
-from moe_routing.reference import RouterConfig, RouterInputs
+from moe_routing.reference import Groups, RouterConfig, RouterInputs
 
 LLAMA: dict[str, Any] = {"score": "identity", "weights_from": "sigmoid_of_selected"}
 SHOWS, LIES = 2.0, -120.0  # a sigmoid of the second is 0 in float32
@@ -48,6 +48,16 @@ def test_a_member_whose_weight_underflows_is_found() -> None:
     verdict = judged([LIES, SHOWS, LIES - 10.0, LIES - 9.0], [0.0, SIGMOID, 0.0, 0.0])
     assert verdict.right
     assert sorted(verdict.answer.expert_ids[0]) == [0, 1]
+
+
+def test_a_member_is_found_in_the_group_that_shows_where_groups_tie() -> None:
+    """The other one of two equal groups was kept than the reference keeps."""
+    row, groups = [SHOWS, LIES, SHOWS, LIES - 9.0], Groups(count=2, kept=1, top=1)
+    for shows, members in ((0, [0, 1]), (2, [2, 3])):
+        weights = np.where(np.arange(4) == shows, SIGMOID, 0.0)
+        verdict = judged(row, weights, **LLAMA, groups=groups)
+        assert verdict.right
+        assert sorted(verdict.answer.expert_ids[0]) == members
 
 
 def test_a_member_that_may_not_weigh_0_is_missed() -> None:
