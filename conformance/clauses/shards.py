@@ -10,6 +10,7 @@ import numpy as np
 
 from moe_routing.conformance.calls.shards import ShardsCase
 from moe_routing.conformance.clauses.registry import Check, clause
+from moe_routing.conformance.events import members
 from moe_routing.conformance.explain.failure import Failure
 from moe_routing.conformance.explain.shards import part_failure, shards_line, sum_failure
 from moe_routing.conformance.generators.experts import TOKENS, Wishes
@@ -99,7 +100,10 @@ def union(trial: ShardsTrial) -> Failure | None:
     "What the ranks answer is added up by whoever calls them, and is the layer's output.",
     rules=("SHD-1", "SHD-3"),
     bugs=("M47", "M49", "M75"),
-    events=("spread-several", "spread-exact", "spread-zero-weight", "spread-uneven"),
+    events=(
+        *("spread-several", "spread-exact", "spread-zero-weight", "spread-uneven"),
+        *members("spread-large"),
+    ),
 )
 def sum_(trial: ShardsTrial) -> Failure | None:
     """The answers of all ranks add up to the output of the layer."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from moe_routing.conformance.calls.shards import ShardsCase
 from moe_routing.conformance.events.experts import cases
-from moe_routing.conformance.events.registry import event
+from moe_routing.conformance.events.registry import FAMILIES, event
 from moe_routing.conformance.generators.shards import sharded
 from moe_routing.conformance.judge.shards import Sharded
 from moe_routing.implementations import Capabilities
@@ -152,6 +152,37 @@ spread(
     activations=("relu",),
     values=("exact",),
     sizes=(8, 8),
+)
+
+FAMILIES["spread-large"] = "more tokens, experts, ranks or places of an expert than are drawn"
+spread(
+    "large:260-tokens",
+    "260 tokens whose experts are on several ranks",
+    lambda each: each.inputs.num_tokens == 260 and _across(each),
+    ids=np.resize(np.array(MIXED), (260, 2)),
+)
+spread(
+    "large:32-experts",
+    "32 experts on two ranks, and tokens of each",
+    lambda each: each.config.num_experts == 32 and bool((each.layer.counts > 0).all()),
+    (0,) * 16 + (1,) * 16,
+    ids=np.arange(32).reshape(2, 16).T,
+)
+spread(
+    "large:12-ranks",
+    "twelve ranks, with tokens of each",
+    lambda each: each.placement.num_ranks == 12 and bool((each.counts > 0).all()),
+    range(12),
+    ids=np.arange(12).reshape(6, 2),
+    number=12,
+)
+spread(
+    "large:3-places",
+    "an expert on three ranks, with several tokens",
+    lambda each: bool((each.placement.replicas == 3).any()) and _replicated(each),
+    (0, 0, 1, 1, 1, 2),
+    logical=(0, 1, 2, 3, 0, 0),
+    number=3,
 )
 
 

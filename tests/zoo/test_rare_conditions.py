@@ -7,92 +7,43 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rare_stages import (
+    absent_in_softmax,
+    bare_z,
+    by_division,
+    of_expert,
+    only,
+    past,
+    rows_past,
+    scaled_by_the_last,
+    twice_on_the_first,
+    wide_if,
+)
 
 from moe_routing.conformance.cases.kinds import trial_of
 from moe_routing.conformance.checking.outcome import evaluate
 from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.events import EVENTS
 from moe_routing.conformance.zoo.mutants.shared_slots import FUSED
-from moe_routing.conformance.zoo.mutants.wide_gates import WIDE, cast
+from moe_routing.conformance.zoo.mutants.wide_gates import WIDE
 from moe_routing.conformance.zoo.residents import WHOLE, Staged
-from moe_routing.conformance.zoo.router import balancer, learner, permuter, replayer, runner, stages
+from moe_routing.conformance.zoo.router import (
+    balancer,
+    learner,
+    permuter,
+    replayer,
+    runner,
+    sharder,
+    stages,
+)
 from moe_routing.conformance.zoo.router import differentiator as gradients
-from moe_routing.conformance.zoo.router.functions import Array, softmax
 from moe_routing.conformance.zoo.router.router import StagedRouter
 from moe_routing.implementations import Capabilities
-
-ZERO = np.float32(0)
-
-
-def past(number: int, right: Callable[[Any], Array], axis: int = 0) -> Callable[[Any], Array]:
-    """A stage that leaves 0 from ``number`` on."""
-
-    def wrong(w: Any) -> Array:
-        found = np.array(right(w))
-        found[(slice(None),) * axis + (slice(number, None),)] = ZERO
-        return found
-
-    return wrong
-
-
-def wide_if(test: Callable[[Any], bool]) -> Callable[[Any], Array]:
-    """A float32 gate that is rounded to 16 bits where ``test`` holds."""
-
-    def wrong(w: Any) -> Array:
-        gate: Array = w.inputs.gate_weight
-        return cast(w.inputs, gate) if test(w) else gate
-
-    return wrong
-
-
-def of_expert(number: int) -> Callable[[Any], Array]:
-    """Rows of experts from ``number`` on are never written."""
-    return lambda w: np.where((w.owners >= number)[:, None], ZERO, runner.weighed(w))
-
-
-def rows_past(number: int) -> Callable[[Any], Array]:
-    """A gradient of what an expert's first ``number`` routes say."""
-
-    def wrong(w: Any) -> Array:
-        owners = w.forward.owners
-        late = np.arange(len(owners)) - np.searchsorted(owners, owners) >= number
-        at = np.where(late[:, None], ZERO, w.at_up)
-        return learner.of_matrix(w, at, w.forward.x)
-
-    return wrong
-
-
-def absent_in_softmax(w: Any) -> Array:
-    """The logit of expert 0 stood in the softmax for each absent route."""
-    if w.config.weights_from != "softmax_of_selected":
-        return replayer.gathered(w)
-    shares = softmax(np.take_along_axis(w.forward.operated, w.at, axis=1))
-    return np.where(w.present, shares, ZERO)
-
-
-def scaled_by_the_last(w: Any) -> Array:
-    """Beside an absent route, every route had the scale of the token's last expert."""
-    scales, whole = w.forward.per_expert_scale, w.present.all(axis=1, keepdims=True)
-    if scales is None:
-        return replayer.weights(w)
-    last = np.maximum(w.ids.max(axis=1, keepdims=True), 0)
-    return np.where(w.present, w.scaled * scales[np.where(whole, w.at, last)], ZERO)
-
-
-def by_division(w: Any) -> Array | None:
-    """The weights before the scale were those after it, divided by it: 0 / 0 for a scale of 0."""
-    right = gradients.of_per_expert_scale(w)
-    return right if right is None or w.config.scale else np.full_like(right, np.nan)
-
-
-def bare_z(w: Any) -> Array:
-    """The exponentials were summed without the maximum taken off."""
-    return np.asarray(np.log(np.exp(w.inputs.logits).sum(axis=-1)) ** 2)
-
 
 router, run, learn = StagedRouter, runner.StagedRunner, learner.StagedLearner
 permute, go_back = permuter.StagedPermuter, gradients.StagedDifferentiator
 replay, balance = replayer.StagedReplayer, balancer.StagedBalancer
+shard = sharder.StagedSharder
 up, gate = learner.LEARNING["of_up_weight"], gradients.of_gate_weight
 
 RARE: dict[tuple[str, str], tuple[Callable[..., Staged], str, Any, Capabilities]] = {
@@ -211,6 +162,10 @@ RARE: dict[tuple[str, str], tuple[Callable[..., Staged], str, Any, Capabilities]
         by_division,
         WHOLE,
     ),
+    ("shards.sum", "spread-large:260-tokens"): (shard, "ids", only(rows=256), WHOLE),
+    ("shards.sum", "spread-large:32-experts"): (shard, "ids", only(experts=8), WHOLE),
+    ("shards.sum", "spread-large:12-ranks"): (shard, "ids", only(ranks=8), WHOLE),
+    ("shards.sum", "spread-large:3-places"): (shard, "turn", twice_on_the_first, WHOLE),
     ("balance.z-loss", "balanced-large-logits"): (balance, "z_values", bare_z, WHOLE),
 }
 """What is wrong, by the clause and the event that show it."""
