@@ -113,7 +113,7 @@ def _by_part(adapter: Mapping[str, Any], device: str) -> dict[str, list[Mapping[
         return {f"on {device}": adapter["clauses"]}
     parts: dict[str, list[Mapping[str, Any]]] = {}
     for clause in adapter["clauses"]:
-        chapter = clause["chapter"]
+        chapter = clause.get("chapter", clause["id"].partition(".")[0])
         named = (part for part, chapters in _PARTS_CHECKED.items() if chapter in chapters)
         parts.setdefault(next(named, "routing"), []).append(clause)
     return parts

@@ -356,6 +356,14 @@ class TestPage:
             assert f"- `{name}`: {reason}\n" in PAGE.read_text()
 
 
+def test_a_clause_without_a_chapter_has_that_of_its_id(tmp_path: Path) -> None:
+    made = json.loads(report(tmp_path).read_text())
+    row = Backend(name="reference", wraps="", capabilities=Capabilities())
+    page = backends_table([row], [made], {})
+    del made["adapters"][0]["clauses"][0]["chapter"]
+    assert backends_table([row], [made], {}) == page
+
+
 def test_a_page_keeps_what_no_report_has(tmp_path: Path) -> None:
     made = json.loads(report(tmp_path).read_text())
     (adapter,) = made["adapters"]
