@@ -55,7 +55,7 @@ def _drawn(arguments: argparse.Namespace) -> int:
     print(f"{arguments.case}" + (f", of {clause}" if clause else ""))
     try:
         print("\n".join(picture(cast("Case", case), tokens)))
-    except ValueError as error:
+    except (MemoryError, ValueError) as error:
         print(f"nothing to draw, since the reference refuses the call: {error}")
     if count > len(tokens):
         print(f"\n{count - len(tokens)} other tokens; --token N draws one")

@@ -11,7 +11,7 @@ import pytest
 from moe_routing.conformance import Case, save_case
 from moe_routing.conformance.cli import main
 from moe_routing.conformance.explain.picture import picture
-from moe_routing.reference import Groups, RouterConfig, RouterInputs
+from moe_routing.reference import Groups, RouterConfig, RouterInputs, SharedSlots
 
 CASES = Path(__file__).parents[1] / "data" / "cases"
 PLAIN = {"score": "identity", "weights_from": "softmax_of_selected"}
@@ -112,6 +112,15 @@ def test_every_stored_case_can_be_explained_or_says_why_not(
     assert "Traceback" not in said.out + said.err
     if path.stem.startswith("nonsense"):
         assert "nothing to draw, since the reference refuses the call: " in said.out
+
+
+def test_a_case_that_no_memory_holds_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    many = case([[1.0, 2.0]], top_k=1, shared_slots=SharedSlots(count=2**50))
+    save_case(many, tmp_path / "case.json")
+    assert main(["explain", str(tmp_path / "case.json")]) == 0
+    assert "refuses the call: Unable to allocate" in capsys.readouterr().out
 
 
 def test_a_token_that_is_not_there_is_reported(
