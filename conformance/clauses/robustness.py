@@ -17,6 +17,7 @@ from moe_routing.conformance.clauses.relations import (
     raised,
     zero,
 )
+from moe_routing.conformance.events import members
 from moe_routing.conformance.explain.failure import Failure, at, first_failure
 from moe_routing.conformance.explain.numbers import show
 from moe_routing.conformance.generators.axes import Choose
@@ -89,7 +90,7 @@ def one_token(trial: Trial) -> Failure | None:
     why="exp overflows float32 from 89 on: a softmax must subtract its maximum first.",
     rules=("ROB-4", "SCO-2"),
     bugs=("M28",),
-    events=("large-logits",),
+    events=("large-logits", *members("large-logit-of")),
     focus=Focus(recipes=("wide", "saturated")),
 )
 def large_logits(trial: Trial) -> Failure | None:

@@ -11,6 +11,7 @@ import numpy as np
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.events.fine import Router, dtypes_from, fine_calls
 from moe_routing.conformance.events.registry import FAMILIES, event
+from moe_routing.conformance.generators.construct import table_cases
 from moe_routing.conformance.judge import Bounds
 from moe_routing.implementations import Capabilities
 
@@ -112,6 +113,33 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
         router = Router(score="softmax", experts=1536, top_k=top_k, renormalized=False)
         yield from fine_calls(capabilities, replace(router, biased=False), _FEW)
         yield from fine_calls(capabilities, router, _FEW)
+
+
+FAMILIES["large-logit-of"] = "a softmax whose largest logit is past a block of so many experts"
+
+
+def _large_logit_past(block: int) -> None:
+    """Register a softmax of two experts more than a block, the last of which are far the best."""
+
+    def occurs(bounds: Bounds) -> bool:
+        if bounds.config.score != "softmax" or bounds.config.num_experts <= block:
+            return False
+        z = bounds.reference.operated[bounds.judged]
+        return bool((z[:, block:].max(axis=1) - z[:, :block].max(axis=1) > 89.0).any())
+
+    statement = f"a softmax whose largest logit by far is past the first {block:,} experts"
+
+    @event(f"large-logit-of:{block + 2}-experts", statement, occurs)
+    def _(capabilities: Capabilities) -> Iterator[Case]:
+        rows = np.tile(np.arange(block + 2) % 128 / 8.0 - 100.0, (2, 1))
+        rows[0, -1], rows[1, -2] = 100.0, 120.0
+        for top_k in (2, 1, 8):
+            wants = {"score and weights": lambda pair: pair[0] == "softmax"}
+            yield from table_cases(capabilities, rows, top_k=top_k, wants=wants)
+
+
+for _block in (128, _BEYOND):
+    _large_logit_past(_block)
 
 
 def _bias_beyond(bounds: Bounds) -> bool:

@@ -157,7 +157,7 @@ ONLY_CONSTRUCTED = {
     **dict.fromkeys(("fine-gate-beside-16-bits", "fine-linear-bias-beside-16-bits"), _NO_WIDE_GATE),
     **dict.fromkeys(("fine-delta-beside-16-bits", "wide-gate-shows-in-weights"), _NO_WIDE_GATE),
     **dict.fromkeys(("gradient-wide-gate", *members("fine-gate-at")), _NO_WIDE_GATE),
-    "gradient-columns-above-128": _LARGER,
+    **dict.fromkeys(("gradient-columns-above-128", *members("large-logit-of")), _LARGER),
     "balanced-large-logits": "drawn logits are those of routers that train",
     "negative-zero-logit": "a row of it is drawn, but not among others below 0",
     "shared-wide": _COSTLY,

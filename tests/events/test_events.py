@@ -61,6 +61,7 @@ LARGE = (
     "share-of-many",
     "shared-slot-at",
     "fine-gate-at",
+    "large-logit-of",
 )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from moe_routing.conformance.zoo.mutants.wide_gates import cast
 from moe_routing.conformance.zoo.router import differentiator as gradients
-from moe_routing.conformance.zoo.router import learner, replayer, runner
+from moe_routing.conformance.zoo.router import learner, replayer, runner, stages
 from moe_routing.conformance.zoo.router.functions import Array, softmax
 
 ZERO = np.float32(0)
@@ -100,3 +100,12 @@ def twice_on_the_first(w: Any) -> Array:
         if len(homes) > 2 and homes[0] == w.rank:
             turn |= w.inputs.expert_ids == expert
     return turn
+
+
+def less_an_early_maximum(w: Any) -> Array:
+    """The maximum that a softmax takes off was that of the first 64 experts."""
+    z = w.operated
+    if w.config.score != "softmax":
+        return stages.RIGHT["scores"](w)
+    exponentials = np.exp(z - z[:, :64].max(axis=1, keepdims=True))
+    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
