@@ -115,6 +115,8 @@ UNREACHABLE: dict[str, set[str]] = {
         "published-width-of-groups",
         "hidden-above-4096",
         "fine-gate",
+        "fine-gate-at:7168-columns",
+        "gradient-columns-above-128",
         "fine-logits-beside-16-bits",
         "fine-hidden-above-4096",
         "fine-delta-beside-16-bits",
@@ -134,7 +136,7 @@ UNREACHABLE: dict[str, set[str]] = {
         *members("wide"),
         *(slug for slug in EVENTS if slug.startswith("layer-")),
     },
-    "rows": STRIDES | {"replayed-strided"},
+    "rows": STRIDES | {"replayed-strided", "spread-large:32-experts"},
     "E in eights": {
         "experts:5",
         "experts:60",
@@ -144,6 +146,8 @@ UNREACHABLE: dict[str, set[str]] = {
     "T to 16": {
         *(slug for slug in members("batch") if int(slug.removeprefix("batch:")) > 16),
         "batch-above-16",
+        "fine-gate-at:8193-tokens",
+        "shared-slot-at:16385-tokens",
         "batch-above-256",
         "batch-above-2048",
         "batch-above-50000",

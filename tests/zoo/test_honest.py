@@ -31,11 +31,11 @@ DRAWS_OF_PERMUTATIONS = 20
 DRAWS_OF_GRADIENTS = 8
 """The calls of gradients drawn for a clause and a variant."""
 
-ONE_IN, ONE_IN_OF_SERIES = 3, 8
+ONE_IN, ONE_IN_OF_SERIES = 3, 12
 """A clause runs on one variant in so many, another clause on the others; batches of every size
 cost more than all else. All of them run every night."""
 
-ONE_IN_CONSTRUCTED = 2
+ONE_IN_CONSTRUCTED = 3
 """Of these, one in so many is called with what is constructed for the clause as well: most of that
 is constructed for many clauses, and the variants take turns."""
 
