@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -62,17 +63,38 @@ OURS = (
 def newest(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     if not NEWEST:
         pytest.skip("MOE_ROUTING_AXOLOTL names no folder with the newest release")
-    mine = [name for name in sys.modules if name.partition(".")[0] in OURS]
-    kept = {name: sys.modules.pop(name) for name in mine}
-    monkeypatch.syspath_prepend(NEWEST)
-    for each in (kernel_module, expert_parallel_module):
-        each.cache_clear()
+    with monkeypatch.context() as patch, imported_anew():
+        patch.syspath_prepend(NEWEST)
+        yield
+
+
+@contextmanager
+def imported_anew() -> Iterator[None]:
+    """Import axolotl anew, inside and again afterwards.
+
+    Its modules register operators in torch under one name: what the other release defines frees
+    those of the first, whose functions would then call whatever operator lies in that memory.
+    """
+    _forget()
     yield
-    for each in (kernel_module, expert_parallel_module):
-        each.cache_clear()
+    _forget()
+
+
+def _forget() -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
         del sys.modules[name]
-    sys.modules.update(kept)
+    for each in (kernel_module, expert_parallel_module):
+        each.cache_clear()
+
+
+def test_no_function_outlives_the_operator_that_it_calls() -> None:
+    try:
+        before = kernel_module("scattermoe_lora", "parallel_experts")
+    except BackendMissing as error:
+        pytest.skip(str(error))
+    with imported_anew():
+        assert kernel_module("scattermoe_lora", "parallel_experts") is not before
+    assert kernel_module("scattermoe_lora", "parallel_experts") is not before
 
 
 @pytest.mark.usefixtures("newest")
