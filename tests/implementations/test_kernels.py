@@ -24,12 +24,7 @@ from moe_routing.implementations import (
     transformer_engine,
     vllm_kernels,
 )
-from moe_routing.implementations.claims import Claim
-from moe_routing.implementations.functions import Family
-from moe_routing.implementations.protocol import offered
-from moe_routing.implementations.reference import ReferenceAdapter
-from moe_routing.implementations.tensors import TorchInputs
-from moe_routing.reference import RouterConfig, RouterInputs, Routing
+from moe_routing.reference import RouterInputs
 
 torch = pytest.importorskip("torch")
 
@@ -148,20 +143,3 @@ def test_experts_that_are_compiled_for_every_size_claim_few(name: str) -> None:
     assert (computes.hidden_multiple_of, computes.width_multiple_of) == (16, 32)
     assert computes.products == "tf32"
     assert name == "liger" or (computes.max_experts or 0) <= 8 >= (computes.max_top_k or 0)
-
-
-def test_gradients_of_a_family_are_those_of_its_own_calls() -> None:
-    family = Family("toy", "torch")
-
-    @family.function(Claim.plain(), takes="logits", differentiable=True)
-    def softmax(config: RouterConfig, given: TorchInputs) -> Routing:
-        weights, ids = torch.topk(torch.softmax(given.logits.float(), dim=1), config.top_k)
-        return Routing(weights=weights, expert_ids=ids)
-
-    adapter: Any = softmax()
-    config, cotangent = RouterConfig(num_experts=3, top_k=2), np.eye(3, dtype=np.float32)
-    inputs = RouterInputs.from_logits(np.array([[0, 1, 3], [2, 1, 0], [1, 3, 0]], np.float32))
-    found = adapter.gradients(config, inputs, cotangent)
-    wanted = ReferenceAdapter().gradients(config, inputs, cotangent)
-    assert offered(adapter) == ("route", "gradients")
-    np.testing.assert_allclose(found.logits, wanted.logits, rtol=1e-6, atol=1e-7)

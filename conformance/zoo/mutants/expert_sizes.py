@@ -94,6 +94,11 @@ def _(w: RunnerWork) -> Array:
 _WRAP = 2**16
 
 
+def _wrapped(rows: Array, width: int) -> Array:
+    """Return the rows that are read where the offset of each wraps."""
+    return rows[np.arange(len(rows)) * width % _WRAP // width]
+
+
 @runner(
     "row-offsets-wrap",
     "M51",
@@ -103,9 +108,7 @@ _WRAP = 2**16
 )
 def _(w: RunnerWork) -> Array:
     """The offset of a row of the sorted buffer wrapped, and another row was read there."""
-    width = w.inputs.hidden_size
-    right: Array = w.right("x")
-    return right[np.arange(len(w.tokens)) * width % _WRAP // width]
+    return _wrapped(w.right("x"), w.inputs.hidden_size)
 
 
 @runner(
@@ -117,9 +120,7 @@ def _(w: RunnerWork) -> Array:
 )
 def _(w: RunnerWork) -> Array:
     """The offset of a row between the products wrapped, where experts are wider than tokens."""
-    width = w.inputs.width
-    right: Array = w.right("inner")
-    return right[np.arange(len(w.tokens)) * width % _WRAP // width]
+    return _wrapped(w.right("inner"), w.inputs.width)
 
 
 @runner(
