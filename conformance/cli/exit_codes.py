@@ -51,7 +51,7 @@ EXIT_CODES = {
     },
     "zoo": {
         0: "every mutant was caught where it should be, and every honest variant passes",
-        1: "a mutant survived, or an honest variant did not pass",
+        1: "a mutant survived, an honest variant did not pass, or it was interrupted",
         2: "it could not run, or a file could not be written",
     },
     "explain, known, clauses, adapters, presets, new-adapter, completion": {

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moe_routing.conformance.checking.profiles import DEFAULT, PROFILES, SMALL
+from moe_routing.conformance.cli.check import stopped_like_interrupted
 from moe_routing.conformance.cli.clashes import check_outputs
 from moe_routing.conformance.cli.exit_codes import epilog
 from moe_routing.conformance.cli.options import Commands, positive
@@ -55,7 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
     check_outputs(files)
     make_room(files)
     watcher = Watcher(plan)
-    census = take(plan, jobs=arguments.jobs, on_task=watcher.show)
+    with stopped_like_interrupted():
+        census = take(plan, jobs=arguments.jobs, on_task=watcher.show)
     makers = {
         "--json": lambda: json.dumps(as_json(census), indent=1) + "\n",
         "--markdown": lambda: as_markdown(census, _command()),

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from multiprocessing import get_context
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
 
 from moe_routing.conformance.zoo.census.least import least_tasks
+from moe_routing.conformance.zoo.census.mapper import Mapper
 from moe_routing.conformance.zoo.census.matrix import Alarm, Count, Found, Kill, Task
 from moe_routing.conformance.zoo.census.plan import SOON, CensusPlan
 from moe_routing.conformance.zoo.census.smallest import Smallest, smallest
 
+INTERRUPTED = "interrupted"
+KILLED = "a process of the run was killed"
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Census:
-    """The results of a plan. ``cases`` counts cases, ``answers`` the answers that were judged."""
+    """The results of a plan. ``cases`` counts cases, ``answers`` the answers that were judged.
+
+    ``ended`` says in words why the run ended early, if it did; ``not_run`` are the tasks of the
+    plan that had not ended by then.
+    """
 
     plan: CensusPlan
     kills: tuple[Kill, ...]
@@ -28,10 +34,31 @@ class Census:
     cases: int
     answers: int
     seconds: float
+    ended: str = ""
+    not_run: tuple[Task, ...] = ()
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds of which something ran."""
+        runs = Counter(task.seed for task in self.not_run)
+        return [seed for seed in self.plan.seeds if runs[seed] < len(self.plan.clauses)]
+
+    @property
+    def progress(self) -> str:
+        """How far a run that ended early came, in words."""
+        of = len(self.plan.clauses) * len(self.plan.seeds)
+        if self.not_run:
+            return f"{of - len(self.not_run)} of {of} pairs of clause and seed"
+        return f"all {of} pairs of clause and seed"
 
     @property
     def survivors(self) -> list[tuple[str, int]]:
-        """The mutants, with the seed, that no clause naming their family caught."""
+        """The mutants, with the seed, that no clause naming their family caught in a whole run."""
+        return [] if self.ended else self.uncaught
+
+    @property
+    def uncaught(self) -> list[tuple[str, int]]:
+        """The mutants, with the seed, that no clause naming their family has caught so far."""
         caught = {(kill.mutant, kill.seed) for kill in self.kills if kill.named}
         return [
             (name, seed)
@@ -74,10 +101,26 @@ class Census:
         drawn = [self.draws(mutant, seed) for mutant in self.plan.mutants]
         return sum(n is not None and n <= SOON for n in drawn) / max(1, len(drawn))
 
+    def caught(self, seed: int) -> str:
+        """Return how many mutants one seed caught, in words."""
+        mutants = len(self.plan.mutants)
+        caught = mutants - sum(each == seed for _, each in self.uncaught)
+        so_far = " so far" if self.ended else ""
+        soon = f"{self.soon(seed):.0%} within {SOON} drawn cases"
+        return f"seed {seed}: {caught} of {mutants} mutants caught{so_far}, {soon}"
+
+    @property
+    def passed(self) -> str:
+        """How many variants passed, in words."""
+        variants, wrong = len(self.plan.variants), len({each.variant for each in self.alarms})
+        if self.ended:
+            return f"{wrong} of {variants} honest variants refused so far"
+        return f"{variants - wrong} of {variants} honest variants passed"
+
     @property
     def ok(self) -> bool:
-        """Whether every mutant was caught and every variant passed."""
-        return not self.survivors and not self.alarms
+        """Whether a whole run caught every mutant and passed every variant."""
+        return not (self.ended or self.survivors or self.alarms)
 
 
 def _soonest(kills: Sequence[Kill]) -> tuple[int, int]:
@@ -90,27 +133,57 @@ def take(
     jobs: int = 1,
     on_task: Callable[[Task, list[Found]], None] = lambda *_: None,
 ) -> Census:
-    """Run ``plan`` in ``jobs`` processes; ``on_task`` is called with every task as it ends."""
+    """Run ``plan`` in ``jobs`` processes; ``on_task`` is called with every task as it ends.
+
+    An interrupt, and the loss of a process, end the run early, with a census that says so.
+    """
     began = time.perf_counter()
-    found: list[Found] = []
-    with _Mapper(jobs) as mapped:
-        tasks = least_tasks(plan, found) if plan.least else plan.tasks()
-        for task, part in mapped(_ran, tasks):
-            on_task(task, part)
-            found += part
-        kills = tuple(each for each in found if isinstance(each, Kill))
-        reduced = _representatives(kills)[:: plan.reduced_of]
-        small = {each.mutant: each for each in mapped(smallest, reduced)}
-    counts = [each for each in found if isinstance(each, Count)]
+    notes = _Notes(on_task)
+    ended = ""
+    try:
+        with Mapper(jobs) as mapper:
+            tasks = least_tasks(plan, notes.found) if plan.least else plan.tasks()
+            mapper.run(_ran, tasks, notes.task)
+            reduced = _representatives(notes.kills)[:: plan.reduced_of]
+            mapper.run(smallest, reduced, notes.small)
+    except (KeyboardInterrupt, BrokenProcessPool) as early:
+        ended = INTERRUPTED if isinstance(early, KeyboardInterrupt) else KILLED
+    counts = [each for each in notes.found if isinstance(each, Count)]
     return Census(
         plan=plan,
-        kills=kills,
-        alarms=tuple(each for each in found if isinstance(each, Alarm)),
-        smallest=small,
+        kills=tuple(notes.kills),
+        alarms=tuple(each for each in notes.found if isinstance(each, Alarm)),
+        smallest=notes.smallest,
         cases=sum(each.cases for each in counts),
         answers=sum(each.answers for each in counts),
         seconds=time.perf_counter() - began,
+        ended=ended,
+        not_run=() if plan.least else tuple(t for t in plan.tasks() if t not in notes.ran),
     )
+
+
+@dataclass(eq=False)
+class _Notes:
+    """What a run has found so far: a task, and a smallest case, may be noted twice."""
+
+    on_task: Callable[[Task, list[Found]], None]
+    ran: set[Task] = field(default_factory=set)
+    found: list[Found] = field(default_factory=list)
+    smallest: dict[str, Smallest] = field(default_factory=dict)
+
+    def task(self, ran: tuple[Task, list[Found]]) -> None:
+        task, found = ran
+        if task not in self.ran:
+            self.ran.add(task)
+            self.found += found
+            self.on_task(task, found)
+
+    def small(self, found: Smallest) -> None:
+        self.smallest[found.mutant] = found
+
+    @property
+    def kills(self) -> list[Kill]:
+        return [each for each in self.found if isinstance(each, Kill)]
 
 
 def _ran(task: Task) -> tuple[Task, list[Found]]:
@@ -130,17 +203,3 @@ def _representatives(kills: Iterable[Kill]) -> list[Kill]:
 
 def _lateness(kill: Kill) -> float:
     return kill.drawn or float("inf")
-
-
-class _Mapper:
-    """A ``map`` in this process or, in order, over several others."""
-
-    def __init__(self, jobs: int) -> None:
-        self.pool = None if jobs == 1 else ProcessPoolExecutor(jobs, get_context("spawn"))
-
-    def __enter__(self) -> Callable[..., Iterable[Any]]:
-        return map if self.pool is None else self.pool.map
-
-    def __exit__(self, *error: object) -> None:
-        if self.pool is not None:
-            self.pool.shutdown(cancel_futures=True)

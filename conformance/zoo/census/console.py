@@ -12,7 +12,7 @@ from moe_routing.conformance.report.columns import Column, Notes, folded, table
 from moe_routing.conformance.report.plain import LOG, plain_console
 from moe_routing.conformance.zoo.census.census import Census
 from moe_routing.conformance.zoo.census.matrix import Alarm, Count, Found, Kill, Task
-from moe_routing.conformance.zoo.census.plan import SOON, CensusPlan
+from moe_routing.conformance.zoo.census.plan import CensusPlan
 from moe_routing.conformance.zoo.census.smallest import Smallest
 from moe_routing.conformance.zoo.residents import MUTANTS
 
@@ -49,21 +49,17 @@ class Watcher:
             self.console.print(f"[bold red]survives[/] {name} (seed {seed}): {MUTANTS[name].harm}")
             for words in _uncounted(census, name, seed):
                 self.console.print(words)
-        for seed in self.plan.seeds if self.plan.mutants else ():
-            caught = len(self.plan.mutants) - sum(s == seed for _, s in census.survivors)
-            self.console.print(
-                f"seed {seed}: {caught} of {len(self.plan.mutants)} mutants caught, "
-                f"{census.soon(seed):.0%} within {SOON} drawn cases"
-            )
+        for seed in census.seeds if self.plan.mutants else ():
+            self.console.print(census.caught(seed))
         if self.plan.variants:
-            wrong = len({alarm.variant for alarm in census.alarms})
-            self.console.print(
-                f"{len(self.plan.variants) - wrong} of {len(self.plan.variants)} honest variants "
-                "passed"
-            )
+            self.console.print(census.passed)
         self.console.print(
             f"{census.cases:,} cases, {census.answers:,} answers judged, {census.seconds:,.0f} s"
         )
+        if census.ended:
+            self.console.print(
+                f"[bold red]{census.ended} after {census.progress}: partial, so no verdict[/]"
+            )
 
     def _mutants(self, census: Census) -> Iterator[Text]:
         """Yield the lines of the table of mutants, each whole by its name."""

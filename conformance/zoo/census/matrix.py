@@ -63,7 +63,10 @@ Found = Kill | Alarm | Count
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One clause of the matrix, with the residents to check it on, on all cases or a ``part``."""
+    """One clause of the matrix, with the residents to check it on, on all cases or a ``part``.
+
+    Without ``constructs`` the variants get drawn cases alone.
+    """
 
     clause: str
     seed: int
@@ -71,6 +74,7 @@ class Task:
     mutants: tuple[str, ...] = ()
     variants: tuple[str, ...] = ()
     part: Part = "all"
+    constructs: bool = True
 
     def run(self) -> list[Found]:
         """Check the clause on the mutants until each is caught, and on the variants."""
@@ -86,7 +90,7 @@ class Task:
                 self.max_examples,
                 notes.note,
                 together=zoo is HONEST,
-                part=self.part,
+                part=self.part if self.constructs or zoo is MUTANTS else "drawn",
             )
             meeting.run({name: zoo[name].adapter() for name in names})
             found += [*notes.found(), self._count(meeting)]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from moe_routing.conformance.run.environment import environment, suite_version
 from moe_routing.conformance.zoo.census.census import Census
-from moe_routing.conformance.zoo.census.plan import SOON
 from moe_routing.conformance.zoo.families import FAMILIES, LATER
 from moe_routing.conformance.zoo.residents import HONEST, MUTANTS
 
@@ -28,6 +28,8 @@ def as_json(census: Census) -> dict[str, Any]:
         "cases": census.cases,
         "asked": census.answers,
         "seconds": round(census.seconds, 1),
+        "partial": bool(census.ended),
+        "not_run": [{"clause": each.clause, "seed": each.seed} for each in census.not_run],
         "survivors": [{"mutant": name, "seed": seed} for name, seed in census.survivors],
         "mutants": [_mutant(census, name) for name in plan.mutants],
         "variants": [_variant(census, name) for name in plan.variants],
@@ -80,8 +82,11 @@ def as_markdown(census: Census, command: str) -> str:
                 f"# The zoo: {' and '.join(_kinds(census))}",
                 _INTRODUCTION,
                 f"Made by `{command}`:",
+                *_partial(census),
                 _figures(census),
-                *([_mutants(census), _by_clause(census), _later()] if census.plan.mutants else []),
+                *([_mutants(census)] if census.plan.mutants else []),
+                *([] if census.ended or not census.plan.mutants else [_by_clause(census)]),
+                *([_later()] if census.plan.mutants else []),
                 *([_variants(census)] if census.plan.variants else []),
                 "",
             ]
@@ -103,14 +108,17 @@ def _kinds(census: Census) -> list[str]:
     return [words for words, names in kinds.items() if names]
 
 
+def _partial(census: Census) -> Iterator[str]:
+    """Yield what a page says of a run that ended early."""
+    if census.ended:
+        more = "." if census.not_run else ", and failing cases were being made smaller."
+        ended = census.ended.capitalize()
+        yield f"**{ended}: this page is partial.** {census.progress.capitalize()} ran{more}"
+
+
 def _figures(census: Census) -> str:
-    plan, lines = census.plan, []
-    for seed in plan.seeds if plan.mutants else ():
-        caught = len(plan.mutants) - sum(each == seed for _, each in census.survivors)
-        lines.append(
-            f"seed {seed}: {caught} of {len(plan.mutants)} mutants caught, "
-            f"{census.soon(seed):.0%} within {SOON} drawn cases"
-        )
+    plan = census.plan
+    lines = [census.caught(seed) for seed in census.seeds] if plan.mutants else []
     if plan.mutants:
         bare = [n for n, small in census.smallest.items() if not MUTANTS[n].needs]
         small = sum(census.smallest[n].readable for n in bare)
@@ -119,8 +127,7 @@ def _figures(census: Census) -> str:
             f"not counting {len(census.smallest) - len(bare)} bugs that need more"
         )
     if plan.variants:
-        wrong = len({alarm.variant for alarm in census.alarms})
-        lines.append(f"{len(plan.variants) - wrong} of {len(plan.variants)} honest variants passed")
+        lines.append(census.passed)
     lines.append(
         f"{plan.max_examples} cases drawn per clause, {len(plan.clauses)} clauses, "
         f"{census.cases:,} cases, {census.answers:,} answers judged, {census.seconds:,.0f} s"
@@ -139,6 +146,7 @@ def _mutants(census: Census) -> str:
         "| mutant | what it did | where | draws | built | smallest | caught by |",
         "|---|---|---|---|---|---|---|",
     ]
+    missed = "not yet" if census.ended else "**survives**"
     for name in census.plan.mutants:
         mutant, small = MUTANTS[name], census.smallest.get(name)
         killers = census.killers(name)
@@ -149,7 +157,7 @@ def _mutants(census: Census) -> str:
             f"| `{name}` | {mutant.harm} | {mutant.real} | "
             f"{'' if draws is None else f'{draws:g}'} | {'yes' if built else ''} | {size}"
             f"{f' (needs {mutant.needs})' if mutant.needs else ''} | "
-            f"{', '.join(f'`{clause}`' for clause in killers) or '**survives**'} |"
+            f"{', '.join(f'`{clause}`' for clause in killers) or missed} |"
         )
     return "\n".join(rows)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from moe_routing.conformance.zoo.census.matrix import Task
 
@@ -32,10 +32,14 @@ class CensusPlan:
     reduced_of: int = 1
 
     def tasks(self) -> Iterator[Task]:
-        """Yield one task per clause and seed."""
+        """Yield one task per clause and seed.
+
+        Constructed cases follow from no seed: variants run them on the first one alone.
+        """
         for seed in self.seeds:
             for clause in self.clauses:
-                yield self.task(clause, seed, self.mutants, self.variants)
+                task = self.task(clause, seed, self.mutants, self.variants)
+                yield replace(task, constructs=seed == self.seeds[0])
 
     def task(
         self, clause: str, seed: int, mutants: tuple[str, ...], variants: tuple[str, ...] = ()
