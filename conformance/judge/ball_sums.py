@@ -192,7 +192,7 @@ def _exact(
     return fits & ~(_cut(a, matrix) > 0.0) if products == "tf32" else fits
 
 
-def nonzeros(rows: Floats) -> Ids:
+def nonzeros(rows: npt.NDArray[np.floating]) -> Ids:
     """Return how many numbers of each row are not 0."""
     if np.count_nonzero(rows) == rows.size:  # at once is faster than row by row
         return np.full(rows.shape[:-1], rows.shape[-1])

@@ -28,6 +28,7 @@ from moe_routing.conformance.judge.gradient_balls import (
 from moe_routing.conformance.judge.intervals import DIVISION, ELEMENTARY, ROUNDING, store_unit
 from moe_routing.conformance.judge.least import certainly_within, within_relative
 from moe_routing.conformance.judge.logits import format_of
+from moe_routing.conformance.judge.single_products import SingleMatrix
 from moe_routing.implementations import Numerics
 from moe_routing.reference import RmsNorm, RouterConfig, RouterInputs
 from moe_routing.reference.formats import FLOAT32, INPUT_FORMATS, FloatFormat, Floats
@@ -100,6 +101,8 @@ class GateGradients:
         with np.errstate(all="ignore"):
             if at.rad.any():
                 return _certainly_of_balls(given, at, rows, form)
+            if SingleMatrix(rows, form).holds(given, at.mid):
+                return True
             return certainly_within(given, at.mid, Matrix.of(rows), form)
 
     def gate_weight(self) -> Ball:

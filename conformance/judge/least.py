@@ -28,10 +28,10 @@ _GREATEST = 4
 _FEW = 2**10
 """Numbers of a block whose magnitudes are summed one by one, each as a whole."""
 
-_HELD = 2.0**FLOAT32.precision
+HELD = 2.0**FLOAT32.precision
 """Steps of a sum that float32 holds exactly; a sum of greater magnitude is not exact."""
 
-_LAST = 2**5
+LAST = 2**5
 """The same of those that may be exact, each of which is made a ball of."""
 
 _MANY = 32
@@ -49,7 +49,7 @@ NORMAL = 2.0**-60
 _HALF_KEPT = 1.0 - 2.0**-4
 """The same of a product that is summed in float32 here."""
 
-_KEPT = 1.0 - 2.0**-10
+KEPT = 1.0 - 2.0**-10
 """What is used of a lower bound; the rest is more than float64 loses in it and in the sum."""
 
 
@@ -67,35 +67,33 @@ def certainly_within(answered: Floats, a: Floats, matrix: Matrix, form: FloatFor
 def _within(answered: Floats, a: Floats, matrix: Matrix, form: FloatFormat) -> bool:
     point, some, store = a @ matrix.rows.T, greatest(a), store_unit(form)
     units = np.minimum(nonzeros(a)[:, None], matrix.least_count[0]) * UNIT
-    bits = bits_of(np.take_along_axis(a, some, axis=1))[:, None] * _HELD
+    bits = bits_of(np.take_along_axis(a, some, axis=1))[:, None] * HELD
     if store and _held(answered, form):
         # the next number of the format is further off, so that this sum is none and is stored
-        used, quantum = np.full(units.shape, store * _KEPT), np.zeros(units.shape)
+        used, quantum = np.full(units.shape, store * KEPT), np.zeros(units.shape)
     else:
-        used, quantum = (units + store) * _KEPT, bits * matrix.greatest_bit[0]
+        used, quantum = (units + store) * KEPT, bits * matrix.greatest_bit[0]
     places = _others(answered, point, used, quantum)
     for summands in (some, None):
         row, column = places
         least = magnitudes(a, matrix.rows, places, summands)
         off, size = np.abs(answered[places] - point[places]), np.abs(point[places])
-        near = off <= _KEPT * (units[row, 0] * least + store * size)
+        near = off <= KEPT * (units[row, 0] * least + store * size)
         near &= least > bits[row, 0] * matrix.some_bits[column]
         places = row[~near], column[~near]
         if not len(places[0]):
             return True
         if len(places[0]) > _FEW:
             return False
-    return len(places[0]) <= _LAST and _in_balls(answered, a, matrix, form, places)
+    row, column = places
+    return len(row) <= LAST and in_balls(answered[places], a[row], matrix.rows[column], form)
 
 
-def _in_balls(
-    answered: Floats, a: Floats, matrix: Matrix, form: FloatFormat, places: tuple[Ids, ...]
-) -> bool:
-    """Whether the numbers at some places are within their whole radius, each made by itself."""
-    for row, column in zip(*places, strict=True):
-        rows = matrix.rows[column : column + 1]
-        ball = product(Ball.exact(a[row : row + 1]), rows.T, form)
-        if not (ball.decided & ball.contains(answered[row : row + 1, column : column + 1])).all():
+def in_balls(answered: Floats, a: Array, rows: Array, form: FloatFormat) -> bool:
+    """Whether numbers ``[P]`` are within their whole radius: that of rows of ``a`` and ``rows``."""
+    for number, one, other in zip(answered, a, rows, strict=True):
+        ball = product(Ball.exact(one[None]), other[:, None], form)
+        if not (ball.decided & ball.contains(number)).all():
             return False
     return True
 
@@ -178,7 +176,7 @@ def is_inexact(a: Floats, rows: Floats, point: Floats) -> bool:
     Or one of nothing: a row of zeros has no sum to round.
     """
     every = max(1, rows.shape[-1] // _SAMPLE)
-    bits, others = bits_of(a)[:, None] * _HELD, bits_of(rows[:, ::every])
+    bits, others = bits_of(a)[:, None] * HELD, bits_of(rows[:, ::every])
     small = np.abs(point) <= bits * others
     small &= np.asarray(a.any(axis=1))[:, None]
     places = np.nonzero(small)

@@ -1,0 +1,162 @@
+"""Products of matrices that the same product in float32 shows to be right, at half the cost.
+
+A product that is summed in float32 here is one of those that are permitted, whatever the order: an
+answer that equals it is right, and so is one that is stored in 16 bits and is next to it. Others
+are near it by what is permitted beyond its own error. Derivations: docs/spec/judging.md, "What
+certainly lies within".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from moe_routing.conformance.judge.ball_sums import bits_of, nonzeros
+from moe_routing.conformance.judge.balls import UNIT
+from moe_routing.conformance.judge.intervals import store_unit
+from moe_routing.conformance.judge.least import HELD, KEPT, LAST, greatest, in_balls
+from moe_routing.reference.formats import FloatFormat, Floats, Ids
+
+Singles = npt.NDArray[np.float32]
+
+_PART = 192
+"""Summands that are added up at once: as many as libraries do, whose sums are then the same."""
+
+_MOST = 2**18
+"""Summands of which the error of a sum in parts is far below what is kept back."""
+
+_BLOCK = 2**18
+"""About how many products are made and looked at together: a cache holds some of these."""
+
+_EACH = 2**18
+"""Summands of the numbers that are looked at one by one, all of them."""
+
+_FEW = 2**8
+"""Numbers that are looked at one by one before a part of the magnitudes of all is summed."""
+
+_EVERY = 8
+"""Of how many summands one is of that part."""
+
+_SOME = 16
+"""The first numbers of a row that say whether it may be exact."""
+
+
+@dataclass(frozen=True, eq=False)
+class SingleMatrix:
+    """The rows ``[N, n]`` that a gradient is multiplied with, and what stores the products."""
+
+    rows: Singles
+    form: FloatFormat
+
+    def holds(self, answered: Floats, a: Floats) -> bool:
+        """Whether each of ``answered [T, N]`` is certainly a permitted ``a @ rows.T``.
+
+        None of whose sums leaves its range. False says nothing.
+        """
+        with np.errstate(over="ignore"):
+            single, given = a.astype(np.float32), answered.astype(np.float32)
+        if len(self.rows.T) > _MOST or not np.array_equal(single, a):
+            return False
+        if not np.array_equal(given, answered) or (self.store and not self.form.holds(given)):
+            return False
+        step = max(1, _BLOCK // max(1, len(self.rows)))
+        blocks = [slice(first, first + step) for first in range(0, len(given), step)]
+        with np.errstate(all="ignore"):
+            return all(_Block(self, given[some], single[some]).holds() for some in blocks)
+
+    @cached_property
+    def store(self) -> float:
+        """What storing a product is off by in proportion; 0 where all is float32."""
+        return store_unit(self.form)
+
+    @cached_property
+    def parts(self) -> list[slice]:
+        """The parts of the summands that are added up at once."""
+        n = len(self.rows.T)
+        size = -(-n // 2) if _PART < n <= 2 * _PART else _PART
+        return [slice(first, first + size) for first in range(0, max(n, 1), size)]
+
+    @cached_property
+    def fewest(self) -> int:
+        """How many numbers of each row are not 0, at the least."""
+        return int(nonzeros(self.rows).min(initial=len(self.rows.T)))
+
+    @cached_property
+    def quantum(self) -> float:
+        """A power of two that no row's lowest bit is above, times the steps of an exact sum."""
+        return float(bits_of(self.rows[:, :_SOME]).max(initial=0.0)) * HELD
+
+
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """Some rows of an answer, ``[t, N]``, and what they are the product of with a matrix."""
+
+    matrix: SingleMatrix
+    given: Singles
+    a: Singles
+
+    def holds(self) -> bool:
+        """Whether all of it is certainly right."""
+        return self._is_stored() if self.matrix.store else self._is_summed()
+
+    def _is_stored(self) -> bool:
+        """Whether each number is next to its sum, as no other is that the format holds."""
+        point = self.a @ self.matrix.rows.T
+        off = self.given - point
+        np.abs(off, out=off)
+        np.abs(point, out=point)
+        point *= np.float32(KEPT * self.matrix.store)
+        near = off <= point
+        return bool(near.all()) or self._hold_at(np.flatnonzero(~near))
+
+    def _is_summed(self) -> bool:
+        """Whether each number equals its sum, or is near by what is permitted beyond its error."""
+        point = self._point()
+        if np.array_equal(point, self.given):
+            return True
+        off, size = np.abs(self.given - point), np.abs(point)
+        units, quantum = self._beyond()
+        near = (off <= units * (size - quantum)) | (off == 0.0)
+        if np.count_nonzero(near) < near.size - _FEW:
+            every = slice(None, None, _EVERY)
+            size = np.abs(self.a[:, every]) @ np.abs(self.matrix.rows[:, every]).T
+            near |= off <= units * (size * np.float32(KEPT) - quantum)
+        return self._hold_at(np.flatnonzero(~near))
+
+    def _point(self) -> Singles:
+        """Return the product, its parts added up one after the other."""
+        first, *others = self.matrix.parts
+        point: Singles = self.a[:, first] @ self.matrix.rows[:, first].T
+        for part in others:
+            point += self.a[:, part] @ self.matrix.rows[:, part].T
+        return point
+
+    def _beyond(self) -> tuple[Singles, Singles]:
+        """Return the units ``[t, 1]`` of a sum beyond the point's, and the most that is exact."""
+        parts, there = self.matrix.parts, self.a != 0.0
+        each = np.stack([np.count_nonzero(there[:, part], axis=1) for part in parts])
+        count = np.minimum(each.sum(axis=0), self.matrix.fewest)
+        units = np.maximum(count - each.max(axis=0) - (len(parts) - 1), 0) * (UNIT * KEPT)
+        some = np.take_along_axis(self.a, greatest(self.a), axis=1)
+        exact = bits_of(some) * self.matrix.quantum
+        return units[:, None].astype(np.float32), exact[:, None].astype(np.float32)
+
+    def _hold_at(self, places: Ids) -> bool:
+        """Whether the numbers at some places are right, of whose summands each is looked at."""
+        if len(places) * len(self.a.T) > _EACH:
+            return False
+        row, column = np.divmod(places, len(self.matrix.rows))
+        a, rows = self.a[row], self.matrix.rows[column]
+        given: Floats = self.given[row, column].astype(np.float64)
+        products = a.astype(np.float64) * rows
+        point, size = products.sum(axis=1), np.abs(products).sum(axis=1)
+        units = np.count_nonzero(products, axis=1) * UNIT
+        near = np.abs(given - point) <= KEPT * (units * size + self.matrix.store * np.abs(point))
+        near &= size > bits_of(a) * bits_of(rows) * HELD
+        left = ~near
+        if np.count_nonzero(left) > LAST:
+            return False
+        return in_balls(given[left], a[left], rows[left], self.matrix.form)
