@@ -15,7 +15,7 @@ from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.protocol import BackendMissing
 from moe_routing.implementations.tensors import TorchInputs, torch_shared_inputs
-from moe_routing.implementations.torch_eager import swiglu
+from moe_routing.implementations.torch_layer import swiglu
 from moe_routing.reference import (
     Renormalize,
     RouterConfig,
@@ -193,6 +193,18 @@ def shared_block(
     if config.gated:
         block.shared_expert_gate = lambda hidden: F.linear(hidden, given["gate"])
     return block, given["hidden"]
+
+
+def shared_output(
+    module: ModuleType, config: SharedExpertConfig, inputs: SharedExpertInputs, device: str
+) -> Tensor | None:
+    """Call a module's ``_compute_shared_expert`` on a block with this shared expert."""
+    import torch
+
+    block, hidden = shared_block(config, inputs, device)
+    with torch.no_grad():
+        output: Tensor | None = module._compute_shared_expert(block, hidden)
+    return output
 
 
 class _Statics:

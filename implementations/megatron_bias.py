@@ -8,17 +8,17 @@ from types import ModuleType
 
 from moe_routing.implementations.balances import Balance, Balances
 from moe_routing.implementations.capabilities import Capabilities
-from moe_routing.implementations.protocol import missing
+from moe_routing.implementations.megatron_modules import core_module, moe_utils
+from moe_routing.implementations.on_device import OnDevice
 from moe_routing.implementations.tensors import torch_tensor
 from moe_routing.reference import BalanceConfig, BalanceInputs
 
-INSTALL = "python -m pip install megatron-core==0.16.1 tqdm"
 _BALANCES = Balances(
     of=("bias",), update=("sign",), mode=("train",), padded=(False,), absent=(False,)
 )
 
 
-class MegatronBias:
+class MegatronBias(OnDevice):
     """``get_updated_expert_bias``, which adds up the counts of all ranks: here there is one.
 
     It is called for the layers of a model at once, after a step of training. The counts are made
@@ -27,13 +27,7 @@ class MegatronBias:
 
     name = "megatron-bias"
     wraps = "megatron-core"
-
-    def __init__(self, device: str = "cpu") -> None:
-        self.device = device
-
-    def capabilities(self) -> Capabilities:
-        """Claim an update by signs, in training."""
-        return Capabilities(balances=_BALANCES)
+    claimed = Capabilities(balances=_BALANCES)
 
     def balance(self, config: BalanceConfig, inputs: BalanceInputs) -> Balance:
         """Call the function. Errors: ``Unsupported``, ``BackendMissing``."""
@@ -52,11 +46,7 @@ class MegatronBias:
 @cache
 def _utils(device: str) -> ModuleType:
     """Import the functions, and make the group that the update adds up over."""
-    try:
-        utils = importlib.import_module("megatron.core.transformer.moe.moe_utils")
-        state = importlib.import_module("megatron.core.parallel_state")
-    except ModuleNotFoundError as error:
-        raise missing("megatron-core", "megatron", error, INSTALL) from error
+    utils, state = moe_utils(), core_module("parallel_state")
     dist = importlib.import_module("torch.distributed")
     if not dist.is_initialized():
         backend = "gloo" if device == "cpu" else "nccl"

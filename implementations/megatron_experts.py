@@ -1,15 +1,17 @@
-"""Megatron-Core's experts, one MLP after another: what they are built from, on one rank."""
+"""Megatron-Core's experts, one MLP after another, between its permutation and its way back."""
 
 from __future__ import annotations
 
-import importlib
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from moe_routing.implementations.computes import Computes
 from moe_routing.implementations.experts.unpacking import unpacked
-from moe_routing.implementations.tensors import parameter, torch_tensor
-from moe_routing.reference import ExpertsConfig, ExpertsInputs, Routes, gate_up, gate_up_bias
+from moe_routing.implementations.megatron_modules import core_module, maps_of, moe_utils
+from moe_routing.implementations.on_device import OnDevice
+from moe_routing.implementations.tensors import parameter, torch_tensor, without_graph
+from moe_routing.implementations.torch_expert_gradients import torch_expert_gradients
+from moe_routing.reference import ExpertsConfig, ExpertsInputs, gate_up, gate_up_bias
 from moe_routing.reference.activations import PLAIN
 
 if TYPE_CHECKING:
@@ -20,29 +22,40 @@ COMPUTES = Computes(activations=tuple(PLAIN), weight_on=("output",), repeats=(Fa
 """What ``SequentialMLP`` computes: a routing map holds an expert once a token."""
 
 
-def maps_of(routes: Routes, num_experts: int, device: str) -> tuple[Tensor, Tensor]:
-    """Return the routes as Megatron has them: weights and booleans, ``[T, E]`` each."""
-    import torch
+class MegatronExperts(OnDevice):
+    """``SequentialMLP`` between ``permute`` and ``unpermute``."""
 
-    ids = torch_tensor("expert_ids", routes.expert_ids, dtype="int64", device=device)
-    weights = torch_tensor("weights", routes.weights, dtype="float32", device=device)
-    token, slot = (ids >= 0).nonzero(as_tuple=True)
-    at = (token, ids[token, slot])
-    probs = weights.new_zeros((routes.num_tokens, num_experts))
-    probs[at] = weights[token, slot]
-    routing_map = torch.zeros_like(probs, dtype=torch.bool)
-    routing_map[at] = True
-    return probs, routing_map
+    def experts(self, config: ExpertsConfig, inputs: ExpertsInputs) -> Tensor:
+        """Permute, run the experts one by one, unpermute. Errors: as ``core_module``."""
+        COMPUTES.require(config, inputs)
+        utils, experts = moe_utils(), sequential_mlp(config, inputs, self.device)
+        probs, routing_map = maps_of(inputs.routes, config.num_experts, self.device)
+        hidden = torch_tensor("hidden", inputs.hidden, dtype=inputs.dtype, device=self.device)
+
+        @without_graph
+        def combined() -> Tensor:
+            tokens, permuted, order = utils.permute(hidden, routing_map, probs)
+            output, _ = experts(tokens, routing_map.sum(dim=0), permuted)
+            made: Tensor = utils.unpermute(output, order, hidden.shape)
+            return made
+
+        return combined()
+
+    expert_gradients = torch_expert_gradients
+
+    def unpacked(self, inputs: ExpertsInputs, found: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return gradients by the names of ``inputs``, from those of each expert's layers."""
+        return unpacked_mlps(inputs, found)
 
 
 def sequential_mlp(config: ExpertsConfig, inputs: ExpertsInputs, device: str) -> Module:
     """Build ``SequentialMLP`` around the case's weights."""
-    layers = _core("tensor_parallel.layers")
-    parts = _core("transformer.mlp").MLPSubmodules(
+    layers = core_module("tensor_parallel.layers")
+    parts = core_module("transformer.mlp").MLPSubmodules(
         linear_fc1=layers.ColumnParallelLinear, linear_fc2=layers.RowParallelLinear
     )
     groups = SimpleNamespace(ep=None, expt_tp=None, expt_dp=None)
-    experts = _core("transformer.moe.experts")
+    experts = core_module("transformer.moe.experts")
     settings = _settings(config, inputs)
     made: Module = experts.SequentialMLP(config.num_experts, settings, parts, pg_collection=groups)
     for number in range(config.num_experts):
@@ -60,7 +73,7 @@ def _settings(config: ExpertsConfig, inputs: ExpertsInputs) -> Any:
         "gelu-tanh": lambda x: F.gelu(x, approximate="tanh"),
         "relu": F.relu,
     }
-    return _core("transformer.transformer_config").TransformerConfig(
+    return core_module("transformer.transformer_config").TransformerConfig(
         num_layers=1,
         num_attention_heads=1,
         hidden_size=inputs.hidden_size,
@@ -118,7 +131,3 @@ def unpacked_mlps(inputs: ExpertsInputs, found: dict[str, Tensor]) -> dict[str, 
             rows = [parts.get(number, none) for number in range(inputs.num_experts)]
             joined[source] = torch.stack(rows)
     return unpacked(inputs, joined)
-
-
-def _core(name: str) -> Any:
-    return importlib.import_module(f"megatron.core.{name}")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-
 from moe_routing.implementations.balances import Balance, Balances
+from moe_routing.implementations.megatron_modules import moe_utils
+from moe_routing.implementations.on_device import OnDevice
 from moe_routing.implementations.tensors import torch_tensor
 from moe_routing.reference import BalanceConfig, BalanceInputs
 
@@ -19,14 +19,24 @@ BALANCES = Balances(
 )
 
 
-def losses(utils: ModuleType, config: BalanceConfig, inputs: BalanceInputs, device: str) -> Balance:
-    """Call ``switch_load_balancing_loss_func`` and ``z_loss_func`` on one layer's logits.
+class MegatronLosses(OnDevice):
+    """``switch_load_balancing_loss_func`` and ``z_loss_func``."""
+
+    def balance(self, config: BalanceConfig, inputs: BalanceInputs) -> Balance:
+        """Call them on one layer's logits. Errors: ``Unsupported``, ``BackendMissing``."""
+        BALANCES.require(config, inputs)
+        return _losses(config, inputs, self.device)
+
+
+def _losses(config: BalanceConfig, inputs: BalanceInputs, device: str) -> Balance:
+    """Return both, with the gradient of the first.
 
     The scores are those of ``compute_routing_scores_for_aux_loss``, which chooses the experts
     again. Its mask is true for padding, as is that of the z-loss.
     """
     import torch
 
+    utils = moe_utils()
     logits = torch_tensor("logits", inputs.logits, dtype="float32", device=device)
     padding = torch_tensor("valid", inputs.valid, dtype="int64", device=device) == 0
     mask = padding if inputs.num_valid < inputs.num_tokens else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from moe_routing.implementations.megatron_modules import core_module
 from moe_routing.implementations.replays import Replays
 from moe_routing.reference import Recorded
 
@@ -25,7 +25,7 @@ def replaying(recorded: Recorded, device: str = "cpu") -> Iterator[Any]:
     """
     import torch
 
-    module = importlib.import_module("megatron.core.transformer.moe.router_replay")
+    module = core_module("transformer.moe.router_replay")
     held = module.RouterReplay
     before = list(held.global_router_replay_instances)
     held.clear_global_router_replay_instances()

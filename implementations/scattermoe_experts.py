@@ -22,6 +22,7 @@ from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.experts.adapter import run
 from moe_routing.implementations.experts.models import MODELS, USUAL
 from moe_routing.implementations.experts.unpacking import Named
+from moe_routing.implementations.on_device import OnDevice
 from moe_routing.implementations.protocol import BackendMissing
 from moe_routing.implementations.torch_expert_gradients import torch_expert_gradients
 from moe_routing.reference import ExpertGradients, ExpertsConfig, ExpertsInputs
@@ -48,7 +49,7 @@ def runs_experts(device: str) -> bool:
     return has_kernel_file(_FOLDER, "experts") and (device != "cpu" or _interpreted())
 
 
-class ScatterMoeExperts:
+class ScatterMoeExperts(OnDevice):
     """``scattermoe_experts_forward``, for the weights of a model.
 
     On a GPU its float32 products are made in tf32, as its kernels ask for.
@@ -58,16 +59,13 @@ class ScatterMoeExperts:
 
     def __init__(self, model: str = USUAL, device: str = "cpu", **claims: Any) -> None:
         self.name = "scattermoe" if model == USUAL else f"scattermoe@{model}"
-        self.device, self._model = device, MODELS[model]
+        super().__init__(device)
+        self._model = MODELS[model]
         on_cpu = device == "cpu"
         limits: dict[str, Any] = _INTERPRETED if on_cpu else _COMPILED
         self._computes = replace(self._model.computes, absent=(False,), **limits | claims)
         dtypes = ("float32", "float16") if on_cpu else tuple(INPUT_FORMATS)
-        self._capabilities = Capabilities(computes=self._computes, dtypes=dtypes)
-
-    def capabilities(self) -> Capabilities:
-        """Claim what the model's module computes, without absent routes."""
-        return self._capabilities
+        self.claimed = Capabilities(computes=self._computes, dtypes=dtypes)
 
     def experts(self, config: ExpertsConfig, inputs: ExpertsInputs) -> Tensor:
         """Call the function. Errors: ``Unsupported``, ``BackendMissing``."""

@@ -12,7 +12,7 @@ from moe_routing.implementations._axolotl import (
     kernel_module,
     moe_block,
     plain_claim,
-    shared_block,
+    shared_output,
     sigmoid_claims,
     softmax_gate,
     sonicmoe_patch,
@@ -21,10 +21,10 @@ from moe_routing.implementations._axolotl import (
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.claims import GroupRule
 from moe_routing.implementations.layouts import FlatRouting
+from moe_routing.implementations.on_device import PreparedRouter
 from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.sonicmoe_experts import SonicMoeExperts
 from moe_routing.implementations.tensors import TorchInputs, torch_inputs, without_graph
-from moe_routing.implementations.torch_gradients import torch_gradients
 from moe_routing.implementations.torch_replay import FORCED, torch_replay
 from moe_routing.reference import (
     Renormalize,
@@ -70,7 +70,6 @@ _CLAIMS = (
         per_expert_scale=(False, True),
     ),
 )
-_CAPABILITIES = Capabilities(claims=_CLAIMS, logits="routed", replays=FORCED)
 
 
 def sonicmoe(device: str = "cpu") -> SonicMoeAdapter | SonicMoeExperts:
@@ -79,22 +78,12 @@ def sonicmoe(device: str = "cpu") -> SonicMoeAdapter | SonicMoeExperts:
     return SonicMoeAdapter(device) if routes else SonicMoeExperts(device)
 
 
-class SonicMoeAdapter:
+class SonicMoeAdapter(PreparedRouter[FlatRouting]):
     """The seven ``*_routing`` functions, one claim a model family, named after its function."""
 
     name = "sonicmoe"
     wraps = "axolotl"
-
-    def __init__(self, device: str = "cpu") -> None:
-        self.device = device
-
-    def capabilities(self) -> Capabilities:
-        """Claim what the families need that the seven functions serve."""
-        return _CAPABILITIES
-
-    def route(self, config: RouterConfig, inputs: RouterInputs) -> FlatRouting:
-        """Call the claim's function. Errors: ``Unsupported``, ``BackendMissing``."""
-        return self.prepare(config, inputs)()
+    claimed = Capabilities(claims=_CLAIMS, logits="routed", replays=FORCED)
 
     def prepare(self, config: RouterConfig, inputs: RouterInputs) -> Callable[[], FlatRouting]:
         """Make the block of a call. Errors: as ``route``."""
@@ -116,20 +105,13 @@ class SonicMoeAdapter:
 
         return routed
 
-    gradients = torch_gradients
     replay = torch_replay
 
     def shared_experts(
         self, config: SharedExpertConfig, inputs: SharedExpertInputs
     ) -> Tensor | None:
         """Call ``_compute_shared_expert`` of ``sonicmoe/patch.py`` alone."""
-        patch = sonicmoe_patch()
-        import torch
-
-        block, hidden = shared_block(config, inputs, self.device)
-        with torch.no_grad():
-            output: Tensor | None = patch._compute_shared_expert(block, hidden)
-        return output
+        return shared_output(sonicmoe_patch(), config, inputs, self.device)
 
 
 def _block(

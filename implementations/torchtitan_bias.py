@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from moe_routing.implementations.balances import Balance, Balances
+from moe_routing.implementations.on_device import OnDevice
+from moe_routing.implementations.tensors import torch_tensor
+from moe_routing.implementations.torchtitan_modules import counts_of, module
+from moe_routing.reference import BalanceConfig, BalanceInputs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,11 +19,25 @@ BALANCES = Balances(
 )
 
 
-def moved_bias(counts: Tensor, bias: Tensor, rate: float) -> Balance:
+class TorchtitanBias(OnDevice):
+    """The hook that ``register_moe_load_balancing_hook`` registers."""
+
+    def balance(self, config: BalanceConfig, inputs: BalanceInputs) -> Balance:
+        """Run the hook on the counts of a step. Errors: ``Unsupported``, ``BackendMissing``."""
+        BALANCES.require(config, inputs)
+        optimizer = module("components.optimizer.optimizer")
+        import torch
+
+        ids = torch_tensor("expert_ids", inputs.expert_ids, dtype="int64", device=self.device)
+        bias = torch_tensor("bias", inputs.bias, dtype="float32", device=self.device)
+        counts = torch.stack([counts_of(each, config.num_experts) for each in ids])
+        return _moved_bias(optimizer, counts, bias, config.rate)
+
+
+def _moved_bias(optimizer: Any, counts: Tensor, bias: Tensor, rate: float) -> Balance:
     """Register the hook for layers with these counts ``[L, E]`` and biases, and run it once."""
     from torch import nn
 
-    optimizer: Any = importlib.import_module("torchtitan.components.optimizer.optimizer")
     layers = {}
     for number, (each, start) in enumerate(zip(counts, bias, strict=True)):
         block: Any = nn.Module()

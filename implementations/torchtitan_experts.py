@@ -8,7 +8,7 @@ from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.computes import Computes
 from moe_routing.implementations.tensors import parameter, torch_tensor, without_graph
 from moe_routing.implementations.torch_expert_gradients import torch_expert_gradients
-from moe_routing.implementations.torchtitan import counts_of, module
+from moe_routing.implementations.torchtitan_modules import counts_of, module
 from moe_routing.reference import ExpertsConfig, ExpertsInputs
 
 if TYPE_CHECKING:

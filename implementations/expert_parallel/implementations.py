@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from moe_routing.implementations.capabilities import Capabilities
-from moe_routing.implementations.expert_parallel.local import own_experts, spread
+from moe_routing.implementations.expert_parallel.local import own_experts, routed_tensors, spread
 from moe_routing.implementations.experts.models import MODELS, USUAL
 from moe_routing.implementations.experts.registered import transformers_module
 from moe_routing.implementations.shards import Shards
-from moe_routing.implementations.tensors import torch_tensor, without_graph
+from moe_routing.implementations.tensors import without_graph
 from moe_routing.implementations.torch_expert_gradients import torch_rank_gradients
 from moe_routing.reference import ExpertsConfig, ExpertsInputs, Placement
 
@@ -83,7 +81,7 @@ class ExpertParallel:
         parallel: Any = transformers_module("distributed.expert_parallel")
         made = parallel.EPImplementationInterface()[self._implementation]
         run = without_graph(made(module, *self._mesh()))
-        output: Tensor = run(*self._tensors(inputs))
+        output: Tensor = run(*routed_tensors(inputs, self.device, weights=inputs.dtype))
         return output
 
     rank_gradients = torch_rank_gradients
@@ -92,25 +90,20 @@ class ExpertParallel:
         """Return gradients by the names of ``inputs``, in arrays of all experts."""
         return spread(self._model.unpacked(inputs, found), self._held, inputs.num_experts)
 
-    def _tensors(self, inputs: ExpertsInputs) -> list[Tensor]:
-        given = {"hidden": inputs.dtype, "expert_ids": "int64", "weights": inputs.dtype}
-        return [
-            torch_tensor(name, np.asarray(getattr(inputs, name)), dtype=dtype, device=self.device)
-            for name, dtype in given.items()
-        ]
-
     def _mesh(self) -> tuple[Any, Any]:
-        """Return the meshes of expert and tensor parallelism: one group, or each rank alone."""
         if self._meshes is None:
-            from torch.distributed import get_world_size
-            from torch.distributed.device_mesh import init_device_mesh
-
-            kind = self.device.partition(":")[0]
-            if IMPLEMENTATIONS[self._implementation].batches == "shared":
-                mesh = init_device_mesh(kind, (get_world_size(),), mesh_dim_names=("ep",))
-                self._meshes = mesh, mesh
-            else:
-                shape = (get_world_size(), 1)
-                both = init_device_mesh(kind, shape, mesh_dim_names=("ep", "tp"))
-                self._meshes = both["ep"], both["tp"]
+            together = IMPLEMENTATIONS[self._implementation].batches == "shared"
+            self._meshes = _meshes(self.device.partition(":")[0], together)
         return self._meshes
+
+
+def _meshes(kind: str, together: bool) -> tuple[Any, Any]:
+    """Return the meshes of expert and tensor parallelism: one group, or each rank alone."""
+    from torch.distributed import get_world_size
+    from torch.distributed.device_mesh import init_device_mesh
+
+    if together:
+        mesh = init_device_mesh(kind, (get_world_size(),), mesh_dim_names=("ep",))
+        return mesh, mesh
+    both = init_device_mesh(kind, (get_world_size(), 1), mesh_dim_names=("ep", "tp"))
+    return both["ep"], both["tp"]

@@ -8,13 +8,12 @@ from unittest.mock import patch
 
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.expert_parallel.local import own_experts, spread
-from moe_routing.implementations.megatron_core import core_module
 from moe_routing.implementations.megatron_experts import (
     COMPUTES,
-    maps_of,
     sequential_mlp,
     unpacked_mlps,
 )
+from moe_routing.implementations.megatron_modules import core_module, maps_of
 from moe_routing.implementations.shards import Shards
 from moe_routing.implementations.tensors import torch_tensor, without_graph
 from moe_routing.implementations.torch_expert_gradients import torch_rank_gradients

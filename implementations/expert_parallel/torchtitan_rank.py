@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from moe_routing.implementations.capabilities import Capabilities
-from moe_routing.implementations.expert_parallel.local import own_experts, spread
+from moe_routing.implementations.expert_parallel.local import own_experts, routed_tensors, spread
 from moe_routing.implementations.shards import Shards
-from moe_routing.implementations.tensors import torch_tensor, without_graph
+from moe_routing.implementations.tensors import without_graph
 from moe_routing.implementations.torch_expert_gradients import torch_rank_gradients
-from moe_routing.implementations.torchtitan import counts_of, module
 from moe_routing.implementations.torchtitan_experts import COMPUTES, routed_experts
+from moe_routing.implementations.torchtitan_modules import counts_of, module
 from moe_routing.reference import ExpertsConfig, ExpertsInputs, Placement
 
 if TYPE_CHECKING:
@@ -58,11 +58,7 @@ class TorchtitanRank:
         _, own = own_experts(config, inputs, placement, rank)
         routed: Any = routed_experts(own, settings, self.device)
         routed.token_dispatcher.wire_meshes(ep_mesh=self._ranks())
-        given = {"hidden": inputs.dtype, "expert_ids": "int64", "weights": "float32"}
-        hidden, ids, weights = (
-            torch_tensor(name, getattr(inputs, name), dtype=dtype, device=self.device)
-            for name, dtype in given.items()
-        )
+        hidden, ids, weights = routed_tensors(inputs, self.device)
         counts = counts_of(ids, config.num_experts)
         output: Tensor = without_graph(routed)(hidden[None], weights[None], ids[None], counts)
         return output[0]

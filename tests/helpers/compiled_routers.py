@@ -27,8 +27,9 @@ from moe_routing.implementations import (
     without_graph,
 )
 from moe_routing.implementations.tensors import differentiating
-from moe_routing.implementations.torch_eager import TorchAdapter, _route
+from moe_routing.implementations.torch_eager import TorchAdapter
 from moe_routing.implementations.torch_experts import run_experts
+from moe_routing.implementations.torch_route import route
 from moe_routing.reference import (
     ExpertGradients,
     ExpertsConfig,
@@ -50,7 +51,7 @@ class Wrapped(TorchAdapter):
 
     def prepare(self, config: RouterConfig, inputs: RouterInputs) -> Callable[[], Any]:
         """Return a call of the wrapped router."""
-        given, routed = torch_inputs(inputs), self.wrapped(_route)
+        given, routed = torch_inputs(inputs), self.wrapped(route)
         return without_graph(lambda: routed(config, given))
 
     def experts(self, config: ExpertsConfig, inputs: ExpertsInputs) -> Any:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from moe_routing.implementations import torch_eager as eager
+from moe_routing.implementations import torch_route as eager
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.tensors import TorchInputs, torch_inputs, without_graph
 from moe_routing.reference import Renormalize, RouterConfig, RouterInputs, Routing, check_inputs
@@ -103,7 +103,7 @@ class _Narrow:
         check_inputs(config, inputs)
         given = torch_inputs(inputs, self.device)
         narrow = config.scores_dtype == "input" and inputs.dtype != "float32"
-        route = self._route if narrow else eager._route
+        route = self._route if narrow else eager.route
         return without_graph(lambda: route(config, given))
 
     def _route(self, config: RouterConfig, given: TorchInputs) -> Routing:
