@@ -41,7 +41,8 @@ def backends_table(
     """Return the page: a row a backend, with its conformance on each device that a report has.
 
     ``kept`` is the page as it was: from that come the cells of a backend that no report has, and
-    what those were made with.
+    what those were made with. A row that was made with another version than the installed one
+    stays whole, with what that version claimed.
     """
     found = _columns(reports, mixed=bool(kept))
     were = _rows(kept)
@@ -55,16 +56,30 @@ def backends_table(
     lines.append("|---" * len([*_COLUMNS, *found]) + "|")
     for each in backends:
         cells = [column.get(each.name, "") for column in found.values()]
-        wraps, *supports = supports_in_words(each, reports)
-        was = were.get(each.name, {}).get("wraps", "")
-        wraps = was if was.startswith(f"{wraps} ") else wraps  # not installed: without its version
-        lines.append(_row(f"`{each.name}`", wraps, *supports, *cells))
+        was = were.get(each.name, {})
+        supports = _supports(each, reports, was)
+        lines.append(_row(f"`{each.name}`", *supports, *cells))
     if on_ranks:
         lines += ["", *_ON_RANKS, ""]
         lines += [f"- `{name}`: {wraps}" for name, wraps in on_ranks.items()]
     lines += ["", "## Out of scope", "", "Routers without an adapter, and why:", ""]
     lines += [f"- `{name}`: {reason}" for name, reason in unserved.items()]
     return "\n".join(lines) + "\n"
+
+
+def _supports(
+    backend: Backend, reports: Sequence[Mapping[str, Any]], was: Mapping[str, str]
+) -> list[str]:
+    """Return what a backend wraps and supports, or what it did in the version of a kept row."""
+    wraps, *supports = supports_in_words(backend, reports)
+    measured = was.get("wraps", "")
+    if measured.startswith(f"{wraps} "):
+        return [measured, *supports]  # not installed now: declared as in the adapter's release
+    package = measured.rpartition(" ")[0]
+    reported = _checked(backend.name, reports)
+    if package and wraps != measured and wraps.startswith(f"{package} ") and not reported:
+        return [was[head] for head in _COLUMNS[1:]]
+    return [wraps, *supports]
 
 
 def _columns(

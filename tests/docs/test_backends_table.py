@@ -393,8 +393,21 @@ def test_a_page_keeps_what_another_device_showed_and_versions_that_are_not_here(
     later = backends_table([_theirs("theirs")], [], {}, kept=again)
     assert _cells(later) == _cells(again)
     assert _cells(later)["wraps"] == "theirs 1.2"
-    newer = backends_table([_theirs("theirs 1.3")], [], {}, kept=later)
-    assert _cells(newer)["wraps"] == "theirs 1.3"
+
+
+def test_a_page_keeps_the_row_of_another_version_than_the_installed_one(tmp_path: Path) -> None:
+    made = json.loads(report(tmp_path).read_text())
+    (adapter,) = made["adapters"]
+    adapter |= {"name": "mine", "wraps": {"package": "theirs", "version": "1.3"}}
+    page = backends_table([_theirs("theirs 1.3")], [made], {})
+    older = Backend(name="mine", wraps="theirs 1.2", capabilities=Capabilities(), methods=())
+    assert backends_table([older], [], {}, kept=page) == page, "1.2 was not measured"
+    adapter["wraps"]["version"] = "1.2"
+    measured = backends_table([older], [made], {}, kept=page)
+    assert _cells(measured)["wraps"] == "theirs 1.2"
+    assert not _cells(measured)["takes"], "1.2 routes nothing"
+    renamed = _theirs("ours 1.3")
+    assert _cells(backends_table([renamed], [], {}, kept=page))["wraps"] == "ours 1.3"
 
 
 def _theirs(wraps: str) -> Backend:
