@@ -14,10 +14,16 @@ from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.explain.numbers import show
 from moe_routing.conformance.explain.rows import Gap, expert_rows, group_rows
 from moe_routing.conformance.explain.story import describe, stored
-from moe_routing.conformance.explain.token_view import ExpertView, GroupView, TokenView, token_view
+from moe_routing.conformance.explain.token_view import (
+    SHOWN,
+    ExpertView,
+    GroupView,
+    TokenView,
+    token_view,
+)
 from moe_routing.conformance.judge import Answer, Bounds, Verdict, judge
 from moe_routing.implementations import Numerics
-from moe_routing.reference import Groups, route
+from moe_routing.reference import Groups, SharedSlots, route
 
 _BAR = 12
 _RULE = 76
@@ -26,7 +32,8 @@ _RULE = 76
 def picture(case: Case, tokens: Sequence[int]) -> Iterator[str]:
     """Draw ``tokens`` of a case, line by line. Errors: ``ValueError`` where it has no routing."""
     right = route(replace(case.config), case.inputs)  # replacing checks the configuration
-    answer = Answer(weights=right.weights, expert_ids=right.expert_ids, logits=right.logits)
+    routed = right.weights[:, : case.config.top_k], right.expert_ids[:, : case.config.top_k]
+    answer = Answer(weights=routed[0], expert_ids=routed[1], logits=right.logits)
     verdict = judge(Bounds(case.config, case.inputs, Numerics()), answer)
     yield f"{case.size} {stored(case.inputs)}, drawn as {case.recipe}"
     yield from _wrapped(describe(case.config))
@@ -50,10 +57,12 @@ def _token(case: Case, verdict: Verdict, token: int) -> Iterator[str]:
     view = token_view(verdict, token)
     if not view.judged:
         yield "  its scores are undefined: any distinct experts are right"
-        return
-    if case.config.groups is not None and view.groups:
-        yield from _groups(view, case.config.groups, case.config.experts_per_group)
-    yield from _experts(view)
+    else:
+        if case.config.groups is not None and view.groups:
+            yield from _groups(view, case.config.groups, case.config.experts_per_group)
+        yield from _experts(view)
+    if case.config.shared_slots is not None:
+        yield from _shared(case.config.shared_slots, case.config.num_experts)
 
 
 def _groups(view: TokenView, groups: Groups, size: int) -> Iterator[str]:
@@ -101,6 +110,16 @@ def _experts(view: TokenView) -> Iterator[str]:
             name = "the cut" if view.cut is not None else "the table's row"
             yield _rule(f"{name}: {len(view.slots)} of {len(view.experts) + view.hidden} experts")
         yield _expert(each, weights.get(each.id, ""), next(bars), each.id in ties)
+
+
+def _shared(slots: SharedSlots, first: int) -> Iterator[str]:
+    """Draw the shared experts, which every token has behind those that it is routed to."""
+    yield _rule("shared experts, in slots of their own: no cut, no norm, no scale")
+    drawn = min(slots.count, SHOWN)
+    for expert in range(first, first + drawn):
+        yield f" *{expert:>6}  {show(slots.weight, 6):>61}"
+    if slots.count > drawn:
+        yield _left_out(Gap(count=slots.count - drawn))
 
 
 def _left_out(gap: Gap) -> str:

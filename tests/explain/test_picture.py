@@ -102,6 +102,18 @@ def test_of_many_groups_both_sides_of_the_cut_are_drawn() -> None:
     assert len(lines) < 50
 
 
+def test_shared_experts_are_drawn_below_in_slots_of_their_own() -> None:
+    subject = case([[1.0, 2.0, 0.5]], top_k=1, shared_slots=SharedSlots(count=2, weight=0.4))
+    lines = drawn(subject)
+    at = next(i for i, line in enumerate(lines) if "--- shared experts, in slots" in line)
+    assert [line.split() for line in lines[at + 1 :]] == [["*", "3", "0.4"], ["*", "4", "0.4"]]
+    (head,) = [line for line in lines if line.endswith(" weight")]
+    assert len(lines[at + 1]) == len(head)
+    assert "--- the cut: 1 of 3 experts" in "\n".join(lines)
+    many = drawn(case([[1.0, 2.0]], top_k=1, shared_slots=SharedSlots(count=20)))
+    assert many[-1].split() == ["...", "8", "more"]
+
+
 @pytest.mark.parametrize("path", sorted(CASES.glob("*.json")), ids=lambda path: path.stem)
 def test_every_stored_case_can_be_explained_or_says_why_not(
     path: Path, capsys: pytest.CaptureFixture[str]
