@@ -129,6 +129,8 @@ def expand(reference: str, *, device: str = "cpu") -> list[str]:
     Kernels that need a GPU are left out on a CPU, unless there is nothing else. Any other
     reference is returned as it is, whether or not there is such an adapter.
     """
+    if reference in SHIPPED:
+        return [reference]  # without a look at all others, which imports their modules
     pattern = f"{reference}:*" if reference in {**FAMILIES, **ON_RANKS} else reference
     found = fnmatch.filter(registered(), pattern) or fnmatch.filter(ranked(), pattern)
     every = len(found) == 1 or device != "cpu"
@@ -213,6 +215,9 @@ def find_adapter(reference: str) -> tuple[str, str]:
     family, _, member = reference.partition(":")
     if family == PROCESS:
         return family, _command(member)
+    if reference in SHIPPED:
+        location, _, attribute = SHIPPED[reference].rpartition(":")
+        return location, attribute
     known = {**registered(), **(ranked() if family in ON_RANKS else {})}
     if family in ON_RANKS and reference not in known:
         lacks = importlib.import_module(ON_RANKS[family]).OUT_OF_SCOPE.get(member)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from moe_routing.implementations.backward import gradients_of
 from moe_routing.implementations.tensors import differentiating
 from moe_routing.reference import ExpertGradients, ExpertsConfig, ExpertsInputs, Placement
 
@@ -59,7 +60,7 @@ def _gradients(
     if not output.requires_grad or not leaves:
         return ExpertGradients()
     given = torch.from_numpy(np.array(cotangent)).to(output.device, output.dtype)
-    found = torch.autograd.grad(output, [*leaves.values()], given, allow_unused=True)
+    found = gradients_of(output, [*leaves.values()], given)
     named = dict(zip(leaves, found, strict=True))
     there = {name: each for name, each in named.items() if each is not None}
     return ExpertGradients(**_unpacked(adapter, inputs, there))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from moe_routing.implementations.backward import gradients_of
 from moe_routing.implementations.differentiates import RouterGradients
 from moe_routing.implementations.layouts import AnyRouting, DenseRouting, FlatRouting, RoutingMap
 from moe_routing.implementations.tensors import differentiating
@@ -35,9 +36,7 @@ def torch_gradients(
     sources = {name: each for name, each in {**leaves, **own}.items() if each.requires_grad}
     if not weights.requires_grad or not sources:
         return RouterGradients(routing=routing)
-    found = torch.autograd.grad(
-        weights, list(sources.values()), given.to(weights.dtype), allow_unused=True
-    )
+    found = gradients_of(weights, [*sources.values()], given.to(weights.dtype))
     shapes = inputs.arrays()
     return RouterGradients(
         routing=routing,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from moe_routing.conformance.checking.plan import Plan
     from moe_routing.conformance.run.seat import Seat
+    from moe_routing.implementations import Adapter
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -77,7 +79,7 @@ def seats(
     """
     from moe_routing.conformance.run.isolation import Isolated, Watch
     from moe_routing.conformance.run.isolation.watch import fair_threads
-    from moe_routing.conformance.run.seat import InProcess, loaded
+    from moe_routing.conformance.run.seat import InProcess
     from moe_routing.implementations import expand, is_shipped
 
     device, ranks = arguments.device, getattr(arguments, "ranks", None)
@@ -86,7 +88,7 @@ def seats(
     plans = {each: plan if is_shipped(each) else plan.unshipped() for each in named}
     others = _others(arguments)
     if arguments.no_isolate or others is not None:
-        loads = {each: partial(loaded, each, device, ranks, seconds, others) for each in named}
+        loads = {each: partial(_kept, each, device, ranks, seconds, others) for each in named}
         return {each: partial(InProcess, load, plans[each]) for each, load in loads.items()}
     memory = _memory(arguments.memory, jobs)
     watch = Watch(call_seconds=seconds, memory=memory, threads=fair_threads(jobs))
@@ -94,6 +96,15 @@ def seats(
         each: partial(Isolated, each, plans[each], device=device, watch=watch, ranks=ranks)
         for each in named
     }
+
+
+def _kept(*of_adapter: Any) -> Adapter:
+    """Load an adapter; no collection of garbage looks through what it has imported again."""
+    from moe_routing.conformance.run.seat import loaded
+
+    adapter = loaded(*of_adapter)
+    gc.freeze()
+    return adapter
 
 
 def _others(arguments: argparse.Namespace) -> Any:

@@ -14,25 +14,23 @@ import re
 import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from moe_routing.conformance.calls.case import AnyCase
-from moe_routing.conformance.cases.files import CaseError, load_case
 from moe_routing.conformance.cases.kinds import kind_of
 from moe_routing.conformance.cases.whole import reason
 from moe_routing.conformance.clauses import CLAUSES
-from moe_routing.conformance.known.regions import Region, check_region, holds, outlines
+from moe_routing.conformance.known.regions import Region, holds, outlines
+from moe_routing.conformance.known.witnesses import KnownError as KnownError
+from moe_routing.conformance.known.witnesses import Unread, read_witnesses
 from moe_routing.conformance.trial.base import AnyTrial
 from moe_routing.implementations import shipped_known
 
 _REQUIRED = ("id", "adapters", "clause", "reason", "link", "witness")
 _OPTIONAL = ("affects", "devices", "when")
 _HEADING = re.compile(r"^[ \t]*\[\[[ \t]*divergence[ \t]*\]\]", re.MULTILINE)
-
-
-class KnownError(Exception):
-    """A known-divergences file cannot be used; the message says which entry and why."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,7 +51,7 @@ class Divergence:
     clause: str
     reason: str
     link: str
-    witnesses: tuple[AnyCase, ...]
+    witnesses: Sequence[AnyCase]
     witness_files: tuple[Path, ...] = ()
     affects: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
@@ -106,17 +104,18 @@ def covered(trial: AnyTrial, divergences: Iterable[Divergence]) -> bool:
 def known_divergences(files: Sequence[Path], device: str | None = None) -> list[Divergence]:
     """Read the given lists, or, with none given, the ones shipped with the adapters.
 
-    Those are marked ``shipped``. With a ``device``, entries of other devices are left out.
-    Errors: ``KnownError``.
+    Those are marked ``shipped``, and their witnesses are read when they are needed. With a
+    ``device``, entries of other devices are left out. Errors: ``KnownError``.
     """
-    known = [entry for file in files or shipped_known() for entry in load_known(file)]
+    later = not files
+    known = [each for file in files or shipped_known() for each in load_known(file, later=later)]
     check_ids(known)  # over all the files
     known = [each for each in known if device is None or each.is_on(device)]
     return known if files else [replace(entry, shipped=True) for entry in known]
 
 
-def load_known(path: Path) -> list[Divergence]:
-    """Read a known-divergences file. Errors: ``KnownError``, in one line."""
+def load_known(path: Path, *, later: bool = False) -> list[Divergence]:
+    """Read a known-divergences file; its witnesses ``later``. Errors: ``KnownError``, one line."""
     try:
         text = path.read_text(encoding="utf-8")
         data = tomllib.loads(text)
@@ -137,7 +136,7 @@ def load_known(path: Path) -> list[Divergence]:
     places = [f"{path}:{line}" for line in lines]
     if len(lines) != len(entries):  # written in another way, as inline tables
         places = [str(path)] * len(entries)
-    found = [_divergence(path, n, entry, places[n]) for n, entry in enumerate(entries)]
+    found = [_divergence(path, n, entry, places[n], later) for n, entry in enumerate(entries)]
     check_ids(found)
     return found
 
@@ -157,27 +156,24 @@ def heading_lines(text: str) -> list[int]:
     return [text.count("\n", 0, found.start()) + 1 for found in _HEADING.finditer(text)]
 
 
-def _divergence(path: Path, number: int, entry: dict[str, Any], place: str) -> Divergence:
+def _divergence(
+    path: Path, number: int, entry: dict[str, Any], place: str, later: bool
+) -> Divergence:
     where = f"{path}, divergence {entry.get('id', number + 1)!r}"
     _check_keys(where, entry)
     when = {key: tuple(_listed(value)) for key, value in entry.get("when", {}).items()}
     affects = tuple(_listed(entry.get("affects", [])))
     _check_clauses(where, entry["clause"], affects)
-    try:
-        witnesses = tuple(_witness(path, where, name) for name in _listed(entry["witness"]))
-        for witness in witnesses:
-            _check_kind(entry["clause"], witness)
-            check_region(when, witness)
-    except (CaseError, ValueError) as error:
-        raise KnownError(f"{where}: {error}") from error
+    names = _listed(entry["witness"])
+    read = partial(read_witnesses, path, where, names, entry["clause"], when)
     return Divergence(
         id=entry["id"],
         adapters=tuple(_listed(entry["adapters"])),
         clause=entry["clause"],
         reason=entry["reason"],
         link=entry["link"],
-        witnesses=witnesses,
-        witness_files=tuple(path.parent / name for name in _listed(entry["witness"])),
+        witnesses=Unread(read) if later else read(),
+        witness_files=tuple(path.parent / name for name in names),
         affects=affects,
         devices=tuple(_listed(entry.get("devices", []))),
         when=when,
@@ -215,17 +211,6 @@ def _check_clauses(where: str, clause: str, affects: tuple[str, ...]) -> None:
 def _nearest(name: str) -> str:
     near = difflib.get_close_matches(name, CLAUSES, n=1)
     return f"; did you mean {near[0]}?" if near else "; `moe-routing clauses` lists all"
-
-
-def _witness(path: Path, where: str, name: Any) -> AnyCase:
-    if not isinstance(name, str):
-        raise KnownError(f"{where}: witness is {name!r}, but should be a string, or a list of them")
-    return load_case(path.parent / name)[0]
-
-
-def _check_kind(clause: str, witness: AnyCase) -> None:
-    if not CLAUSES[clause].is_about(witness):
-        raise ValueError(f"{clause} is not about the kind of case in its witness")
 
 
 def _listed(value: Any) -> list[Any]:

@@ -26,6 +26,7 @@ from moe_routing.implementations import (
     Numerics,
     find_adapter,
     load_adapter,
+    registry,
 )
 from moe_routing.implementations.protocol import offered
 from moe_routing.implementations.traces import place, where
@@ -87,6 +88,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).write_text(text)
     yield tmp_path
     sys.modules.pop("helper", None)
+
+
+def test_a_shipped_name_is_found_without_the_modules_of_families(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = [registry.registered()[name] for name in registry.SHIPPED]
+    monkeypatch.setattr(registry, "registered", None)
+    assert [":".join(find_adapter(name)) for name in registry.SHIPPED] == found
+    assert [*map(registry.expand, registry.SHIPPED)] == [[name] for name in registry.SHIPPED]
 
 
 class TestNearlyNamed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,12 @@ import pytest
 from divergences import ENTRY, divergence, written
 
 from moe_routing.conformance import Divergence, Plan, load_known
+from moe_routing.conformance.cases.files import load_case
 from moe_routing.conformance.checking.clause_run import check_clause
 from moe_routing.conformance.checking.results import ClauseResult
 from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.cli import main
+from moe_routing.conformance.known import witnesses
 from moe_routing.conformance.known.divergence import KnownError, known_divergences
 from moe_routing.implementations import Capabilities
 from moe_routing.reference import RouterConfig, RouterInputs, Routing, route
@@ -38,6 +41,27 @@ class TestFile:
         assert known_divergences([path], "cpu") == []
         assert [each.id for each in known_divergences([path], "cuda:0")] == [ENTRY["id"]]
         assert [each.id for each in known_divergences([path])] == [ENTRY["id"]]
+
+    def test_witnesses_that_are_shipped_are_read_when_they_are_needed(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        read: list[Path] = []
+        monkeypatch.setattr(
+            witnesses, "load_case", lambda path: (read.append(path), load_case(path))[1]
+        )
+        known = pickle.loads(pickle.dumps(known_divergences([])))[0]
+        assert read == []
+        assert len(known.witnesses) == len(known.witness_files)
+        assert known.witnesses[0].kind == load_case(known.witness_files[0])[0].kind
+        assert read == [*known.witness_files]
+
+    def test_a_witness_that_is_read_late_is_still_checked(self, tmp_path: Path) -> None:
+        path = written(tmp_path, {**ENTRY, "witness": "gone.json"})
+        (known,) = load_known(path, later=True)
+        with pytest.raises(
+            KnownError, match=r"divergence 'sigmoid-off-by-one': Cannot read the case file"
+        ):
+            known.covers(None, load_case(tmp_path / "witness.json")[0])
 
     def test_an_empty_file_lists_nothing(self, tmp_path: Path) -> None:
         (tmp_path / "known.toml").write_text("# nothing yet\n")

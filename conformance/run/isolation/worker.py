@@ -7,6 +7,7 @@ are moved out of the adapter's reach first: what the adapter prints goes to the 
 from __future__ import annotations
 
 import faulthandler
+import gc
 import os
 import signal
 import sys
@@ -143,9 +144,13 @@ class _Server:
         return about(self._adapter)
 
     def _warm(self) -> bool:
-        """Make a first call, which pays for imports that come late; return whether it spoils."""
+        """Make a first call, which pays for imports that come late; return whether it spoils.
+
+        What is there then stays: no collection of garbage looks through it again.
+        """
         self._journal.cleared()
         _outlived(partial(first_call, self.adapter))
+        gc.freeze()
         return bool(state.restore(self._before))
 
     def _fork(self) -> None:
