@@ -10,6 +10,7 @@ import fnmatch
 import importlib
 import shlex
 import shutil
+from collections.abc import Mapping
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -95,22 +96,35 @@ UNSERVED = {
 
 def registered() -> dict[str, str]:
     """Return where each registered adapter lives, by name: shipped, then entry points."""
-    found = {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
-    members = {
-        f"{family}:{name}": f"{module}:{name}"
-        for family, module in FAMILIES.items()
-        for name in importlib.import_module(module).MEMBERS
-    }
-    return {**found, **SHIPPED, **members}
+    return _registered_of(FAMILIES)
 
 
 def ranked() -> dict[str, str]:
     """Return where each adapter of one rank lives, by name."""
+    return _members(ON_RANKS)
+
+
+def _registered_of(families: Mapping[str, str]) -> dict[str, str]:
+    found = {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
+    return {**found, **SHIPPED, **_members(families)}
+
+
+def _members(families: Mapping[str, str]) -> dict[str, str]:
     return {
-        f"{prefix}:{name}": f"{module}:{name}"
-        for prefix, module in ON_RANKS.items()
+        f"{family}:{name}": f"{module}:{name}"
+        for family, module in families.items()
         for name in importlib.import_module(module).MEMBERS
     }
+
+
+def _that_may_have(reference: str, families: Mapping[str, str]) -> dict[str, str]:
+    """Return the families that ``reference`` can be of, so that no other module is imported.
+
+    All modules together take as long as NumPy, in every process that looks for an adapter.
+    """
+    family = reference.partition(":")[0]
+    own = {family: families[family]} if family in families else {}
+    return dict(families) if set(family) & set("*?[") else own
 
 
 def out_of_scope() -> dict[str, str]:
@@ -129,10 +143,10 @@ def expand(reference: str, *, device: str = "cpu") -> list[str]:
     Kernels that need a GPU are left out on a CPU, unless there is nothing else. Any other
     reference is returned as it is, whether or not there is such an adapter.
     """
-    if reference in SHIPPED:
-        return [reference]  # without a look at all others, which imports their modules
     pattern = f"{reference}:*" if reference in {**FAMILIES, **ON_RANKS} else reference
-    found = fnmatch.filter(registered(), pattern) or fnmatch.filter(ranked(), pattern)
+    known = _registered_of(_that_may_have(pattern, FAMILIES))
+    ranks = partial(_members, _that_may_have(pattern, ON_RANKS))
+    found = fnmatch.filter(known, pattern) or fnmatch.filter(ranks(), pattern)
     every = len(found) == 1 or device != "cpu"
     able = found if every else [each for each in found if not needs_gpu(each)]
     return able or found or _plugged_in(reference) or [reference]
@@ -215,10 +229,8 @@ def find_adapter(reference: str) -> tuple[str, str]:
     family, _, member = reference.partition(":")
     if family == PROCESS:
         return family, _command(member)
-    if reference in SHIPPED:
-        location, _, attribute = SHIPPED[reference].rpartition(":")
-        return location, attribute
-    known = {**registered(), **(ranked() if family in ON_RANKS else {})}
+    ranks = _members(_that_may_have(reference, ON_RANKS))
+    known = {**_registered_of(_that_may_have(reference, FAMILIES)), **ranks}
     if family in ON_RANKS and reference not in known:
         lacks = importlib.import_module(ON_RANKS[family]).OUT_OF_SCOPE.get(member)
         words = f"{reference} is out of scope: {lacks}" if lacks else ""

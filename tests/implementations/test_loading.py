@@ -24,11 +24,13 @@ from moe_routing.implementations import (
     GroupRule,
     Limits,
     Numerics,
+    expand,
     find_adapter,
     load_adapter,
     registry,
 )
 from moe_routing.implementations.protocol import offered
+from moe_routing.implementations.registry import FAMILIES, ON_RANKS
 from moe_routing.implementations.traces import place, where
 from moe_routing.reference import RouterConfig, RouterInputs, route
 
@@ -256,3 +258,22 @@ class Dropping:
 
 def test_a_number_by_the_name_of_a_method_is_none() -> None:
     assert offered(Dropping()) == ("route",)
+
+
+NAMED = ("reference", "drops:nllb", "ep:torchtitan", "gate_of_mine.py:Flat")
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_no_family_is_imported_but_that_of_the_name(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """All of them take as long as NumPy, in each process that loads an adapter."""
+    monkeypatch.chdir(tmp_path)
+    Path("gate_of_mine.py").touch()
+    for families in (FAMILIES, ON_RANKS):
+        for other in set(families) - {name.partition(":")[0]}:
+            monkeypatch.setitem(families, other, "not.there")
+    assert expand(name) == [name]
+    assert find_adapter(name)[1]
+    with pytest.raises(ModuleNotFoundError):
+        expand("*:nllb")
