@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from rich.console import Console
 
 from moe_routing.conformance.zoo.census.census import Census, take
 from moe_routing.conformance.zoo.census.console import Watcher
+from moe_routing.conformance.zoo.census.mapper import Mapper, ProcessLost
 from moe_routing.conformance.zoo.census.matrix import Found, Task
 from moe_routing.conformance.zoo.census.pages import as_json, as_markdown
 from moe_routing.conformance.zoo.census.plan import CensusPlan
@@ -125,9 +126,21 @@ def test_an_interrupt_while_cases_are_made_smaller_keeps_every_kill(
     assert "failing cases were being made smaller" in as_markdown(census, "moe-routing zoo")
 
 
+def test_results_of_other_processes_come_in_order_and_a_killed_one_loses_no_more_than_its_own() -> (
+    None
+):
+    noted: list[float] = []
+    with Mapper(2) as mapper:
+        mapper.run(math.sqrt, [4.0 * n * n for n in range(20)], noted.append)
+        assert noted == [2.0 * n for n in range(20)]
+        noted.clear()
+        with pytest.raises(ProcessLost):
+            mapper.run(os._exit, [3], noted.append)
+
+
 def test_a_process_that_was_killed_ends_the_run_with_what_there_is() -> None:
-    census = take(PLAN, on_task=raising(BrokenProcessPool, 2))
-    assert census.ended == "a process of the run was killed"
+    census = take(PLAN, on_task=raising(ProcessLost, 2))
+    assert census.ended == "a process of the run ended"
     assert len(census.not_run) == 2
 
 

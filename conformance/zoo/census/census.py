@@ -5,18 +5,17 @@ from __future__ import annotations
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from statistics import median
 
 from moe_routing.conformance.zoo.census.least import least_tasks
-from moe_routing.conformance.zoo.census.mapper import Mapper
+from moe_routing.conformance.zoo.census.mapper import Mapper, ProcessLost
 from moe_routing.conformance.zoo.census.matrix import Alarm, Count, Found, Kill, Task
 from moe_routing.conformance.zoo.census.plan import SOON, CensusPlan
 from moe_routing.conformance.zoo.census.smallest import Smallest, smallest
 
 INTERRUPTED = "interrupted"
-KILLED = "a process of the run was killed"
+LOST = "a process of the run ended"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -146,8 +145,8 @@ def take(
             mapper.run(_ran, tasks, notes.task)
             reduced = _representatives(notes.kills)[:: plan.reduced_of]
             mapper.run(smallest, reduced, notes.small)
-    except (KeyboardInterrupt, BrokenProcessPool) as early:
-        ended = INTERRUPTED if isinstance(early, KeyboardInterrupt) else KILLED
+    except (KeyboardInterrupt, ProcessLost) as early:
+        ended = INTERRUPTED if isinstance(early, KeyboardInterrupt) else LOST
     counts = [each for each in notes.found if isinstance(each, Count)]
     return Census(
         plan=plan,

@@ -4,28 +4,38 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import active_children, get_context, parent_process
-from multiprocessing.connection import wait
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from threading import Thread
-from typing import TypeVar
+from typing import TypeVar, cast
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_ENDINGS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
+
+
+class ProcessLost(Exception):
+    """A process that was at work has ended: it was killed, or raised what stderr shows."""
+
 
 class Mapper:
-    """Calls a function on items, in ``jobs`` processes, and notes each result in order."""
+    """Calls a function on items, in ``jobs`` processes, and notes each result in order.
+
+    A pool of the standard library may wait for ever for a process that was killed as it wrote.
+    """
 
     def __init__(self, jobs: int) -> None:
-        self._others = set(active_children())
-        self._pool = (
-            None if jobs == 1 else ProcessPoolExecutor(jobs, get_context("spawn"), _ends_with_us)
-        )
+        self._jobs = jobs
+        self._started: dict[Connection, BaseProcess] = {}
 
     def __enter__(self) -> Mapper:
+        if self._jobs > 1:
+            with _signals_held():
+                self._started = dict(_start() for _ in range(self._jobs))
         return self
 
     def run(
@@ -34,42 +44,95 @@ class Mapper:
         items: Iterable[Item],
         note: Callable[[Result], None],
     ) -> None:
-        """Pass the results to ``note``, and whatever ends this early on to the caller.
+        """Pass the results to ``note``, and an interrupt, or ``ProcessLost``, on to the caller.
 
-        What other processes have finished by then is noted first, one result perhaps twice.
+        What other processes have sent by then is noted first, one result perhaps twice.
         """
-        if self._pool is None:
+        if not self._started:
             for item in items:
                 note(function(item))
             return
-        futures = [self._pool.submit(function, item) for item in items]
+        ready: dict[int, Result] = {}
         try:
-            for each in futures:
-                note(each.result())
-        except (KeyboardInterrupt, BrokenProcessPool):
-            for each in filter(_finished, futures):
-                note(each.result())
+            noted = 0
+            for number, result in self._results(function, items):
+                ready[number] = result
+                while noted in ready:
+                    note(ready[noted])
+                    del ready[noted]
+                    noted += 1
+        except (KeyboardInterrupt, ProcessLost):
+            for number in sorted(ready):
+                note(ready[number])
             raise
 
-    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=error is None, cancel_futures=True)
-        if error is not None:
-            for each in set(active_children()) - self._others:
-                each.kill()
-                each.join()
+    def _results(
+        self, function: Callable[[Item], Result], items: Iterable[Item]
+    ) -> Iterator[tuple[int, Result]]:
+        """Yield the results, with their numbers, as they come."""
+        due = enumerate(items)
+        at_work: dict[Connection, int] = {}
+        idle = list(self._started)
+        while True:
+            for each, (number, item) in zip(idle, due, strict=False):
+                with _lost():
+                    each.send((function, item))
+                at_work[each] = number
+            if not at_work:
+                return
+            idle = cast("list[Connection]", wait(list(at_work)))
+            for each in idle:
+                with _lost():
+                    result = each.recv()
+                yield at_work.pop(each), result
+
+    def __exit__(self, *_: object) -> None:
+        for each in self._started.values():
+            each.kill()
+            each.join()
 
 
-def _finished(future: Future[Result]) -> bool:
-    return future.done() and not future.cancelled() and future.exception() is None
+def _start() -> tuple[Connection, BaseProcess]:
+    context = get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs,), daemon=False)
+    process.start()
+    theirs.close()
+    return ours, process
 
 
-def _ends_with_us() -> None:
-    """Leave signals to the process that started this one, and end when that one does."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+@contextmanager
+def _lost() -> Iterator[None]:
+    """Raise ``ProcessLost`` where the other end of a connection is gone."""
+    try:
+        yield
+    except (EOFError, ConnectionError) as error:
+        raise ProcessLost from error
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Hold signals back until the processes that are started have arranged to ignore them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _serve(connection: Connection) -> None:
+    """Call what is sent; leave signals to the process that started this one, and end with it."""
+    for each in _ENDINGS:
+        signal.signal(each, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDINGS)
     Thread(target=_end_with_parent, daemon=True).start()
+    while True:
+        function, item = connection.recv()
+        connection.send(function(item))
 
 
 def _end_with_parent() -> None:
