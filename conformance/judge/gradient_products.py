@@ -187,15 +187,18 @@ class GateGradients:
         """Return the gradient of what the gate multiplies: each product, and their sum, stored."""
         gate, delta = self.inputs.gate_weight, self.inputs.gate_delta
         form = self.form if self.config.input_norm is not None else self.stored("hidden")
-        found = self._through(gate, form)
+        found = self._through(Ball.exact(gate), form)
         if delta is None:
             return found
-        other = self._through(delta, form)
-        return undecided(add(found, other, form), ~(found.decided & other.decided))
+        other = self._through(Ball.exact(delta), form)
+        apart = undecided(add(found, other, form), ~(found.decided & other.decided))
+        # LOG-2: the delta may have been added to the gate before, in float32
+        merged = settled(Ball.exact(gate.astype(np.float64) + delta), FLOAT32)
+        return wider(apart, self._through(merged, form))
 
-    def _through(self, matrix: npt.NDArray[np.float32], form: FloatFormat) -> Ball:
+    def _through(self, matrix: Ball, form: FloatFormat) -> Ball:
         """Multiply by a matrix ``[E, H]``, and store."""
-        back = self._multiplied(self.at_logits, Ball.exact(matrix.T))
+        back = self._multiplied(self.at_logits, turned(matrix))
         return within(settled(back, form, 0), form)
 
     def _multiplied(self, a: Ball, rows: Ball) -> Ball:

@@ -223,6 +223,21 @@ def test_the_root_of_the_width_may_be_multiplied_first_and_underflow() -> None:
     assert not ball.contains(2.0 * ball.mid)[0]
 
 
+def test_a_delta_may_have_been_added_to_the_gate_on_the_way_back() -> None:
+    small = np.float32(2.0**-30)  # vanishes beside the gate, and not beside 0
+    gate, delta = np.float32([[1.0], [1.0]]), np.float32([[small], [-small]])
+    inputs = RouterInputs(hidden=np.ones((1, 1), np.float32), gate_weight=gate, gate_delta=delta)
+    at = np.float32([[1.0, -1.0]])
+    config = RouterConfig(num_experts=2, top_k=1)
+    ball = GateGradients(config, inputs, Numerics(), Ball.exact(at)).of("hidden")
+    merged, apart = at @ (gate + delta), at @ gate + at @ delta
+    assert merged == 0.0
+    assert apart == 2 * small
+    assert ball.contains(merged).all(), "LOG-2 permits it"
+    assert ball.contains(apart).all()
+    assert not ball.contains(np.float32([[2.0**-20]])).any()
+
+
 def test_the_campaign_of_honest_gradients_has_no_alarm_in_its_first_cases() -> None:
     for number in range(4):
         alarms, counts = one(number, 0, "cpu")
