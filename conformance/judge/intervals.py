@@ -101,10 +101,11 @@ def store_unit(form: FloatFormat) -> float:
 def half_ulp(values: Floats, form: FloatFormat) -> Floats:
     """Return the most that a store of ``values`` in ``form``, none of them negative, errs by.
 
-    It grows with the value, so that of an upper bound bounds that of what is below it.
+    It grows with the value, so that of an upper bound bounds that of what is below it; a store
+    of 0 is exact.
     """
     exponents = np.maximum(np.frexp(values)[1] - 1, form.min_exponent)
-    errors: Floats = np.ldexp(form.unit_roundoff, exponents)
+    errors: Floats = np.where(values > 0.0, np.ldexp(form.unit_roundoff, exponents), 0.0)
     return errors
 
 

@@ -54,8 +54,9 @@ def narrow_softmax_bounds(logits: Interval, form: FloatFormat, selected: bool) -
     u, tiny, logits = form.unit_roundoff, underflow(form), cast(logits, form)
     shift = logits.hi.max(axis=1, keepdims=True, initial=-np.inf)
     shift = np.where(np.isfinite(shift), shift, 0.0)
-    lost, off = lost_of(logits), _exponents(logits, shift, form)
-    wide = exponentials(logits, shift, off.shifted)
+    shifted = _shifted(logits, shift, form)
+    lost, wide = lost_of(logits), exponentials(logits, shift, shifted)
+    off = _exponents(logits, shift, shifted, wide, form)
     summands = zero_where(lost, wide.widen_nonnegative(elementary(form), u, tiny))
     units = running_additions(summands, form) if selected else _of_all(summands, form)
     total, share = row_sums(summands), own_share(summands, row_sums(summands))
@@ -82,28 +83,43 @@ def _of_all(summands: Interval, form: FloatFormat) -> Floats:
     return np.array([[float(additions(summands.lo.shape[1], form))]])
 
 
-def _exponents(logits: Interval, shift: Floats, form: FloatFormat) -> _Exponents:
-    """Bound the errors of the exponents of a row; a store errs by half an ulp of its value."""
+def _shifted(logits: Interval, shift: Floats, form: FloatFormat) -> Floats:
+    """Bound the error of each stored ``z - m``: half an ulp, and that of the argument itself."""
+    below = _below(logits, shift)
+    rounded = FLOAT32.unit_roundoff * EXPONENT * (magnitude_of(logits) + np.abs(shift))
+    return np.asarray(half_ulp(below, form) + rounded)
+
+
+def _below(logits: Interval, shift: Floats) -> Floats:
+    """Return how far below the maximum each logit may be, 0 where it is lost."""
+    return np.where(np.isfinite(logits.lo), shift - logits.lo, 0.0)
+
+
+def _exponents(
+    logits: Interval, shift: Floats, shifted: Floats, wide: Interval, form: FloatFormat
+) -> _Exponents:
+    """Bound the errors of the exponents of a row; a store errs by half an ulp of its value.
+
+    ``wide`` are the exponentials of the stored differences, before their own errors.
+    """
     u, single = form.unit_roundoff, FLOAT32.unit_roundoff
-    magnitude = magnitude_of(logits)
-    below = np.where(np.isfinite(logits.lo), shift - logits.lo, 0.0)
     least = logits.lo.max(axis=1, keepdims=True, initial=-np.inf)
     apart = np.where(np.isfinite(least), shift - least, 0.0)  # of what the maximum may be
     units = max(count(logits.lo.shape[1], form) for count in (additions, selected_additions))
-    slack = (units + elementary(form)) * u + half_ulp(apart, form)
-    low, high = (
-        np.log(np.maximum(np.exp(bound - shift).sum(axis=1, keepdims=True), FLOAT32.tiny))
-        for bound in (logits.lo, logits.hi)
-    )
+    slack = (units + elementary(form)) * u
+    low, high = (np.log(np.maximum(bound, FLOAT32.tiny)) for bound in _ends(row_sums(wide)))
     norm = np.maximum(np.abs(shift + low), np.abs(shift + high)) + slack
     logarithm = np.maximum(high + apart, 0.0) + slack
-    arguments = (below + logarithm) * (1.0 + 2.0 * u) + slack
-    rounded = single * EXPONENT * (magnitude + np.abs(shift))
+    arguments = (_below(logits, shift) + logarithm) * (1.0 + 2.0 * u) + slack
     return _Exponents(
-        shifted=half_ulp(below, form) + rounded,
+        shifted=shifted,
         logged=half_ulp(arguments, form) + single * EXPONENT * norm,
         common=half_ulp(norm, form) + half_ulp(logarithm, form),
     )
+
+
+def _ends(values: Interval) -> tuple[Floats, Floats]:
+    return values.lo, values.hi
 
 
 def _by_logarithm(

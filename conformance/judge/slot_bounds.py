@@ -86,7 +86,7 @@ class SlotBounds(SelectionBounds):
             return False
         selected = config.weights_from == "softmax_of_selected"
         if self.points.off is not None and narrow and (self.of_all or selected):
-            return False  # its error at 0 is greater than next to it
+            return False  # its error jumps at powers of two
         inside = self.of_all or self.points.off is not None
         if inside and (self.form is FLOAT16 or rule.order > _ORDER):
             return False

@@ -15,6 +15,14 @@ import pytest
 from weighing import PLAIN, Array, assert_right, given, random_logits, router, weighed
 
 from moe_routing.conformance.judge import Answer, Bounds, judge
+from moe_routing.conformance.judge.intervals import (
+    ROUNDING,
+    Interval,
+    elementary,
+    half_ulp,
+    underflow,
+)
+from moe_routing.conformance.judge.narrow_softmax import narrow_softmax_bounds
 from moe_routing.reference import Renormalize, RouterConfig, RouterInputs, stages
 from moe_routing.reference.formats import INPUT_FORMATS
 
@@ -148,3 +156,21 @@ def test_wrong_scores_are_refused_in_sixteen_bits(dtype: str) -> None:
         answer = Answer(weights=weights, expert_ids=ids.numpy(), logits=inputs.logits)
         refused = ~judge(bounds, answer, logits="routed").weights.all(axis=1)
         assert refused.mean() > 0.8, f"{what}: refused for {refused.mean():.0%} of the tokens only"
+
+
+@pytest.mark.parametrize("dtype", SIXTEEN)
+def test_half_an_ulp_grows_with_the_value_from_nothing_at_0(dtype: str) -> None:
+    form = INPUT_FORMATS[dtype]
+    values = np.array([0.0, 2.0**-150, form.tiny, 0.01, 0.5, 1.0, 1.5, 40.0])
+    errors = half_ulp(values, form)
+    assert errors[0] == 0.0, "a store of 0 is exact"
+    assert (np.diff(errors) >= 0.0).all()
+
+
+@pytest.mark.parametrize("dtype", SIXTEEN)
+def test_the_greatest_logit_has_no_difference_to_store(dtype: str) -> None:
+    form, zeros = INPUT_FORMATS[dtype], np.zeros((1, 4))
+    top = narrow_softmax_bounds(Interval(zeros, zeros), form, selected=False).numerators.hi.max()
+    # h(0) is 0; h(0 + log 4) is a unit, which stands for the store of the quotient
+    units = np.log(top - 6.0 * underflow(form)) / np.log1p(form.unit_roundoff)
+    assert units == pytest.approx(elementary(form) + ROUNDING, abs=0.01)
