@@ -16,6 +16,7 @@ from moe_routing.conformance.report.claim_words import (
     takes_in_words,
 )
 from moe_routing.implementations import Capabilities
+from moe_routing.reference.checks import counted
 from moe_routing.reference.formats import INPUT_FORMATS
 
 _STATUSES = ("pass", "known", "unsupported")
@@ -219,10 +220,10 @@ def _made_by(reports: Sequence[Mapping[str, Any]], kept: str = "") -> list[str]:
     for each in reports:
         torch = each["environment"]["packages"].get("torch")
         on = " and ".join(dict.fromkeys(a.get("device", "cpu") for a in each["adapters"]))
+        drawn = f"{counted(each['max_examples'], 'case')} drawn per clause"
         lines.append(
             f"Checked with suite {each['suite_version']}, profile `{each['profile']}` "
-            f"({each['max_examples']} cases drawn per clause), seed {each['seed']}, on {on}"
-            + (f" with torch {torch}." if torch else ".")
+            f"({drawn}), seed {each['seed']}, on {on}" + (f" with torch {torch}." if torch else ".")
         )
     return [*dict.fromkeys(lines), ""] if lines else []
 

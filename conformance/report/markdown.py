@@ -20,6 +20,7 @@ from moe_routing.conformance.report.text import (
     story_lines,
     verdict,
 )
+from moe_routing.reference.checks import counted
 
 LARGEST = 1_000_000
 """The bytes of a text that GitHub still takes as a job summary, with some to spare (1 MiB)."""
@@ -111,4 +112,5 @@ def _story(adapter: AdapterResult, clause: ClauseResult) -> list[str]:
 
 
 def _settings(run: RunResult) -> list[str]:
-    return [f"Profile {run.profile}, seed {run.seed}, {run.max_examples} cases drawn per clause."]
+    drawn = f"{counted(run.max_examples, 'case')} drawn per clause"
+    return [f"Profile {run.profile}, seed {run.seed}, {drawn}."]

@@ -62,3 +62,8 @@ def test_whatever_stands_there_leaves_the_page_whole(hint: str) -> None:
     assert "\x1b" not in page + line
     bare = re.sub(r"\\`", "", line)
     assert bare.count("`") % 2 == 0
+
+
+def test_one_case_is_one() -> None:
+    for shown in (markdown(replace(RUN, max_examples=1)), html_page(replace(RUN, max_examples=1))):
+        assert "1 case drawn per clause" in shown

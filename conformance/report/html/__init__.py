@@ -22,6 +22,7 @@ from moe_routing.conformance.report.text import (
 )
 from moe_routing.conformance.run.environment import suite_version
 from moe_routing.reference import SPEC_VERSION
+from moe_routing.reference.checks import counted
 
 __all__ = ["html_page"]
 
@@ -69,7 +70,8 @@ def _hash(content: str) -> str:
 
 
 def _header(run: RunResult) -> Markup:
-    settings = f"profile {run.profile}, seed {run.seed}, {run.max_examples} cases drawn per clause"
+    drawn = f"{counted(run.max_examples, 'case')} drawn per clause"
+    settings = f"profile {run.profile}, seed {run.seed}, {drawn}"
     return tag(
         "header",
         tag(
