@@ -68,6 +68,10 @@ LONGEST = (
 begin one of them when the others are at their end."""
 
 
+UNUSED = ("anyio", "benchmark", "hypothesispytest", "typeguard")
+"""The plugins of other packages that start with every pytest of this environment."""
+
+
 def pytest_configure() -> None:
     """Keep freed memory, as workers do: a tenth of the time goes into pages made anew."""
     keep_freed_memory()
@@ -83,6 +87,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     tests = Path(__file__).parent
     rank = {tests / name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path, len(LONGEST)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_plugins_that_no_test_uses() -> Iterator[None]:
+    """Let the pytest of a test's own, started in a process, leave out what others installed.
+
+    Those plugins take two thirds of an empty run; the one of the tutorial has them.
+    """
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setenv("PYTEST_ADDOPTS", " ".join(f"-p no:{name}" for name in UNUSED))
+        yield
 
 
 HOSTILE = (

@@ -26,13 +26,13 @@ FILES = tuple(f"--{kind}=report.{kind}" for kind in FORMATS)
 
 EVERY = {
     "check": ("check", "reference", WRONG, *QUICK),
-    "replay": ("replay", CASE),
+    "replay": ("replay", CASE, "--no-isolate"),
     "explain": ("explain", CASE),
     "diff": ("diff", "base.json", "base.json"),
     "clauses": ("clauses",),
     "adapters": ("adapters",),
     "zoo": ("zoo", "scale-twice", "--clause=weights.scale", "--max-examples=1", "--jobs=1"),
-    "known": ("known", "prune", "reference", "--known=list.toml"),
+    "known": ("known", "prune", "reference", "--known=list.toml", "--no-isolate"),
     "new-adapter": ("new-adapter", "my-router", "--directory=new"),
     "help": ("check", "--help"),
 }
