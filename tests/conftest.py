@@ -15,8 +15,10 @@ from moe_routing.conformance.checking.plan import Plan
 from moe_routing.conformance.checking.results import AdapterResult, ClauseResult, RunResult
 from moe_routing.conformance.checking.status import Status
 from moe_routing.conformance.clauses import CLAUSES, select_clauses
+from moe_routing.conformance.cli import check as check_command
 from moe_routing.conformance.events.stock import STOCK
 from moe_routing.conformance.explain.failure import Failure
+from moe_routing.conformance.run.engine import no_hints
 from moe_routing.conformance.run.isolation.heap import keep_freed_memory
 from moe_routing.conformance.run.session import Settings, check, in_process
 from moe_routing.implementations import load_adapter
@@ -63,6 +65,17 @@ LONGEST = (
     "judge/test_batch.py",
     "clauses/test_rules_proven.py",
     "zoo/test_residents.py",
+    "docs/test_event_shares.py",
+    "docs/test_performance_page.py",
+    "cli/test_report.py",
+    "implementations/test_claims.py",
+    "generators/test_generators.py",
+    "clauses/test_own_faults.py",
+    "clauses/test_claim_audit.py",
+    "implementations/test_capacities.py",
+    "zoo/test_narrow_mutants.py",
+    "run/test_starter.py",
+    "run/test_one_file_for_two.py",
 )
 """The files that take longest, as `pytest --durations=0` shows: of several workers, none should
 begin one of them when the others are at their end."""
@@ -97,6 +110,14 @@ def _no_plugins_that_no_test_uses() -> Iterator[None]:
     """
     with pytest.MonkeyPatch.context() as patches:
         patches.setenv("PYTEST_ADDOPTS", " ".join(f"-p no:{name}" for name in UNUSED))
+        yield
+
+
+@pytest.fixture(scope="module")
+def without_hints() -> Iterator[None]:
+    """Runs that compare no failure with the mutants, which takes longer than such a run."""
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setattr(check_command, "hints", no_hints)
         yield
 
 

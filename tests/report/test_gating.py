@@ -17,6 +17,8 @@ from moe_routing.conformance.checking.profiles import PROFILES
 from moe_routing.conformance.cli import _parsed, configured, gating, main
 from moe_routing.conformance.report.diff import ReportError, compare, load_report
 
+pytestmark = pytest.mark.usefixtures("without_hints")
+
 DATA = Path(__file__).parents[1] / "data"
 WRONG = f"{DATA}/wrong_adapters.py:BiasedWeights"
 ROUTER = f"{DATA}/wrong_adapters.py:Router"

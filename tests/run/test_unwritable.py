@@ -18,6 +18,8 @@ from moe_routing.conformance.cases.whole import write_whole
 from moe_routing.conformance.cli import main
 from moe_routing.conformance.report.files import FORMATS
 
+pytestmark = pytest.mark.usefixtures("without_hints")
+
 DATA = Path(__file__).parents[1] / "data"
 WRONG = f"{DATA}/wrong_adapters.py:BiasedWeights"
 SOME = ("--clause=weights.s*", "--clause=weights.un*", "--clause=weights.dtype")
