@@ -93,9 +93,11 @@ def _first(
         "learned-square",
         "learned-several",
         "learned-repeated",
+        "learned-zero-weight",
         "learned-routes-above-256",
         "learned-row-offsets-past-16-bits",
         *members("learned-large"),
+        *members("learned-mixed"),
     ),
     most=None,
 )

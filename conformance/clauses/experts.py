@@ -12,7 +12,7 @@ from moe_routing.reference.formats import Bools
 ACTIVATIONS = members("ran-activation")
 SIZES = tuple(
     slug
-    for family in ("tokens", "experts", "slots", "rows", "columns", "width", "large")
+    for family in ("tokens", "experts", "slots", "rows", "columns", "width", "large", "mixed")
     for slug in members(f"ran-{family}")
 )
 
@@ -47,7 +47,7 @@ def match(trial: ExpertsTrial) -> Failure | None:
     "numbers.",
     rules=("EXP-5",),
     bugs=("M85",),
-    events=("ran-exact", "ran-several"),
+    events=("ran-exact", "ran-exact-wide", "ran-several"),
     offers={"values": ("exact",)},
     needs=lists("activations", "relu"),
 )

@@ -26,6 +26,9 @@ ABSENT = ("permuted-some-absent", "permuted-token-absent", "permuted-all-absent"
 COUNTS = ("permuted-count-on-multiple", "permuted-count-one-past", "permuted-count-one-short")
 EVERY_TOKENS = members("permuted-tokens")
 EVERY_EXPERTS = members("permuted-experts")
+HALF_EMPTY = members("permuted-half-empty")
+LARGE = ("permuted-routes-above-65535", "permuted-tokens-above-65535")
+ODD = "permuted-odd-alignment"
 
 
 @permutation_clause(
@@ -40,7 +43,9 @@ EVERY_EXPERTS = members("permuted-experts")
         "permuted-none-absent",
         *ABSENT,
         *EVERY_TOKENS,
-        "permuted-routes-above-65535",
+        *HALF_EMPTY,
+        "permuted-signed-weights",
+        *LARGE,
     ),
 )
 def conserved(trial: PermutationTrial) -> Failure | None:
@@ -53,7 +58,13 @@ def conserved(trial: PermutationTrial) -> Failure | None:
     "A grouped product multiplies a whole segment by the matrix of its expert, whoever is in it.",
     rules=("PERM-3",),
     bugs=("M41", "M44", "M46", "M52", "M81"),
-    events=(*LOADS, "permuted-all-experts", *EVERY_EXPERTS, "permuted-empty-takes-rows"),
+    events=(
+        *LOADS,
+        "permuted-all-experts",
+        *EVERY_EXPERTS,
+        *HALF_EMPTY,
+        "permuted-empty-takes-rows",
+    ),
 )
 def grouped(trial: PermutationTrial) -> Failure | None:
     """A segment holds the routes of its own expert alone."""
@@ -71,7 +82,8 @@ def grouped(trial: PermutationTrial) -> Failure | None:
         "permuted-repeated-expert",
         *ABSENT,
         *EVERY_EXPERTS,
-        "permuted-routes-above-65535",
+        *HALF_EMPTY,
+        *LARGE,
     ),
 )
 def counts(trial: PermutationTrial) -> Failure | None:
@@ -84,7 +96,13 @@ def counts(trial: PermutationTrial) -> Failure | None:
     "Offsets are what a grouped product runs along: one that is off moves every row after it.",
     rules=("PERM-5",),
     bugs=("M41", "M44", "M47", "M81"),
-    events=(*LOADS, *EVERY_EXPERTS, "permuted-all-absent", "permuted-empty-takes-rows"),
+    events=(
+        *LOADS,
+        *EVERY_EXPERTS,
+        *HALF_EMPTY,
+        "permuted-all-absent",
+        "permuted-empty-takes-rows",
+    ),
 )
 def offsets(trial: PermutationTrial) -> Failure | None:
     """Segments begin at row 0, follow one another in the order of experts, and end at the last."""
@@ -96,7 +114,7 @@ def offsets(trial: PermutationTrial) -> Failure | None:
     "A kernel that reads whole blocks multiplies the rows of the next expert by the wrong matrix.",
     rules=("PERM-6", "PERM-7"),
     bugs=("M36", "M41", "M81"),
-    events=("permuted-several", *COUNTS, "permuted-empty-takes-rows"),
+    events=("permuted-several", *COUNTS, ODD, "permuted-empty-takes-rows"),
 )
 def aligned(trial: PermutationTrial) -> Failure | None:
     """Every segment is a multiple of the alignment, and an empty expert takes what is asked."""
@@ -109,7 +127,7 @@ def aligned(trial: PermutationTrial) -> Failure | None:
     level="SHOULD",
     rules=("PERM-8",),
     bugs=("M36", "M81"),
-    events=("permuted-several", "permuted-empty-first-and-last", *COUNTS),
+    events=("permuted-several", "permuted-empty-first-and-last", *COUNTS, ODD),
 )
 def no_waste(trial: PermutationTrial) -> Failure | None:
     """A segment has no more rows than its routes and the alignment need."""
@@ -145,7 +163,10 @@ def capacity_of_buffer(trial: PermutationTrial) -> Failure | None:
     "The combine reads each slot's output through the inverse map: wrong, it adds another token's.",
     rules=("PERM-12",),
     bugs=("M46", "M52", "M81"),
-    events=("permuted-several", "permuted-second-slot", *COUNTS, *ABSENT),
+    events=(
+        *("permuted-several", "permuted-second-slot", *COUNTS, *ABSENT),
+        *("permuted-slots-above-32", *HALF_EMPTY),
+    ),
     part="inverse",
 )
 def inverse(trial: PermutationTrial) -> Failure | None:
@@ -158,7 +179,10 @@ def inverse(trial: PermutationTrial) -> Failure | None:
     "A gather that takes route numbers for tokens reads past the batch, or another token.",
     rules=("PERM-13",),
     bugs=("M52", "M81"),
-    events=("permuted-several", "permuted-second-slot", "permuted-repeated-expert"),
+    events=(
+        *("permuted-several", "permuted-second-slot", "permuted-repeated-expert"),
+        *("permuted-slots-above-32", "permuted-tokens-above-65535"),
+    ),
     part="gather",
 )
 def gather(trial: PermutationTrial) -> Failure | None:
@@ -173,7 +197,7 @@ def gather(trial: PermutationTrial) -> Failure | None:
     bugs=("M36", "M44", "M47", "M81"),
     events=(
         *("permuted-several", *COUNTS, "permuted-every-other-empty", *EVERY_EXPERTS),
-        "permuted-tokens:4097",
+        *("permuted-tokens:4097", ODD),
     ),
     part="tiles",
 )
@@ -187,7 +211,12 @@ def tiles(trial: PermutationTrial) -> Failure | None:
     "Who sums in the order of rows gives other bits when that order changes.",
     rules=("PERM-15",),
     bugs=("M34", "M81"),
-    events=("permuted-order-at-stake", *EVERY_TOKENS),
+    events=(
+        "permuted-order-at-stake",
+        "permuted-repeated-expert",
+        *EVERY_TOKENS,
+        "permuted-tokens-above-65535",
+    ),
     needs=lambda capabilities: _no_stable_order(capabilities),
 )
 def stable(trial: PermutationTrial) -> Failure | None:
@@ -209,6 +238,7 @@ def _no_stable_order(capabilities: Capabilities) -> str | None:
     bugs=("M13", "M52", "M81"),
     events=(
         *("permuted-distinct-weights", "permuted-second-slot", "permuted-some-absent"),
+        *("permuted-signed-weights", "permuted-slots-above-32"),
         "permuted-routes-above-65535",
     ),
     part="weights",

@@ -170,6 +170,14 @@ learned(
     count=3,
 )
 learned(
+    "zero-weight",
+    "a present route of weight 0 whose expert answers something, beside others with gradients",
+    lambda each: bool(each.skippable.any()) and bool(_live(each).any()),
+    ids=((2, 0), (0, 3), (3, 2), (0, 2), (1, 3)),
+    weights="zeros",
+    weight_on=("output",),
+)
+learned(
     "some-absent",
     "a token with routes that are absent and others that have a gradient",
     lambda each: bool((~each.layer.present.all(axis=1) & _live(each)).any()),

@@ -7,6 +7,7 @@ import numpy as np
 from moe_routing.conformance.events.expert_gradients import learned
 from moe_routing.conformance.events.registry import FAMILIES
 from moe_routing.conformance.judge.expert_gradients import Learning
+from moe_routing.reference.activations import ACTIVATIONS
 
 FAMILIES["learned-large"] = "gradients of experts in sizes past one block of a kernel"
 
@@ -39,4 +40,25 @@ learned(
     "gradients of an expert with 1,030 routes",
     lambda each: bool((each.layer.counts == 1030).any()) and _busy(each),
     ids=np.tile([[1, 2]], (1030, 1)),
+)
+learned(
+    "large:300-experts",
+    "gradients of 300 experts, and of a routing weight in a slot past the 16th",
+    lambda each: (
+        each.layer.counts.size == 300
+        and each.inputs.top_k > 16
+        and bool(np.asarray(each.reference.weights)[:, 16:].any())
+    ),
+    ids=299 - np.arange(33) - 33 * np.arange(2)[:, None],
+    count=300,
+)
+learned(
+    "large:4100-routes",
+    "gradients of an expert with 4,100 routes",
+    lambda each: bool((each.layer.counts == 4100).any()) and _busy(each),
+    ids=np.ones((4100, 1)),
+    count=2,
+    exact=True,
+    activations=("relu", *ACTIVATIONS),
+    sizes=(2, 1),
 )

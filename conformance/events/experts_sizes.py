@@ -95,6 +95,34 @@ ran(
     lambda layer: int(layer.counts.sum()) == 32_774,
     ids=np.resize(np.array(MIXED), (16_387, 2)),
 )
+ran(
+    "large:7170-columns",
+    "hidden states of 7,170 columns or more",
+    lambda layer: _busy(layer)[0] >= 7170,
+    ids=((1, 0), (0, 1)),
+    count=2,
+    sizes=(7170, 1),
+)
+ran(
+    "large:4100-width",
+    "experts of a width of 4,100 or more",
+    lambda layer: _busy(layer)[1] >= 4100,
+    ids=((1, 0), (0, 1)),
+    count=2,
+    sizes=(1, 4100),
+)
+ran(
+    "exact-wide",
+    "an output in 16 bits, of more than 256 columns, that no honest order of operations rounds",
+    lambda layer: (
+        layer.inputs.dtype != "float32"
+        and _busy(layer)[0] > 256
+        and bool((layer.exact & (layer.output.mid != 0.0)).any())
+    ),
+    activations=("relu",),
+    values=("exact",),
+    sizes=(264, 8),
+)
 
 ran(
     "negative-weights",

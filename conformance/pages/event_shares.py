@@ -102,6 +102,7 @@ CASES_A_CLAUSE = 100
 _WITHIN = "drawn without it: the clause makes it inside each drawn case"
 _OWN = "drawn by the clause that is about it, and by no other"
 _LARGER = "larger than what is drawn"
+_PATHS = "sizes that paths of kernels begin at, which lie between those drawn"
 _COSTLY = "a case costs as much as hundreds of others"
 _AMONG_FINITE = "among finite logits it needs a gate that is not finite"
 
@@ -132,7 +133,13 @@ ONLY_CONSTRUCTED = {
     ),
     "nan-row": _WITHIN,
     **dict.fromkeys((*members("ran-large"), *members("learned-large")), _LARGER),
-    "permuted-experts:1030": _LARGER,
+    **dict.fromkeys((*members("ran-mixed"), *members("learned-mixed")), _PATHS),
+    **dict.fromkeys((*members("permuted-half-empty"), "permuted-experts:1030"), _LARGER),
+    **dict.fromkeys(("permuted-slots-above-32", "permuted-tokens-above-65535"), _LARGER),
+    "permuted-signed-weights": "drawn weights are all above 0 and below 1, so that they differ",
+    "permuted-odd-alignment": "powers of two are drawn, which kernels have",
+    "ran-exact-wide": _LARGER,
+    "learned-zero-weight": "routes whose weights have gradients are drawn",
     "ran-row-offsets-past-16-bits": _LARGER,
     "ran-inner-offsets-past-16-bits": _LARGER,
     "ran-matrix-offsets-past-16-bits": _LARGER,

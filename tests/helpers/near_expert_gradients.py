@@ -55,6 +55,7 @@ NEAR_EXPERT_GRADIENTS: dict[str, ExpertGradientCase] = {
     "learned-several": learned(none=True),
     "learned-row-offsets-past-16-bits": learned(ran([[1, 3]] * 128, hidden=256)),
     "learned-routes-above-256": learned(ran(np.tile([[1, 2]], (256, 1)))),
+    "learned-zero-weight": learned(ran()),
     "learned-repeated": learned(ran([[1, 1], [0, 1]]), none=True),
     "learned-some-absent": learned(ran([[0, 1], [-1, -1]])),
     "learned-token-absent": learned(ran([[0, -1], [-1, 1]])),

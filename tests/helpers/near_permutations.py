@@ -46,5 +46,9 @@ NEAR_PERMUTATIONS: dict[str, PermutationCase] = {
     "permuted-token-absent": permuted([[0, -1], [-1, 1]]),
     "permuted-all-absent": permuted([[-1, -1], [-1, 0]]),
     "permuted-routes-above-65535": permuted(np.zeros((65_535, 1)), experts=1),
+    "permuted-signed-weights": permuted(MIXED),
+    "permuted-odd-alignment": permuted([[0], [0], [1], [1]], align=2),
+    "permuted-slots-above-32": permuted([np.arange(32)] * 3, experts=60),
+    "permuted-tokens-above-65535": permuted(np.zeros((65_536, 1)), experts=2),
 }
 """A case for each event that stands alone, which does not show it."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rare_mixed import MIXED, PERMUTED
 from rare_stages import (
     absent_in_softmax,
     bare_z,
@@ -174,6 +175,8 @@ RARE: dict[tuple[str, str], tuple[Callable[..., Staged], str, Any, Capabilities]
     ("shards.sum", "spread-large:12-ranks"): (shard, "ids", only(ranks=8), WHOLE),
     ("shards.sum", "spread-large:3-places"): (shard, "turn", twice_on_the_first, WHOLE),
     ("balance.z-loss", "balanced-large-logits"): (balance, "z_values", bare_z, WHOLE),
+    **MIXED,
+    **PERMUTED,
 }
 """What is wrong, by the clause and the event that show it."""
 
