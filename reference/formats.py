@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.floating]  # float32 or float64, as they came
 Bools = npt.NDArray[np.bool_]
 Ids = npt.NDArray[np.int64]  # of experts, and whatever else counts or points
 

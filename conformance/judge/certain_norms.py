@@ -19,7 +19,7 @@ from moe_routing.conformance.judge.balls import UNIT, Ball
 from moe_routing.conformance.judge.intervals import ELEMENTARY, store_unit
 from moe_routing.conformance.judge.least import within_relative
 from moe_routing.reference import RmsNorm, RouterInputs
-from moe_routing.reference.formats import INPUT_FORMATS, FloatFormat, Floats
+from moe_routing.reference.formats import INPUT_FORMATS, FloatFormat, Floats, Numbers
 
 Array = npt.NDArray[Any]
 
@@ -86,7 +86,7 @@ class NormedGate:
             and sums * max(1.0, 1.0 / smallest) <= range_
         )
 
-    def gate_weight(self, given: Floats, form: FloatFormat) -> bool:
+    def gate_weight(self, given: Numbers, form: FloatFormat) -> bool:
         """Whether the gradient of the gate is right: a sum of products with normed states."""
         if not self.calm:
             return False
@@ -95,14 +95,14 @@ class NormedGate:
         units = self.units + least_proportion(self.at)
         return within_relative(given, a @ seen, np.abs(a), seen.T, units, store_unit(form))
 
-    def hidden(self, given: Floats, form: FloatFormat) -> bool:
+    def hidden(self, given: Numbers, form: FloatFormat) -> bool:
         """Whether the gradient of the hidden states is right, back through the norm."""
         return self.calm and all(
             self._near(given[rows], rows, back, unit, store_unit(form))
             for rows, back, unit in self._blocks()
         )
 
-    def hidden_scale(self, given: Floats, form: FloatFormat) -> bool:
+    def hidden_scale(self, given: Numbers, form: FloatFormat) -> bool:
         """Whether the gradient of the scale is right: a sum of products over all tokens."""
         if not self.calm:
             return False
@@ -127,7 +127,7 @@ class NormedGate:
             back = at @ gate if delta is None else at @ gate + at @ delta
             yield rows, back, self.inputs.hidden[rows] * reciprocal[rows]
 
-    def _near(self, given: Floats, rows: slice, back: Array, unit: Array, store: float) -> bool:
+    def _near(self, given: Numbers, rows: slice, back: Array, unit: Array, store: float) -> bool:
         size = self.inputs.hidden_size
         back *= self.factor
         products = back * unit

@@ -16,7 +16,7 @@ from moe_routing.conformance.judge.logit_points import LogitPoints
 from moe_routing.conformance.judge.logits import format_of
 from moe_routing.conformance.judge.slot_gradients import slot_gradients
 from moe_routing.reference import RouterConfig, RouterInputs
-from moe_routing.reference.formats import Bools, Floats, Ids
+from moe_routing.reference.formats import Bools, Floats, Ids, Numbers
 
 _LOGIT, _EXPERTS = 64.0, 4096
 """The magnitude of logits, and the number of experts, up to which centres are near enough."""
@@ -29,7 +29,7 @@ FEW = 8
 
 
 def certainly_right(
-    bounds: Bounds, logits: Floats, ids: Ids, cotangent: Floats, given: Floats
+    bounds: Bounds, logits: Floats, ids: Ids, cotangent: Floats, given: Numbers
 ) -> bool:
     """Whether ``given [T, E]`` certainly is a permitted gradient of the backend's own ``logits``.
 
@@ -49,7 +49,7 @@ def certainly_right(
 
 
 def _by_points(
-    bounds: Bounds, logits: Floats, ids: Ids, cotangent: Floats, given: Floats
+    bounds: Bounds, logits: Floats, ids: Ids, cotangent: Floats, given: Numbers
 ) -> Bools | None:
     """Return the rows that are near the points of a plain call."""
     points = points_of(bounds, logits, ids, cotangent)
@@ -64,7 +64,7 @@ def _by_points(
 
 
 def _by_slots(
-    bounds: Bounds, logits: Floats, ids: Ids, cotangent: Floats, given: Floats
+    bounds: Bounds, logits: Floats, ids: Ids, cotangent: Floats, given: Numbers
 ) -> Bools | None:
     """Return the rows within the balls of ``slot_gradients``."""
     found = slot_gradients(bounds, LogitPoints(logits), ids, cotangent)
@@ -77,7 +77,7 @@ def _by_slots(
     return near & _near(found.rest, found.rest_radius, ids, given)
 
 
-def _others_are_0(given: Floats, own: Floats) -> Bools:
+def _others_are_0(given: Numbers, own: Numbers) -> Bools:
     """Return the rows ``[T]`` of ``given [T, E]`` that are 0 but for their ``own [T, K]``."""
     if np.count_nonzero(given) == np.count_nonzero(own):
         return np.ones(len(given), dtype=bool)
@@ -85,7 +85,7 @@ def _others_are_0(given: Floats, own: Floats) -> Bools:
     return same
 
 
-def _near(point: Floats, most: Floats, ids: Ids, given: Floats) -> Bools:
+def _near(point: Floats, most: Floats, ids: Ids, given: Numbers) -> Bools:
     """Return the rows of which all that no slot holds is within ``most`` of its point."""
     off = given - point
     near = np.abs(off, out=off) <= most
@@ -94,7 +94,7 @@ def _near(point: Floats, most: Floats, ids: Ids, given: Floats) -> Bools:
 
 
 def _walked(
-    bounds: Bounds, logits: Floats, ids: Ids, cotangent: Floats, given: Floats, rows: Ids
+    bounds: Bounds, logits: Floats, ids: Ids, cotangent: Floats, given: Numbers, rows: Ids
 ) -> bool:
     """Whether some rows are right by their whole radius, and decided."""
     some = Bounds(bounds.config, bounds.inputs, bounds.numerics)

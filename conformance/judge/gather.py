@@ -10,7 +10,6 @@ from moe_routing.conformance.judge.bounds import Bounds, SelectionBounds
 from moe_routing.conformance.judge.intervals import Interval
 from moe_routing.conformance.judge.quotients import ScoreBounds
 from moe_routing.conformance.judge.scores import sigmoid_bounds
-from moe_routing.conformance.judge.selection import certain_groups, possible_groups
 from moe_routing.conformance.judge.softmax import softmax_bounds
 from moe_routing.reference import Groups
 from moe_routing.reference.formats import Bools, FloatFormat, Ids
@@ -47,7 +46,7 @@ def gather(bounds: Bounds, later: SelectionBounds, expert_ids: Ids) -> Gathered:
     found = later.scores_at(expert_ids)
     plain, numerators = found.scores, found.numerators
     if config.weights_from == "masked_scores" and config.groups is not None:
-        plain, numerators = _masked(config.groups, later, found, expert_ids, form)
+        plain, numerators = _masked(config.groups, later, found, expert_ids)
     return Gathered(
         plain=plain,
         numerators=numerators,
@@ -63,17 +62,14 @@ def selected_softmax(logits: Interval, form: FloatFormat) -> ScoreBounds:
 
 
 def _masked(
-    groups: Groups, later: SelectionBounds, found: ScoreBounds, expert_ids: Ids, form: FloatFormat
+    groups: Groups, later: SelectionBounds, found: ScoreBounds, expert_ids: Ids
 ) -> tuple[Interval, Interval]:
     """Bound masked scores: themselves if the group is certainly kept, 0 if it cannot be, or both.
 
     Returns the scores and their numerators, ``[T, K]``.
     """
-    competing = later.competing
-    chosen = expert_ids // (competing.lo.shape[1] // groups.count)
-    certain, _ = certain_groups(competing, groups, form)
-    kept = np.take_along_axis(certain, chosen, axis=1)
-    possible = np.take_along_axis(possible_groups(competing, groups, form), chosen, axis=1)
+    chosen = expert_ids // (later.config.num_experts // groups.count)
+    kept, possible = (np.take_along_axis(each, chosen, axis=1) for each in later.kept_groups)
     plain, numerators = (
         Interval(np.where(kept, each.lo, 0.0), np.where(possible, each.hi, 0.0))
         for each in (found.scores, found.numerators)

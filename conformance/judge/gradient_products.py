@@ -31,7 +31,7 @@ from moe_routing.conformance.judge.logits import format_of
 from moe_routing.conformance.judge.single_products import SingleMatrix
 from moe_routing.implementations import Numerics
 from moe_routing.reference import RmsNorm, RouterConfig, RouterInputs
-from moe_routing.reference.formats import FLOAT32, INPUT_FORMATS, FloatFormat, Floats
+from moe_routing.reference.formats import FLOAT32, INPUT_FORMATS, FloatFormat, Floats, Numbers
 
 PRODUCTS = ("hidden", "gate_weight", "gate_delta", "gate_bias", "hidden_scale")
 """The gradients that are a product or a sum of that of the logits."""
@@ -72,7 +72,7 @@ class GateGradients:
         with np.errstate(all="ignore"):
             return within(made[name](), self.stored(name))
 
-    def certainly(self, name: str, given: Floats) -> bool:
+    def certainly(self, name: str, given: Numbers) -> bool:
         """Whether one of ``PRODUCTS`` is right for certain: False says nothing.
 
         Nothing may leave the range of its format: then some of it is decided.
@@ -91,6 +91,8 @@ class GateGradients:
         rows: npt.NDArray[np.float32] = inputs.gate_weight.T
         if name != "hidden":
             rows, at = inputs.hidden.T, turned(at)
+        elif inputs.gate_delta is not None and self._is_of_both(given):
+            return True
         elif inputs.gate_delta is not None:  # by one product's radius, and the other's centre
             rows, other = sorted((rows, inputs.gate_delta.T), key=_greatest, reverse=True)
             if not (_stays(at.mid, other, form) and FLOAT32.represents(given).all()):
@@ -104,6 +106,16 @@ class GateGradients:
             if SingleMatrix(rows, form).holds(given, at.mid):
                 return True
             return certainly_within(given, at.mid, Matrix.of(rows), form)
+
+    def _is_of_both(self, given: Numbers) -> bool:
+        """Whether the gradient of the hidden states is right, through a gate and its delta."""
+        gate, delta, at = self.inputs.gate_weight, self.inputs.gate_delta, self.at_logits
+        assert gate is not None
+        assert delta is not None
+        form = self.stored("hidden")
+        stays = _stays(at.mid, gate.T, form) and _stays(at.mid, delta.T, form)
+        both = SingleMatrix(gate.T, form, delta.T)
+        return stays and not at.rad.any() and both.holds(given, at.mid)
 
     def gate_weight(self) -> Ball:
         """Sum the products with the hidden states over all tokens."""
@@ -211,7 +223,7 @@ class GateGradients:
         return Ball(found.mid, found.rad + a.reach @ radii.T)
 
 
-def _certainly_sums(given: Floats, at: Ball, form: FloatFormat) -> bool:
+def _certainly_sums(given: Numbers, at: Ball, form: FloatFormat) -> bool:
     """Whether a sum over tokens is right: within what its summands are off by."""
     if not at.rad.any() or not len(at.mid) * _greatest(at.mid) <= form.largest / 8.0:
         return False
@@ -220,7 +232,7 @@ def _certainly_sums(given: Floats, at: Ball, form: FloatFormat) -> bool:
 
 
 def _certainly_of_balls(
-    given: Floats, a: Ball, rows: npt.NDArray[np.float32], form: FloatFormat
+    given: Numbers, a: Ball, rows: npt.NDArray[np.float32], form: FloatFormat
 ) -> bool:
     """Whether a product of balls with a matrix is right: each in proportion to the least."""
     units = least_proportion(a)

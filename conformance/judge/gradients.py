@@ -27,7 +27,7 @@ from moe_routing.conformance.judge.scale_gradients import certainly_scales, scal
 from moe_routing.conformance.judge.verdict import Answer, own_logits
 from moe_routing.reference import Gradients
 from moe_routing.reference import gradients as reference_gradients
-from moe_routing.reference.formats import Bools, Floats, Ids
+from moe_routing.reference.formats import Bools, Floats, Ids, Numbers
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -79,7 +79,7 @@ class GradientVerdict:
 
     facts: GradientFacts
     answer: Answer
-    given: Mapping[str, Floats]
+    given: Mapping[str, Numbers]
     routed: bool
 
     @property
@@ -155,7 +155,7 @@ class GradientVerdict:
             certain=partial(self._certain, name, given),
         )
 
-    def _certain(self, name: str, given: Floats) -> bool:
+    def _certain(self, name: str, given: Numbers) -> bool:
         """Whether a gradient is right for certain: of logits, or a product with those as given."""
         bounds, own, logits = self.bounds, self.given.get("logits"), self.answer.logits
         if name == "logits":
@@ -171,7 +171,8 @@ class GradientVerdict:
         if own is None:
             start = self._least_start
         else:
-            start = Ball(own, np.zeros((1, 1))) if self._known.all() else None
+            mid = own.astype(np.float64, copy=False)
+            start = Ball(mid, np.zeros((1, 1))) if self._known.all() else None
         if start is None:
             return False
         if name == "gate_delta" and self._is_of_gate(given):
@@ -179,7 +180,7 @@ class GradientVerdict:
         gate = GateGradients(bounds.config, bounds.inputs, bounds.numerics, start)
         return gate.certainly(name, given)
 
-    def _is_of_gate(self, given: Floats) -> bool:
+    def _is_of_gate(self, given: Numbers) -> bool:
         """Whether a gradient of the delta is that of the gate, which certainly is right."""
         one, both = self.bounds.inputs, ("gate_weight", "gate_delta")
         same = one.dtype_of(both[0]) == one.dtype_of(both[1]) and both[0] in self.given

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from moe_routing.conformance.judge.balls import Ball
-from moe_routing.reference.formats import Bools, Floats
+from moe_routing.reference.formats import Bools, Numbers
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -22,7 +22,7 @@ class Judged:
     """
 
     name: str
-    answered: Floats
+    answered: Numbers
     given: bool
     permit: Callable[[], Ball]
     certain: Callable[[], bool] = lambda: False

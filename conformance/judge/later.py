@@ -15,6 +15,7 @@ from moe_routing.conformance.judge.scores import (
     operated_bounds,
     score_bounds,
 )
+from moe_routing.conformance.judge.selection import certain_groups, possible_groups
 from moe_routing.conformance.judge.softmax import softmax_bounds
 from moe_routing.implementations import Numerics
 from moe_routing.reference import RouterConfig
@@ -69,6 +70,14 @@ class SelectionBounds:
         with np.errstate(all="ignore"):
             made = competing_bounds(self.scores, self.selection_bias, self.form, self.numerics)
             return made.checked(self.judged)
+
+    @cached_property
+    def kept_groups(self) -> tuple[Bools, Bools]:
+        """The groups that certainly are kept, and those that may be, ``[T, count]``."""
+        groups = self.config.groups
+        assert groups is not None
+        certain, _ = certain_groups(self.competing, groups, self.form)
+        return certain, possible_groups(self.competing, groups, self.form)
 
     def operated_at(self, expert_ids: Ids) -> Interval:
         """Return the logits of ``expert_ids [T, K]`` after the logit op."""

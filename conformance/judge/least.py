@@ -15,7 +15,7 @@ import numpy.typing as npt
 from moe_routing.conformance.judge.ball_sums import Matrix, bits_of, nonzeros, product
 from moe_routing.conformance.judge.balls import UNIT, Ball
 from moe_routing.conformance.judge.intervals import store_unit
-from moe_routing.reference.formats import FLOAT32, FloatFormat, Floats, Ids
+from moe_routing.reference.formats import FLOAT32, FloatFormat, Floats, Ids, Numbers
 
 Array = npt.NDArray[Any]
 
@@ -40,6 +40,12 @@ _MANY = 32
 _GATHERED = 2**9
 """Products of a matrix, all made at once, in the time of a summand that is picked."""
 
+_EACH = 2**18
+"""Summands of the numbers that are looked at one by one, all of them."""
+
+_EVERY = 8
+"""Of how many summands one is of a part that is summed of all numbers, as a product."""
+
 _SAMPLE = 128
 """Numbers of a row whose bits are looked at."""
 
@@ -53,7 +59,7 @@ KEPT = 1.0 - 2.0**-10
 """What is used of a lower bound; the rest is more than float64 loses in it and in the sum."""
 
 
-def certainly_within(answered: Floats, a: Floats, matrix: Matrix, form: FloatFormat) -> bool:
+def certainly_within(answered: Numbers, a: Floats, matrix: Matrix, form: FloatFormat) -> bool:
     """Whether each number of ``answered [T, N]`` is certainly a product that is permitted.
 
     The product is ``a @ matrix.rows.T``, summed in float32 in any order and stored in ``form``:
@@ -64,7 +70,7 @@ def certainly_within(answered: Floats, a: Floats, matrix: Matrix, form: FloatFor
     return all(_within(answered[some], a[some], matrix, form) for some in rows)
 
 
-def _within(answered: Floats, a: Floats, matrix: Matrix, form: FloatFormat) -> bool:
+def _within(answered: Numbers, a: Floats, matrix: Matrix, form: FloatFormat) -> bool:
     point, some, store = a @ matrix.rows.T, greatest(a), store_unit(form)
     units = np.minimum(nonzeros(a)[:, None], matrix.least_count[0]) * UNIT
     bits = bits_of(np.take_along_axis(a, some, axis=1))[:, None] * HELD
@@ -89,7 +95,7 @@ def _within(answered: Floats, a: Floats, matrix: Matrix, form: FloatFormat) -> b
     return len(row) <= LAST and in_balls(answered[places], a[row], matrix.rows[column], form)
 
 
-def in_balls(answered: Floats, a: Array, rows: Array, form: FloatFormat) -> bool:
+def in_balls(answered: Numbers, a: Array, rows: Array, form: FloatFormat) -> bool:
     """Whether numbers ``[P]`` are within their whole radius: that of rows of ``a`` and ``rows``."""
     for number, one, other in zip(answered, a, rows, strict=True):
         ball = product(Ball.exact(one[None]), other[:, None], form)
@@ -98,13 +104,13 @@ def in_balls(answered: Floats, a: Array, rows: Array, form: FloatFormat) -> bool
     return True
 
 
-def _held(values: Floats, form: FloatFormat) -> bool:
+def _held(values: Numbers, form: FloatFormat) -> bool:
     """Whether a format holds all of the values, as it does what was stored in it."""
     single = values.astype(np.float32)
     return bool((single == values).all() and form.represents(single).all())
 
 
-def _others(answered: Floats, point: Floats, used: Floats, quantum: Floats) -> tuple[Ids, ...]:
+def _others(answered: Numbers, point: Floats, used: Floats, quantum: Floats) -> tuple[Ids, ...]:
     """Return the places that the sums themselves do not say to be right, nor to be exact."""
     step, found = max(1, _CACHED // max(1, point.shape[1])), []
     for first in range(0, len(point), step):
@@ -121,7 +127,7 @@ def _others(answered: Floats, point: Floats, used: Floats, quantum: Floats) -> t
 
 
 def within_relative(
-    answered: Floats, point: Array, sizes: Array, rows: Array, units: float, store: float
+    answered: Numbers, point: Array, sizes: Array, rows: Array, units: float, store: float
 ) -> bool:
     """Whether ``answered`` certainly is ``a @ rows.T``, of numbers that are off themselves.
 
@@ -133,23 +139,26 @@ def within_relative(
     places = _left(answered, point, used, store)
     if not len(places[0]):
         return True
-    products, off = point.size * sizes.shape[1], _off(answered[places], point[places], store)
-    if len(places[0]) * _GATHERED * 16 <= products:
-        least = magnitudes(sizes, rows, places, greatest(sizes, 16))
+    n, off = sizes.shape[1], _off(answered[places], point[places], store)
+    if len(places[0]) * n > _EACH:
+        if len(places[0]) * _GATHERED * 16 <= point.size * n:
+            least = magnitudes(sizes, rows, places, greatest(sizes, 16))
+        else:
+            least = (np.abs(sizes[:, ::_EVERY]) @ np.abs(rows[:, ::_EVERY]).T)[places]
         near = (off <= used * least) & (least >= NORMAL)
         places, off = tuple(each[~near] for each in places), off[~near]
-    if len(places[0]) * _GATHERED * sizes.shape[1] <= products:
+    if len(places[0]) * n <= max(_EACH, point.size * n // _GATHERED):
         return _holds(off, used, magnitudes(sizes, rows, places))
     whole = np.abs(sizes) @ np.abs(rows).T
     return _holds(off, used, whole[places].astype(np.float64))
 
 
-def _off(answered: Floats, point: Array, store: float) -> Floats:
+def _off(answered: Numbers, point: Array, store: float) -> Floats:
     off: Floats = np.abs(answered - point)
     return off - store * np.abs(point).astype(np.float64) if store else off
 
 
-def _left(answered: Floats, point: Array, used: float, store: float) -> tuple[Ids, ...]:
+def _left(answered: Numbers, point: Array, used: float, store: float) -> tuple[Ids, ...]:
     """Return the places that the point's own magnitude does not say to be right, nor is it."""
     step, found = max(1, _CACHED // max(1, point.shape[1])), []
     least, limit = (1.0 - 2.0**-20) * (used + store), NORMAL

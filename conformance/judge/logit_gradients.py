@@ -36,7 +36,6 @@ from moe_routing.conformance.judge.intervals import Interval, store_unit
 from moe_routing.conformance.judge.logits import format_of
 from moe_routing.conformance.judge.quotients import ScoreBounds
 from moe_routing.conformance.judge.scores import sigmoid_bounds
-from moe_routing.conformance.judge.selection import certain_groups, possible_groups
 from moe_routing.reference import Renormalize
 from moe_routing.reference.formats import Bools, FloatFormat, Floats, Ids
 
@@ -144,13 +143,8 @@ class Way:
         groups = self.bounds.config.groups
         if groups is None:
             return at
-        size = self.bounds.config.num_experts // groups.count
-        kept, _ = certain_groups(self.later.competing, groups, self.form)
-        possible = possible_groups(self.later.competing, groups, self.form)
-        kept, possible = (
-            np.take_along_axis(np.repeat(mask, size, axis=1), self.ids, axis=1)
-            for mask in (kept, possible)
-        )
+        chosen = self.ids // (self.bounds.config.num_experts // groups.count)
+        kept, possible = (np.take_along_axis(m, chosen, axis=1) for m in self.later.kept_groups)
         zero = Ball.exact(np.zeros_like(at.mid))
         return undecided(where(kept, at, zero), possible & ~kept)
 

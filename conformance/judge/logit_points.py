@@ -137,6 +137,7 @@ def _most(values: npt.NDArray[Any]) -> float:
 
 
 def _longest(rows: npt.NDArray[Any]) -> float:
-    """Return the greatest norm of a row, NaN where one is."""
-    squares = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
-    return float(np.sqrt(squares.max(initial=0.0)))
+    """Return at least the greatest norm of a row, NaN where one is."""
+    squares = float(np.einsum("ij,ij->i", rows, rows).max(initial=0.0))
+    lost = 2.0 * rows.shape[1] * FLOAT32.unit_roundoff  # of squares, and of their sum
+    return float(np.sqrt((squares + rows.shape[1] * FLOAT32.tiny) * (1.0 + lost)))

@@ -18,7 +18,7 @@ from moe_routing.conformance.judge.intervals import Interval, store_unit
 from moe_routing.conformance.judge.logit_points import LogitPoints
 from moe_routing.conformance.judge.slot_bounds import LESS, SlotBounds
 from moe_routing.conformance.judge.weights import weight_bounds
-from moe_routing.reference.formats import INPUT_FORMATS, Bools, Floats, Ids
+from moe_routing.reference.formats import INPUT_FORMATS, Bools, Floats, Ids, Numbers
 
 
 def scale_gradient(
@@ -32,7 +32,7 @@ def scale_gradient(
 
 
 def certainly_scales(
-    bounds: Bounds, points: LogitPoints, ids: Ids, cotangent: Floats, given: Floats
+    bounds: Bounds, points: LogitPoints, ids: Ids, cotangent: Floats, given: Numbers
 ) -> bool:
     """Whether ``given [E]`` certainly is that gradient: within what its summands are off by."""
     form = INPUT_FORMATS[bounds.inputs.dtype]

@@ -18,7 +18,7 @@ from moe_routing.conformance.judge.ball_sums import bits_of, nonzeros
 from moe_routing.conformance.judge.balls import UNIT
 from moe_routing.conformance.judge.intervals import store_unit
 from moe_routing.conformance.judge.least import HELD, KEPT, LAST, greatest, in_balls
-from moe_routing.reference.formats import FloatFormat, Floats, Ids
+from moe_routing.reference.formats import FloatFormat, Floats, Ids, Numbers
 
 Singles = npt.NDArray[np.float32]
 
@@ -46,26 +46,37 @@ _SOME = 16
 
 @dataclass(frozen=True, eq=False)
 class SingleMatrix:
-    """The rows ``[N, n]`` that a gradient is multiplied with, and what stores the products."""
+    """The rows ``[N, n]`` that a gradient is multiplied with, and what stores the products.
+
+    Products with ``more`` rows may be added, each product and the sum stored.
+    """
 
     rows: Singles
     form: FloatFormat
+    more: Singles | None = None
 
-    def holds(self, answered: Floats, a: Floats) -> bool:
+    def holds(self, answered: Numbers, a: Floats) -> bool:
         """Whether each of ``answered [T, N]`` is certainly a permitted ``a @ rows.T``.
 
         None of whose sums leaves its range. False says nothing.
         """
         with np.errstate(over="ignore"):
-            single, given = a.astype(np.float32), answered.astype(np.float32)
+            single, given = a.astype(np.float32), answered.astype(np.float32, copy=False)
         if len(self.rows.T) > _MOST or not np.array_equal(single, a):
             return False
-        if not np.array_equal(given, answered) or (self.store and not self.form.holds(given)):
+        if given is not answered and not np.array_equal(given, answered):
+            return False
+        if self.store and not self.form.holds(given):
             return False
         step = max(1, _BLOCK // max(1, len(self.rows)))
         blocks = [slice(first, first + step) for first in range(0, len(given), step)]
         with np.errstate(all="ignore"):
             return all(_Block(self, given[some], single[some]).holds() for some in blocks)
+
+    @property
+    def each(self) -> list[Singles]:
+        """The rows of each product."""
+        return [self.rows] if self.more is None else [self.rows, self.more]
 
     @cached_property
     def store(self) -> float:
@@ -103,11 +114,21 @@ class _Block:
         return self._is_stored() if self.matrix.store else self._is_summed()
 
     def _is_stored(self) -> bool:
-        """Whether each number is next to its sum, as no other is that the format holds."""
-        point = self.a @ self.matrix.rows.T
+        """Whether each number is next to its sum, as no other is that the format holds.
+
+        Of two products each is stored as well, but for one that the format holds, which may be
+        exact.
+        """
+        point, *others = (self.a @ rows.T for rows in self.matrix.each)
+        parts = [point.copy(), *others] if others else []
+        for other in others:
+            point += other
         off = self.given - point
         np.abs(off, out=off)
         np.abs(point, out=point)
+        for part in parts:
+            part[self.matrix.form.represents(part)] = 0.0
+            point += np.abs(part, out=part)
         point *= np.float32(KEPT * self.matrix.store)
         near = off <= point
         return bool(near.all()) or self._hold_at(np.flatnonzero(~near))
@@ -117,6 +138,8 @@ class _Block:
         point = self._point()
         if np.array_equal(point, self.given):
             return True
+        if self.matrix.more is not None:
+            return False
         off, size = np.abs(self.given - point), np.abs(point)
         units, quantum = self._beyond()
         near = (off <= units * (size - quantum)) | (off == 0.0)
@@ -127,11 +150,17 @@ class _Block:
         return self._hold_at(np.flatnonzero(~near))
 
     def _point(self) -> Singles:
-        """Return the product, its parts added up one after the other."""
+        """Return the product, its parts added up one after the other, or the sum of two."""
+        point, *others = (self._summed(rows) for rows in self.matrix.each)
+        for other in others:
+            point += other
+        return point
+
+    def _summed(self, rows: Singles) -> Singles:
         first, *others = self.matrix.parts
-        point: Singles = self.a[:, first] @ self.matrix.rows[:, first].T
+        point: Singles = self.a[:, first] @ rows[:, first].T
         for part in others:
-            point += self.a[:, part] @ self.matrix.rows[:, part].T
+            point += self.a[:, part] @ rows[:, part].T
         return point
 
     def _beyond(self) -> tuple[Singles, Singles]:
@@ -149,14 +178,25 @@ class _Block:
         if len(places) * len(self.a.T) > _EACH:
             return False
         row, column = np.divmod(places, len(self.matrix.rows))
-        a, rows = self.a[row], self.matrix.rows[column]
-        given: Floats = self.given[row, column].astype(np.float64)
-        products = a.astype(np.float64) * rows
-        point, size = products.sum(axis=1), np.abs(products).sum(axis=1)
-        units = np.count_nonzero(products, axis=1) * UNIT
-        near = np.abs(given - point) <= KEPT * (units * size + self.matrix.store * np.abs(point))
-        near &= size > bits_of(a) * bits_of(rows) * HELD
-        left = ~near
-        if np.count_nonzero(left) > LAST:
-            return False
-        return in_balls(given[left], a[left], rows[left], self.matrix.form)
+        a, given = self.a[row], self.given[row, column].astype(np.float64)
+        balls = [_least(a, rows[column], self.matrix.store) for rows in self.matrix.each]
+        point, rad = (np.add.reduce(each) for each in zip(*balls, strict=True))
+        if len(balls) > 1:
+            rad += self.matrix.store * (np.abs(point) + rad) * (rad > 0.0)
+        left = ~((np.abs(given - point) <= KEPT * rad) & (rad > 0.0))
+        few = int(np.count_nonzero(left))
+        if not few or few > LAST or len(balls) > 1:
+            return not few
+        return in_balls(given[left], a[left], self.matrix.rows[column][left], self.matrix.form)
+
+
+def _least(a: Singles, rows: Singles, store: float) -> tuple[Floats, Floats]:
+    """Return sums of products ``[P]``, and the least that each is off by; 0 where it may be exact.
+
+    Each is of a row of ``a`` and one of ``rows``.
+    """
+    products = a.astype(np.float64) * rows
+    point, size = products.sum(axis=1), np.abs(products).sum(axis=1)
+    units = np.count_nonzero(products, axis=1) * UNIT
+    rounds = size > bits_of(a) * bits_of(rows) * HELD
+    return point, np.where(rounds, units * size + store * np.abs(point), 0.0)

@@ -10,6 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
+from moe_routing.conformance.judge.balls import UNIT
 from moe_routing.conformance.judge.bounds import Bounds, SelectionBounds
 from moe_routing.conformance.judge.intervals import (
     DIVISION,
@@ -32,8 +33,9 @@ from moe_routing.reference.scores import SCORE_FUNCTIONS
 LESS = 1.0 - 2.0**-10
 """What is used of a width; the rest is more than float64 loses in it, and than what underflows."""
 
-_WIDER = 2.0**-10
-"""More than scores of float32 are off in proportion, of calm logits (``certain_rows``)."""
+_UNITS = 1400.0
+"""Beside one for each expert, more units than scores of float32 are off by, of calm logits
+(``certain_rows``)."""
 
 _SHARE, _NORM = 2.0**-60, 2.0**-20
 """A selected score, and the greatest of a row, above which nothing is lost or undecided."""
@@ -192,10 +194,11 @@ class SlotBounds(SelectionBounds):
             values = self.numerators if bias is None else self.shares
         else:
             values = SCORE_FUNCTIONS[self.config.score](self.exact)
-        wider = _WIDER + 2.0 * float(np.expm1(2.0 * self.points.most))
+        units = 2.0 * (self.config.num_experts + _UNITS) * UNIT
+        wider = units + 2.0 * float(np.expm1(2.0 * self.points.most))
         size = np.abs(values) * wider
         if bias is not None:
-            values, size = values + bias, size + np.abs(bias) * _WIDER
+            values, size = values + bias, size + np.abs(bias) * units
         return Interval(values - size, values + size)
 
 

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from moe_routing.conformance.calls.gradients import GradientCase
 from moe_routing.conformance.judge import Bounds
@@ -15,15 +16,15 @@ from moe_routing.conformance.trial.base import BaseTrial
 from moe_routing.conformance.trial.boundary import Malformed, Received, receive, to_numpy
 from moe_routing.implementations import Numerics, RouterGradients
 from moe_routing.reference import GRADIENTS
-from moe_routing.reference.formats import Floats
+from moe_routing.reference.formats import Numbers
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Differentiated:
-    """An answer, read: the routing, and its gradients in float64 by name."""
+    """An answer, read: the routing, and its gradients by name, in float32 where that holds them."""
 
     routing: Received
-    gradients: dict[str, Floats]
+    gradients: dict[str, Numbers]
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +97,7 @@ def read(raw: object, case: GradientCase) -> Differentiated:
         kind = "None" if raw is None else f"a {type(raw).__name__}"
         raise Malformed(f"gradients returned {kind}, but should return RouterGradients")
     routing = receive(raw.routing, case.config, case.inputs.num_tokens, hides=True)
-    found = {}
+    found: dict[str, Numbers] = {}
     for name, native in raw.arrays().items():
         array = to_numpy(name, native)
         shape = _shape(name, case)
@@ -105,8 +106,15 @@ def read(raw: object, case: GradientCase) -> Differentiated:
                 f"the gradient of {name} is of shape {array.shape} and dtype {array.dtype}, "
                 f"but should be floating point of shape {shape}"
             )
-        found[name] = array.astype(np.float64, order="C")
+        found[name] = _floats(array)
     return Differentiated(routing=routing, gradients=found)
+
+
+def _floats(array: npt.NDArray[Any]) -> Numbers:
+    """Return an array in rows, in float64 where float32 may not hold it."""
+    if array.dtype.itemsize > np.dtype(np.float32).itemsize:
+        return array.astype(np.float64, order="C", copy=False)
+    return array.astype(np.float32, order="C", copy=False)
 
 
 def _shape(name: str, case: GradientCase) -> tuple[int, ...]:

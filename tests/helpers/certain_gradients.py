@@ -105,6 +105,12 @@ def in_mode(verdict: GradientVerdict, mode: str) -> GradientVerdict:
     return replace(verdict, answer=answer, given=given, routed=mode != "hidden")
 
 
+def narrow(verdict: GradientVerdict) -> GradientVerdict:
+    """Return the verdict on gradients that are float32, rounded to it if they were not."""
+    given = {name: each.astype(np.float32) for name, each in verdict.given.items()}
+    return replace(verdict, given=given)
+
+
 def whole(verdict: GradientVerdict, name: str) -> Judged:
     """Judge one gradient by its radius, whatever is certain."""
     return replace(replace(verdict).of(name), certain=lambda: False)
@@ -144,6 +150,8 @@ def differences(number: int, seed: int) -> tuple[list[str], Counter[str]]:
         return found, Counter(large=1)
     with np.errstate(all="ignore"):
         for verdict in verdicts(case, stream):
+            if stream.random() < 0.5:
+                verdict = narrow(verdict)
             for name in NAMES:
                 if name not in verdict.given:
                     continue

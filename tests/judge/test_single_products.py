@@ -9,7 +9,7 @@ import pytest
 
 from moe_routing.conformance.judge import single_products
 from moe_routing.conformance.judge.ball_sums import product
-from moe_routing.conformance.judge.balls import Ball
+from moe_routing.conformance.judge.balls import Ball, add
 from moe_routing.conformance.judge.single_products import SingleMatrix
 from moe_routing.reference.formats import BFLOAT16, FLOAT16, FLOAT32, FloatFormat
 
@@ -68,6 +68,28 @@ def test_what_is_certain_is_permitted(name: str, monkeypatch: pytest.MonkeyPatch
             refused += not right
     assert sure > 300
     assert refused > 100
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_what_is_certain_of_two_products_is_permitted(name: str) -> None:
+    """As of a gate and its delta, where each product is stored before they are added, or not."""
+    form, sure, refused = FORMS[name], 0, 0
+    for seed in range(60):
+        (a, rows), (_, more) = (drawn(each, form) for each in (seed, seed + 60))
+        more = form.round(more / (1.0, 16.0, 1024.0)[seed % 3]).astype(np.float32)
+        balls = [product(Ball.exact(a), each.T, form) for each in (rows, more)]
+        ball, matrix = add(*balls, form), SingleMatrix(rows, form, more)
+        once = form.round(a @ rows.T + a @ more.T)
+        twice = form.round(form.round(a @ rows.T) + form.round(a @ more.T))
+        for answered in (*answers(ball, once, seed), *answers(ball, twice, seed)):
+            right = bool(ball.contains(answered).all())
+            for each in (answered, form.round(answered).astype(np.float32)):
+                certain = matrix.holds(each, a.astype(np.float64))
+                assert not certain or ball.contains(each).all(), seed
+                sure += certain
+            refused += not right
+    assert sure > (100 if form is FLOAT32 else 500)
+    assert refused > 200
 
 
 @pytest.mark.parametrize("parts", [7, 64, 192])
