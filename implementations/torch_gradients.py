@@ -31,7 +31,7 @@ def torch_gradients(
 
     with differentiating() as leaves, torch.enable_grad():
         routing = adapter.route(config, inputs)
-    weights, given = _weights(routing), _at_weights(routing, cotangent)
+    weights, given = _weights(routing), _laid_like(cotangent, _at_weights(routing, cotangent))
     own = {"logits": routing.logits} if _differentiable(routing.logits) else {}
     sources = {name: each for name, each in {**leaves, **own}.items() if each.requires_grad}
     if not weights.requires_grad or not sources:
@@ -56,6 +56,21 @@ def _weights(routing: AnyRouting) -> Tensor:
     names = {FlatRouting: "scores", RoutingMap: "probs"}
     weights: Tensor = getattr(routing, names.get(type(routing), "weights"))
     return weights
+
+
+def _laid_like(cotangent: npt.NDArray[np.float32], given: Tensor) -> Tensor:
+    """Return ``given`` spaced out in its rows and in its columns where ``cotangent`` is no rows.
+
+    Autograd gives a backward pass gradients of any strides; a kernel that takes a pointer reads
+    the NaN between them.
+    """
+    if cotangent.flags.c_contiguous or not given.shape[-1]:
+        return given
+    width = given.shape[-1]
+    wide = given.new_full((*given.shape[:-1], 2 * width + 1), float("nan"))
+    spaced = wide[..., : 2 * width : 2]
+    spaced.copy_(given)
+    return spaced
 
 
 def _at_weights(routing: AnyRouting, cotangent: npt.NDArray[np.float32]) -> Tensor:

@@ -60,7 +60,11 @@ def linear(trial: GradientTrial) -> Failure | None:
             continue
         if (place := _not_twice(first, second, trial.case.dtype)) is not None:
             return _bent(trial, name, place, float(first[place]), float(second[place]))
-    return wrong(twice, *ROWS)
+    return wrong(twice, *ROWS, *OF_THE_GATE)
+
+
+OF_THE_GATE = ("gate_weight", "gate_bias", "gate_delta", "per_expert_scale", "hidden_scale")
+"""The sums over tokens, which a second call must not find in the buffers of the first."""
 
 
 def _doubled(case: GradientCase) -> GradientCase:

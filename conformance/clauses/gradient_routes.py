@@ -27,7 +27,7 @@ def masked_groups(trial: GradientTrial) -> Failure | None:
     "One NaN in a gradient and the whole model is NaN one step later.",
     rules=("GRAD-14",),
     bugs=("M64",),
-    events=("gradient-saturated", "gradient-overflowing-exponential"),
+    events=("gradient-saturated", "gradient-overflowing-exponential", "gradient-small-sigmoid"),
     focus=Focus(recipes=("saturated", "underflowing", "one-hot")),
     needs=gives(*ROWS),
 )

@@ -26,6 +26,11 @@ ROWS = ("logits", "hidden")
 """The gradients of each token's own."""
 
 SCORES = members("gradient-score")
+COTANGENTS = (
+    *("gradient-fine-cotangent", "gradient-strided-cotangent"),
+    *("gradient-cotangent-of-all-sizes", "gradient-zero-cotangent"),
+)
+SIZES = ("gradient-tokens-above-1024", "gradient-experts-above-512")
 PARTS = (
     *("gradient-normed", "gradient-not-normed", "gradient-norm-of-order", "gradient-norm-with-eps"),
     *("gradient-floored", "gradient-scaled", "gradient-capped", "gradient-multiplied"),
@@ -85,7 +90,10 @@ def wrong(trial: GradientTrial, *names: str) -> Failure | None:
     "learning rate, a dropped term pushes experts the wrong way.",
     rules=("GRAD-1", "GRAD-2", "GRAD-3", "GRAD-4", "GRAD-5"),
     bugs=("M64",),
-    events=("gradient-any", *SCORES, *PARTS, "gradient-expert-scale"),
+    events=(
+        *("gradient-any", *SCORES, *PARTS, "gradient-expert-scale", "gradient-expert-scale-alone"),
+        *(*COTANGENTS, *SIZES, "gradient-whole-blocks-of-1024"),
+    ),
     part="logits",
     most=None,
 )
@@ -101,7 +109,7 @@ def logits(trial: GradientTrial) -> Failure | None:
     bugs=("M64",),
     events=(
         *("gradient-any", *SCORES, *PARTS, "gradient-gate", "gradient-expert-scale"),
-        "gradient-columns-above-128",
+        *("gradient-columns-above-128", "gradient-columns-above-4096", *COTANGENTS, *SIZES),
     ),
     needs=gives("hidden"),
     most=None,
@@ -118,8 +126,9 @@ def hidden(trial: GradientTrial) -> Failure | None:
     rules=("GRAD-7",),
     bugs=("M64",),
     events=(
-        *("gradient-gate", "gradient-columns-above-128"),
-        *("gradient-tokens-above-256", "gradient-exact-sum"),
+        *("gradient-gate", "gradient-columns-above-128", "gradient-columns-above-4096"),
+        *("gradient-tokens-above-256", "gradient-exact-sum", *COTANGENTS, *SIZES),
+        "gradient-whole-blocks-of-1024",
     ),
     needs=gives("gate_weight"),
 )
@@ -150,7 +159,7 @@ def float32_gate(trial: GradientTrial) -> Failure | None:
     "A linear bias without its gradient never moves.",
     rules=("GRAD-8",),
     bugs=("M64",),
-    events=("gradient-gate-bias", "gradient-tokens-above-256"),
+    events=("gradient-gate-bias", "gradient-tokens-above-256", *SIZES),
     narrow={"gate_bias": (True,)},
     needs=gives("gate_bias"),
 )
@@ -164,7 +173,7 @@ def gate_bias(trial: GradientTrial) -> Failure | None:
     "In fine-tuning with LoRA the delta is all that learns.",
     rules=("GRAD-9", "GRAD-6"),
     bugs=("M64",),
-    events=("gradient-delta", "gradient-tokens-above-256"),
+    events=("gradient-delta", "gradient-tokens-above-256", *SIZES),
     narrow={"gate_delta": (True,)},
     needs=gives("gate_delta", "hidden"),
 )
@@ -179,8 +188,8 @@ def delta(trial: GradientTrial) -> Failure | None:
     rules=("GRAD-10",),
     bugs=("M64",),
     events=(
-        *("gradient-expert-scale", "gradient-expert-scale-by-zero"),
-        "gradient-tokens-above-256",
+        *("gradient-expert-scale", "gradient-expert-scale-by-zero", "gradient-expert-scale-alone"),
+        *("gradient-tokens-above-256", *SIZES),
     ),
     narrow={"per_expert_scale": (True,)},
     needs=gives("per_expert_scale"),
@@ -195,7 +204,7 @@ def expert_scale(trial: GradientTrial) -> Failure | None:
     "The scale after the input norm is trained with the router, and by nothing else.",
     rules=("GRAD-11", "GRAD-6"),
     bugs=("M64",),
-    events=("gradient-hidden-scale", "gradient-tokens-above-256"),
+    events=("gradient-hidden-scale", "gradient-tokens-above-256", "gradient-tokens-above-1024"),
     narrow={"input_norm": (True,)},
     needs=gives("hidden_scale"),
 )
@@ -239,7 +248,7 @@ def _rules(claim: Any) -> tuple[Any, ...]:
     "it fights that rule.",
     rules=("GRAD-12",),
     bugs=("M64",),
-    events=("gradient-selection-bias",),
+    events=("gradient-selection-bias", "gradient-tokens-above-1024"),
     narrow={"selection_bias": ("gate", "block", "statics")},
     focus=Focus(biases=("steering", "normal", "zero")),
 )

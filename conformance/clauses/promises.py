@@ -11,6 +11,7 @@ import numpy as np
 from moe_routing.conformance.clauses.invariance import parts_of
 from moe_routing.conformance.clauses.registry import clause
 from moe_routing.conformance.clauses.relations import differing_bits, first_of
+from moe_routing.conformance.events import members
 from moe_routing.conformance.explain.failure import Failure, token_failure
 from moe_routing.conformance.generators.choices import Focus
 from moe_routing.conformance.generators.construct import take_tokens
@@ -44,7 +45,7 @@ def _promised(field: str) -> Callable[[Capabilities], str | None]:
     narrow=_SELECTED,
     needs=_promised("ties"),
     promise="ties",
-    events=("tie-at-cut",),
+    events=("tie-at-cut", "zeros-tie", *members("all-tie")),
     focus=Focus(recipes=("table", "one-sided", "one-hot", "tied-lattice", "crowded")),
 )
 def ties_to_the_lower_id(trial: Trial) -> Failure | None:
@@ -70,7 +71,10 @@ def ties_to_the_lower_id(trial: Trial) -> Failure | None:
     narrow=_SELECTED,
     needs=_promised("slots"),
     promise="slots",
-    events=("clear-winners", "bias-decides"),
+    events=(
+        *("clear-winners", "bias-decides", "batch-of-many-experts"),
+        *("top-k-above-15", "top-k-above-32"),
+    ),
 )
 def slots_descend(trial: Trial) -> Failure | None:
     """Where it is promised, the slots of a token come by descending selection score."""
@@ -97,7 +101,10 @@ def slots_descend(trial: Trial) -> Failure | None:
     bugs=("M34",),
     needs=_promised("same_bits"),
     promise="same_bits",
-    events=("clear-winners", "batch-above-8", "batch-above-256"),
+    events=(
+        *("clear-winners", "batch-above-8", "batch-above-256", "batch-above-2048"),
+        *("batch:128", "batch:512", "batch:1024"),
+    ),
 )
 def batch_bits(trial: Trial) -> Failure | None:
     """Where it is promised, a token's answer has the same bits alone and in any batch."""
@@ -141,7 +148,11 @@ def _exactly(value: Any) -> str:
     bugs=("M88",),
     needs=_promised("served_by"),
     promise="served_by",
-    events=("any-case", "batch-above-8", "one-token"),
+    events=(
+        *("any-case", "batch-above-8", "one-token", "batch-above-2048", "strided-input"),
+        *("float32-input", "bfloat16-input", "float16-input"),
+        *("top-k-above-15", "top-k-above-32", "experts-above-1024"),
+    ),
     without_tokens=True,
 )
 def served_by(trial: Trial) -> Failure | None:

@@ -25,7 +25,7 @@ def gate_of(experts: int) -> npt.NDArray[np.float32]:
     return np.vstack([GATE, more])[:experts].astype(np.float32)
 
 
-def _gated(*, top_ks: tuple[int, ...] = (2, 1), **parts: Any) -> Makes:
+def gated(*, top_ks: tuple[int, ...] = (2, 1), **parts: Any) -> Makes:
     """Return what makes cases with hidden states and a gate of different widths."""
     tables = rows_of(top_ks=top_ks, **parts)
 
@@ -52,7 +52,7 @@ def _part(slug: str, statement: str, name: str, **parts: Any) -> None:
     def occurs(facts: GradientFacts) -> bool:
         return _any_of(facts, name) and flows(facts, name) and _wide(facts)
 
-    differentiated(slug, statement, occurs, _gated(**parts))
+    differentiated(slug, statement, occurs, gated(**parts))
 
 
 def _any_of(facts: GradientFacts, name: str) -> bool:
@@ -94,7 +94,7 @@ def _summed(capabilities: Capabilities) -> Iterator[Case]:
 
 def _scaled(capabilities: Capabilities) -> Iterator[Case]:
     """Yield cases of scaled experts; the scale comes after the logits, which may be given."""
-    makes = rows_of if capabilities.takes == "logits" else _gated
+    makes = rows_of if capabilities.takes == "logits" else gated
     yield from makes(per_expert_scale=[0.5, 2.0, -1.0, 1.5])(capabilities)
 
 
@@ -132,6 +132,12 @@ differentiated(
     _scaled,
 )
 differentiated(
+    "expert-scale-alone",
+    "one expert a token, with a scale of its own that is not 1",
+    lambda f: f.bounds.config.top_k == 1 and _any_of(f, "per_expert_scale") and flows(f, "logits"),
+    rows_of(top_ks=(1,), per_expert_scale=[0.5, 2.0, -1.0, 1.5], wants={"renormalize": None}),
+)
+differentiated(
     "expert-scale-by-zero",
     "experts with scales of their own, beside a routed scaling factor of 0",
     lambda f: (
@@ -143,26 +149,52 @@ differentiated(
 )
 
 
-def _widened(capabilities: Capabilities) -> Iterator[Case]:
-    """Yield cases of a wide gate: its last column is the last of three, and all between are 0."""
-    for case in _gated()(capabilities):
-        names = ("hidden", "gate_weight", "gate_delta", "hidden_scale")
-        given = {name: a for name, a in case.inputs.arrays().items() if name in names}
-        wide: dict[str, Any] = {
-            name: np.insert(a, [2] * (_WIDE - 3), 0.0, axis=-1) for name, a in given.items()
-        }
-        yield replace(case, inputs=replace(case.inputs, logits=None, **wide))
+def _widened(width: int) -> Makes:
+    """Return what makes cases of a wide gate: its last column is the last of three, the rest 0."""
+
+    def make(capabilities: Capabilities) -> Iterator[Case]:
+        for case in gated()(capabilities):
+            names = ("hidden", "gate_weight", "gate_delta", "hidden_scale")
+            given = {name: a for name, a in case.inputs.arrays().items() if name in names}
+            wide: dict[str, Any] = {
+                name: np.insert(a, [2] * (width - 3), 0.0, axis=-1) for name, a in given.items()
+            }
+            yield replace(case, inputs=replace(case.inputs, logits=None, **wide))
+
+    return make
 
 
-_WIDE = 136
+def _columns(most: int) -> None:
+    def occurs(facts: GradientFacts) -> bool:
+        found = facts.reference.gate_weight
+        return found is not None and bool(np.nan_to_num(found)[:, most:].any())
+
+    statement = f"gradients of a gate of more than {most:,} columns, not 0 beyond them"
+    differentiated(f"columns-above-{most}", statement, occurs, _widened(most + 8))
+
+
+for _most in (128, 4096):
+    _columns(_most)
+
+
+def _of_many(capabilities: Capabilities) -> Iterator[Case]:
+    """Yield cases of experts the last two of which win, one after the other."""
+    for case in gated(rows=np.zeros((3, _MANY + 2)))(capabilities):
+        gate = np.array(case.inputs.gate_weight)
+        gate[-2:] = [[0.0, -4.0, 2.0], [4.0, 2.0, -2.0]]
+        yield replace(case, inputs=replace(case.inputs, logits=None, gate_weight=gate))
+
+
+_MANY = 512
 differentiated(
-    "columns-above-128",
-    "gradients of a gate of more than 128 columns, not 0 beyond them",
+    f"experts-above-{_MANY}",
+    f"gradients of more than {_MANY} experts, not 0 beyond them",
     lambda f: (
         f.reference.gate_weight is not None
-        and bool(np.nan_to_num(f.reference.gate_weight)[:, 128:].any())
+        and bool(np.nan_to_num(f.reference.logits)[:, _MANY:].any())
+        and bool(np.nan_to_num(f.reference.gate_weight)[_MANY:].any())
     ),
-    _widened,
+    _of_many,
 )
 _part(
     "hidden-scale",

@@ -19,12 +19,6 @@ from moe_routing.reference.formats import Bools, Ids
 Occurs = Callable[[GradientFacts], bool]
 Makes = Callable[[Capabilities], Iterator[Case]]
 
-HIGH = 18.0
-"""A logit from which a sigmoid in float32 is 1."""
-
-OVERFLOWS = 88.8
-"""A logit below whose negative ``exp(-z)`` overflows float32."""
-
 
 def differentiated(slug: str, statement: str, occurs: Occurs, makes: Makes) -> None:
     """Register an event that the routing cases of ``makes`` show, with a plain cotangent."""
@@ -59,13 +53,6 @@ def flows(facts: GradientFacts, name: str) -> bool:
     """Return whether some gradient of an input is finite and not 0."""
     found = getattr(facts.reference, name)
     return found is not None and bool((np.isfinite(found) & (found != 0.0)).any())
-
-
-def _by_sigmoid(facts: GradientFacts) -> bool:
-    config = facts.bounds.config
-    return config.weights_from == "sigmoid_of_selected" or (
-        config.score == "sigmoid" and config.weights_from in ("scores", "masked_scores")
-    )
 
 
 differentiated(
@@ -116,25 +103,6 @@ differentiated(
         and flows(f, "logits")
     ),
     rows_of(selection_bias=[0.25, -0.5, 1.0, 0.0]),
-)
-differentiated(
-    "saturated",
-    "a logit so high that its sigmoid, or its share, is 1 in float32",
-    lambda f: _saturates(f),
-    rows_of(rows=[[HIGH + 2.0, 0.5, -HIGH, 1.0], [-1.0, 20.0, -19.0, 0.25]]),
-)
-differentiated(
-    "overflowing-exponential",
-    "a sigmoid of a logit whose negative has an exponential that overflows",
-    lambda f: (
-        _by_sigmoid(f)
-        and bool((f.bounds.reference.operated[f.bounds.judged] < -OVERFLOWS).any())
-        and flows(f, "logits")
-    ),
-    rows_of(
-        rows=[[1.0, -90.0, -0.5, -100.0], [-95.0, 2.0, 0.25, -89.0]],
-        wants={"score and weights": lambda pair: "sigmoid" in (pair[0], pair[1][:7])},
-    ),
 )
 differentiated(
     "repeated",
@@ -194,13 +162,6 @@ def _masked(facts: GradientFacts) -> bool:
     if config.groups is None or config.weights_from != "masked_scores":
         return False
     return bool((facts.reference.logits[~done.kept & facts.bounds.judged[:, None]] != 0.0).any())
-
-
-def _saturates(facts: GradientFacts) -> bool:
-    bounds = facts.bounds
-    scores = bounds.reference.gathered[bounds.judged]
-    near = (scores > 1.0 - 2.0**-24) & (scores <= 1.0)
-    return bounds.config.score != "sqrtsoftplus" and bool(near.any()) and flows(facts, "logits")
 
 
 def _elsewhere(facts: GradientFacts) -> bool:

@@ -212,36 +212,6 @@ def _up_to_the_last(experts: int) -> Floats:
     return steps
 
 
-_SQUARE = ("gate_delta", "hidden_scale")
-"""Arrays as wide as the hidden states."""
-
-
-def _negative_zero(bounds: Bounds) -> bool:
-    """Return whether -0.0 stands above logits below 0, as given or as a gate of one column."""
-    inputs = bounds.inputs
-    if inputs.logits is not None:
-        rows = inputs.logits
-    elif inputs.hidden_size == 1 and (inputs.hidden > 0.0).all():
-        rows = inputs.gate_weight.T
-    else:
-        return False
-    zero = (rows == 0.0) & np.signbit(rows)
-    return bool((zero.any(axis=1) & (zero | (rows < 0.0)).all(axis=1)).any())
-
-
-@event("negative-zero-logit", "a logit of -0.0 above logits below 0", _negative_zero)
-def _(capabilities: Capabilities) -> Iterator[Case]:
-    rows = np.array([[-1.0, -0.0, -2.0, -0.5]])
-    for top_k in (2, 1):
-        for case in table_cases(capabilities, rows, top_k=top_k):
-            yield case
-            if case.inputs.logits is None and {*case.inputs.arrays()}.isdisjoint(_SQUARE):
-                column = np.full((case.config.num_experts, 1), -3.0, np.float32)
-                column[:4, 0] = rows[0, : len(column)]
-                hidden = np.ones((case.inputs.num_tokens, 1), np.float32)
-                yield with_inputs(case, hidden=hidden, gate_weight=column)
-
-
 @event(
     "close-call",
     "experts decide whose scores are apart by less than 2^-14 of them, beyond rounding",

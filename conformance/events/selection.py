@@ -74,6 +74,28 @@ _tie_of("tie-of-positive-logits", "two experts of positive logits tie at the cut
 _tie_of("tie-of-negative-logits", "two experts of negative logits tie at the cut", -1.0)
 
 
+def _all_tie(least: int) -> None:
+    """Register ``least`` experts or more that all tie, two more than blocks of threads hold."""
+
+    def occurs(bounds: Bounds) -> bool:
+        few = bounds.config.top_k < bounds.config.num_experts >= least
+        tied = (np.ptp(_competing(bounds), axis=1) == 0.0).any() if few else False
+        return bool(tied) and bounds.inputs.expert_table is None
+
+    @event(f"all-tie:{least}-experts", f"{least:,} experts or more, which all tie", occurs)
+    def _(capabilities: Capabilities) -> Iterator[Case]:
+        rows = np.ones((2, fitting_experts(capabilities, least)))
+        for top_k in (8, 2, 1):
+            yield from table_cases(capabilities, rows, top_k=top_k)
+
+
+FAMILIES["all-tie"] = (
+    "all of many experts tie, across the lanes and blocks of threads that hold them"
+)
+for _least in (66, 258, 1026):
+    _all_tie(_least)
+
+
 @event(
     "clear-winners",
     "tokens whose right set of experts is unique",

@@ -55,7 +55,21 @@ def choose_gradient_case(choose: Choose, capabilities: Capabilities, focus: Focu
     kind = choose("cotangent", ("quarters", "quarters", *COTANGENTS))
     rng = np.random.default_rng(choose("seed", range(2**16)))
     shape = (case.inputs.num_tokens, case.config.num_experts)
-    return GradientCase.of(case, COTANGENTS[kind](rng, shape).astype(np.float32))
+    drawn = COTANGENTS[kind](rng, shape)
+    if choose("fine cotangent", (False, True)) and may_be_fine(case):
+        drawn = drawn * FINE
+    return GradientCase.of(case, drawn.astype(np.float32))
+
+
+FINE = 1.0 + 2.0**-12
+"""A factor that gives every cotangent digits that 16 bits do not hold, and float32 does."""
+
+
+def may_be_fine(case: Case) -> bool:
+    """Whether nothing of a case may be in 16 bits, so that a fine cotangent is not rounded."""
+    config = case.config
+    narrow = {config.logits_dtype, config.scores_dtype, config.weights_dtype} - {"float32", "input"}
+    return case.inputs.dtype == "float32" and not narrow
 
 
 def plain_cotangent(tokens: int, experts: int) -> Array:
@@ -64,9 +78,10 @@ def plain_cotangent(tokens: int, experts: int) -> Array:
     return (((t * 5 + e * 3) % 11 - 4) / 4.0).astype(np.float32)
 
 
-def with_cotangent(case: Case) -> GradientCase:
-    """Return a routing case with the cotangent of constructed cases."""
-    return GradientCase.of(case, plain_cotangent(case.inputs.num_tokens, case.config.num_experts))
+def with_cotangent(case: Case, *, fine: bool = False) -> GradientCase:
+    """Return a routing case with the cotangent of constructed cases, or with a ``fine`` one."""
+    plain = plain_cotangent(case.inputs.num_tokens, case.config.num_experts)
+    return GradientCase.of(case, plain * np.float32(FINE) if fine else plain)
 
 
 # Smaller cases.

@@ -110,6 +110,7 @@ _NO_SHARES = "drawn for whoever claims groups with from_each, which `Capabilitie
 _NO_SHARED_SLOTS = "drawn for whoever claims shared slots, which `Capabilities()` does not"
 _NO_WIDE_GATE = "drawn for whoever claims a float32 gate, which `Capabilities()` does not"
 _ONE_ROUTER = "of one router; other routers are drawn with other sizes"
+_OF_ONE_SIZE = "a drawn cotangent has one magnitude, which float16 holds, and is not 0"
 _EXACTLY = "one number of tokens exactly; others on both sides of it are drawn"
 ONLY_CONSTRUCTED = {
     **dict.fromkeys(
@@ -165,8 +166,14 @@ ONLY_CONSTRUCTED = {
     **dict.fromkeys(("fine-delta-beside-16-bits", "wide-gate-shows-in-weights"), _NO_WIDE_GATE),
     **dict.fromkeys(("gradient-wide-gate", *members("fine-gate-at")), _NO_WIDE_GATE),
     **dict.fromkeys(("gradient-columns-above-128", *members("large-logit-of")), _LARGER),
+    **dict.fromkeys(("gradient-columns-above-4096", "gradient-experts-above-512"), _LARGER),
+    **dict.fromkeys(("gradient-tokens-above-1024", "gradient-whole-blocks-of-1024"), _COSTLY),
+    **dict.fromkeys(("gradient-cotangent-of-all-sizes", "gradient-zero-cotangent"), _OF_ONE_SIZE),
+    "gradient-strided-cotangent": "a drawn cotangent lies in rows",
     "balanced-large-logits": "drawn logits are those of routers that train",
     "negative-zero-logit": "a row of it is drawn, but not among others below 0",
+    "zeros-tie": "only given logits and gates of one column keep the sign of a zero",
+    **dict.fromkeys(members("all-tie"), _LARGER),
     "shared-wide": _COSTLY,
     "published-width-of-groups": _COSTLY,
     "token-id-above-65535": "the tables drawn have 8 rows",

@@ -33,6 +33,9 @@ def shows(slug: str, case: AnyCase, capabilities: Capabilities) -> bool:
 LARGE = (
     "gradient-tokens",
     "gradient-exact-sum",
+    "gradient-whole-blocks",
+    "gradient-experts",
+    "all-tie",
     "replayed-tokens",
     "replayed-id",
     "winner",

@@ -234,6 +234,7 @@ NEAR: dict[str, AnyCase] = {
     "large-logits": call([[88.0, 1.0, 0.0, -88.0]]),
     "all-negative-logits": call([[-1.0, -2.0, 0.0, -1.0]]),
     "negative-zero-logit": call([[-1.0, -0.0, 0.0, -1.0]]),
+    "zeros-tie": call([[0.0, -0.0, -1.0, -2.0]], 1),
     "all-zero-logits": call([[0.0, 0.0, 0.0, 0.25]]),
     "logits-above-17": call([[20.0, 16.0, 20.0, 1.0]]),
     "logits-below-minus-100": call([[-101.0, -102.0, -100.0, -200.0]]),

@@ -68,6 +68,18 @@ NEAR_GRADIENTS: dict[str, GradientCase] = {
     "gradient-nan-row": differentiated([[np.nan] * 4]),
     "gradient-no-tokens": differentiated(ROWS[:1]),
     "gradient-tokens-above-256": differentiated(np.resize(np.array(ROWS), (256, 4))),
+    "gradient-tokens-above-1024": differentiated(np.resize(np.array(ROWS), (1024, 4))),
+    "gradient-whole-blocks-of-1024": differentiated(np.resize(np.array(ROWS), (1023, 4))),
+    "gradient-experts-above-512": differentiated(),
+    "gradient-columns-above-4096": gated(cotangent=1.0),
+    "gradient-fine-cotangent": differentiated(),
+    "gradient-strided-cotangent": differentiated(),
+    "gradient-cotangent-of-all-sizes": differentiated(cotangent=[2.0**18, 1.0, 0.5, 2.0]),
+    "gradient-zero-cotangent": differentiated(),
+    "gradient-small-sigmoid": differentiated([[-5.0, -4.0, -6.0, -8.0]], score="sigmoid"),
+    "gradient-expert-scale-alone": differentiated(
+        arrays={"per_expert_scale": np.float32([0.5, 2.0, -1.0, 1.5])}
+    ),
     "gradient-gate": gated(),
     "gradient-exact-sum": gated(np.zeros_like(GATE), cotangent=1.0),
     "gradient-delta": gated(cotangent=1.0, gate_delta=np.zeros_like(GATE)),

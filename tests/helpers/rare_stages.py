@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from moe_routing.conformance.zoo.mutants.wide_gates import cast
 from moe_routing.conformance.zoo.router import differentiator as gradients
 from moe_routing.conformance.zoo.router import learner, replayer, runner, stages
 from moe_routing.conformance.zoo.router.functions import Array, softmax
+from moe_routing.implementations import Capabilities, Promises
+from moe_routing.reference.selection import top_k
 
 ZERO = np.float32(0)
 
@@ -109,3 +112,42 @@ def less_an_early_maximum(w: Any) -> Array:
         return stages.RIGHT["scores"](w)
     exponentials = np.exp(z - z[:, :64].max(axis=1, keepdims=True))
     return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))
+
+
+def promising(**promises: Any) -> Capabilities:
+    """The whole specification, and these promises."""
+    return Capabilities(promises=Promises(**promises))
+
+
+def in_turn(lanes: int) -> Callable[[Any], Array]:
+    """Ties go to the lowest of so many lanes, each of which holds every so-manieth expert."""
+
+    def wrong(w: Any) -> Array:
+        order = np.argsort(np.arange(w.config.num_experts) % lanes, kind="stable")
+        return np.asarray(order[top_k(w.competing[:, order], w.config.top_k)])
+
+    return wrong
+
+
+def in_two_runs(first: int) -> Callable[[Any], Array]:
+    """Each of two passes is in order, the second one comes first."""
+
+    def wrong(w: Any) -> Array:
+        return np.roll(stages.expert_ids(w), -first if w.config.top_k > first else 0, axis=1)
+
+    return wrong
+
+
+def one_bit_off(test: Callable[[Any], bool]) -> Callable[[Any], Array]:
+    """Weights whose last bit differs where ``test`` holds."""
+
+    def wrong(w: Any) -> Array:
+        right = stages.weights(w)
+        return np.nextafter(right, ZERO) if test(w) else right
+
+    return wrong
+
+
+def by_eager(test: Callable[[Any], bool]) -> Callable[[Any], Any]:
+    """An answer of a fallback where ``test`` holds."""
+    return lambda w: replace(stages.answer(w), kernel="eager" if test(w) else "fused")

@@ -85,6 +85,29 @@ def test_it_is_the_gradient_in_every_layout(made: type[Softmax]) -> None:
     assert (found.logits is not None) == (made is Softmax)
 
 
+class Halved(Softmax):
+    """Its weights have a backward pass that is called with what autograd is given."""
+
+    given: Any = None
+
+    def answer(self, logits: Any, weights: Any, ids: Any) -> Any:
+        weights.register_hook(lambda given: setattr(Halved, "given", given))
+        return super().answer(logits, weights, ids)
+
+
+def test_a_cotangent_in_columns_comes_with_strides_and_nan_between_its_numbers() -> None:
+    """As behind a concatenation: a kernel that takes its pointer for rows is wrong."""
+    rows = Halved().gradients(CONFIG, INPUTS, COTANGENT)
+    assert Halved.given.is_contiguous()
+    columns = Halved().gradients(CONFIG, INPUTS, np.asfortranarray(COTANGENT))
+    assert Halved.given.stride() == (5, 2)
+    assert Halved.given.as_strided((5,), (1,)).isnan().tolist() == [False, True, False, True, True]
+    assert torch.equal(rows.gate_weight, columns.gate_weight)
+    for made in (Flat, Dense):
+        found = made().gradients(CONFIG, INPUTS, np.asfortranarray(COTANGENT))
+        assert torch.equal(found.gate_weight, rows.gate_weight)
+
+
 class Checkpointed(Softmax):
     """Recomputed in the backward pass, as activation checkpointing does."""
 

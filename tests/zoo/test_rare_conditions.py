@@ -12,10 +12,15 @@ from rare_stages import (
     absent_in_softmax,
     bare_z,
     by_division,
+    by_eager,
+    in_turn,
+    in_two_runs,
     less_an_early_maximum,
     of_expert,
+    one_bit_off,
     only,
     past,
+    promising,
     rows_past,
     scaled_by_the_last,
     twice_on_the_first,
@@ -164,6 +169,42 @@ RARE: dict[tuple[str, str], tuple[Callable[..., Staged], str, Any, Capabilities]
         by_division,
         WHOLE,
     ),
+    ("selection.ties-to-the-lower-id", "all-tie:66-experts"): (
+        router,
+        "expert_ids",
+        in_turn(16),
+        promising(ties="lowest"),
+    ),
+    ("layout.slots-descend", "top-k-above-15"): (
+        router,
+        "expert_ids",
+        in_two_runs(8),
+        promising(slots="descending"),
+    ),
+    ("invariance.batch-bits", "batch:512"): (
+        router,
+        "weights",
+        one_bit_off(lambda w: w.num_tokens == 512),
+        promising(same_bits=True),
+    ),
+    ("invariance.batch-bits", "batch-above-2048"): (
+        router,
+        "weights",
+        one_bit_off(lambda w: w.num_tokens > 1024),
+        promising(same_bits=True),
+    ),
+    ("robustness.served-by", "float16-input"): (
+        router,
+        "answer",
+        by_eager(lambda w: w.inputs.dtype == "float16"),
+        promising(served_by=("fused",)),
+    ),
+    ("robustness.served-by", "experts-above-1024"): (
+        router,
+        "answer",
+        by_eager(lambda w: w.config.num_experts > 512),
+        promising(served_by=("fused",)),
+    ),
     ("robustness.large-logits", "large-logit-of:130-experts"): (
         router,
         "scores",
@@ -187,7 +228,8 @@ def test_the_constructed_case_catches_it_and_passes_a_right_one(clause: str, eve
     assert event in CLAUSES[clause].events
     case = EVENTS[event].constructed(CLAUSES[clause].narrowed(claims))
     assert case is not None
-    for stages_of, fails in (({stage: wrong}, True), ({}, False)):
+    right = {"answer": by_eager(lambda w: False)} if claims.promises.served_by else {}
+    for stages_of, fails in (({stage: wrong}, True), (right, False)):
         with np.errstate(all="ignore"):
             trial = trial_of(make("rare", stages_of, claims), case, CLAUSES[clause].method)
             outcome = evaluate(CLAUSES[clause], trial)

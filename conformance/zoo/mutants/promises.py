@@ -52,6 +52,55 @@ def _(w: Work) -> Array:
     return table_or(w, lambda: np.where(odd, _highest(w), expert_ids(w)))
 
 
+def _by_lanes(w: Work) -> Array:
+    """Select the K best, ties to the lowest id of the lowest of 32 lanes."""
+    order = np.argsort(np.arange(w.config.num_experts) % 32, kind="stable")
+    return np.asarray(order[top_k(w.competing[:, order], w.config.top_k)])
+
+
+@mutant(
+    "ties-by-the-lane",
+    "M33",
+    "expert_ids",
+    real="intel/intel-xpu-backend-for-triton#7575",
+    needs="33 experts",
+    claims=_promising(ties="lowest"),
+)
+def _(w: Work) -> Array:
+    """A warp kept the lower lane of two equal scores: expert 32 came before expert 1."""
+    return table_or(w, lambda: _by_lanes(w))
+
+
+@mutant(
+    "ties-to-the-last-block",
+    "M33",
+    "expert_ids",
+    real="vllm-project/vllm#55514",
+    needs="1025 experts",
+    claims=_promising(ties="lowest"),
+)
+def _(w: Work) -> Array:
+    """A second block of 1,024 experts was merged with >= where > was due."""
+    return table_or(w, lambda: _highest(w) if w.config.num_experts > 1024 else expert_ids(w))
+
+
+@mutant(
+    "negative-zero-below-zero",
+    "M33",
+    "expert_ids",
+    real="NVIDIA/cccl#9470",
+    claims=replace(_promising(ties="lowest"), takes="logits"),
+)
+def _(w: Work) -> Array:
+    """A radix sort ranked the bits of -0.0 below those of 0.0, which it ties with."""
+    given, values = w.inputs.logits, w.competing
+    if given is None or w.config.score != "identity":
+        return expert_ids(w)
+    bits_below = (values == 0) & (given == 0) & np.signbit(given)
+    below = np.where(bits_below, np.float32(-1e-45), values)
+    return table_or(w, lambda: top_k(below, w.config.top_k))
+
+
 @mutant(
     "slots-left-unsorted",
     "M33",
