@@ -203,6 +203,8 @@ def interns1pro(config: RouterConfig, given: TorchInputs) -> Routing:
 NEEDS_GPU = KERNELS.members
 MEMBERS = (*FAMILY.members, *NEEDS_GPU)
 OUT_OF_SCOPE = {
+    "several_shared": "of several fused shared experts each token has one, drawn at random, in a "
+    "single slot: no id is the right one",
     "inkling_gate_topk_renorm": "its weights are renormalised with those of shared experts",
     "bf16_mega_gate": "it is a kernel of deep_gemm, which the wheel has not",
     "topk_softmax_cpu": "it is a compiled operation of sgl_kernel's build for CPUs",

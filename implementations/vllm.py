@@ -18,6 +18,7 @@ from moe_routing.implementations.tensors import TorchInputs
 from moe_routing.implementations.vllm_biased import KERNELS
 from moe_routing.implementations.vllm_kernels import INSTALL, MoeAlignBlockSize
 from moe_routing.implementations.vllm_scatter import MoePrepareScatter
+from moe_routing.implementations.vllm_shared import SHARED
 from moe_routing.reference import Renormalize, RouterConfig, Routing
 from moe_routing.reference.config import LEAST_PRECISE
 
@@ -130,7 +131,7 @@ def _grouped(config: RouterConfig, given: TorchInputs) -> dict[str, Any]:
 
 _SORTS = {"moe_align_block_size": MoeAlignBlockSize, "moe_prepare_scatter": MoePrepareScatter}
 NEEDS_GPU = (*KERNELS.members, *_SORTS)
-MEMBERS = (*FAMILY.members, *NEEDS_GPU)
+MEMBERS = (*FAMILY.members, *SHARED.members, *NEEDS_GPU)
 OUT_OF_SCOPE = {
     "dsv4_topk": "its kernel is there only where the engine's platform, with all that it imports, "
     "has found a GPU",
@@ -140,4 +141,6 @@ OUT_OF_SCOPE = {
 
 
 def __getattr__(name: str) -> Any:
-    return _SORTS[name] if name in _SORTS else KERNELS.made(name)
+    if name in _SORTS:
+        return _SORTS[name]
+    return (SHARED if name in SHARED.members else KERNELS).made(name)

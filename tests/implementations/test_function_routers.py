@@ -52,9 +52,9 @@ T, H = 5, 16
 
 
 def experts_of(capabilities: Capabilities) -> int:
-    """Eight experts, or sixteen where those are too few."""
+    """Eight experts, or sixteen where those are too few, or the fewest that are claimed."""
     claimed = capabilities.limits.experts
-    return 8 if claimed is None or 8 in claimed else 16
+    return next((n for n in (8, 16) if claimed is None or n in claimed), 0) or min(claimed or ())
 
 
 def config_of(claim: Claim, experts: int) -> RouterConfig:
