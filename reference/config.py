@@ -91,13 +91,18 @@ class Renormalize:
         require_real("Renormalize.order", self.order, above=0.0)
 
 
+MOST_SHARED = 256
+"""The shared slots of a token, at most: as many as large models have experts."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SharedSlots:
     """Shared experts that run as slots of their own, behind the K that are routed.
 
     Slot K + s of every token holds expert E + s, for s below ``count``, with ``weight``: none is
     selected, none is in a norm, and no scale is applied to them. 1 / scale is the weight where the
-    layer multiplies its sum by the scale. Errors: ``ValueError`` naming the field.
+    layer multiplies its sum by the scale. There are at most 256. Errors: ``ValueError`` naming the
+    field.
     """
 
     count: int = 1
@@ -105,6 +110,11 @@ class SharedSlots:
 
     def __post_init__(self) -> None:
         require_count("SharedSlots.count", self.count, at_least=1)
+        if self.count > MOST_SHARED:
+            raise ValueError(
+                f"Expected SharedSlots.count <= {MOST_SHARED} but got {shown(self.count)}: each "
+                "is a column of every answer, and models have one or two"
+            )
         require_real("SharedSlots.weight", self.weight, above=0.0)
 
 

@@ -220,6 +220,10 @@ def test_a_share_of_every_group_is_refused_where_it_cannot_be() -> None:
 
 def test_shared_slots_that_make_no_sense_are_refused() -> None:
     assert_refused(lambda: SharedSlots(count=0), "SharedSlots.count >= 1", "got 0")
+    assert_refused(
+        lambda: SharedSlots(count=257), "SharedSlots.count <= 256", "got 257", "a column of every"
+    )
+    assert SharedSlots(count=256).count == 256
     assert_refused(lambda: SharedSlots(weight=0.0), "SharedSlots.weight", "0.0")
     assert_refused(lambda: made(shared_slots=1), "shared_slots", "SharedSlots", "got 1")
     assert made(shared_slots=SharedSlots()).shared_slots == SharedSlots()
