@@ -53,29 +53,29 @@ def _dtype(library: Any, name: str) -> Any:
     return found
 
 
-def as_numpy(value: Any) -> npt.NDArray[Any]:
+def as_numpy(value: Any, *, copy: bool = True) -> npt.NDArray[Any]:
     """Copy an array of any library to NumPy, bfloat16 as float32, off its graph and its device.
 
-    It may be a torch tensor, or have ``__array__``, or ``__dlpack__`` alone. Errors: whatever the
-    library raises.
+    It may be a torch tensor, or have ``__array__``, or ``__dlpack__`` alone. Without ``copy``, for
+    what is only compared, a tensor may share its memory. Errors: whatever the library raises.
     """
     if hasattr(value, "detach"):
-        return _of_torch(value)
+        return _of_torch(value, copy=copy)
     if hasattr(value, "__dlpack__") and _is_foreign(value):
         from torch.utils.dlpack import from_dlpack
 
-        return _of_torch(from_dlpack(value).clone())
+        return _of_torch(from_dlpack(value).clone(), copy=copy)
     array = np.array(value)
     foreign = array.dtype.kind not in "biuf"  # as NumPy sees the bfloat16 of other libraries
     return array.astype(np.float32) if foreign and array.dtype.name == "bfloat16" else array
 
 
-def _of_torch(tensor: Any) -> npt.NDArray[Any]:
+def _of_torch(tensor: Any, *, copy: bool) -> npt.NDArray[Any]:
     native = tensor.detach()
     host = native.cpu()
     if "bfloat16" in str(host.dtype):
         host = host.float()
-    return np.array(host.numpy(), copy=host is native)  # else it is a copy already
+    return np.array(host.numpy(), copy=copy and host is native)  # else it is a copy already
 
 
 def _is_foreign(value: Any) -> bool:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import lru_cache, wraps
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -131,24 +132,42 @@ def torch_tensor(
     if device != "cpu":
         require_device(device)
         _add_in_float32()
-    memory = None
-    strides = tuple(step // array.itemsize for step in array.strides)
-    span = 1 + sum((n - 1) * step for n, step in zip(array.shape, strides, strict=True))
-    if array.size == 0 or min(strides, default=1) < 1:
-        tensor = torch.empty(array.shape, dtype=getattr(torch, dtype), device=device)
+    memory, kind = None, getattr(torch, dtype)
+    strides, span = _layout(array.shape, array.strides, array.itemsize)
+    if strides is None:
+        tensor = torch.empty(array.shape, dtype=kind, device=device)
     elif span == array.size:
-        tensor = torch.empty_strided(
-            array.shape, strides, dtype=getattr(torch, dtype), device=device
-        )
+        tensor = torch.empty_strided(array.shape, strides, dtype=kind, device=device)
     else:
         gaps = 0 if array.dtype.kind == "i" else float("nan")
-        memory = torch.full((span,), gaps, dtype=getattr(torch, dtype), device=device)
+        memory = torch.full((span,), gaps, dtype=kind, device=device)
         tensor = memory.as_strided(array.shape, strides)
-    tensor.copy_(torch.from_numpy(np.array(array)))
+    if device == "cpu" and array.dtype == _IN_NUMPY.get(dtype):
+        tensor.numpy()[...] = array
+    else:
+        tensor.copy_(torch.from_numpy(np.array(array)))
     if (watched := _watched.get()) is not None:
         before = None if memory is None else memory.clone()
         watched.append(Watched(name=name, tensor=tensor, array=array, memory=memory, before=before))
     return leaf(name, tensor)
+
+
+_IN_NUMPY = {"float32": np.float32, "int64": np.int64}
+"""The dtypes that arrays of a case have, which need no conversion to those of tensors."""
+
+
+@lru_cache(maxsize=1024)
+def _layout(
+    shape: tuple[int, ...], steps: tuple[int, ...], itemsize: int
+) -> tuple[tuple[int, ...] | None, int]:
+    """Return an array's strides in elements, and how many elements they span.
+
+    Strides that a tensor cannot have, and those of no element, are None.
+    """
+    strides = tuple(step // itemsize for step in steps)
+    span = 1 + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
+    usual = 0 in shape or min(strides, default=1) < 1
+    return (None if usual else strides), span
 
 
 def _add_in_float32() -> None:
@@ -211,7 +230,15 @@ def without_graph(function: Function) -> Function:
     """Run a function as in inference, without a graph; inside ``differentiating``, with one."""
     import torch
 
-    return function if _leaves.get() is not None else torch.no_grad()(function)
+    if _leaves.get() is not None:
+        return function
+
+    @wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with torch.no_grad():
+            return function(*args, **kwargs)
+
+    return cast(Function, run)
 
 
 def dtype_of(name: str, array: npt.NDArray[Any], dtype: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from moe_routing.reference import ExpertsConfig
@@ -18,19 +19,34 @@ def run_experts(config: ExpertsConfig, given: Given) -> Tensor:
     import torch
 
     output = torch.zeros_like(given["hidden"])
-    ids, weights = given["expert_ids"], given["weights"]
-    idle = (weights == 0) & (config.weight_on == "output")  # 0 times infinity is NaN
-    for expert in sorted(set(ids.flatten().tolist())):
-        tokens, slots = torch.where((ids == expert) & ~idle)
-        if expert >= 0 and len(tokens):
-            weight = weights[tokens, slots, None]
-            x = given["hidden"][tokens]
-            if config.weight_on == "input":
-                answer = _answer(config, given, expert, x * weight)
-            else:
-                answer = _answer(config, given, expert, x) * weight
-            output.index_add_(0, tokens, answer)
+    for expert, tokens, slots in _routed(config, given["expert_ids"], given["weights"]):
+        weight = given["weights"][tokens, slots, None]
+        x = given["hidden"][tokens]
+        if config.weight_on == "input":
+            answer = _answer(config, given, expert, x * weight)
+        else:
+            answer = _answer(config, given, expert, x) * weight
+        output.index_add_(0, tokens, answer)
     return output
+
+
+def _routed(
+    config: ExpertsConfig, ids: Tensor, weights: Tensor
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Yield each expert that is to run, with the tokens and slots of its routes, in their order."""
+    import torch
+
+    idle = (weights == 0) & (config.weight_on == "output")  # 0 times infinity is NaN
+    running = ids.masked_fill(idle | (ids < 0), -1).flatten()
+    order = running.argsort(stable=True)
+    absent, *counts = torch.bincount(running + 1, minlength=1).tolist()
+    tokens, slots = order // ids.shape[1], order % ids.shape[1]
+    first = absent
+    for expert, count in enumerate(counts):
+        if count:
+            rows = slice(first, first + count)
+            yield expert, tokens[rows], slots[rows]
+            first += count
 
 
 def _answer(config: ExpertsConfig, given: Given, expert: int, x: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar, cast
@@ -144,7 +143,6 @@ def _read_only(array: Array) -> Array:
 
 def _with_arrays(inputs: Inputs, arrays: dict[str, Any]) -> Inputs:
     """Return a copy of a frozen value with these arrays in it, which are not checked again."""
-    made = copy.copy(inputs)
-    for name, array in arrays.items():
-        object.__setattr__(made, name, array)
+    made = object.__new__(type(inputs))
+    vars(made).update(vars(inputs), **arrays)
     return made

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -115,7 +114,7 @@ def record(name: str, value: Any) -> ArrayRecord:
         return _numpy_record(value.dtype, value.shape, value.flags.c_contiguous)
     if not hasattr(value, "dtype") or not isinstance(getattr(value, "shape", None), Iterable):
         raise Malformed(f"{name} is {_kind(value)}, but should be an array")
-    with _reading(name):
+    try:
         contiguous = getattr(value, "is_contiguous", None)
         flags = getattr(value, "flags", None)
         return ArrayRecord(
@@ -127,6 +126,8 @@ def record(name: str, value: Any) -> ArrayRecord:
             device=str(getattr(value, "device", "cpu")),
             requires_grad=bool(getattr(value, "requires_grad", False)),
         )
+    except Exception as error:  # a foreign library may raise anything here
+        raise _unreadable(name, error) from error
 
 
 @lru_cache(maxsize=1024)
@@ -137,20 +138,19 @@ def _numpy_record(dtype: np.dtype[Any], shape: tuple[int, ...], contiguous: bool
     )
 
 
-def to_numpy(name: str, value: Any) -> npt.NDArray[Any]:
-    """Copy a native array to NumPy: off its graph, off its device, bfloat16 as float32."""
-    with _reading(name):
-        return as_numpy(value)
+def to_numpy(name: str, value: Any, *, copy: bool = True) -> npt.NDArray[Any]:
+    """Copy a native array to NumPy: off its graph, off its device, bfloat16 as float32.
 
-
-@contextmanager
-def _reading(name: str) -> Iterator[None]:
-    """Read a native array: a foreign library may raise anything here. Errors: ``Malformed``."""
+    Without ``copy`` the memory may be the native array's. Errors: ``Malformed``.
+    """
     try:
-        yield
-    except Exception as error:
-        words = " ".join(str(error).split())
-        raise Malformed(f"{name} cannot be read as an array: {words}") from error
+        return as_numpy(value, copy=copy)
+    except Exception as error:  # a foreign library may raise anything here
+        raise _unreadable(name, error) from error
+
+
+def _unreadable(name: str, error: Exception) -> Malformed:
+    return Malformed(f"{name} cannot be read as an array: {' '.join(str(error).split())}")
 
 
 def _routing(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -83,17 +84,20 @@ def _changed(
     names = [
         each.name
         for each in watched
-        if not _same(to_numpy(each.name, each.tensor), before.get(each.name, each.array))
+        if not _same(_seen(each.name, each.tensor), before.get(each.name, each.array))
     ]
     names += [
         f"{each.name} (the memory between its elements)"
         for each in watched
         if each.memory is not None
         and each.name not in names
-        and not _same(to_numpy(each.name, each.memory), to_numpy(each.name, each.before))
+        and not _same(_seen(each.name, each.memory), _seen(each.name, each.before))
     ]
     names += [name for name in before if not _same(after[name], before[name])]
     return list(dict.fromkeys(names))
+
+
+_seen = partial(to_numpy, copy=False)
 
 
 def _same(now: npt.NDArray[Any], before: npt.NDArray[Any]) -> bool:
