@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import lru_cache, wraps
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
@@ -233,7 +233,6 @@ def without_graph(function: Function) -> Function:
     if _leaves.get() is not None:
         return function
 
-    @wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
         with torch.no_grad():
             return function(*args, **kwargs)

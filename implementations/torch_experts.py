@@ -60,10 +60,12 @@ def _answer(config: ExpertsConfig, given: Given, expert: int, x: Tensor) -> Tens
 
 
 def _linear(given: Given, name: str, expert: int, x: Tensor) -> Tensor:
-    from torch.nn import functional as F
+    import torch
 
     bias = given.get(f"{name}_bias")
-    return F.linear(x, given[f"{name}_weight"][expert], None if bias is None else bias[expert])
+    return torch.nn.functional.linear(
+        x, given[f"{name}_weight"][expert], None if bias is None else bias[expert]
+    )
 
 
 def _gated(config: ExpertsConfig, gate: Tensor, up: Tensor) -> Tensor:
@@ -74,8 +76,9 @@ def _gated(config: ExpertsConfig, gate: Tensor, up: Tensor) -> Tensor:
 
 
 def _activated(config: ExpertsConfig, x: Tensor) -> Tensor:
-    from torch.nn import functional as F
+    import torch
 
+    F = torch.nn.functional
     if config.activation in ("gelu", "gelu-tanh"):
         return F.gelu(x, approximate="tanh" if config.activation == "gelu-tanh" else "none")
     return F.silu(x) if config.activation == "silu" else F.relu(x)

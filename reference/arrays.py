@@ -22,11 +22,14 @@ def freeze(owner: object, shapes: Mapping[str, str], *, integers: Collection[str
     """
     for name in shapes:
         value = getattr(owner, name)
-        optional = hasattr(type(owner), name)  # a dataclass keeps a default on the class
-        if value is not None or not optional:
-            array = convert(name, value, np.int64 if name in integers else np.float32).view()
-            array.flags.writeable = False
-            object.__setattr__(owner, name, array)
+        if value is None and hasattr(type(owner), name):
+            continue  # a dataclass keeps a default on the class
+        kind = np.int64 if name in integers else np.float32
+        if type(value) is np.ndarray and value.dtype == kind and not value.flags.writeable:
+            continue  # as another owner has left it
+        array = convert(name, value, kind).view()
+        array.flags.writeable = False
+        object.__setattr__(owner, name, array)
     check_shapes(present(owner, shapes), shapes)
 
 
@@ -59,6 +62,25 @@ def convert(name: str, value: object, kind: type[np.generic]) -> AnyArray:
 
 def check_shapes(arrays: Mapping[str, AnyArray], shapes: Mapping[str, str]) -> None:
     """Raise ``ValueError`` unless the axes of one letter agree; only T may be empty."""
+    if not _fit(arrays, shapes):
+        _refuse(arrays, shapes)
+
+
+def _fit(arrays: Mapping[str, AnyArray], shapes: Mapping[str, str]) -> bool:
+    """Return whether the axes of one letter surely agree, and none but T is empty."""
+    sizes = {"1": 1}
+    for name, array in arrays.items():
+        letters, shape = shapes[name], array.shape
+        if len(letters) != len(shape):
+            return False
+        for letter, size in zip(letters, shape, strict=True):
+            if sizes.setdefault(letter, size) != size or (size == 0 and letter != "T"):
+                return False
+    return True
+
+
+def _refuse(arrays: Mapping[str, AnyArray], shapes: Mapping[str, str]) -> None:
+    """Raise ``ValueError`` for the first array that does not fit."""
     sizes = {"1": 1}
     for name, array in arrays.items():
         letters, shape = shapes[name], array.shape

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from moe_routing.reference.arrays import freeze, present
 from moe_routing.reference.formats import Bools, Ids
+from moe_routing.reference.quick import some
 
 ABSENT = -1
 """The expert id of an absent route."""
@@ -75,7 +76,7 @@ class Routes:
         self._check("expert_ids", self.expert_ids >= num_experts, rule)
 
     def _check(self, name: str, bad: Bools, rule: str) -> None:
-        if bad.any():
+        if some(bad):
             t, k = (int(i) for i in np.argwhere(bad)[0])
             value = getattr(self, name)[t, k].item()
             raise ValueError(f"Cannot have {name}[{t}, {k}]={value}: {rule}")

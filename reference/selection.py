@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moe_routing.reference.formats import Ids
+from moe_routing.reference.quick import at_columns
 
 
 def top_k(values: npt.NDArray[np.floating[Any]], k: int) -> Ids:
@@ -19,7 +20,8 @@ def top_k(values: npt.NDArray[np.floating[Any]], k: int) -> Ids:
     ranked = np.fmax(values, -np.inf)  # NaN becomes -inf
     places = _places_of_best(ranked, k)
     order = np.argsort(-ranked.take(places), axis=1, kind="stable")
-    return np.take_along_axis(places % values.shape[1], order, axis=1)
+    ids: Ids = at_columns(places % values.shape[1], order)
+    return ids
 
 
 def top_of_each(values: npt.NDArray[np.floating[Any]], k: int, count: int) -> Ids:
@@ -45,7 +47,7 @@ def _places_of_best(values: npt.NDArray[np.floating[Any]], k: int) -> Ids:
     best = values >= least
     if np.count_nonzero(best) > k * tokens:  # ties at the cut: as many as there is room for
         above = values > least
-        room = k - np.count_nonzero(above, axis=1)[:, None]
+        room = k - above.sum(axis=1)[:, None]
         ties = best & ~above
         best = above | ties & (ties.cumsum(axis=1) <= room)
     return np.flatnonzero(best).reshape(tokens, k)

@@ -7,6 +7,7 @@ import numpy as np
 from moe_routing.reference.config import Renormalize, RouterConfig
 from moe_routing.reference.formats import Bools, Floats, Ids
 from moe_routing.reference.inputs import RouterInputs
+from moe_routing.reference.quick import at_columns
 from moe_routing.reference.scores import sigmoid, softmax
 
 
@@ -24,13 +25,14 @@ def gather_weights(
     """
     match config.weights_from:
         case "scores":
-            return np.take_along_axis(scores, expert_ids, axis=1)
+            found: Floats = at_columns(scores, expert_ids)
+            return found
         case "masked_scores":
-            return np.take_along_axis(np.where(kept, scores, 0.0), expert_ids, axis=1)
+            return np.where(at_columns(kept, expert_ids), at_columns(scores, expert_ids), 0.0)
         case "softmax_of_selected":
-            return softmax(np.take_along_axis(logits, expert_ids, axis=1))
+            return softmax(at_columns(logits, expert_ids))
         case _:
-            return sigmoid(np.take_along_axis(logits, expert_ids, axis=1))
+            return sigmoid(at_columns(logits, expert_ids))
 
 
 def renormalize(rule: Renormalize | None, weights: Floats) -> Floats:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from moe_routing.conformance.cases.kept import Examples
 from moe_routing.conformance.checking.profiles import DEFAULT, PROFILES
@@ -46,7 +47,19 @@ class Plan:
 
     def touching(self, adapter: str, clause: Clause) -> list[Divergence]:
         """Return the known divergences whose regions are left out of a clause's search."""
-        return [each for each in self.known if each.touches(adapter, clause.id)]
+        return [each for each in self._about(adapter) if each.touches(adapter, clause.id)]
+
+    def _about(self, adapter: str) -> Sequence[Divergence]:
+        """Return the known divergences that name the adapter: of more than a hundred, few."""
+        found = self._by_adapter.get(adapter)
+        if found is None:
+            found = [each for each in self.known if adapter in each.adapters]
+            self._by_adapter[adapter] = found
+        return found
+
+    @cached_property
+    def _by_adapter(self) -> dict[str, Sequence[Divergence]]:
+        return {}
 
     def listed(self, adapter: str, clause: Clause) -> list[Divergence]:
         """Return the known divergences that are about this very clause."""

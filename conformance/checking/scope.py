@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from itertools import islice
 
 from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.cases.kinds import kind_of, trial_of
 from moe_routing.conformance.checking.outcome import layout_of, parts_of
 from moe_routing.conformance.checking.search import draw_cases
 from moe_routing.conformance.clauses import Clause
+from moe_routing.conformance.events.stock import STOCK
 from moe_routing.conformance.trial.base import AnyTrial
 from moe_routing.implementations import Adapter, Capabilities
 from moe_routing.implementations.protocol import METHODS, offers
@@ -150,8 +152,9 @@ class _Key:
 @lru_cache(maxsize=16)
 def _probes(key: _Key) -> tuple[AnyCase, ...]:
     """Return the cases constructed for the clause's events, and some drawn ones."""
-    constructed = (event.constructed(key.narrowed) for event in key.clause.witnesses())
-    found = [case for case in constructed if case is not None]
+    found: list[AnyCase] = []
+    for event in key.clause.witnesses():
+        found += [each.case for each in islice(STOCK.checked(event, key.narrowed), 1)]
 
     def collected(case: AnyCase) -> bool:
         found.append(case)

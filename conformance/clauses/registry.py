@@ -111,7 +111,7 @@ class Clause:
         narrow = dict(self.narrow)
         if self.method != "route" and _has_shared_slots(capabilities):
             narrow["shared_slots"] = (None,)
-        return capabilities.narrowed(**narrow) if narrow else capabilities
+        return _narrowed(capabilities, narrow) if narrow else capabilities
 
     def cases(self, capabilities: Capabilities) -> SearchStrategy[AnyCase] | Seeded[AnyCase]:
         """Return what draws cases in the search for one that breaks the clause."""
@@ -134,6 +134,22 @@ class Clause:
         found = [EVENTS[slug] for slug in (*self.events, *(self.bulk if bulk else ()))]
         found += [HUGE[slug] for slug in self.huge if huge]
         return found if most is None else thinned(found, most)
+
+
+_NARROWED: dict[tuple[int, tuple[Any, ...]], tuple[Capabilities, Capabilities]] = {}
+_MOST_NARROWED = 256
+
+
+def _narrowed(capabilities: Capabilities, narrow: Mapping[str, Any]) -> Capabilities:
+    """Return narrowed capabilities: one object for all clauses that narrow one object alike."""
+    key = id(capabilities), tuple(narrow.items())
+    whole, part = _NARROWED.get(key, (None, None))
+    if part is None or whole is not capabilities:
+        if len(_NARROWED) >= _MOST_NARROWED:
+            _NARROWED.clear()
+        part = capabilities.narrowed(**narrow)
+        _NARROWED[key] = capabilities, part
+    return part
 
 
 def _has_shared_slots(capabilities: Capabilities) -> bool:

@@ -78,7 +78,7 @@ class Stock:
 
     def checked(self, event: Event, capabilities: Capabilities) -> Iterator[Stocked]:
         """Yield the cases that a clause runs for an event, as ``Event.checked`` makes them."""
-        key = event, self._name(capabilities)
+        key = self._key(event, capabilities)
         if key not in self._made:
             self._made[key] = _Made(self._constructed(event, capabilities))
         self._made.move_to_end(key)
@@ -91,6 +91,11 @@ class Stock:
             number += 1
             if not event.series:
                 return
+
+    def _key(self, event: Event, capabilities: Capabilities) -> Hashable:
+        """Return what tells events and claims apart, in parts that hash at once."""
+        kind = event.slug, event.occurs, event.cases, event.series, event.beyond
+        return *kind, self._name(capabilities)
 
     def clear(self) -> None:
         """Hold nothing."""

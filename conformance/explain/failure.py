@@ -18,6 +18,7 @@ from moe_routing.conformance.explain.onset import Onset, onset_lines
 from moe_routing.conformance.explain.ratio import ratio_words
 from moe_routing.conformance.explain.token_view import SHOWN, TokenView, token_view
 from moe_routing.conformance.judge import NONE, Interval, Verdict
+from moe_routing.reference.quick import every
 
 STAGES = ("layout", "logits", "selection", "weights")
 """The stages that a verdict can fail at, in pipeline order."""
@@ -111,7 +112,7 @@ def _selection(verdict: Verdict) -> Failure | None:
         (verdict.distinct, "the ids of a token should be distinct"),
         (verdict.selection, "rounding cannot explain this choice"),
     ):
-        if not fine.all():
+        if not every(fine):
             t = int(np.argmin(fine))
             due = verdict.bounds.reference.expert_ids[t].tolist()
             summary = _chosen(t, answer.expert_ids[t].tolist(), due, wrong)
@@ -130,7 +131,7 @@ def _chosen(token: int, answered: list[int], due: list[int], wrong: str) -> str:
 
 
 def _weights(verdict: Verdict) -> Failure | None:
-    if verdict.weights.all():
+    if every(verdict.weights):
         return None
     t, k = np.argwhere(~verdict.weights)[0]
     if verdict.apart[t, 0] != NONE:

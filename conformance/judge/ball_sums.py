@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from moe_routing.conformance.judge.balls import TINY, UNIT, Ball, known, settled
-from moe_routing.conformance.judge.exactness import lowest_bit
+from moe_routing.conformance.judge.exactness import lowest_powers
 from moe_routing.conformance.judge.intervals import store_unit, underflow
 from moe_routing.reference.formats import FLOAT32, Bools, FloatFormat, Floats, Ids
+from moe_routing.reference.quick import some
 
 _MANY = 2**18
 """The products of magnitudes from which they are summed in float32, at half the cost."""
@@ -32,7 +33,7 @@ def total(a: Ball, form: FloatFormat, axis: int = -1, *, stores: int | None = No
     A summand meets at most ``stores`` of them; as many as a tree has, if None.
     """
     reach, s = a.reach, store_unit(form)
-    terms = np.count_nonzero(reach, axis=axis)
+    terms = (reach != 0.0).sum(axis=axis)
     n = np.maximum(terms - 1, 0)
     often = np.ceil(np.log2(np.maximum(terms, 1))) + 1 if stores is None else np.minimum(stores, n)
     with np.errstate(invalid="ignore", over="ignore"):
@@ -40,7 +41,7 @@ def total(a: Ball, form: FloatFormat, axis: int = -1, *, stores: int | None = No
         rad = a.rad.sum(axis=axis) + np.expm1(n * UNIT + often * s) * whole
         rad = rad + (n + 1) * (TINY + underflow(form) * (s > 0))
     firm = (a.rad == 0.0).all(axis=axis)
-    if firm.any():
+    if some(firm):
         rad = np.where(firm & _on_grid(a.mid, whole, form, axis), 0.0, rad)
     return known(mid, np.where(whole <= form.largest, rad, np.inf))
 
@@ -82,7 +83,7 @@ class Matrix:
     @cached_property
     def count(self) -> Ids:
         """How many numbers of each row are not 0, ``[..., 1, N]``."""
-        return np.asarray(np.count_nonzero(self.rows, axis=-1))[..., None, :]
+        return np.asarray((self.rows != 0.0).sum(axis=-1))[..., None, :]
 
     @cached_property
     def bits(self) -> Floats:
@@ -92,7 +93,7 @@ class Matrix:
     @cached_property
     def some_bits(self) -> Floats:
         """An upper bound of ``bits``, from the first numbers of each row."""
-        return bits_of(self.rows[..., :_SOME])
+        return self.bits if self.rows.shape[-1] <= _SOME else bits_of(self.rows[..., :_SOME])
 
     @cached_property
     def greatest_bit(self) -> Floats:
@@ -109,7 +110,7 @@ class Matrix:
     def lost(self) -> Floats | None:
         """The magnitudes that a fast mode flushes, if there are any."""
         small = (self.size < TINY) & (self.size > 0.0)
-        return np.where(small, self.size, 0.0) if small.any() else None
+        return np.where(small, self.size, 0.0) if some(small) else None
 
 
 def summed(
@@ -123,29 +124,30 @@ def summed(
     reach, rad = a.reach, a.rad
     with np.errstate(invalid="ignore", over="ignore"):
         small = (np.abs(a.mid) - rad < TINY) & (reach > 0.0)
-        if small.any():
+        if some(small):
             rad = rad + small * TINY
-        n = np.minimum(np.count_nonzero(reach, axis=-1)[..., None], matrix.count)
+        n = np.minimum((reach != 0.0).sum(axis=-1)[..., None], matrix.count)
         mid, whole = a.mid @ matrix.rows.mT, _magnitudes(reach, matrix, n)
         more = 0.0 if start is None else start.reach
         units = (n + (start is not None)) * UNIT
         reached = whole if start is None else whole + more
         out = _grown(units) * reached + n * TINY
-        if rad.any():
+        loose = rad != 0.0
+        if some(loose):
             out += rad @ matrix.size.mT
         if matrix.lost is not None:
             out += reach @ matrix.lost.mT
         if products == "tf32":
             out += _cut(a, matrix)
         if matrix.lost is None:
-            firm = (rad == 0.0).all(axis=-1)
+            firm = ~loose.any(axis=-1)
             if start is None:
                 firm &= reach.any(axis=-1)  # of zeros nothing is left to be exact
-            exact = firm.any() and _exact(a, firm, matrix, start, products, whole)
-            if np.any(exact):
+            exact = some(firm) and _exact(a, firm, matrix, start, products, whole)
+            if not isinstance(exact, bool) and some(exact):
                 out = np.where(exact, 0.0, out)
         past = ~(reached <= FLOAT32.largest)
-        return known(mid, np.where(past, np.inf, out) if past.any() else out)
+        return known(mid, np.where(past, np.inf, out) if some(past) else out)
 
 
 def _grown(units: Floats) -> Floats:
@@ -180,7 +182,7 @@ def _exact(
     """
     own = bits_of(a.mid)[..., None]
     most = own * matrix.some_bits[..., None, :] * 2.0**FLOAT32.precision
-    if not (firm[..., None] & (least / 2.0 <= most)).any():
+    if not some(firm[..., None] & (least / 2.0 <= most)):
         return False
     whole: Floats = a.reach @ matrix.size.mT
     quantum, size = own * matrix.bits[..., None, :], whole
@@ -204,9 +206,9 @@ def bits_of(rows: npt.NDArray[np.floating]) -> Floats:
     if not rows.size:  # no row, or rows of no number
         return np.full(rows.shape[:-1], 2.0**1000)
     with np.errstate(over="ignore", invalid="ignore"):
-        narrow = rows.astype(np.float32).reshape(-1, rows.shape[-1])
-        power = np.ldexp(1.0, np.minimum(lowest_bit(narrow), 1000)).reshape(rows.shape[:-1])
-        return np.where((narrow.reshape(rows.shape) == rows).all(axis=-1), power, 0.0)
+        narrow = rows.astype(np.float32)
+        held = (narrow == rows).all(axis=-1)
+        return np.where(held, lowest_powers(narrow, 2.0**1000), 0.0)
 
 
 def _cut(a: Ball, matrix: Matrix) -> Floats:

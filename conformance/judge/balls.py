@@ -28,6 +28,7 @@ from moe_routing.conformance.judge.intervals import (
 from moe_routing.conformance.judge.quotients import EXPONENT
 from moe_routing.reference import scores
 from moe_routing.reference.formats import FLOAT32, Bools, FloatFormat, Floats
+from moe_routing.reference.quick import some, surely_finite
 
 UNIT, TINY = FLOAT32.unit_roundoff, FLOAT32.tiny
 
@@ -71,7 +72,7 @@ class Ball:
 
 def known(mid: Floats, rad: Floats) -> Ball:
     """Return a ball, undecided where a centre or a radius is not a number that is finite."""
-    if np.isfinite(mid.sum() + rad.sum()):
+    if surely_finite(mid) and surely_finite(rad):
         return Ball(mid, rad)
     lost = ~np.isfinite(mid) | np.isnan(rad)
     return Ball(np.where(lost, 0.0, mid), np.where(lost, np.inf, rad))
@@ -86,7 +87,8 @@ def rounded(a: Ball, form: FloatFormat, count: float = ROUNDING, stores: int = 1
     absolute = count * TINY + (stores * underflow(form) if s else 0.0)
     with np.errstate(invalid="ignore", over="ignore"):
         rad = a.rad + math.expm1(count * UNIT + stores * s) * a.reach + absolute
-    return _in_range(a.mid, rad, form)
+        past = ~(np.abs(a.mid) + rad <= form.largest)
+    return known(a.mid, np.where(past, np.inf, rad)) if some(past) else Ball(a.mid, rad)
 
 
 def settled(a: Ball, form: FloatFormat, count: int = ROUNDING) -> Ball:
@@ -96,7 +98,7 @@ def settled(a: Ball, form: FloatFormat, count: int = ROUNDING) -> Ball:
     """
     out = rounded(a, form, count)
     firm = a.rad == 0.0
-    if not firm.any():
+    if not some(firm):
         return out
     return Ball(out.mid, np.where(firm & held(a.mid, form), 0.0, out.rad))
 
@@ -184,10 +186,3 @@ def softmax(z: Ball, form: FloatFormat) -> Ball:
         rad = np.fmin(p * np.expm1(d + norm + units), 1.0)
     flushed = (2.0 + p * count) * (TINY + underflow(form))
     return known(p, np.where(z.decided.all(axis=-1, keepdims=True), rad + flushed, np.inf))
-
-
-def _in_range(mid: Floats, rad: Floats, form: FloatFormat) -> Ball:
-    """Return the ball, undecided where a value of it may pass the largest of ``form``."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        past = ~(np.abs(mid) + rad <= form.largest)
-    return known(mid, np.where(past, np.inf, rad)) if past.any() else Ball(mid, rad)

@@ -9,6 +9,7 @@ from moe_routing.conformance.judge.logits import LogitBounds, format_of
 from moe_routing.conformance.judge.scores import operated_bounds
 from moe_routing.reference import RouterConfig, RouterInputs, Stages
 from moe_routing.reference.formats import FLOAT32, Bools, Floats
+from moe_routing.reference.quick import surely_finite
 
 _LOG2_E = float(np.log2(np.e))
 
@@ -71,7 +72,7 @@ def _magnitude(bounds: Interval) -> Floats:
     largest: Floats = np.maximum(
         bounds.hi.max(axis=1, initial=0.0), -bounds.lo.min(axis=1, initial=0.0)
     )
-    if not np.isfinite(largest).all():
+    if not surely_finite(largest):
         finite = bounds.each(lambda x: np.where(np.isfinite(x), np.abs(x), 0.0))
         largest = np.maximum(finite.lo, finite.hi).max(axis=1, initial=0.0)
     return largest

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from moe_routing.reference import RouterInputs
 from moe_routing.reference.formats import FLOAT32, Bools, FloatFormat, Floats, Ids
+from moe_routing.reference.quick import some
 
 _NO_BIT = 2000  # beyond every exponent of float64
 _BLOCK = 2**18  # logits that are looked at together: a temporary that caches hold
@@ -123,13 +124,32 @@ def lowest_bit(rows: npt.NDArray[np.float32]) -> Ids:
     A row of zeros, which rounds nowhere, counts as a high exponent; a value that is not
     finite as a low one, since no sum that contains it is exact.
     """
+    lowest, endless = _lowest(rows)
+    exponent = np.where(lowest == np.inf, _NO_BIT, np.frexp(lowest)[1] - 1)
+    return exponent if endless is None else np.where(endless, -_NO_BIT, exponent)
+
+
+def lowest_powers(rows: npt.NDArray[np.float32], of_zeros: float) -> Floats:
+    """Return what ``lowest_bit`` stands for, ``[...]`` of ``rows [..., M]``, as powers of two.
+
+    Of a row of zeros that is ``of_zeros``, and 0 of one with a value that is not finite.
+    """
+    lowest, endless = _lowest(rows)
+    powers = np.where(lowest == np.inf, of_zeros, lowest.astype(np.float64))
+    return powers if endless is None else np.where(endless, 0.0, powers)
+
+
+def _lowest(rows: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], Bools | None]:
+    """Return the lowest set bit of each row, infinite of zeros, and where it is no bit at all."""
     magnitude = np.abs(rows)
     bits = magnitude.view(np.int32)
     below = (bits & (bits - 1)).view(np.float32)  # the value without its lowest set bit, or
     below[(bits & _FRACTION) == 0] = 0.0  # where that bit is the only one, nothing
-    lowest = (magnitude - below).min(axis=1, where=bits != 0, initial=np.inf)
-    exponent = np.where(lowest == np.inf, _NO_BIT, np.frexp(lowest)[1] - 1)
-    return np.where(bits.max(axis=1, initial=0) >= _INFINITY, -_NO_BIT, exponent)
+    each = magnitude - below
+    each[bits == 0] = np.inf
+    lowest = each.min(axis=-1, initial=np.inf)
+    endless = bits >= _INFINITY
+    return lowest, np.asarray(endless.any(axis=-1)) if some(endless) else None
 
 
 def most_quantum(x: npt.NDArray[np.float32], matrices: Sequence[npt.NDArray[np.float32]]) -> Floats:

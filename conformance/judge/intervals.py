@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moe_routing.reference.formats import FLOAT32, Bools, FloatFormat, Floats, Ids
+from moe_routing.reference.quick import some, surely_finite
 
 ROUNDING = 1
 """Units of roundoff in one correctly rounded operation (IEEE 754)."""
@@ -135,6 +136,8 @@ class Interval:
 
     def checked(self, judged: Bools) -> Interval:
         """Return self, or raise ``JudgeError`` where a row of ``judged [T]`` has a NaN endpoint."""
+        if surely_finite(self.lo) and surely_finite(self.hi):
+            return self
         least = self.lo.min(axis=1, initial=0.0), self.hi.min(axis=1, initial=0.0)  # NaN, if any
         if (np.isnan(least[0] + least[1]) & judged).any():
             raise JudgeError("an interval has a NaN endpoint")
@@ -204,7 +207,7 @@ class Interval:
         infinite = np.isinf(term)
         with np.errstate(invalid="ignore"):
             total = Interval(self.lo + term, self.hi + term)
-        if not infinite.any():
+        if not some(infinite):
             return total
         return Interval(np.where(infinite, term, total.lo), np.where(infinite, term, total.hi))
 

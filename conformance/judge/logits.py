@@ -16,6 +16,7 @@ from moe_routing.implementations import Numerics
 from moe_routing.reference import RouterConfig, RouterInputs, Stages
 from moe_routing.reference.formats import FLOAT32, INPUT_FORMATS, Bools, FloatFormat, Floats, Ids
 from moe_routing.reference.logits import normalize_input
+from moe_routing.reference.quick import some, surely_finite
 
 _INPUT_NORM_STORES = 4  # the normed input, the scale, the constant 1/sqrt(H), their product
 _LARGE = 2**26  # products of a call from which a float32 sum of magnitudes pays
@@ -133,13 +134,13 @@ def _accumulation(terms: Terms, exact: Bools) -> Floats:
 
 
 def _zero_where(exact: Bools, error: Floats) -> Floats:
-    return np.where(exact, 0.0, error) if exact.any() else error
+    return np.where(exact, 0.0, error) if some(exact) else error
 
 
 def _around(reference: Floats, radius: Floats, bias: Floats | None) -> Interval:
     """Return reference ± radius; an infinite logit (an infinite bias) is a point."""
     bounds = Interval(reference - radius, reference + radius)
-    if np.isfinite(bounds.lo.sum() + bounds.hi.sum()):
+    if surely_finite(bounds.lo) and surely_finite(bounds.hi):
         return bounds
     centre = np.where(np.isfinite(reference) & np.isfinite(radius), reference, 0.0)
     radius = np.where(np.isfinite(radius), radius, 0.0)
@@ -230,7 +231,7 @@ def products_at_most(inputs: RouterInputs, x: Matrix, matrices: Sequence[Matrix]
 
 def _products(x: Matrix, matrix: Matrix) -> Floats:
     """Return the most products that are not 0, of a shape that broadcasts to ``[T, E]``."""
-    rows, columns = np.count_nonzero(x, axis=1), np.count_nonzero(matrix, axis=1)
+    rows, columns = (x != 0).sum(axis=1), (matrix != 0).sum(axis=1)
     if len(columns) and columns.min() == columns.max():
         columns = columns[:1]
     least: Ids = np.minimum(rows[:, None], columns)

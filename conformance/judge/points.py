@@ -29,9 +29,9 @@ def chosen_by(config: RouterConfig, later: SelectionBounds, logits: Floats, ids:
         if config.groups is not None and config.groups.from_each:
             chosen = chosen_mask(ids, config.num_experts)
             return may_select(Interval.point(values), chosen, config.groups, later.group_format)
-        inside = np.take_along_axis(values, ids, axis=1).min(axis=1)
-        outside = values.copy()
-        np.put_along_axis(outside, ids, -np.inf, axis=1)
+        places = np.arange(len(ids))[:, None], ids
+        inside, outside = values[places].min(axis=1), values.copy()
+        outside[places] = -np.inf
         return np.asarray(inside >= outside.max(axis=1))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from moe_routing.conformance.judge.intervals import Interval, store_unit
 from moe_routing.reference.formats import FLOAT64, Bools, FloatFormat, Floats, Ids
+from moe_routing.reference.quick import some
 
 EXPONENT = 4
 """Roundings of an exponent's argument in float32, relative to the argument: a cast, the shift by
@@ -58,7 +59,7 @@ def exponent_off(values: Interval, slack: Floats) -> Interval:
 def lost_of(logits: Interval) -> Bools | None:
     """Return where a logit is -inf and its score exactly 0; None: nowhere."""
     lost: Bools = logits.hi == -np.inf
-    return lost if lost.any() else None
+    return lost if some(lost) else None
 
 
 def zero_where(lost: Bools | None, bounds: Interval) -> Interval:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from moe_routing.conformance.judge.intervals import Interval
 from moe_routing.reference import Groups
 from moe_routing.reference.formats import Bools, FloatFormat, Floats, Ids
+from moe_routing.reference.quick import some
 
 _Any = TypeVar("_Any", bound=np.generic)
 
@@ -26,7 +27,7 @@ def chosen_mask(expert_ids: Ids, num_experts: int) -> Bools:
     """Return ``[T, E]``: which experts are among a row's ids; ids out of range are dropped."""
     chosen = np.zeros((len(expert_ids), num_experts + 1), dtype=bool)
     outside = (expert_ids < 0) | (expert_ids >= num_experts)
-    places = np.where(outside, num_experts, expert_ids) if outside.any() else expert_ids
+    places = np.where(outside, num_experts, expert_ids) if some(outside) else expert_ids
     chosen[np.arange(len(expert_ids))[:, None], places] = True
     return chosen[:, :num_experts]
 

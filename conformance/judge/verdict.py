@@ -21,6 +21,7 @@ from moe_routing.conformance.judge.selection import (
 )
 from moe_routing.conformance.judge.weights import WeightBounds, joined_bounds, weight_bounds
 from moe_routing.reference.formats import Bools, Floats, Ids
+from moe_routing.reference.quick import every, some
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -135,7 +136,7 @@ def _judge(bounds: Bounds, answer: Answer, routed: bool) -> Verdict:
     if bounds.inputs.expert_table is not None:
         distinct = np.ones(len(distinct), dtype=bool)  # a table may repeat an expert
     valid, ids = np.ones(answer.expert_ids.shape, dtype=bool), answer.expert_ids
-    if not in_range.all():
+    if not every(in_range):
         valid = (ids >= 0) & (ids < config.num_experts)
         ids = np.clip(ids, 0, config.num_experts - 1)
     selection = ~(distinct & in_range)
@@ -149,7 +150,7 @@ def _judge(bounds: Bounds, answer: Answer, routed: bool) -> Verdict:
     fine |= ~bound.decided[:, None] & np.isnan(answer.weights)
     weights = fine | ~judged[:, None] | ~valid
     apart = _apart(bound, answer.weights, judged & weights.all(axis=1) & valid.all(axis=1))
-    if (apart != NONE).any():
+    if bound.row is not None and some(apart != NONE):
         rows = apart[:, 0] != NONE
         weights[rows] &= ~chosen_mask(apart[rows], config.top_k)
     logit_verdict = None
@@ -182,7 +183,7 @@ def _apart(bound: WeightBounds, weights: Floats, judged: Bools) -> Ids:
 def own_logits(bounds: Bounds, own: Floats) -> Interval:
     """Return the backend's finite logits as points, and the interval for the others."""
     finite = np.isfinite(own)
-    if finite.all():
+    if every(finite):
         return Interval.point(own)
     return Interval.point(np.where(finite, own, 0.0)).where(finite, bounds.logits.permitted)
 
@@ -209,4 +210,4 @@ def _select(
 def exact_logits(bounds: Bounds, own: Floats) -> Floats:
     """Return a point of ``own_logits``: the reference's logits where the own are not finite."""
     finite = np.isfinite(own)
-    return own if finite.all() else np.where(finite, own, bounds.logits.reference)
+    return own if every(finite) else np.where(finite, own, bounds.logits.reference)

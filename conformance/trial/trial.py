@@ -49,6 +49,8 @@ class Trial(BaseTrial[Case]):
     @cached_property
     def received(self) -> Received:
         """The answer with the members that a dense one does not show. Errors: as ``shown``."""
+        if self.shown.layout != "DenseRouting":
+            return self.shown
         return replace(self.shown, answer=self._whole(self.bounds))
 
     def _whole(self, bounds: Bounds) -> Answer:
