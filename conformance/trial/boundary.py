@@ -132,9 +132,9 @@ def record(name: str, value: Any) -> ArrayRecord:
 
 @lru_cache(maxsize=1024)
 def _numpy_record(dtype: np.dtype[Any], shape: tuple[int, ...], contiguous: bool) -> ArrayRecord:
-    """Describe an array of NumPy; many answers are described alike."""
+    """Describe an array of NumPy, whatever its byte order; many answers are described alike."""
     return ArrayRecord(
-        dtype=str(dtype), shape=shape, contiguous=contiguous, device="cpu", requires_grad=False
+        dtype=dtype.name, shape=shape, contiguous=contiguous, device="cpu", requires_grad=False
     )
 
 

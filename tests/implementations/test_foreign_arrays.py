@@ -114,3 +114,8 @@ def test_a_dtype_that_a_library_lacks_is_named() -> None:
 def test_what_is_no_array_is_refused_by_the_suite() -> None:
     with pytest.raises(Malformed, match="weights cannot be read as an array"):
         to_numpy("weights", Exported(torch.tensor(1.0).to_sparse()))
+
+
+def test_float32_in_the_other_byte_order_is_float32() -> None:
+    other = np.ones((2, 3), np.dtype(np.float32).newbyteorder())
+    assert record("weights", other).dtype == "float32"

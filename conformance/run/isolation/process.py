@@ -7,7 +7,6 @@ import re
 import signal
 import tempfile
 import threading
-import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.checking.status import Status
 from moe_routing.conformance.run.isolation import frames
 from moe_routing.conformance.run.isolation.journal import read_entry, read_mark
+from moe_routing.conformance.run.isolation.patience import Patience
 from moe_routing.conformance.run.isolation.start import start
 from moe_routing.conformance.run.isolation.watch import Memory, Watch
 from moe_routing.conformance.run.seat import CannotRun
@@ -166,7 +166,7 @@ class Process:
 
     def _wait(self) -> tuple[str, Any]:
         """Return the answer, watching the worker while it works."""
-        mark, since = self._mark(), time.monotonic()
+        mark, patience = self._mark(), Patience(self._worker.pid)
         while True:
             try:
                 return self._answers.get(timeout=_POLL)
@@ -175,17 +175,17 @@ class Process:
             if self._stopped():
                 raise Stopped
             if now != mark:
-                mark, since = now, time.monotonic()
-            self._check_time(mark, time.monotonic() - since)
+                mark, patience = now, Patience(self._worker.pid)
+            self._check_time(mark, patience)
             self._check_memory()
 
     def _mark(self) -> bytes:
         return read_mark(self.journal) if self.journal.exists() else b""
 
-    def _check_time(self, mark: bytes, passed: float) -> None:
+    def _check_time(self, mark: bytes, patience: Patience) -> None:
         in_call = mark.startswith(b"c")
         limit = self._watch.call_seconds if in_call else self._watch.idle_seconds
-        if passed > limit:
+        if patience.exceeds(limit):
             raise Ended(self._killed("timeout", f"no answer after {limit:g} s"))
 
     def _check_memory(self) -> None:
