@@ -218,7 +218,7 @@ def zoo_at(width: int) -> str:
     watcher = Watcher(plan, console)
     watcher.show(
         Task(clause=clause, seed=0, max_examples=9, mutants=plan.mutants, variants=("one",)),
-        [*kills, Count(clause=clause, cases=12345, answers=9)],
+        [*kills, Count(clause=clause, seed=0, cases=12345, answers=9)],
     )
     small = {name: Smallest(mutant=name, clause=clause, tokens=1, experts=2) for name in MUTANTS}
     parts = {"plan": plan, "kills": tuple(kills), "alarms": (), "smallest": small}

@@ -143,6 +143,7 @@ def take(
         with Mapper(jobs) as mapper:
             tasks = least_tasks(plan, notes.found) if plan.least else plan.tasks()
             mapper.run(_ran, tasks, notes.task)
+            notes.sort(plan)
             reduced = _representatives(notes.kills)[:: plan.reduced_of]
             mapper.run(smallest, reduced, notes.small)
     except (KeyboardInterrupt, ProcessLost) as early:
@@ -179,6 +180,12 @@ class _Notes:
 
     def small(self, found: Smallest) -> None:
         self.smallest[found.mutant] = found
+
+    def sort(self, plan: CensusPlan) -> None:
+        """Bring what was found into the order of seeds and clauses, but that of a least run."""
+        if not plan.least:
+            place = {clause: at for at, clause in enumerate(plan.clauses)}
+            self.found.sort(key=lambda each: (each.seed, place[each.clause]))
 
     @property
     def kills(self) -> list[Kill]:

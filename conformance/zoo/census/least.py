@@ -11,11 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from moe_routing.conformance.clauses import CLAUSES
-from moe_routing.conformance.events import EVENTS
 from moe_routing.conformance.zoo.census.encounter import Part
 from moe_routing.conformance.zoo.census.matrix import Found, Kill, Task, names_family
-from moe_routing.conformance.zoo.census.plan import SOON, CensusPlan
+from moe_routing.conformance.zoo.census.plan import SOON, CensusPlan, in_many_sizes
 
 ROUNDS = (5, 25)
 """The cases that every clause draws before any draws more."""
@@ -49,7 +47,7 @@ class _Least:
 
     def __post_init__(self) -> None:
         plan = self.plan
-        self.clauses = sorted(plan.clauses, key=_in_many_sizes)
+        self.clauses = sorted(plan.clauses, key=in_many_sizes)
         self.large = [name for name in plan.mutants if name in plan.large]
         self.quick = [name for name in plan.mutants if name not in plan.large]
 
@@ -94,8 +92,3 @@ class _Least:
 
     def _settles(self, kill: Kill) -> bool:
         return 0 < kill.drawn <= SOON or kill.mutant in self.large
-
-
-def _in_many_sizes(clause: str) -> bool:
-    """Return whether a clause makes calls of many sizes: such a clause costs most, and is last."""
-    return any(EVENTS[slug].series for slug in CLAUSES[clause].events)

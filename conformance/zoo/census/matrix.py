@@ -54,6 +54,7 @@ class Count:
     """The number of cases of one clause and seed, and of the answers that were judged."""
 
     clause: str
+    seed: int
     cases: int
     answers: int
 
@@ -97,7 +98,9 @@ class Task:
         return found
 
     def _count(self, meeting: Encounter) -> Count:
-        return Count(clause=self.clause, cases=meeting.cases, answers=meeting.answers)
+        return Count(
+            clause=self.clause, seed=self.seed, cases=meeting.cases, answers=meeting.answers
+        )
 
 
 class _Kills:
