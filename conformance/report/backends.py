@@ -79,7 +79,8 @@ def _supports(
     package = measured.rpartition(" ")[0]
     reported = _checked(backend.name, reports)
     if package and wraps != measured and wraps.startswith(f"{package} ") and not reported:
-        return [was[head] for head in _COLUMNS[1:]]
+        now = zip(_COLUMNS[1:], (measured, *supports), strict=True)
+        return [was.get(head, cell) for head, cell in now]
     return [wraps, *supports]
 
 

@@ -406,6 +406,8 @@ def test_a_page_keeps_the_row_of_another_version_than_the_installed_one(tmp_path
     measured = backends_table([older], [made], {}, kept=page)
     assert _cells(measured)["wraps"] == "theirs 1.2"
     assert not _cells(measured)["takes"], "1.2 routes nothing"
+    narrow = "| adapter | wraps | routing |\n|---|---|---|\n| `mine` | theirs 1.3 | 1 pass |\n"
+    assert _cells(backends_table([older], [], {}, kept=narrow))["wraps"] == "theirs 1.3"
     renamed = _theirs("ours 1.3")
     assert _cells(backends_table([renamed], [], {}, kept=page))["wraps"] == "ours 1.3"
 
