@@ -15,6 +15,7 @@ from moe_routing.implementations.capabilities import Capabilities, Limits
 from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.deepspeed_drops import Top1Drop, Top2Drop, TopKDrop
 from moe_routing.implementations.from_two import FromTwo
+from moe_routing.implementations.on_device import OnDevice, PreparedRouter
 from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.permutes import Permutes
 from moe_routing.implementations.protocol import missing
@@ -24,7 +25,6 @@ from moe_routing.implementations.tensors import (
     torch_tensor,
     without_graph,
 )
-from moe_routing.implementations.torch_gradients import torch_gradients
 from moe_routing.implementations.torch_replay import FORCED, torch_replay
 from moe_routing.reference import (
     PermutationConfig,
@@ -97,7 +97,7 @@ OUT_OF_SCOPE = {
 """Why some other routers have no adapter, by the name that it would have."""
 
 
-class TopKGate:
+class TopKGate(PreparedRouter[Routing]):
     """``TopKGate``, which calls ``top1gating``, ``top2gating`` or ``topkgating`` by K.
 
     Without what makes an answer depend on chance or on other tokens: no sampling of the second
@@ -106,21 +106,10 @@ class TopKGate:
 
     name = "deepspeed:topk_gate"
     wraps = "deepspeed"
-
-    def __init__(self, device: str = "cpu") -> None:
-        self.device = device
-        self._capabilities = Capabilities(claims=_GATE)
-
-    def capabilities(self) -> Capabilities:
-        """Claim a softmax in float32, as GShard has it."""
-        return self._capabilities
-
-    def route(self, config: RouterConfig, inputs: RouterInputs) -> Routing:
-        """Run the gate. Errors: ``Unsupported``, ``BackendMissing``."""
-        return self.prepare(config, inputs)()
+    claimed = Capabilities(claims=_GATE)
 
     def prepare(self, config: RouterConfig, inputs: RouterInputs) -> Callable[[], Routing]:
-        """Build the gate. Errors: as ``route``."""
+        """Build the gate. Errors: ``Unsupported``, ``BackendMissing``."""
         self.capabilities().require(config, inputs)
         sharded_moe = _module("sharded_moe")
         import torch
@@ -137,10 +126,8 @@ class TopKGate:
 
         return routed
 
-    gradients = torch_gradients
 
-
-class EpRouter:
+class EpRouter(PreparedRouter[Routing]):
     """``TokenChoiceTopKRouter`` of AutoEP, which replaces a model's own router by it.
 
     It claims what the models with a preset of AutoEP need: DeepSeek-V2 and V3, Mixtral, Qwen2 to
@@ -151,23 +138,10 @@ class EpRouter:
 
     name = "deepspeed:ep_router"
     wraps = "deepspeed"
-
-    def __init__(self, device: str = "cpu") -> None:
-        self.device = device
-        self._capabilities = Capabilities(
-            claims=_EP_ROUTER, logits="routed", replays=FORCED, limits=_PAIRS
-        )
-
-    def capabilities(self) -> Capabilities:
-        """Claim what the models need, and what the module's settings offer."""
-        return self._capabilities
-
-    def route(self, config: RouterConfig, inputs: RouterInputs) -> Routing:
-        """Run the module. Errors: ``Unsupported``, ``BackendMissing``."""
-        return self.prepare(config, inputs)()
+    claimed = Capabilities(claims=_EP_ROUTER, logits="routed", replays=FORCED, limits=_PAIRS)
 
     def prepare(self, config: RouterConfig, inputs: RouterInputs) -> Callable[[], Routing]:
-        """Build the module. Errors: as ``route``."""
+        """Build the module. Errors: ``Unsupported``, ``BackendMissing``."""
         self.capabilities().require(config, inputs)
         ep_router = _module("ep_router")
         import torch
@@ -189,11 +163,10 @@ class EpRouter:
 
         return routed
 
-    gradients = torch_gradients
     replay = torch_replay
 
 
-class PermuteIndices:
+class PermuteIndices(OnDevice):
     """``generate_permute_indices``, given what two ranks have sent.
 
     AutoEP sorts the routes of each rank by expert, exchanges them, and calls it with the counts
@@ -202,14 +175,7 @@ class PermuteIndices:
 
     name = "deepspeed:permute_indices"
     wraps = "deepspeed"
-
-    def __init__(self, device: str = "cpu") -> None:
-        self.device = device
-        self._capabilities = Capabilities(permutes=_PERMUTES)
-
-    def capabilities(self) -> Capabilities:
-        """Claim any alignment, of which an empty expert takes one."""
-        return self._capabilities
+    claimed = Capabilities(permutes=_PERMUTES)
 
     def permute(self, config: PermutationConfig, routes: Routes) -> SortedRoutes:
         """Call the function. Errors: ``Unsupported``, ``BackendMissing``."""

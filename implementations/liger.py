@@ -13,6 +13,7 @@ from moe_routing.implementations.experts.adapter import run
 from moe_routing.implementations.experts.models import MODELS, USUAL
 from moe_routing.implementations.experts.unpacking import Named, unpacked
 from moe_routing.implementations.lone_modules import lone_module
+from moe_routing.implementations.on_device import OnDevice
 from moe_routing.implementations.permutes import Permutes
 from moe_routing.implementations.protocol import require_gpu
 from moe_routing.implementations.tensors import torch_tensor
@@ -50,7 +51,7 @@ def _module() -> ModuleType:
     return lone_module("liger_kernel.ops.fused_moe", install=INSTALL, real=_REAL)
 
 
-class LigerMoe:
+class LigerMoe(OnDevice):
     """``compute_routing_metadata``, and ``LigerFusedMoEFunction`` forward and backward.
 
     Each H and F is a compilation of its own: few are claimed.
@@ -58,14 +59,7 @@ class LigerMoe:
 
     name = "liger"
     wraps = "liger-kernel"
-
-    def __init__(self, device: str = "cpu") -> None:
-        self.device = device
-        self._capabilities = Capabilities(permutes=_PERMUTES, computes=_COMPUTES)
-
-    def capabilities(self) -> Capabilities:
-        """Claim a stable sort without padding, and gated experts with silu."""
-        return self._capabilities
+    claimed = Capabilities(permutes=_PERMUTES, computes=_COMPUTES)
 
     def permute(self, config: PermutationConfig, routes: Routes) -> SortedRoutes:
         """Call ``compute_routing_metadata``. Errors: ``Unsupported``, ``BackendMissing``."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from moe_routing.implementations.balances import Balance, Balances
 from moe_routing.implementations.capabilities import Capabilities
+from moe_routing.implementations.on_device import OnDevice
 from moe_routing.implementations.protocol import missing
 from moe_routing.implementations.tensors import torch_tensor
 from moe_routing.reference import BalanceConfig, BalanceInputs
@@ -24,7 +25,7 @@ _BALANCES = Balances(
 )
 
 
-class LoadBalancingLoss:
+class LoadBalancingLoss(OnDevice):
     """``load_balancing_loss_func`` of Mixtral, which some thirty models have a copy of.
 
     It chooses the experts again, as the greatest logits: a selection bias goes unseen.
@@ -32,13 +33,7 @@ class LoadBalancingLoss:
 
     name = "transformers-loss"
     wraps = "transformers"
-
-    def __init__(self, device: str = "cpu") -> None:
-        self.device = device
-
-    def capabilities(self) -> Capabilities:
-        """Claim a softmax, layers pooled, and K at perfect balance."""
-        return Capabilities(balances=_BALANCES)
+    claimed = Capabilities(balances=_BALANCES)
 
     def balance(self, config: BalanceConfig, inputs: BalanceInputs) -> Balance:
         """Call the function. Errors: ``Unsupported``, ``BackendMissing``."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.computes import Computes
+from moe_routing.implementations.on_device import OnDevice
 from moe_routing.implementations.tensors import parameter, torch_tensor, without_graph
 from moe_routing.implementations.torch_expert_gradients import torch_expert_gradients
 from moe_routing.implementations.torchtitan_modules import counts_of, module
@@ -31,7 +32,7 @@ _CAPABILITIES = Capabilities(computes=COMPUTES, dtypes=("bfloat16",))
 _WEIGHTS = {"w1_EFD": "gate_weight", "w2_EDF": "down_weight", "w3_EFD": "up_weight"}
 
 
-class TorchtitanExperts:
+class TorchtitanExperts(OnDevice):
     """``RoutedExperts`` with the local dispatcher.
 
     It multiplies in bfloat16 whatever it is given, so that only that is claimed, in rows of a
@@ -40,13 +41,7 @@ class TorchtitanExperts:
 
     name = "torchtitan-experts"
     wraps = "torchtitan"
-
-    def __init__(self, device: str = "cpu") -> None:
-        self.device = device
-
-    def capabilities(self) -> Capabilities:
-        """Claim what the module computes: a gated MLP with silu."""
-        return _CAPABILITIES
+    claimed = _CAPABILITIES
 
     def experts(self, config: ExpertsConfig, inputs: ExpertsInputs) -> Tensor:
         """Run the module for one sequence. Errors: ``Unsupported``, ``BackendMissing``."""

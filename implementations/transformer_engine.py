@@ -12,6 +12,7 @@ from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.from_two import FromTwo
 from moe_routing.implementations.functions import Family
 from moe_routing.implementations.layouts import RoutingMap
+from moe_routing.implementations.on_device import OnDevice
 from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.protocol import missing, require_gpu
 from moe_routing.implementations.tensors import TorchInputs, torch_tensor
@@ -102,18 +103,12 @@ _BALANCES = Balances(
 )
 
 
-class AuxLoss:
+class AuxLoss(OnDevice):
     """``fused_moe_aux_loss`` of ``fused_compute_score_for_moe_aux_loss``, which chooses again."""
 
     name = "transformer-engine:aux_loss"
     wraps = "transformer-engine"
-
-    def __init__(self, device: str = "cpu") -> None:
-        self.device = device
-
-    def capabilities(self) -> Capabilities:
-        """Claim the loss of one layer without padding, which is 1 at perfect balance."""
-        return Capabilities(balances=_BALANCES)
+    claimed = Capabilities(balances=_BALANCES)
 
     def balance(self, config: BalanceConfig, inputs: BalanceInputs) -> Balance:
         """Call the two functions. Errors: ``Unsupported``, ``BackendMissing``."""

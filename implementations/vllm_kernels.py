@@ -11,6 +11,7 @@ from typing import Any
 from moe_routing.implementations.capabilities import Capabilities, Limits, Numerics
 from moe_routing.implementations.claims import Claim, GroupRule
 from moe_routing.implementations.functions import Family
+from moe_routing.implementations.on_device import OnDevice
 from moe_routing.implementations.permitted import ANY
 from moe_routing.implementations.permutes import Permutes
 from moe_routing.implementations.promises import Promises
@@ -145,19 +146,12 @@ _ALIGNED = Permutes(
 )
 
 
-class MoeAlignBlockSize:
+class MoeAlignBlockSize(OnDevice):
     """``moe_align_block_size``: blocks of one expert each, in arrays that its caller makes."""
 
     name = "vllm:moe_align_block_size"
     wraps = "vllm"
-
-    def __init__(self, device: str = "cpu") -> None:
-        self.device = device
-        self._capabilities = Capabilities(permutes=_ALIGNED)
-
-    def capabilities(self) -> Capabilities:
-        """Claim blocks of the sizes that its kernels use, in any order inside an expert."""
-        return self._capabilities
+    claimed = Capabilities(permutes=_ALIGNED)
 
     def permute(self, config: PermutationConfig, routes: Routes) -> AlignedBlocks:
         """Call the operation as vLLM does. Errors: ``Unsupported``, ``BackendMissing``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from moe_routing.implementations.capabilities import Capabilities
+from moe_routing.implementations.on_device import OnDevice
 from moe_routing.implementations.permutes import Permutes
 from moe_routing.implementations.protocol import require_gpu
 from moe_routing.implementations.tensors import torch_tensor
@@ -12,19 +13,12 @@ from moe_routing.reference import PermutationConfig, Routes, SortedRoutes
 _SORTED = Permutes(align=(1,), empty_takes=("nothing",), order=("stable",), absent=(False,))
 
 
-class MoePrepareScatter:
+class MoePrepareScatter(OnDevice):
     """``moe_prepare_scatter``: where each expert starts, and the row of every route."""
 
     name = "vllm:moe_prepare_scatter"
     wraps = "vllm"
-
-    def __init__(self, device: str = "cpu") -> None:
-        self.device = device
-        self._capabilities = Capabilities(permutes=_SORTED)
-
-    def capabilities(self) -> Capabilities:
-        """Claim a stable sort without padding."""
-        return self._capabilities
+    claimed = Capabilities(permutes=_SORTED)
 
     def permute(self, config: PermutationConfig, routes: Routes) -> SortedRoutes:
         """Call the operation as vLLM does. Errors: ``Unsupported``, ``BackendMissing``."""

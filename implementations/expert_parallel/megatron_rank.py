@@ -14,6 +14,7 @@ from moe_routing.implementations.megatron_experts import (
     unpacked_mlps,
 )
 from moe_routing.implementations.megatron_modules import core_module, maps_of
+from moe_routing.implementations.on_device import OnDevice
 from moe_routing.implementations.shards import Shards
 from moe_routing.implementations.tensors import torch_tensor, without_graph
 from moe_routing.implementations.torch_expert_gradients import torch_rank_gradients
@@ -22,13 +23,13 @@ from moe_routing.reference import ExpertsConfig, ExpertsInputs, Placement
 if TYPE_CHECKING:
     from torch import Tensor
 
-_CAPABILITIES = Capabilities(
+_CLAIMED = Capabilities(
     computes=COMPUTES, shards=Shards(placements="even", replicas=False, batches="even")
 )
 _DISPATCHER = "transformer.moe.token_dispatcher"
 
 
-class MegatronRank:
+class MegatronRank(OnDevice):
     """``MoEAllGatherTokenDispatcher`` with ``SequentialMLP``, on one rank.
 
     Every rank has as many tokens, since it gathers them without their sizes. On a CPU one function
@@ -37,14 +38,11 @@ class MegatronRank:
 
     name = "ep:megatron_allgather"
     wraps = "megatron-core"
+    claimed = _CLAIMED
 
     def __init__(self, device: str = "cpu") -> None:
-        self.device = device
+        super().__init__(device)
         self._groups: Any = None
-
-    def capabilities(self) -> Capabilities:
-        """Claim blocks of experts in order, as many on each rank, an expert once a token."""
-        return _CAPABILITIES
 
     def preload(self) -> None:
         """Import Megatron-Core once, before there are ranks. Errors: ``BackendMissing``."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.expert_parallel.local import own_experts, routed_tensors, spread
+from moe_routing.implementations.on_device import OnDevice
 from moe_routing.implementations.shards import Shards
 from moe_routing.implementations.tensors import without_graph
 from moe_routing.implementations.torch_expert_gradients import torch_rank_gradients
@@ -16,14 +17,14 @@ from moe_routing.reference import ExpertsConfig, ExpertsInputs, Placement
 if TYPE_CHECKING:
     from torch import Tensor
 
-_CAPABILITIES = Capabilities(
+_CLAIMED = Capabilities(
     computes=COMPUTES,
     dtypes=("bfloat16",),
     shards=Shards(placements="even", replicas=False, batches="even"),
 )
 
 
-class TorchtitanRank:
+class TorchtitanRank(OnDevice):
     """``RoutedExperts`` with ``AllToAllTokenDispatcher``, on one rank.
 
     Every rank has as many tokens, as its dispatchers say: a layer pads the sequence before.
@@ -31,14 +32,11 @@ class TorchtitanRank:
 
     name = "ep:torchtitan"
     wraps = "torchtitan"
+    claimed = _CLAIMED
 
     def __init__(self, device: str = "cpu") -> None:
-        self.device = device
+        super().__init__(device)
         self._mesh: Any = None
-
-    def capabilities(self) -> Capabilities:
-        """Claim blocks of experts in order, as many on each rank, in bfloat16."""
-        return _CAPABILITIES
 
     def preload(self) -> None:
         """Import torchtitan once, before there are ranks. Errors: ``BackendMissing``."""

@@ -11,6 +11,7 @@ from moe_routing.implementations.capabilities import Capabilities
 from moe_routing.implementations.experts.adapter import ExpertsFunction, marked
 from moe_routing.implementations.experts.models import MODELS, USUAL
 from moe_routing.implementations.experts.registered import function_of, transformers_module
+from moe_routing.implementations.on_device import OnDevice
 from moe_routing.implementations.permutes import Permutes
 from moe_routing.implementations.tensors import torch_tensor
 from moe_routing.reference import (
@@ -55,7 +56,7 @@ class GroupedMm(ExpertsFunction):
         return SortedTokens(tokens=rows[: int(ends[-1]), 0].long(), counts=counts)
 
 
-class DeepGemmLayout:
+class DeepGemmLayout(OnDevice):
     """What comes before the kernel of ``deepgemm``: a sort, and rows aligned for each expert.
 
     It is transformers' own code, and needs neither the kernel nor a GPU.
@@ -63,14 +64,7 @@ class DeepGemmLayout:
 
     name = "experts:deepgemm_layout"
     wraps = "transformers"
-
-    def __init__(self, device: str = "cpu") -> None:
-        self.device = device
-        self._capabilities = Capabilities(permutes=_ALIGNED)
-
-    def capabilities(self) -> Capabilities:
-        """Claim any alignment, and absent routes, which lie past the last row."""
-        return self._capabilities
+    claimed = Capabilities(permutes=_ALIGNED)
 
     def permute(self, config: PermutationConfig, routes: Routes) -> RowOfRoute:
         """Call its two functions. Errors: ``Unsupported``, ``BackendMissing``."""
