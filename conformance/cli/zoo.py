@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from moe_routing.conformance.cli.options import Commands, positive
 from moe_routing.conformance.cli.outputs import make_room, write_texts
 
 if TYPE_CHECKING:
+    from moe_routing.conformance.zoo.census.census import Census
     from moe_routing.conformance.zoo.census.plan import CensusPlan
 
 
@@ -48,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Take the census and show it. Errors: ``NoSuchClause``, ``NoSuchResident``, ``OSError``."""
     from moe_routing.conformance.zoo.census.census import take
     from moe_routing.conformance.zoo.census.console import Watcher
-    from moe_routing.conformance.zoo.census.pages import as_json, as_markdown
+    from moe_routing.conformance.zoo.census.mapper import signals_held
 
     plan = _plan(arguments)
     named = {"--json": arguments.json, "--markdown": arguments.markdown}
@@ -58,13 +60,20 @@ def run(arguments: argparse.Namespace) -> int:
     watcher = Watcher(plan)
     with stopped_like_interrupted():
         census = take(plan, jobs=arguments.jobs, on_task=watcher.show)
+    with signals_held():
+        written = _write(files, census)
+    watcher.close(census)
+    return int(not census.ok) if written else 2
+
+
+def _write(files: Mapping[str, Path], census: Census) -> bool:
+    from moe_routing.conformance.zoo.census.pages import as_json, as_markdown
+
     makers = {
         "--json": lambda: json.dumps(as_json(census), indent=1) + "\n",
         "--markdown": lambda: as_markdown(census, _command()),
     }
-    written = write_texts({option: (path, makers[option]) for option, path in files.items()})
-    watcher.close(census)
-    return int(not census.ok) if written else 2
+    return write_texts({option: (path, makers[option]) for option, path in files.items()})
 
 
 def _plan(arguments: argparse.Namespace) -> CensusPlan:

@@ -34,7 +34,7 @@ class Mapper:
 
     def __enter__(self) -> Mapper:
         if self._jobs > 1:
-            with _signals_held():
+            with signals_held():
                 self._started = dict(_start() for _ in range(self._jobs))
         return self
 
@@ -62,8 +62,9 @@ class Mapper:
                     del ready[noted]
                     noted += 1
         except (KeyboardInterrupt, ProcessLost):
-            for number in sorted(ready):
-                note(ready[number])
+            with signals_held():
+                for number in sorted(ready):
+                    note(ready[number])
             raise
 
     def _results(
@@ -87,9 +88,10 @@ class Mapper:
                 yield at_work.pop(each), result
 
     def __exit__(self, *_: object) -> None:
-        for each in self._started.values():
-            each.kill()
-            each.join()
+        with signals_held():
+            for each in self._started.values():
+                each.kill()
+                each.join()
 
 
 def _start() -> tuple[Connection, BaseProcess]:
@@ -111,8 +113,8 @@ def _lost() -> Iterator[None]:
 
 
 @contextmanager
-def _signals_held() -> Iterator[None]:
-    """Hold signals back until the processes that are started have arranged to ignore them."""
+def signals_held() -> Iterator[None]:
+    """Hold back what would interrupt this process: a second Ctrl-C, or that of tox after ours."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
