@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from moe_routing.conformance.calls.balance import BalanceCase
 from moe_routing.conformance.clauses.registry import Check, clause
+from moe_routing.conformance.events import members
 from moe_routing.conformance.explain.balance import balance_failure, call_line, exact_failure
 from moe_routing.conformance.explain.failure import Failure
 from moe_routing.conformance.generators.balance import (
@@ -20,6 +21,7 @@ from moe_routing.implementations import Capabilities
 
 LOADS = ("balanced-uneven", "balanced-second-slot", "balanced-idle-expert", "balanced-not-chosen")
 ROWS = ("balanced-padded", "balanced-absent")
+LARGE = members("balanced-large")
 FORMULAS = (
     "balanced-by-softmax",
     "balanced-by-sigmoid",
@@ -77,7 +79,7 @@ def _within(stage: str, trial: BalanceTrial, name: str) -> Failure | None:
     of="counts",
     rules=("BAL-1", "BAL-2", "BAL-3"),
     bugs=("M42", "M55", "M70"),
-    events=(*LOADS, *ROWS, "balanced-several-layers"),
+    events=(*LOADS, *ROWS, "balanced-several-layers", *LARGE),
 )
 def counts(trial: BalanceTrial) -> Failure | None:
     """The count of an expert is the number of its present routes of valid tokens, in all slots."""
@@ -90,7 +92,7 @@ def counts(trial: BalanceTrial) -> Failure | None:
     of="aux_loss",
     rules=("BAL-4", "BAL-5", "BAL-6"),
     bugs=("M55", "M66", "M67", "M68", "M69"),
-    events=(*LOADS, *ROWS, *FORMULAS),
+    events=(*LOADS, *ROWS, *FORMULAS, *LARGE),
 )
 def aux_loss(trial: BalanceTrial) -> Failure | None:
     """The auxiliary loss is that of the claimed formula, within rounding."""
@@ -118,7 +120,8 @@ def aux_gradient(trial: BalanceTrial) -> Failure | None:
     bugs=("M55", "M66", "M69"),
     events=(
         *("balanced-uneven", "balanced-padded", "balanced-layers-sum", "balanced-layers-mean"),
-        "balanced-large-logits",
+        *("balanced-large-logits", "balanced-large:9-layers-sum"),
+        "balanced-large:9-layers-mean",
     ),
 )
 def z_loss(trial: BalanceTrial) -> Failure | None:
@@ -160,7 +163,7 @@ def doubling(trial: BalanceTrial) -> Failure | None:
     of="bias",
     rules=("BAL-11", "BAL-12"),
     bugs=("M70",),
-    events=(*LOADS, "balanced-padded", "balanced-update-sign", "balanced-update-centred"),
+    events=(*LOADS, "balanced-padded", "balanced-update-sign", "balanced-update-centred", *LARGE),
 )
 def bias_update(trial: BalanceTrial) -> Failure | None:
     """A step of training moves the bias by the claimed rule, once."""

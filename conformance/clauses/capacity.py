@@ -35,7 +35,9 @@ ROOMS = (
     "dropped-tokens-at-stake",
     "dropped-second-slots-overflow",
 )
-EVERY_SIZE = (*members("dropped-tokens"), *members("dropped-experts"))
+EVERY_SIZE = tuple(
+    slug for family in ("tokens", "experts", "large") for slug in members(f"dropped-{family}")
+)
 
 
 def _capacity(

@@ -8,6 +8,7 @@ from typing import Any
 
 from moe_routing.conformance.calls.layer import LayerCase
 from moe_routing.conformance.clauses.registry import Check, clause
+from moe_routing.conformance.events import members
 from moe_routing.conformance.explain.failure import Failure, first_failure
 from moe_routing.conformance.explain.layer import call_lines, layer_failure
 from moe_routing.conformance.generators.layer import LayerWishes, choose_layer_case
@@ -78,7 +79,7 @@ def _held(name: str, trial: LayerTrial) -> Failure | None:
     bugs=("M16", "M21", "M22", "M52", "M63"),
     events=(
         *("layer-several", "layer-without-shared", "layer-shared"),
-        *("layer-biased-experts", "layer-selection-bias"),
+        *("layer-biased-experts", "layer-selection-bias", *members("layer-large")),
     ),
 )
 def composes(trial: LayerTrial) -> Failure | None:

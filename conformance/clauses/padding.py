@@ -97,7 +97,10 @@ def _whole(trial: PaddingTrial) -> Failure | None:
     "Padding that is routed takes rows, capacity and load from tokens, and an expert's time.",
     rules=("PAD-1", "PAD-2"),
     bugs=("M46", "M47", "M55"),
-    events=("padded-some", "padded-last", "padded-between", "padded-first"),
+    events=(
+        *("padded-some", "padded-last", "padded-between", "padded-first"),
+        "padded-tokens-above-1024",
+    ),
 )
 def inert(trial: PaddingTrial) -> Failure | None:
     """Padding gets the claimed sentinel in every slot, and weights of 0."""
@@ -111,7 +114,10 @@ def inert(trial: PaddingTrial) -> Failure | None:
     "A mask that shifts, compacts or flips routes other tokens than the model computed.",
     rules=("PAD-3",),
     bugs=("M41", "M55"),
-    events=("padded-some", "padded-last", "padded-between", "padded-first"),
+    events=(
+        *("padded-some", "padded-last", "padded-between", "padded-first"),
+        "padded-tokens-above-1024",
+    ),
 )
 def tokens(trial: PaddingTrial) -> Failure | None:
     """Tokens are routed in their places as they are without padding."""

@@ -90,7 +90,10 @@ def absent_rows(trial: ReplayTrial) -> Failure | None:
     "routers' rounding does.",
     rules=("RPL-7", "RPL-5"),
     bugs=("M76",),
-    events=("replayed-weights", "replayed-fine-weights", "replayed-absent-weights"),
+    events=(
+        *("replayed-weights", "replayed-fine-weights", "replayed-absent-weights"),
+        "replayed-signed-weights",
+    ),
     records={"recorded weights": (True,), "absence": ANY_ABSENCE},
     needs=lists("weights"),
 )
@@ -179,7 +182,10 @@ def padding(trial: ReplayTrial) -> Failure | None:
     "neighbour's routes, and no shape says so.",
     rules=("RPL-11",),
     bugs=("M76",),
-    events=("replayed-layers", "replayed-later-layer", "replayed-last-layer"),
+    events=(
+        *("replayed-layers", "replayed-later-layer", "replayed-last-layer"),
+        "replayed-layer-above-8",
+    ),
     records={"layers": (2, 3)},
     needs=lists("layers"),
 )

@@ -35,7 +35,7 @@ def _balanced(slug: str, statement: str, occurs: Occurs, **wanted: Any) -> None:
     @event(f"balanced-{slug}", statement, lambda facts: isinstance(facts, Owed) and occurs(facts))
     def _(capabilities: Capabilities) -> Iterator[BalanceCase]:
         balances = capabilities.balances
-        for config in _configs(balances, wanted):
+        for config in configs(balances, wanted):
             for top_k, layers in product(
                 wanted.get("top_k", (2, 1, 3)), wanted.get("layers", (1, 2))
             ):
@@ -44,14 +44,17 @@ def _balanced(slug: str, statement: str, occurs: Occurs, **wanted: Any) -> None:
                     yield case
 
 
-def _configs(balances: Balances, wanted: dict[str, Any]) -> Iterator[BalanceConfig]:
+def configs(
+    balances: Balances, wanted: dict[str, Any], experts: int = 4
+) -> Iterator[BalanceConfig]:
+    """Yield configurations that ``balances`` claims, of the wanted words, the plainest first."""
     axes = {
         name: [each for each in wanted.get(name, words) if each in getattr(balances, name)]
         for name, words in BALANCE_WORDS.items()
     }
     for values in product(*axes.values()):
         given: dict[str, Any] = dict(zip(axes, values, strict=True))
-        yield BalanceConfig(num_experts=4, **given)
+        yield BalanceConfig(num_experts=experts, **given)
 
 
 def _case(config: BalanceConfig, top_k: int, layers: int, wanted: dict[str, Any]) -> BalanceCase:

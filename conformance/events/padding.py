@@ -110,6 +110,24 @@ for _way, _words in (
     _padded(f"by-{_way}", f"padding that is told by {_words}", _is_told(_way), (1, 1, 0))
 
 
+@event(
+    "padded-tokens-above-1024",
+    "more than 1,024 tokens before padding, of which there is some",
+    lambda f: (
+        isinstance(f, PaddingFacts)
+        and _some(f)
+        and int(f.valid[:1025].sum()) == 1025
+        and not f.valid[-1]
+    ),
+)
+def _(capabilities: Capabilities) -> Iterator[PaddedCase]:
+    real = (np.arange(1030) < 1027).astype(np.int64)
+    ways = [each for each in TOLD if each in capabilities.pads.told]  # a count is a number
+    for case in table_cases(capabilities, np.resize(np.array(TWO), (1030, 4)), top_k=2):
+        if case.num_tokens == real.size:
+            yield from (PaddedCase.of(case, Padding(real=real, told=each)) for each in ways)
+
+
 def nan_where_absent(case: ExpertsCase) -> ExpertsCase | None:
     """Return the call whose tokens without routes hold NaN; None where there is none."""
     lost = (case.inputs.expert_ids < 0).all(axis=1)

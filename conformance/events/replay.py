@@ -33,7 +33,7 @@ from moe_routing.conformance.judge.replay import ReplayFacts
 from moe_routing.implementations import Capabilities
 from moe_routing.implementations.replays import repeats
 from moe_routing.reference import Recorded
-from moe_routing.reference.formats import BFLOAT16
+from moe_routing.reference.formats import BFLOAT16, Floats
 
 Occurs = Callable[[ReplayFacts], bool]
 Makes = Callable[[Case], Recorded]
@@ -232,3 +232,13 @@ replayed(
     lambda case: with_weights(case, change=lambda ids: lose(ids, np.arange(ids.shape[1]) == 0)),
     top_ks=(2, 1),
 )
+replayed(
+    "signed-weights",
+    "recorded weights below 0, of 0 and above 1",
+    lambda f: f.weights is not None and _of_any_sign(f.weights[f.present]),
+    lambda case: with_weights(case, numbers=(-0.5, 0.0, 1.5, 2.0, -1.25, 0.25)),
+)
+
+
+def _of_any_sign(weights: Floats) -> bool:
+    return bool((weights < 0).any() and (weights == 0).any() and (weights > 1).any())

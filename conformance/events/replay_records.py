@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -39,11 +39,12 @@ def lose(ids: Ids, lost: Any) -> Ids:
     return np.where(np.broadcast_to(lost, ids.shape), ABSENT, ids)
 
 
-def with_weights(case: Case, **fields: Any) -> Recorded:
-    """Return the record of one layer with weights that no router gives."""
+def with_weights(case: Case, numbers: Sequence[float] = (), **fields: Any) -> Recorded:
+    """Return the record of one layer with weights that no router gives, or with these numbers."""
     record = plain(case, **fields)
-    numbers = 1 + np.arange(record.expert_ids.size) * 5 % 64
-    weights = fitting(case, numbers / 96.0).reshape(record.expert_ids.shape)
+    size = record.expert_ids.size
+    held = np.resize(np.array(numbers), size) if numbers else (1 + np.arange(size) * 5 % 64) / 96.0
+    weights = fitting(case, held).reshape(record.expert_ids.shape)
     return Recorded(expert_ids=record.expert_ids, weights=weights)
 
 

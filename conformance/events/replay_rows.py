@@ -107,6 +107,22 @@ replayed(
 )
 
 
+replayed(
+    "layer-above-8",
+    "the eleventh layer of a record, whose experts are not those of the first or the third",
+    lambda f: f.recorded.layer == 10 and bool(f.bounds.judged.any()) and _unlike_earlier(f),
+    lambda case: Recorded(
+        expert_ids=np.stack([others(case, layer=n + n // 8) for n in range(11)], axis=1), layer=10
+    ),
+)
+
+
+def _unlike_earlier(facts: ReplayFacts) -> bool:
+    """Whether each earlier layer that a few bits might name has other experts."""
+    ids = facts.recorded.expert_ids
+    return all((ids[:, 10] != ids[:, n]).any() for n in (0, 2))
+
+
 def _of_wide_ids(above: int) -> None:
     @event(
         f"replayed-id-above-{above}",

@@ -184,6 +184,35 @@ spread(
     logical=(0, 1, 2, 3, 0, 0),
     number=3,
 )
+spread(
+    "large:130-columns",
+    "hidden states of 130 columns whose experts are on several ranks",
+    lambda each: each.inputs.hidden_size >= 130 and _across(each),
+    biased=(True, False),
+    sizes=(130, 4),
+)
+spread(
+    "large:300-experts",
+    "300 experts on two ranks, and routes to the last of each",
+    lambda each: each.config.num_experts == 300 and bool((each.layer.counts[[149, 299]] > 0).all()),
+    (0,) * 150 + (1,) * 150,
+    ids=((149, 299), (298, 0), (148, 257)),
+)
+spread(
+    "large:20-ranks",
+    "twenty ranks, with tokens of each",
+    lambda each: each.placement.num_ranks == 20 and bool((each.counts > 0).all()),
+    range(20),
+    ids=np.arange(20).reshape(10, 2),
+    number=20,
+)
+spread(
+    "large:1030-tokens",
+    "1,030 tokens whose experts are on several ranks",
+    lambda each: each.inputs.num_tokens == 1030 and _across(each),
+    ids=np.resize(np.array(MIXED), (1030, 2)),
+    sizes=(2, 2),
+)
 
 
 def _sizes(each: Sharded) -> Any:

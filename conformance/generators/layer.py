@@ -38,11 +38,13 @@ class LayerWishes:
     """What a clause or an event wants of its calls.
 
     ``router`` filters choices of the routing call, as ``Focus.offers`` does; ``own`` lists the
-    wanted values of the choices of the experts, where those are claimed.
+    wanted values of the choices of the experts, where those are claimed; ``most`` are the greatest
+    sizes.
     """
 
     router: Offers = field(default_factory=dict)
     own: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    most: Mapping[str, int] = field(default_factory=lambda: MOST)
 
 
 def choose_layer_case(
@@ -53,7 +55,8 @@ def choose_layer_case(
     limits = {"num_experts": computes.max_experts, "top_k": computes.max_top_k}
     limits["num_tokens"] = computes.max_tokens
     offers: dict[str, Offer] = {"optional arrays": _without_table}
-    offers |= {name: _at_most(min(MOST[name], n or MOST[name])) for name, n in limits.items()}
+    most = wishes.most
+    offers |= {name: _at_most(min(most[name], n or most[name])) for name, n in limits.items()}
     for name, wanted in wishes.router.items():
         offers[name] = _both(offers[name], wanted) if name in offers else wanted
     focus = Focus(

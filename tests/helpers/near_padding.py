@@ -37,6 +37,7 @@ NEAR_PADDING: dict[str, AnyCase] = {
     "padded-by-count": padded((1, 1, 0)),
     "padded-by-valid": padded((1, 1, 0), "count"),
     "padded-by-padding": padded((1, 1, 0)),
+    "padded-tokens-above-1024": padded((1, 1, 0)),
     "padded-experts": ran([[-1, -1], [0, 1]]),
 }
 """A case for each event that stands alone, which does not show it."""

@@ -68,6 +68,8 @@ NEAR_REPLAYS: dict[str, ReplayCase] = {
     "replayed-layers": replayed(LAYERS, record={"layer": 1}),
     "replayed-later-layer": replayed(THREE, record={"layer": 2}),
     "replayed-last-layer": replayed(SAME, record={"layer": 2}),
+    "replayed-layer-above-8": replayed(THREE, record={"layer": 2}),
+    "replayed-signed-weights": replayed(record={"weights": OWN}),
     "replayed-unrecorded": replayed(BEST, record={"layer": None}),
     "replayed-strided": replayed(LAYERS),
     "replayed-no-tokens": replayed(((2, 1),), ROWS[:1]),

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rare_large import LARGE
 from rare_mixed import MIXED, PERMUTED
 from rare_stages import (
     absent_in_softmax,
@@ -218,6 +219,7 @@ RARE: dict[tuple[str, str], tuple[Callable[..., Staged], str, Any, Capabilities]
     ("balance.z-loss", "balanced-large-logits"): (balance, "z_values", bare_z, WHOLE),
     **MIXED,
     **PERMUTED,
+    **LARGE,
 }
 """What is wrong, by the clause and the event that show it."""
 

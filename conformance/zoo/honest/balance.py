@@ -12,7 +12,6 @@ from moe_routing.conformance.zoo.router.balancer import (
     BALANCING,
     BalancerWork,
     StagedBalancer,
-    softmax,
 )
 from moe_routing.conformance.zoo.router.functions import Array
 from moe_routing.implementations import Balance, Balances, Capabilities
@@ -82,14 +81,15 @@ def _(w: BalancerWork) -> Array:
 
 @balancer("z-loss-without-a-maximum", "z_values")
 def _(w: BalancerWork) -> Array:
-    """The logarithm of summed exponentials without their maximum taken off."""
-    return np.asarray(np.log(np.exp(w.inputs.logits).sum(axis=-1)) ** 2)
+    """The logarithm of summed exponentials without their maximum taken off, in float64."""
+    wide = w.inputs.logits.astype(np.float64)
+    return np.asarray(np.log(np.exp(wide).sum(axis=-1)) ** 2)
 
 
 @balancer("loss-that-chooses-again", "loss_counts", claims=_claims(ids=("top_k",), absent=(False,)))
 def _(w: BalancerWork) -> Any:
     """Where the experts are those of the greatest logits, the loss may choose them again."""
-    ids = np.argsort(-softmax(w.inputs.logits), axis=2)[:, :, : w.inputs.top_k]
+    ids = np.argsort(-w.inputs.logits, axis=2)[:, :, : w.inputs.top_k]
     assert (np.sort(ids) == np.sort(w.ids)).all()
     return BALANCING["loss_counts"](w)
 
