@@ -85,14 +85,21 @@ def allowed_sets(vectors: np.ndarray, sets: np.ndarray, groups: Groups | None) -
         mask = np.isin(np.arange(groups.count), kept)
         worst = totals[:, mask].min(axis=1)
         valid = worst >= totals[:, ~mask].max(axis=1, initial=-INF)
-        competing = np.where(np.repeat(mask, size), vectors, groups.fill)
-        allowed |= valid[:, None] & top_sets(competing, sets)
+        competing = np.where(np.repeat(mask, size), vectors[valid], groups.fill)
+        allowed[valid] |= top_sets(competing, sets)
     return allowed
 
 
 def top_sets(competing: np.ndarray, sets: np.ndarray) -> np.ndarray:
-    least = np.where(sets[None], competing[:, None, :], INF).min(axis=2)
-    most = np.where(sets[None], -INF, competing[:, None, :]).max(axis=2)
+    """Return ``[N, C]``: which sets have no expert below one that is left out.
+
+    One expert at a time: NumPy is slow along an axis of a few numbers.
+    """
+    least = np.full((len(competing), len(sets)), INF)
+    most = -least
+    for scores, chosen in zip(competing.T[:, :, None], sets.T, strict=True):
+        np.minimum(least, np.where(chosen, scores, INF), out=least)
+        np.maximum(most, np.where(chosen, -INF, scores), out=most)
     return least >= most
 
 
