@@ -39,7 +39,12 @@ def applies(clause_id: str) -> tuple[str, ...]:
     """Return the routers that a clause applies to, for which it may have to call them."""
     clause = CLAUSES[clause_id]
     mutants = {name: each for name, each in MUTANTS.items() if each.family in clause.bugs}
-    made = {name: each.adapter() for name, each in (mutants | HONEST).items()}
+    some = {
+        name: each
+        for name, each in (mutants | HONEST).items()
+        if clause.layout is None or "answer" in each.stages  # which alone makes another layout
+    }
+    made = {name: each.adapter() for name, each in some.items()}
     return tuple(
         name
         for name, router in made.items()
