@@ -12,7 +12,6 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import NoneType
 from typing import Any, Literal
-from weakref import ref
 
 import numpy as np
 import numpy.typing as npt
@@ -151,19 +150,4 @@ def _bits(array: npt.NDArray[Any]) -> bytes:
     """Return the array's bytes; for a large one their digest, so as not to hold it twice."""
     if array.nbytes <= _LARGE:
         return array.tobytes()
-    of, digest = _DIGESTS.get(id(array), (None, b""))
-    if of is None or of() is not array or array.flags.writeable:
-        digest = hashlib.sha256(np.ascontiguousarray(array).data).digest()
-        _keep(array, digest)
-    return digest
-
-
-_DIGESTS: dict[int, tuple[ref[npt.NDArray[Any]], bytes]] = {}
-"""The digests of large arrays that are frozen: a case is read by its contents more than once."""
-
-
-def _keep(array: npt.NDArray[Any], digest: bytes) -> None:
-    """Keep the digest of an array for as long as the array is there, if that cannot change."""
-    if not array.flags.writeable:
-        key = id(array)
-        _DIGESTS[key] = ref(array, lambda _: _DIGESTS.pop(key, None)), digest
+    return hashlib.sha256(np.ascontiguousarray(array).data).digest()
