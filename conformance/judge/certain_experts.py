@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from moe_routing.conformance.judge.balls import UNIT
 from moe_routing.conformance.judge.expert_gradient_points import KEPT, ExpertPoints
@@ -23,7 +24,7 @@ from moe_routing.conformance.judge.least import (
 )
 from moe_routing.reference import ExpertsConfig, ExpertsInputs
 from moe_routing.reference.activations import PLAIN
-from moe_routing.reference.formats import INPUT_FORMATS, Floats, Ids
+from moe_routing.reference.formats import INPUT_FORMATS, Bools, Floats, Ids, Numbers
 from moe_routing.reference.routes import ABSENT
 
 _PRODUCTS = 2**20
@@ -31,12 +32,15 @@ _PRODUCTS = 2**20
 
 _ROUTES = ("hidden", "weights")
 _MATRICES = ("gate_weight", "up_weight", "down_weight")
+_EVERY = 16
+"""Of how many summands one is of a part that is summed first; and how many are, of few numbers."""
+
 _MANY = 32
 """The part of all numbers from which magnitudes are summed of all, as one product."""
 
 
 def certainly_right(
-    config: ExpertsConfig, inputs: ExpertsInputs, cotangent: Floats, given: Mapping[str, Floats]
+    config: ExpertsConfig, inputs: ExpertsInputs, cotangent: Floats, given: Mapping[str, Numbers]
 ) -> bool:
     """Whether all gradients that are given certainly are permitted, and no other is missing.
 
@@ -57,7 +61,7 @@ def certainly_right(
         return hidden.is_right(store_unit(INPUT_FORMATS[inputs.dtype]))
 
 
-def _is_plain(config: ExpertsConfig, inputs: ExpertsInputs, given: Mapping[str, Floats]) -> bool:
+def _is_plain(config: ExpertsConfig, inputs: ExpertsInputs, given: Mapping[str, Numbers]) -> bool:
     biases = (inputs.gate_bias, inputs.up_bias, inputs.down_bias)
     return (
         config.gated
@@ -94,7 +98,7 @@ def _has(
     one: ExpertPoints,
     number: int,
     routes: tuple[Ids, Ids],
-    given: Mapping[str, Floats],
+    given: Mapping[str, Numbers],
     largest: float,
 ) -> bool:
     """Whether the gradients of an expert's matrices and of its weights are certainly right."""
@@ -114,13 +118,13 @@ def _has(
 class _Hidden:
     """The gradient of the hidden states, added up expert by expert."""
 
-    answered: Floats
+    answered: Numbers
     point: Floats
     units: float
     parts: list[tuple[ExpertPoints, Ids]]
 
     @classmethod
-    def of(cls, inputs: ExpertsInputs, answered: Floats) -> _Hidden:
+    def of(cls, inputs: ExpertsInputs, answered: Numbers) -> _Hidden:
         """Begin with nothing."""
         return cls(answered, np.zeros(inputs.hidden.shape), np.inf, [])
 
@@ -129,7 +133,7 @@ class _Hidden:
         if not len(tokens):
             return
         a, rows = one.at_x
-        np.add.at(self.point, tokens, (a @ rows.T).astype(np.float64))
+        _add_at(self.point, tokens, a @ rows.T)
         self.units = min(self.units, sum(one.units) + one.stores[1] * one.store)
         self.parts.append((one, tokens))
 
@@ -141,16 +145,32 @@ class _Hidden:
         used = KEPT * (self.units - 4.0 * UNIT)
         left = ~((off <= (used + store) * size) & (size >= NORMAL))
         left &= (off != 0.0) | (size != 0.0)  # a token that has no route
-        if not left.any():
-            return True
-        many, least = left.sum() > left.size // _MANY, np.zeros(size.shape)
+        for every in (_EVERY, 1):
+            if not left.any():
+                return True
+            least = self._least(left, every)
+            left &= ~((off <= used * least + store * size) & (least >= NORMAL))
+        return not left.any()
+
+    def _least(self, left: Bools, every: int) -> Floats:
+        """Return at most the magnitudes of what is added up, where ``left``: of some, or of all."""
+        many, least = left.sum() > left.size // _MANY, np.zeros(left.shape)
         for one, tokens in self.parts:
             sizes, rows = np.concatenate(one.sizes, axis=1), one.at_x[1]
             if many:
-                np.add.at(least, tokens, (sizes @ np.abs(rows).T).astype(np.float64))
+                some = sizes[:, ::every] @ np.abs(rows[:, ::every]).T
+                _add_at(least, tokens, some)
                 continue
             row, column = np.nonzero(left[tokens])
-            some = magnitudes(sizes, rows, (row, column), greatest(sizes, 16))
-            np.add.at(least, (tokens[row], column), some)
-        near = off[left] <= used * least[left] + store * size[left]
-        return bool((near & (least[left] >= NORMAL)).all())
+            chosen = greatest(sizes, _EVERY) if every > 1 else None
+            magnitude = magnitudes(sizes, rows, (row, column), chosen)
+            np.add.at(least, (tokens[row], column), magnitude)
+        return least
+
+
+def _add_at(total: Floats, tokens: Ids, rows: npt.NDArray[np.float32]) -> None:
+    """Add rows to those of their ``tokens``, which are in order and may repeat."""
+    if (tokens[1:] != tokens[:-1]).all():
+        total[tokens] += rows
+    else:
+        np.add.at(total, tokens, rows)

@@ -15,7 +15,7 @@ from moe_routing.conformance.judge.balls import UNIT
 from moe_routing.conformance.judge.least import Array, is_inexact
 from moe_routing.reference.activation_slopes import SLOPES
 from moe_routing.reference.activations import PLAIN
-from moe_routing.reference.formats import Floats
+from moe_routing.reference.formats import Floats, Numbers
 from moe_routing.reference.scores import sigmoid
 
 _LARGE = 2.0**20
@@ -48,17 +48,23 @@ class ExpertPoints:
     @cached_property
     def gate(self) -> Floats:
         """The first product with the gate's matrix."""
-        return self.x.astype(np.float64) @ self.gate_matrix.astype(np.float64).T
+        return self._product(self.x, self.gate_matrix.T)
 
     @cached_property
     def up(self) -> Floats:
         """The first product with the other matrix."""
-        return self.x.astype(np.float64) @ self.up_matrix.astype(np.float64).T
+        return self._product(self.x, self.up_matrix.T)
 
     @cached_property
     def back(self) -> Floats:
         """The cotangent through the last product, without the weight."""
-        return self.at @ self.down_matrix.astype(np.float64)
+        return self._product(self.at, self.down_matrix)
+
+    def _product(self, a: Array, matrix: Array) -> Floats:
+        """Return a first product; in 16 bits one that is summed in float32, as it may be."""
+        form = np.float32 if self.store else np.float64
+        product = a.astype(form, copy=False) @ matrix.astype(form, copy=False)
+        return np.asarray(product, dtype=np.float64)
 
     @cached_property
     def inner(self) -> Floats:
@@ -74,12 +80,17 @@ class ExpertPoints:
 
     @cached_property
     def units(self) -> tuple[float, float]:
-        """What is off in proportion: in the first products, and in the cotangent's if it rounds."""
+        """What is off in proportion: in the first products, and in the cotangent's if it rounds.
+
+        Of 16 bits it is the store alone: the products are summed in float32 here.
+        """
+        if self.store:
+            return self.store, self.store * is_inexact(self.at, self.down_matrix.T, self.back)
         x, at = _least_count(self.x), _least_count(self.at)
         first = min(x, _least_count(self.gate_matrix), _least_count(self.up_matrix))
         last = min(at, _least_count(self.down_matrix.T))
         rounds = is_inexact(self.at, self.down_matrix.T, self.back)
-        return first * UNIT + self.store, (last * UNIT + self.store) * rounds
+        return first * UNIT, last * UNIT * rounds
 
     @property
     def stores(self) -> tuple[int, int, int]:
@@ -135,7 +146,7 @@ class ExpertPoints:
         a = np.concatenate(self.at_firsts, axis=1).astype(np.float32)
         return a, np.concatenate([self.gate_matrix, self.up_matrix]).T
 
-    def has_weights(self, given: Floats) -> bool:
+    def has_weights(self, given: Numbers) -> bool:
         """Whether the gradients of the weights are certainly right."""
         products = self.back * self.inner
         point, size = products.sum(axis=1), np.abs(products).sum(axis=1)

@@ -24,7 +24,7 @@ from moe_routing.reference import (
     ExpertsInputs,
     expert_gradients,
 )
-from moe_routing.reference.formats import INPUT_FORMATS, Bools, FloatFormat, Floats
+from moe_routing.reference.formats import INPUT_FORMATS, Bools, FloatFormat, Floats, Numbers
 
 _ROUTES = ("hidden", "weights")
 
@@ -79,7 +79,7 @@ class Learning:
                     found[name][batch.experts] = _in_steps(at, x, self.layer.form)
         return found
 
-    def judged(self, given: Mapping[str, Floats]) -> dict[str, Judged]:
+    def judged(self, given: Mapping[str, Numbers]) -> dict[str, Judged]:
         """Judge gradients by name; one that is not given counts as zeros."""
         certain = cache(partial(self._certain, given))
         return {name: self._judge(name, given.get(name), certain) for name in self._names}
@@ -89,15 +89,15 @@ class Learning:
         names = [n for n in self.inputs.arrays() if n in EXPERT_GRADIENTS]
         return [n for n in names if self.matrices or n in _ROUTES]
 
-    def _certain(self, given: Mapping[str, Floats]) -> bool:
+    def _certain(self, given: Mapping[str, Numbers]) -> bool:
         """Whether all gradients are right for certain."""
         if not set(self._names) <= set(given):
             return False
         some = {name: given[name] for name in self._names}
         return certainly_right(self.config, self.inputs, self.cotangent, some)
 
-    def _judge(self, name: str, given: Floats | None, certain: Callable[[], bool]) -> Judged:
-        answered = np.zeros(getattr(self.inputs, name).shape) if given is None else given
+    def _judge(self, name: str, given: Numbers | None, certain: Callable[[], bool]) -> Judged:
+        answered: Numbers = np.zeros(getattr(self.inputs, name).shape) if given is None else given
         return Judged(
             name=name,
             answered=answered,
@@ -106,7 +106,7 @@ class Learning:
             certain=certain,
         )
 
-    def _permit(self, name: str, answered: Floats) -> Ball:
+    def _permit(self, name: str, answered: Numbers) -> Ball:
         ball = self.permitted[name]
         if name != "weights":
             return ball

@@ -43,8 +43,13 @@ _GATHERED = 2**9
 _EACH = 2**18
 """Summands of the numbers that are looked at one by one, all of them."""
 
-_EVERY = 8
-"""Of how many summands one is of a part that is summed of all numbers, as a product."""
+_PART = 16
+"""Summands of each of all numbers that are summed first, where many numbers need some."""
+
+_EVERY, _LONG = 8, 2**8
+"""Of how many summands one is of a part that is summed of all numbers, as a product; and the
+summands from which that pays.
+"""
 
 _SAMPLE = 128
 """Numbers of a row whose bits are looked at."""
@@ -136,21 +141,51 @@ def within_relative(
     left out, and the point itself is permitted.
     """
     used = (units - 4.0 * UNIT) * _HALF_KEPT
+    if store and sizes.shape[1] < _LONG:
+        return _within_some(answered, point, sizes, rows, used, store)
     places = _left(answered, point, used, store)
     if not len(places[0]):
         return True
     n, off = sizes.shape[1], _off(answered[places], point[places], store)
-    if len(places[0]) * n > _EACH:
-        if len(places[0]) * _GATHERED * 16 <= point.size * n:
+    few = len(places[0]) * _GATHERED * 16 <= point.size * n
+    if len(places[0]) * n > _EACH and (few or n >= _LONG):
+        if few:
             least = magnitudes(sizes, rows, places, greatest(sizes, 16))
         else:
             least = (np.abs(sizes[:, ::_EVERY]) @ np.abs(rows[:, ::_EVERY]).T)[places]
         near = (off <= used * least) & (least >= NORMAL)
         places, off = tuple(each[~near] for each in places), off[~near]
-    if len(places[0]) * n <= max(_EACH, point.size * n // _GATHERED):
-        return _holds(off, used, magnitudes(sizes, rows, places))
-    whole = np.abs(sizes) @ np.abs(rows).T
-    return _holds(off, used, whole[places].astype(np.float64))
+    return _holds(off, used, _whole(sizes, rows, places))
+
+
+def _within_some(
+    answered: Numbers, point: Array, sizes: Array, rows: Array, used: float, store: float
+) -> bool:
+    """Whether the same holds by some magnitudes: of short sums in 16 bits many need them."""
+    every = max(1, sizes.shape[1] // _PART)
+    left, right = np.abs(sizes[:, ::every]), np.abs(rows[:, ::every]).T
+    step, found = max(1, _CACHED // max(1, point.shape[1])), []
+    for first in range(0, len(point), step):
+        some = slice(first, first + step)
+        off, size, least = answered[some] - point[some], np.abs(point[some]), left[some] @ right
+        near = np.abs(off, out=off) <= used * least + (1.0 - 2.0**-20) * store * size
+        near &= least >= NORMAL
+        if not near.all():
+            found.append(np.flatnonzero(~near) + first * point.shape[1])
+    if not found:
+        return True
+    places = np.divmod(np.concatenate(found), point.shape[1])
+    off = _off(answered[places], point[places], store)
+    return _holds(off, used, _whole(sizes, rows, places))
+
+
+def _whole(sizes: Array, rows: Array, places: tuple[Ids, ...]) -> Floats:
+    """Return the sums of magnitudes at some places: one by one, or of all."""
+    n = sizes.shape[1]
+    if len(places[0]) * n <= max(_EACH, len(sizes) * len(rows) * n // _GATHERED):
+        return magnitudes(sizes, rows, places)
+    whole: Floats = (np.abs(sizes) @ np.abs(rows).T)[places].astype(np.float64)
+    return whole
 
 
 def _off(answered: Numbers, point: Array, store: float) -> Floats:

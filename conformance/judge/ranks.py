@@ -13,7 +13,7 @@ from moe_routing.conformance.judge.expert_gradients import Learning
 from moe_routing.conformance.judge.gradients import Judged
 from moe_routing.conformance.judge.shards import Sharded
 from moe_routing.reference.experts import OF_EXPERTS
-from moe_routing.reference.formats import INPUT_FORMATS, Bools, Floats, Ids
+from moe_routing.reference.formats import INPUT_FORMATS, Bools, Floats, Ids, Numbers
 
 _EVERY = -1
 
@@ -53,7 +53,7 @@ class Together(Sharded):
         assert self.cotangent is not None, "a call of gradients has a cotangent"
         return Learning(self.config, self.inputs, self.cotangent, self.products)
 
-    def judged(self, given: Sequence[Mapping[str, Floats]]) -> dict[str, Judged]:
+    def judged(self, given: Sequence[Mapping[str, Numbers]]) -> dict[str, Judged]:
         """Judge the gradients of all ranks together, by name.
 
         Those of tokens are each rank's own, and those of an expert the sum over the ranks that
@@ -64,7 +64,7 @@ class Together(Sharded):
         judged = self.learning.judged(there)
         return {n: self._widened(each, given) for n, each in judged.items()}
 
-    def _whole(self, name: str, given: Sequence[Mapping[str, Floats]]) -> Floats:
+    def _whole(self, name: str, given: Sequence[Mapping[str, Numbers]]) -> Floats:
         total = np.zeros(self.learning.permitted[name].mid.shape)
         for rank in self.ranks:
             if name not in given[rank]:
@@ -76,7 +76,7 @@ class Together(Sharded):
                 total[self.own(rank)] = given[rank][name]
         return total
 
-    def _widened(self, judged: Judged, given: Sequence[Mapping[str, Floats]]) -> Judged:
+    def _widened(self, judged: Judged, given: Sequence[Mapping[str, Numbers]]) -> Judged:
         """Grant what storing the parts of an expert's replicas may have rounded off, each once."""
         several = self.placement.replicas > 1
         if judged.name not in OF_EXPERTS or not several.any():
@@ -91,7 +91,7 @@ class Together(Sharded):
         wider = Ball(ball.mid, ball.rad + parts * step / (1.0 - step))
         return replace(judged, permit=lambda: wider)
 
-    def of_rank(self, rank: int, name: str, given: Mapping[str, Floats]) -> Judged:
+    def of_rank(self, rank: int, name: str, given: Mapping[str, Numbers]) -> Judged:
         """Judge a gradient of tokens that every rank has, as one rank answers it."""
         alone = self.learning.judged({n: given[n] for n in (name,) if n in given})
         return alone[name]

@@ -16,6 +16,7 @@ from moe_routing.conformance.judge.hidden import HIDDEN, weights_of
 from moe_routing.implementations import DenseRouting, FlatRouting, RoutingMap, as_numpy
 from moe_routing.reference import RouterConfig, Routing
 from moe_routing.reference.checks import counted
+from moe_routing.reference.formats import Numbers
 
 _LAYOUTS = (Routing, FlatRouting, RoutingMap, DenseRouting)
 _LAYOUT_NAMES: dict[type, str] = {each: each.__name__ for each in _LAYOUTS}
@@ -136,6 +137,13 @@ def _numpy_record(dtype: np.dtype[Any], shape: tuple[int, ...], contiguous: bool
     return ArrayRecord(
         dtype=dtype.name, shape=shape, contiguous=contiguous, device="cpu", requires_grad=False
     )
+
+
+def as_numbers(array: npt.NDArray[Any]) -> Numbers:
+    """Return floating point in rows, in float64 where float32 may not hold it."""
+    if array.dtype.itemsize > np.dtype(np.float32).itemsize:
+        return array.astype(np.float64, order="C", copy=False)
+    return array.astype(np.float32, order="C", copy=False)
 
 
 def to_numpy(name: str, value: Any, *, copy: bool = True) -> npt.NDArray[Any]:

@@ -11,9 +11,9 @@ from moe_routing.conformance.calls.expert_gradients import ExpertGradientCase
 from moe_routing.conformance.judge.expert_gradients import Learning
 from moe_routing.conformance.judge.gradients import Judged
 from moe_routing.conformance.trial.base import BaseTrial
-from moe_routing.conformance.trial.boundary import Malformed, to_numpy
+from moe_routing.conformance.trial.boundary import Malformed, as_numbers, to_numpy
 from moe_routing.reference import ExpertGradients
-from moe_routing.reference.formats import Floats
+from moe_routing.reference.formats import Numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +38,11 @@ class ExpertGradientTrial(BaseTrial[ExpertGradientCase]):
         return frozenset(self.received)
 
     @cached_property
-    def received(self) -> dict[str, Floats]:
-        """The gradients in float64, by name. Errors: ``Raised``, ``Malformed``."""
+    def received(self) -> dict[str, Numbers]:
+        """The gradients by name, in float32 where that holds them.
+
+        Errors: ``Raised``, ``Malformed``.
+        """
         return read(self.native, self.case)
 
     @cached_property
@@ -73,12 +76,12 @@ def learning_of(case: ExpertGradientCase, products: str = "float32") -> Learning
     return Learning(case.config, inputs.forward, inputs.cotangent.astype(np.float64), products)
 
 
-def read(raw: object, case: ExpertGradientCase) -> dict[str, Floats]:
+def read(raw: object, case: ExpertGradientCase) -> dict[str, Numbers]:
     """Read an answer of any array library. Errors: ``Malformed``, in one line."""
     if not isinstance(raw, ExpertGradients):
         kind = "None" if raw is None else f"a {type(raw).__name__}"
         raise Malformed(f"expert_gradients returned {kind}, but should return ExpertGradients")
-    found = {}
+    found: dict[str, Numbers] = {}
     for name, native in raw.arrays().items():
         given = getattr(case.inputs, name)
         if given is None:
@@ -89,5 +92,5 @@ def read(raw: object, case: ExpertGradientCase) -> dict[str, Floats]:
                 f"the gradient of {name} is of shape {array.shape} and dtype {array.dtype}, "
                 f"but should be floating point of shape {given.shape}"
             )
-        found[name] = array.astype(np.float64, order="C")
+        found[name] = as_numbers(array)
     return found

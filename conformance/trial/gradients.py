@@ -7,13 +7,18 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from moe_routing.conformance.calls.gradients import GradientCase
 from moe_routing.conformance.judge import Bounds
 from moe_routing.conformance.judge.gradients import GradientFacts, GradientVerdict
 from moe_routing.conformance.trial.base import BaseTrial
-from moe_routing.conformance.trial.boundary import Malformed, Received, receive, to_numpy
+from moe_routing.conformance.trial.boundary import (
+    Malformed,
+    Received,
+    as_numbers,
+    receive,
+    to_numpy,
+)
 from moe_routing.implementations import Numerics, RouterGradients
 from moe_routing.reference import GRADIENTS
 from moe_routing.reference.formats import Numbers
@@ -106,15 +111,8 @@ def read(raw: object, case: GradientCase) -> Differentiated:
                 f"the gradient of {name} is of shape {array.shape} and dtype {array.dtype}, "
                 f"but should be floating point of shape {shape}"
             )
-        found[name] = _floats(array)
+        found[name] = as_numbers(array)
     return Differentiated(routing=routing, gradients=found)
-
-
-def _floats(array: npt.NDArray[Any]) -> Numbers:
-    """Return an array in rows, in float64 where float32 may not hold it."""
-    if array.dtype.itemsize > np.dtype(np.float32).itemsize:
-        return array.astype(np.float64, order="C", copy=False)
-    return array.astype(np.float32, order="C", copy=False)
 
 
 def _shape(name: str, case: GradientCase) -> tuple[int, ...]:

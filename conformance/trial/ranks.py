@@ -17,7 +17,7 @@ from moe_routing.conformance.trial.base import BaseTrial
 from moe_routing.conformance.trial.boundary import Malformed
 from moe_routing.conformance.trial.expert_gradients import read as read_gradients
 from moe_routing.conformance.trial.experts import read
-from moe_routing.reference.formats import Bools, Floats
+from moe_routing.reference.formats import Bools, Floats, Numbers
 
 CaseT = TypeVar("CaseT", bound=RanksCase)
 _OF_TOKENS = ("hidden", "weights")
@@ -90,11 +90,11 @@ class RankGradientsTrial(_OnRanks[RankGradientCase]):
     method: str = "gradients_on_ranks"
 
     @cached_property
-    def received(self) -> list[dict[str, Floats]]:
-        """The gradients of each rank in float64, by name. Errors: ``Raised``, ``Malformed``."""
+    def received(self) -> list[dict[str, Numbers]]:
+        """The gradients of each rank, by name. Errors: ``Raised``, ``Malformed``."""
         return [self._read(rank, native) for rank, native in enumerate(self._natives())]
 
-    def _read(self, rank: int, native: Any) -> dict[str, Floats]:
+    def _read(self, rank: int, native: Any) -> dict[str, Numbers]:
         case, inputs = self.case.of_rank(rank), self.case.inputs
         asked = ExpertGradientCase.of(case, inputs.cotangent[inputs.own(rank)])
         try:

@@ -75,6 +75,33 @@ def test_nothing_past_the_radius_is_certain(activation: str, dtype: str) -> None
 
 
 @pytest.mark.usefixtures("every_size")
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_what_is_certain_is_permitted(dtype: str) -> None:
+    sure, refused = 0, 0
+    for seed in range(12):
+        rng, activation = np.random.default_rng(seed), ACTIVATIONS[seed % 4]
+        sizes, tokens = ((32, 24), (48, 300), (300, 40))[seed % 3], (6, 40)[seed % 2]
+        learning = learning_of(drafted(seed, activation, dtype, sizes, tokens))
+        balls = learning.permitted
+        middle = {name: ball.mid for name, ball in balls.items()}
+        spread = {
+            n: b.mid + b.rad * rng.uniform(-0.02, 0.02, b.mid.shape) for n, b in balls.items()
+        }
+        for name, ball in balls.items():
+            for share in (0.0, 0.3, 0.9, 1.001, 1.05, 1.3):
+                place = tuple(int(rng.integers(0, n)) for n in ball.mid.shape)
+                moved = (spread if share < 0.5 else middle)[name].copy()
+                moved[place] = ball.mid[place] + share * ball.rad[place]
+                for given in (moved, moved.astype(np.float32)):
+                    wrong = bool((~ball.contains(given)).any())
+                    found = learning.judged({**middle, name: given})[name]
+                    assert not (wrong and found.surely_right), (seed, name, share)
+                    sure, refused = sure + found.surely_right, refused + wrong
+    assert sure > 10
+    assert refused > 100
+
+
+@pytest.mark.usefixtures("every_size")
 def test_an_absent_route_has_no_gradient_of_its_weight() -> None:
     case = drafted(3, "silu", "float32")
     ids = case.inputs.expert_ids.copy()
