@@ -96,7 +96,10 @@ def _absent(capabilities: Capabilities) -> str | None:
     "and what is lost on the way is on no rank's log.",
     rules=("SHD-13",),
     bugs=("M41", "M46", "M49", "M75"),
-    events=("ranked-several", "ranked-remainder", "ranked-exact"),
+    events=(
+        *("ranked-several", "ranked-remainder", "ranked-exact", "ranked-large:130-columns"),
+        *("ranked-large:300-tokens", "ranked-large:70-experts"),
+    ),
 )
 def on_ranks(trial: RanksTrial) -> Failure | None:
     """Each rank answers the output of the layer for its own tokens."""
@@ -228,6 +231,7 @@ def no_batch(trial: RanksTrial) -> Failure | None:
         "ranked-learned-idle",
         "ranked-learned-unchosen",
         "ranked-learned-replicas",
+        "ranked-large:learned-130-columns",
     ),
     method="gradients_on_ranks",
     strategy=_gradient_calls,

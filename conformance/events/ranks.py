@@ -87,7 +87,7 @@ def _learned(case: RanksCase) -> RankGradientCase:
 # What is seen.
 
 
-def _away(each: Together) -> bool:
+def away(each: Together) -> bool:
     """Return whether a token has a route to another rank, and one to its own or a third."""
     ids = each.inputs.expert_ids
     if not ids.size or each.placement.num_ranks == 1:
@@ -121,7 +121,7 @@ def _sizes(each: Together) -> Ids:
 def _from_several(each: Together) -> bool:
     """Return whether an expert has tokens of several ranks."""
     if each.shared:
-        return _away(each)
+        return away(each)
     ids, experts = each.inputs.expert_ids, range(each.config.num_experts)
     homes = (each.home[(ids == expert).any(axis=1)] for expert in experts)
     return any(np.unique(home).size > 1 for home in homes)
@@ -133,7 +133,7 @@ def _twice(each: Together) -> bool:
     return bool(several.any()) and each.inputs.num_tokens > 1
 
 
-ranked("several", "tokens whose experts are on other ranks", _away, least=2)
+ranked("several", "tokens whose experts are on other ranks", away, least=2)
 ranked("uneven", "ranks with tokens, some with more than others", _uneven, growing, least=2)
 ranked(
     "last-idle",
@@ -153,7 +153,7 @@ ranked("skewed", "the routes of several ranks all to one", _skewed, to_the_last,
 ranked(
     "moved",
     "an expert whose place in its rank is not that among all, and tokens elsewhere",
-    lambda each: each.placement.num_ranks > 1 and each.moved and _away(each),
+    lambda each: each.placement.num_ranks > 1 and each.moved and away(each),
     scattered,
     least=2,
 )
@@ -161,21 +161,21 @@ ranked("replicas", "an expert on several ranks, with several tokens", _twice, re
 ranked(
     "remainder",
     "the remainder of experts on the last rank, with tokens of others",
-    lambda each: bool(_sizes(each)[-1] > _sizes(each)[0] and each.counts[-1] > 0) and _away(each),
+    lambda each: bool(_sizes(each)[-1] > _sizes(each)[0] and each.counts[-1] > 0) and away(each),
     with_a_remainder,
     least=2,
 )
 ranked(
     "absent",
     "absent routes next to those that go to other ranks",
-    lambda each: _away(each) and bool((each.inputs.expert_ids < 0).any()),
+    lambda each: away(each) and bool((each.inputs.expert_ids < 0).any()),
     with_absent,
     least=2,
 )
 ranked(
     "exact",
     "a sum over several ranks that no order of operations rounds",
-    lambda each: _away(each) and bool((each.layer.exact & (each.sum.mid != 0.0)).any()),
+    lambda each: away(each) and bool((each.layer.exact & (each.sum.mid != 0.0)).any()),
     activations=("relu",),
     values=("exact",),
     sizes=(8, 8),
@@ -193,7 +193,7 @@ ranked(
 ranked(
     "learned-away",
     "gradients of tokens whose experts are on other ranks",
-    _away,
+    away,
     least=2,
     learned=True,
 )

@@ -209,7 +209,7 @@ ONLY_CONSTRUCTED = {
     "learned-routes-above-256": _COSTLY,
     "learned-row-offsets-past-16-bits": _LARGER,
     "spread-zero-weight": _OWN,
-    **dict.fromkeys(members("spread-large"), _LARGER),
+    **dict.fromkeys((*members("spread-large"), *members("ranked-large")), _LARGER),
 }
 """The events that no drawn case is meant to meet, and why."""
 

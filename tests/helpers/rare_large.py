@@ -15,6 +15,7 @@ from moe_routing.conformance.zoo.router import (
     composer,
     dropper,
     padder,
+    ranks,
     replayer,
     sharder,
 )
@@ -174,3 +175,43 @@ LARGE: dict[tuple[str, str], Row] = {
     ),
 }
 """What is wrong, by the clause and the event that show it."""
+
+
+# Ranks.
+
+
+def rows_of_a_rank(w: Any) -> list[Array]:
+    """A rank's buffer had room for 256 tokens: what came after them was 0."""
+    found = [np.array(each) for each in w.right("answer")]
+    for each in found:
+        each[256:] = 0
+    return found
+
+
+def late_experts_left_out(w: Any) -> Array:
+    """Local experts from the 64th on were not sent anything."""
+    target = np.array(w.right("target"))
+    for rank in w.ranks:
+        target[(target == rank) & (w.number[rank][w.ids] >= 64)] = -1
+    return target
+
+
+def columns_of_64(w: Any) -> dict[str, Array]:
+    """Gradients of hidden states came back in packets of 64 columns, of which one was sent."""
+    found = {name: np.array(each) for name, each in w.right("of_tokens").items()}
+    found["hidden"][:, 64:] = 0
+    return found
+
+
+LARGE |= {
+    **_rows(
+        "shards",
+        ranks.StagedRanks,
+        {
+            ("on-ranks", "ranked-large:130-columns"): ("summed", past("summed", 64, 1)),
+            ("on-ranks", "ranked-large:300-tokens"): ("answer", rows_of_a_rank),
+            ("on-ranks", "ranked-large:70-experts"): ("target", late_experts_left_out),
+            ("gradients", "ranked-large:learned-130-columns"): ("of_tokens", columns_of_64),
+        },
+    )
+}
