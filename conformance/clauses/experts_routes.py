@@ -7,6 +7,8 @@ from typing import cast
 
 import numpy as np
 
+from moe_routing.conformance.calls.experts import ExpertsCase
+from moe_routing.conformance.calls.memory import with_changes
 from moe_routing.conformance.clauses.experts_calls import experts_clause, held, lists, trial_of
 from moe_routing.conformance.events import members
 from moe_routing.conformance.explain.experts import call_line
@@ -152,7 +154,7 @@ def repeated(trial: ExpertsTrial) -> Failure | None:
     "What other tokens are in a batch must not matter: tiles, counters and places are theirs.",
     rules=("EXP-18",),
     bugs=("M36", "M41", "M53"),
-    events=("ran-several", *members("ran-tokens")[1:]),
+    events=("ran-several", "ran-chosen-inf", *members("ran-tokens")[1:]),
     most=100,
 )
 def batch_split(trial: ExpertsTrial) -> Failure | None:
@@ -189,24 +191,52 @@ def untouched(trial: ExpertsTrial) -> Failure | None:
 
 @experts_clause(
     "repeatable",
-    "A buffer that is kept between calls and not cleared is right the first time alone.",
+    "A buffer that is kept between calls and not cleared is right the first time alone, and so are "
+    "matrices that were packed once for each array: an optimizer updates them in place.",
     rules=("EXP-20",),
     bugs=("M34", "M48"),
     events=("ran-several",),
 )
 def repeatable(trial: ExpertsTrial) -> Failure | None:
-    """Later calls are right as well, and leave the answer of the first as it was."""
+    """Later calls are right, with new values in the same arrays too, and leave the first answer."""
     first, case = trial.output, trial.case
     other = replace(case, inputs=replace(case.inputs, hidden=-case.inputs.hidden))
     for later in (case, other):
         if (failure := held("repeatable", trial_of(trial, later))) is not None:
             return failure if later is case else replace(failure, made=later)
+    if (failure := _updated(trial)) is not None:
+        return failure
     differs = ~((first == trial.reread()) | np.isnan(first))
     if not differs.any():
         return None
     t, h = (int(i) for i in np.argwhere(differs)[0])
     summary = f"the first call's output[{t}, {h}] changed during a later one"
     return Failure(stage="repeatable", token=t, summary=summary, details=(call_line(trial.layer),))
+
+
+def _updated(trial: ExpertsTrial) -> Failure | None:
+    """Return the failure of a call with new matrices in the arrays of an earlier one."""
+    case = _stepped(trial.case)
+    failure = held("repeatable", cast(ExpertsTrial, trial.updated(case)))
+    if failure is None:
+        return None
+    words = "with new values written into the arrays of an earlier call"
+    return replace(failure, summary=f"{words}: {failure.summary}", made=case)
+
+
+def _stepped(case: ExpertsCase) -> ExpertsCase:
+    """Return the call with other matrices and biases, of values that the dtype holds."""
+    inputs, down, gate = case.inputs, case.inputs.down_weight, case.inputs.gate_weight
+    changes = {
+        "up_weight": -inputs.up_weight,
+        "down_weight": np.roll(down, 1, axis=1),
+        "gate_weight": None if gate is None else np.roll(gate, 1, axis=1),
+        **{name: None if (b := getattr(inputs, name)) is None else -b for name in _BIASES},
+    }
+    return replace(case, inputs=with_changes(inputs, **changes))
+
+
+_BIASES = ("gate_bias", "up_bias", "down_bias")
 
 
 @experts_clause(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import cast
 
 from moe_routing.conformance.clauses.permutation_calls import failed, held, permutation_clause
 from moe_routing.conformance.events import members
 from moe_routing.conformance.explain.failure import Failure
 from moe_routing.conformance.explain.permutation import call_line
+from moe_routing.conformance.generators.permutation import to_the_next
 from moe_routing.conformance.judge import permutation_laws as laws
 from moe_routing.conformance.judge import permutation_parts as parts
 from moe_routing.conformance.trial.permutation import PermutationTrial
@@ -250,16 +252,28 @@ def weights_follow(trial: PermutationTrial) -> Failure | None:
 
 @permutation_clause(
     "repeatable",
-    "Recomputed in the backward pass, a permutation that differs pairs activations with others.",
+    "Recomputed in the backward pass, a permutation that differs pairs activations with others; "
+    "one that is kept for its arrays is stale when the next batch is written into them.",
     rules=("PERM-17",),
     bugs=("M34", "M42"),
     events=("permuted-several", "permuted-some-absent", *COUNTS),
 )
 def repeatable(trial: PermutationTrial) -> Failure | None:
-    """A second call puts the same routes into each segment, in a stable order in the same rows."""
+    """A second call puts the same routes into the same segments, or those now in the arrays."""
     again = cast(PermutationTrial, trial.of(trial.case))
     breach = parts.same(trial.due, trial.received, again.received)
-    return None if breach is None else failed("repeatable", trial, breach)
+    if breach is not None:
+        return failed("repeatable", trial, breach)
+    other = to_the_next(trial.case)
+    updated = cast(PermutationTrial, trial.updated(other))
+    breach = laws.conserved(updated.due, updated.received) or laws.grouped(
+        updated.due, updated.received
+    )
+    if breach is None:
+        return None
+    failure = failed("repeatable", updated, breach)
+    words = "with new routes written into the arrays of an earlier call"
+    return replace(failure, summary=f"{words}: {failure.summary}", made=other)
 
 
 @permutation_clause(

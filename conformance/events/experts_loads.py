@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import numpy as np
 
-from moe_routing.conformance.events.experts import ran, several_of
+from moe_routing.conformance.calls.experts import ExpertsCase
+from moe_routing.conformance.calls.memory import with_changes
+from moe_routing.conformance.events.experts import cases, ran, several_of
+from moe_routing.conformance.events.registry import event
 from moe_routing.conformance.judge.experts import Layer
+from moe_routing.implementations import Capabilities
 from moe_routing.reference import expert_outputs
 from moe_routing.reference.permutation_maps import has_repeats
 
@@ -125,6 +132,24 @@ ran(
     lambda layer: np.count_nonzero(layer.counts) == 1 < layer.counts.size,
     ids=((1,), (1,), (1,)),
 )
+
+
+@event(
+    "ran-chosen-inf",
+    "an expert that some token chose holds infinities, and the outputs of others are finite",
+    lambda layer: isinstance(layer, Layer) and _chosen_inf(layer),
+)
+def _(capabilities: Capabilities) -> Iterator[ExpertsCase]:
+    for case in cases(capabilities, np.array(((2, 0), (3, 1), (0, 2), (1, 0))), 4):
+        up = np.array(case.inputs.up_weight)
+        up[3] = np.inf
+        yield replace(case, inputs=with_changes(case.inputs, up_weight=up))
+
+
+def _chosen_inf(layer: Layer) -> bool:
+    wild = np.asarray(np.isinf(layer.inputs.up_weight).any(axis=(1, 2)))
+    spoilt = np.asarray((layer.present & wild[layer.inputs.expert_ids]).any(axis=1))
+    return bool(spoilt.any()) and bool(layer.output.decided[~spoilt].any())
 
 
 def _weights_differ(layer: Layer) -> bool:

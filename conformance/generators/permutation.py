@@ -125,6 +125,14 @@ def routes_of(ids: Ids) -> Routes:
     return Routes(expert_ids=ids, weights=weights)
 
 
+def to_the_next(case: PermutationCase) -> PermutationCase:
+    """Return the case whose routes go to the next expert each."""
+    ids = case.inputs.expert_ids
+    moved = np.where(ids == ABSENT, ABSENT, (ids + 1) % case.config.num_experts)
+    routes = Routes(expert_ids=moved, weights=case.inputs.weights)
+    return replace(case, inputs=routes)
+
+
 def _within(sizes: Sequence[int], *limits: int | None) -> list[int]:
     most = _least(*limits)
     return [n for n in sizes if most is None or n <= most] or [most or 0]

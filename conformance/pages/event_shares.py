@@ -142,6 +142,7 @@ ONLY_CONSTRUCTED = {
     **dict.fromkeys((*members("dropped-large"), *members("balanced-large")), _LARGER),
     **dict.fromkeys((*members("layer-large"), "padded-tokens-above-1024"), _LARGER),
     "ran-exact-wide": _LARGER,
+    "ran-chosen-inf": "what is drawn of a chosen expert is finite",
     "replayed-layer-above-8": "records of up to three layers are drawn",
     "replayed-signed-weights": "drawn weights are those of routers",
     "learned-zero-weight": "routes whose weights have gradients are drawn",

@@ -13,6 +13,7 @@ from moe_routing.conformance.trial.call import Call, called
 from moe_routing.conformance.trial.lenience import STRICT, Lenience
 from moe_routing.conformance.trial.memo import CaseMemo
 from moe_routing.conformance.trial.repeats import REPEATS
+from moe_routing.conformance.trial.several import calls_in_place
 from moe_routing.implementations import Adapter, Capabilities
 
 Made = TypeVar("Made")
@@ -112,6 +113,15 @@ class BaseTrial(Generic[CaseT]):
             *(self.adapter, case, self.method, self.is_known, self.memo, self.lenience),
             repeats=self.repeats,
         )
+
+    def updated(self, case: CaseT) -> BaseTrial[CaseT]:
+        """Return the trial of a case that is written into the arrays of this one's call.
+
+        The arrays of both have the same shapes, types and strides. Errors: as ``of``.
+        """
+        later = self.of(case)
+        vars(later)["_call"] = calls_in_place(self.adapter, self.method, self.case, case)[-1]
+        return later
 
     def unless_known(self, other: TrialT) -> TrialT:
         """Return another trial. Errors: ``Excused`` where a known divergence covers it."""

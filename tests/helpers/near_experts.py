@@ -66,6 +66,7 @@ NEAR_EXPERTS: dict[str, ExpertsCase] = {
     "ran-weight-on-output": ran(gated=False, weight_on="output"),  # relu: either side is one
     "ran-weight-on-input": ran(gated=False, weight_on="input"),
     "ran-exact": ran(values="normal"),
+    "ran-chosen-inf": ran(drafted={"poison": "inf"}),
     "ran-exact-wide": ran(dtype="bfloat16", values="exact", hidden=256, width=8),
     "ran-square": ran(width=3),
     "ran-half-as-wide": ran(width=3),

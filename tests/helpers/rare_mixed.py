@@ -124,6 +124,30 @@ def in_splits(w: Any) -> Array:
     return out
 
 
+def by_a_product(w: Any) -> Array:
+    """Rows were put back by a product with zeros and ones: 0 times infinity is NaN."""
+    places = np.zeros((w.inputs.num_tokens, len(w.tokens)), np.float32)
+    places[w.tokens, np.arange(len(w.tokens))] = 1
+    return w.stored(places @ w.weighted)
+
+
+def packed_once(w: Any) -> dict[str, Array]:
+    """Matrices were packed once for each array, whatever was written into it later."""
+    up = w.inputs.up_weight
+    key = up.ctypes.data, up.shape
+    held = w.memory.setdefault(
+        key, (up, {n: each.copy() for n, each in w.right("matrices").items()})
+    )
+    return held[1]
+
+
+def sorted_once(w: Any) -> Array:
+    """Ids were read once for each array, whatever was written into it later."""
+    ids = w.routes.expert_ids
+    held = w.memory.setdefault((ids.ctypes.data, ids.shape), (ids, w.routes.experts.copy()))
+    return held[1]
+
+
 # On the way back.
 
 
@@ -220,6 +244,9 @@ MIXED: dict[tuple[str, str], Row] = {
     **_match("large:7170-columns", "weighted", past("weighted", 4096, 1)),
     **_match("large:4100-width", "inner", past("inner", 4096, 1)),
     ("experts.exact", "ran-exact-wide"): (run, "up", in_splits, WHOLE),
+    ("experts.batch-split", "ran-chosen-inf"): (run, "output", by_a_product, WHOLE),
+    ("experts.repeatable", "ran-several"): (run, "matrices", packed_once, WHOLE),
+    ("permutation.repeatable", "permuted-several"): (permute, "ids", sorted_once, WHOLE),
     **_back("mixed:96-columns", "of_hidden", cut("of_hidden", 32, 64)),
     **_back("mixed:96-width", "at_up", slope_lost_if_wide),
     **_back("mixed:192-columns", "of_hidden", unscaled_back_if_wide),
