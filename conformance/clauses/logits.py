@@ -81,7 +81,7 @@ def _no_logits(capabilities: Capabilities) -> str | None:
     rules=("LOG-1", "LOG-2"),
     bugs=("M04",),
     narrow={"gate_delta": (True,)},
-    events=("delta-decides",),
+    events=("delta-decides", "fine-delta"),
     focus=Focus(recipes=("table", "lattice", "normal")),
 )
 def lora_delta(trial: Trial) -> Failure | None:
@@ -121,7 +121,7 @@ def float32_gate(trial: Trial) -> Failure | None:
     rules=("LOG-1", "LOG-3"),
     bugs=("M04",),
     narrow={"gate_bias": (True,)},
-    events=("gate-bias-decides",),
+    events=("gate-bias-decides", "fine-gate-bias"),
     focus=Focus(recipes=("table", "lattice", "normal")),
 )
 def gate_bias(trial: Trial) -> Failure | None:

@@ -206,6 +206,7 @@ def nan_row_apart(trial: Trial) -> Failure | None:
         "few-finite-logits",
         "all-but-first-lost",
         "no-finite-logit",
+        *members("lost-block-of"),
     ),
     focus=Focus(
         recipes=("table", "normal", "lattice"),

@@ -159,7 +159,10 @@ def _with_more_additions(offered: Sequence[Renormalize | None]) -> list[Renormal
     "scores are tiny; so does one in the wrong branch.",
     rules=("WGT-5",),
     bugs=("M20",),
-    events=("tiny-norm", "norm-below-floor", "norm-beside-epsilon", "floor-beside-epsilon"),
+    events=(
+        *("tiny-norm", "norm-below-floor", "norm-beside-epsilon", "floor-beside-epsilon"),
+        "least-norm",
+    ),
     needs=lambda capabilities: _not_renormalizing(capabilities),
     focus=Focus(
         recipes=("underflowing", "wide", "one-sided"),

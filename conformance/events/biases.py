@@ -40,7 +40,8 @@ def _unbiased_ids(bounds: Bounds) -> Ids:
     return best_experts(scores, bounds.config.top_k)
 
 
-def _bias_decides(bounds: Bounds) -> bool:
+def bias_decides(bounds: Bounds) -> bool:
+    """Return whether the selection bias changes which experts a right router selects."""
     if bounds.inputs.selection_bias is None:
         return False
     with_bias = np.sort(bounds.reference.expert_ids, axis=1)
@@ -48,7 +49,7 @@ def _bias_decides(bounds: Bounds) -> bool:
     return bool(((with_bias != without).any(axis=1) & bounds.only_reference).any())
 
 
-@event("bias-decides", "the selection bias changes which experts win", _bias_decides)
+@event("bias-decides", "the selection bias changes which experts win", bias_decides)
 def _(capabilities: Capabilities) -> Iterator[Case]:
     yield from table_cases(
         capabilities,
@@ -63,7 +64,7 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
 
 def _bias_on(place: str) -> None:
     def occurs(bounds: Bounds) -> bool:
-        return bounds.inputs.selection_bias_on == place and _bias_decides(bounds)
+        return bounds.inputs.selection_bias_on == place and bias_decides(bounds)
 
     @event(f"bias-on-{place}", f"a deciding selection bias on the {place}", occurs)
     def _(capabilities: Capabilities) -> Iterator[Case]:
@@ -79,7 +80,7 @@ for _place in ("gate", "block", "statics"):
     "fine-bias",
     "a selection bias that bfloat16 cannot tell apart decides",
     lambda b: (
-        _bias_decides(b)
+        bias_decides(b)
         and bool((np.diff(np.sort(_finite(b.inputs.selection_bias))) < 2.0**-7).any())
         and float(np.abs(_finite(b.inputs.selection_bias)).min(initial=np.inf)) >= 1.0
     ),
@@ -155,7 +156,7 @@ def _weights_off(bounds: Bounds, scores: Floats, share: float) -> bool:
 @event(
     "bias-would-show-in-weights",
     "a deciding selection bias that would show in weights gathered with it",
-    lambda b: _bias_decides(b) and _weights_off(b, b.reference.biased, 1 / 8),
+    lambda b: bias_decides(b) and _weights_off(b, b.reference.biased, 1 / 8),
 )
 def _(capabilities: Capabilities) -> Iterator[Case]:
     yield from cases_of("bias-decides", capabilities)

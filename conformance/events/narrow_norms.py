@@ -1,4 +1,4 @@
-"""Events of norms in 16 bits that many experts make up."""
+"""Events of norms: in 16 bits, made up by many experts; and below 1e-30, with nothing added."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ import numpy as np
 
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.events.registry import event
+from moe_routing.conformance.events.sizes import ladder
 from moe_routing.conformance.generators.construct import table_cases
+from moe_routing.conformance.generators.scenes import fitting_experts
 from moe_routing.conformance.judge import Bounds
 from moe_routing.conformance.judge.intervals import store_unit
 from moe_routing.conformance.judge.weights import sum_bounds
 from moe_routing.implementations import Capabilities
+from moe_routing.reference.formats import FLOAT32
 
 
 def least_shows(bounds: Bounds, top_k: int) -> bool:
@@ -49,3 +52,39 @@ def _norm_of(top_k: int) -> None:
 
 _norm_of(16)
 _norm_of(32)
+
+
+def _is_least(bounds: Bounds) -> bool:
+    """Return whether a norm is so small, and in the normal range of float32, and decides."""
+    rule = bounds.config.renormalize
+    if rule is None or rule.order != 1.0 or rule.eps + rule.floor or "softmax" in _made_by(bounds):
+        return False
+    norms = bounds.reference.gathered.sum(axis=1)
+    known = bounds.only_reference & bounds.judged
+    return bool((known & (norms < _LEAST) & (norms > 1024.0 * FLOAT32.tiny)).any())
+
+
+def _made_by(bounds: Bounds) -> str:
+    config = bounds.config
+    return config.score if "scores" in config.weights_from else config.weights_from
+
+
+_LEAST = 1e-30
+
+_PAIRS = (("sigmoid", "scores"), ("identity", "sigmoid_of_selected"))
+
+
+@event(
+    "least-norm",
+    "selected sigmoids that sum to less than 1e-30, to which nothing is added",
+    _is_least,
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    wants = {
+        "renormalize": lambda rule: rule is not None and not rule.eps + rule.floor,
+        "score and weights": lambda pair: pair in _PAIRS,
+    }
+    size = fitting_experts(capabilities, 4)
+    rows = -72.0 - ladder(1, size) * 32.0 / size
+    for top_k in (2, 1, 8):
+        yield from table_cases(capabilities, rows, top_k=top_k, wants=wants)

@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from moe_routing.conformance.calls.routing import Case
-from moe_routing.conformance.events.registry import event
+from moe_routing.conformance.events.registry import FAMILIES, event
+from moe_routing.conformance.events.sizes import ladder
 from moe_routing.conformance.generators.construct import table_cases, with_inputs
+from moe_routing.conformance.generators.scenes import fitting_experts
 from moe_routing.conformance.judge import Bounds
 from moe_routing.implementations import Capabilities
 from moe_routing.reference.formats import Bools, Floats, Ids
@@ -101,6 +103,34 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
             yield _with_gate_at(case, np.isneginf(rows[0]), -np.inf)
 
 
+FAMILIES["lost-block-of"] = (
+    "every logit of a block of so many experts is -inf, and others are finite"
+)
+
+
+def _lost_block(block: int) -> None:
+    """Register a block of experts that are lost: a running softmax meets no number in it."""
+
+    def occurs(bounds: Bounds) -> bool:
+        logits = bounds.reference.logits
+        lost, rest = np.isneginf(logits[:, :block]), logits[:, block:]
+        few = rest.shape[1] < bounds.config.top_k or not rest.size
+        return not few and bool((lost.all(axis=1) & np.isfinite(rest).all(axis=1)).any())
+
+    @event(f"lost-block-of:{block}-experts", f"the first {block} experts are all lost", occurs)
+    def _(capabilities: Capabilities) -> Iterator[Case]:
+        for more, top_k in ((2, 2), (2, 1), (8, 8)):
+            size = fitting_experts(capabilities, block + more)
+            rows, lost = ladder(2, size) + 1.0, np.arange(size) < block
+            yield from table_cases(capabilities, np.where(lost, -np.inf, rows), top_k=top_k)
+            for case in table_cases(capabilities, rows, top_k=top_k):
+                yield _with_gate_at(case, lost, -np.inf)
+
+
+for _block in (128, 256):
+    _lost_block(_block)
+
+
 def _one_column(slug: str, statement: str, value: float, test: Callable[[Floats], Bools]) -> None:
     """Register an event of one logit of ``value`` among finite ones, in every row."""
 
@@ -120,7 +150,7 @@ _POSITIVE = ((1.0, 0.25, 0.5, 2.0), (0.5, 1.5, 1.0, 0.25))
 
 
 def _with_gate_at(case: Case, experts: npt.ArrayLike, value: float) -> Case:
-    """Return ``case`` with a gate that makes the logits of ``experts [4]`` be ``value``.
+    """Return ``case`` with a gate that makes the logits of ``experts`` be ``value``.
 
     Where E must be a multiple of some number, further experts are treated like the last.
     """

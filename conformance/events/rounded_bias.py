@@ -1,4 +1,4 @@
-"""The event of a selection bias whose rounding to the dtype of the inputs may change who wins."""
+"""Events of a selection bias: its rounding to the dtype of the inputs decides, or its sum is 0."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from moe_routing.conformance.calls.routing import Case
+from moe_routing.conformance.events.biases import bias_decides
 from moe_routing.conformance.events.registry import event
+from moe_routing.conformance.events.sizes import ladder
 from moe_routing.conformance.generators.construct import table_cases
+from moe_routing.conformance.generators.scenes import fitting_experts
 from moe_routing.conformance.judge import Bounds, Interval
 from moe_routing.conformance.judge.logits import format_of
 from moe_routing.conformance.judge.scores import competing_bounds
@@ -123,3 +126,16 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
     yield from table_cases(
         capabilities, [[0.0, far, far, 0.0]], top_k=2, selection_bias=[near, 7.0, 7.0, 0.0]
     )
+
+
+@event(
+    "bias-sums-to-0",
+    "a deciding selection bias whose sum is 0, as that of a centred one is",
+    lambda b: bias_decides(b) and float(b.inputs.selection_bias.sum()) == 0.0,
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    size = fitting_experts(capabilities, 4)
+    rows, bias = ladder(2, size) * 4.0 / size, np.zeros(size)
+    bias[[rows[0].argmax(), rows[0].argmin()]] = -2.0, 2.0
+    for top_k in (2, 1, 8):
+        yield from table_cases(capabilities, rows, top_k=top_k, selection_bias=bias)

@@ -16,7 +16,7 @@ from moe_routing.conformance.generators.scenes import fitting_experts
 from moe_routing.conformance.judge import Bounds
 from moe_routing.conformance.judge.selection import in_blocks
 from moe_routing.implementations import Capabilities
-from moe_routing.reference.formats import Floats
+from moe_routing.reference.formats import Bools, Floats, Ids
 
 
 def _ranked(bounds: Bounds) -> Floats:
@@ -191,4 +191,41 @@ _loaded(
         < b.config.num_experts
         <= b.inputs.num_tokens * b.config.top_k
     ),
+)
+
+
+_CROWD = 5
+"""Experts of a token that are more than a lane keeps which keeps four."""
+
+
+def _crowds(slug: str, statement: str, winners: Ids, together: Callable[[Ids], Bools]) -> None:
+    """Register an event of a token whose experts are all ``together``, shown by ``winners``."""
+
+    def occurs(bounds: Bounds) -> bool:
+        ids = bounds.reference.expert_ids[bounds.only_reference]
+        many = bounds.config.top_k >= _CROWD and bounds.config.num_experts >= 128
+        return many and bounds.inputs.expert_table is None and bool(together(ids).any())
+
+    @event(slug, statement, occurs)
+    def _(capabilities: Capabilities) -> Iterator[Case]:
+        for experts in (256, 128):
+            size = fitting_experts(capabilities, experts)
+            rows = ladder(2, size) / 64.0
+            for row, start in zip(rows, (0, size - 1 - int(winners.max())), strict=True):
+                row[(winners + start) % size] = 6.0 + np.arange(len(winners)) / 4.0
+            for top_k in (8, 6, 5):
+                yield from table_cases(capabilities, rows, top_k=top_k)
+
+
+_crowds(
+    "winners-in-one-lane",
+    "five experts of a token or more, all of which are 32 apart",
+    np.arange(8) * 32,
+    lambda ids: (ids % 32 == ids[:, :1] % 32).all(axis=1),
+)
+_crowds(
+    "winners-side-by-side",
+    "five experts of a token or more, all side by side",
+    np.arange(8),
+    lambda ids: np.ptp(ids, axis=1) < ids.shape[1],
 )

@@ -36,6 +36,8 @@ LARGE = (
     "gradient-whole-blocks",
     "gradient-experts",
     "all-tie",
+    "winners-",
+    "lost-block",
     "replayed-tokens",
     "replayed-id",
     "winner",

@@ -112,6 +112,7 @@ def wide(**arrays: Any) -> Case:
 NEAR: dict[str, AnyCase] = {
     # Biases.
     "no-bias": biased(ROWS, [0.0] * 4),
+    "bias-sums-to-0": biased([[2.0, 1.0, 0.0, -1.0]], [-1.25, -1.25, 1.0, 1.25]),
     "bias-decides": biased(ROWS[:1], [0.125, 0.0, 0.0, 0.125]),
     "bias-on-gate": biased(*STEERED, place="block"),
     "bias-on-block": biased(*STEERED, place="statics"),
@@ -230,10 +231,14 @@ NEAR: dict[str, AnyCase] = {
     # Logits.
     "exact-logits": gated([[1.0, 2.0**-30]], [[1.0, 1.0], [2.0, 1.0], [3.0, 1.0]]),
     "delta-decides": gated(ROWS, EYE, gate_delta=np.zeros((4, 4))),
+    "fine-gate-bias": gated(np.zeros((1, 4)), EYE, gate_bias=[1.0, 1.0, 1 + 2**-7, 1.5]),
+    "fine-delta": gated(ROWS, EYE, gate_delta=np.eye(4)[::-1]),
     "gate-bias-decides": gated(ROWS, EYE, gate_bias=[0.125] * 4),
     "large-logits": call([[88.0, 1.0, 0.0, -88.0]]),
     "all-negative-logits": call([[-1.0, -2.0, 0.0, -1.0]]),
     "negative-zero-logit": call([[-1.0, -0.0, 0.0, -1.0]]),
+    "winners-in-one-lane": call(np.eye(1, 256, 32) + np.eye(1, 256, 65), 5),
+    "winners-side-by-side": call(np.where(np.arange(256) % 2, 1.0, np.arange(256) / 128.0), 5),
     "zeros-tie": call([[0.0, -0.0, -1.0, -2.0]], 1),
     "all-zero-logits": call([[0.0, 0.0, 0.0, 0.25]]),
     "logits-above-17": call([[20.0, 16.0, 20.0, 1.0]]),
@@ -282,6 +287,7 @@ NEAR: dict[str, AnyCase] = {
     "renormalized": call(ROWS, 1, renormalize=Renormalize()),
     "renormalized-alone": call(ROWS, renormalize=Renormalize()),
     "not-renormalized": call(ROWS, renormalize=Renormalize()),
+    "least-norm": call([[-69.0, -70.0, -71.0, -72.0]], score="sigmoid", renormalize=Renormalize()),
     "tiny-norm": call([[-20.0] * 4], score="sigmoid", renormalize=Renormalize()),
     "norm-below-floor": call([[-20.0] * 4], **SIGMOID, renormalize=Renormalize(floor=1e-12)),
     "norm-beside-epsilon": call([[-40.0] * 4], **SIGMOID, renormalize=Renormalize(eps=1e-20)),

@@ -151,3 +151,31 @@ def one_bit_off(test: Callable[[Any], bool]) -> Callable[[Any], Array]:
 def by_eager(test: Callable[[Any], bool]) -> Callable[[Any], Any]:
     """An answer of a fallback where ``test`` holds."""
     return lambda w: replace(stages.answer(w), kernel="eager" if test(w) else "fused")
+
+
+def in_half(array: Array | None) -> Array | None:
+    """An array that was stored in float16."""
+    return None if array is None else array.astype(np.float16).astype(np.float32)
+
+
+def if_it_sums(w: Any) -> Array:
+    """A bias is taken for none where its sum is 0."""
+    return stages.biased(w) if w.selection_bias is None or w.selection_bias.sum() else w.scores
+
+
+def running_softmax(block: int) -> Callable[[Any], Array]:
+    """The maximum so far is -inf after a lost block, and -inf less -inf is NaN."""
+
+    def wrong(w: Any) -> Array:
+        z = w.operated
+        if w.config.score != "softmax" or w.config.num_experts <= block:
+            return np.asarray(stages.RIGHT["scores"](w))
+        most, total = np.full((len(z), 1), -np.inf, np.float32), ZERO
+        for start in range(0, z.shape[1], block):
+            part = z[:, start : start + block]
+            above = np.maximum(most, part.max(axis=1, keepdims=True))
+            total = total * np.exp(most - above) + np.exp(part - above).sum(axis=1, keepdims=True)
+            most = above
+        return np.asarray(np.exp(z - most) / total)
+
+    return wrong

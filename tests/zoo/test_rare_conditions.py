@@ -14,6 +14,8 @@ from rare_stages import (
     bare_z,
     by_division,
     by_eager,
+    if_it_sums,
+    in_half,
     in_turn,
     in_two_runs,
     less_an_early_maximum,
@@ -23,6 +25,7 @@ from rare_stages import (
     past,
     promising,
     rows_past,
+    running_softmax,
     scaled_by_the_last,
     twice_on_the_first,
     wide_if,
@@ -32,6 +35,7 @@ from moe_routing.conformance.cases.kinds import trial_of
 from moe_routing.conformance.checking.outcome import evaluate
 from moe_routing.conformance.clauses import CLAUSES
 from moe_routing.conformance.events import EVENTS
+from moe_routing.conformance.zoo.mutants.limits import keeping
 from moe_routing.conformance.zoo.mutants.shared_slots import FUSED
 from moe_routing.conformance.zoo.mutants.wide_gates import WIDE
 from moe_routing.conformance.zoo.residents import WHOLE, Staged
@@ -205,6 +209,37 @@ RARE: dict[tuple[str, str], tuple[Callable[..., Staged], str, Any, Capabilities]
         "answer",
         by_eager(lambda w: w.config.num_experts > 512),
         promising(served_by=("fused",)),
+    ),
+    ("logits.lora-delta", "fine-delta"): (
+        router,
+        "gate_delta",
+        lambda w: in_half(w.inputs.gate_delta),
+        WHOLE,
+    ),
+    ("logits.gate-bias", "fine-gate-bias"): (
+        router,
+        "gate_bias",
+        lambda w: in_half(w.inputs.gate_bias),
+        WHOLE,
+    ),
+    ("selection.bias-steers", "bias-sums-to-0"): (router, "biased", if_it_sums, WHOLE),
+    ("selection.valid-top-k", "winners-side-by-side"): (
+        router,
+        "expert_ids",
+        keeping(6, lambda ids: ids // 16),
+        WHOLE,
+    ),
+    ("weights.tiny-norm", "least-norm"): (
+        router,
+        "norm",
+        lambda w: np.maximum(stages.norm(w), np.float32(1e-20)),
+        WHOLE,
+    ),
+    ("robustness.infinite-logit", "lost-block-of:128-experts"): (
+        router,
+        "scores",
+        running_softmax(64),
+        WHOLE,
     ),
     ("robustness.large-logits", "large-logit-of:130-experts"): (
         router,

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
 from moe_routing.conformance.zoo.residents import WHOLE, mutant
 from moe_routing.conformance.zoo.router.functions import Array
-from moe_routing.conformance.zoo.router.stages import checked, competing, expert_ids, filled
+from moe_routing.conformance.zoo.router.stages import (
+    checked,
+    competing,
+    expert_ids,
+    filled,
+    table_or,
+)
 from moe_routing.conformance.zoo.router.work import Work
 from moe_routing.implementations import Capabilities, Claim, GroupRule, Limits
 from moe_routing.reference.selection import top_k
@@ -25,6 +32,51 @@ def _of_the_first(w: Work, number: int) -> Array:
     """Return the best groups among the first ``number`` alone; the others come after them."""
     late = np.arange(w.groups.count) >= number
     return top_k(np.where(late, -np.inf, w.group_scores), w.groups.kept)
+
+
+def keeping(most: int, home: Callable[[Array], Array]) -> Callable[[Work], Array]:
+    """Return a stage in which each lane, ``home`` to some experts, proposes its ``most`` best."""
+
+    def ids(w: Work) -> Array:
+        if w.config.groups is not None:
+            return expert_ids(w)
+        homes = home(np.arange(w.config.num_experts))
+        values = np.array(w.competing)
+        for lane in np.unique(homes):
+            members = np.flatnonzero(homes == lane)
+            order = np.argsort(-values[:, members], axis=1, kind="stable")
+            np.put_along_axis(values, members[order[:, most:]], np.float32(-np.inf), axis=1)
+        few = most * len(np.unique(homes)) < w.config.top_k
+        return table_or(w, lambda: top_k(w.competing if few else values, w.config.top_k))
+
+    return ids
+
+
+def _four_a_lane(slug: str, home: Callable[[Array], Array], harm: str) -> None:
+    stage = keeping(4, home)
+    stage.__doc__ = harm
+    mutant(
+        f"four-candidates-a-{slug}",
+        "M35",
+        "expert_ids",
+        real="NVIDIA/TensorRT-LLM#7068",
+        needs="129 experts, K=5",
+        claims=_limited(
+            (Claim(groups=(None,), expert_table=(False,)),), max_experts=256, max_top_k=8
+        ),
+    )(stage)
+
+
+_four_a_lane(
+    "lane",
+    lambda ids: ids % 32,
+    "Each of 32 lanes proposed its four best, of 8 that it held: a fifth never competed.",
+)
+_four_a_lane(
+    "block",
+    lambda ids: ids // 8,
+    "Each thread held 8 experts side by side, and proposed its four best of them.",
+)
 
 
 @mutant(
