@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -15,11 +16,13 @@ from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any
 
 from moe_routing.implementations.loading import AdapterError
+from moe_routing.implementations.patience import Patience
 from moe_routing.implementations.protocol import BackendLost, BackendMissing
 from moe_routing.implementations.ranks.distributed import Meeting
 
 _GRACE = 0.5  # seconds that the others have once a rank has died or raised
 _LOAD = 300.0  # seconds in which a host may load its adapter
+_LOOK = 0.1  # seconds between two looks at the time that the ranks have had
 
 
 class HostLost(BackendLost):
@@ -88,28 +91,29 @@ class Group:
 
     def call(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> Round:
         """Call a method on every rank at once, with the arguments of each."""
-        began = time.monotonic()
         if not self._running:
-            started = self._started(began + self._seconds)
+            started = self._started()
             if len(started.of("ready")) < self._size:
                 return started
         for host in self._hosts:
             _send(host.pipe, ("call", {rank: (method, arguments[rank]) for rank in host.ranks}))
-        return self._heard(time.monotonic() + self._seconds)
+        return self._heard()
 
-    def _started(self, until: float) -> Round:
+    def _started(self) -> Round:
         meeting = self._meet()
         for host in self._hosts:
             _send(host.pipe, ("start", list(host.ranks), self._size, meeting))
         self._running = True
-        return self._heard(until)
+        return self._heard()
 
-    def _heard(self, until: float) -> Round:
+    def _heard(self) -> Round:
         """Hear every rank once, until the time is up, or until one has died or raised."""
-        heard = Round(self._size)
+        heard, patience, until = Round(self._size), Patience(os.getsid(0)), math.inf
         pipes = [host.pipe for host in self._hosts]
         while heard.silent:
-            if not (ready := wait(pipes, max(0.0, until - time.monotonic()))):
+            if not (ready := wait(pipes, min(_LOOK, max(0.0, until - time.monotonic())))):
+                if time.monotonic() < until and not patience.exceeds(self._seconds):
+                    continue
                 heard.late = not heard.of("died") and not heard.of("raised")
                 break
             for pipe in ready:

@@ -19,11 +19,11 @@ from moe_routing.conformance.calls.case import AnyCase
 from moe_routing.conformance.checking.status import Status
 from moe_routing.conformance.run.isolation import frames
 from moe_routing.conformance.run.isolation.journal import read_entry, read_mark
-from moe_routing.conformance.run.isolation.patience import Patience
 from moe_routing.conformance.run.isolation.start import start
 from moe_routing.conformance.run.isolation.watch import Memory, Watch
 from moe_routing.conformance.run.seat import CannotRun
 from moe_routing.implementations.loading import own_name
+from moe_routing.implementations.patience import Patience
 from moe_routing.implementations.traces import shown
 
 _POLL = 0.1

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from moe_routing.conformance.run.environment import usable_cpus
+from moe_routing.implementations.patience import session_of
 
 CALL_SECONDS = 60.0
 """The limit of one call unless ``--timeout`` sets another: a thousand times what it takes."""
@@ -79,17 +79,6 @@ class Memory:
             return resident[self._worker] * 1024 > limit
         shares = [_kilobytes(each, "smaps_rollup", "Pss:") for each in held]  # slower to read
         return sum(shares) * 1024 > limit
-
-
-def session_of(leader: int) -> set[int]:
-    """Return the processes of a session; none where they cannot be read."""
-    found = set()
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):  # it has ended meanwhile
-            _, _, _, session, *_ = path.read_text().rpartition(")")[2].split()
-            if int(session) == leader:
-                found.add(int(path.parent.name))
-    return found
 
 
 def _kilobytes(process: int, file: str, field: str) -> int:

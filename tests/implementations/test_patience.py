@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from multiprocessing.connection import Pipe
 
 import pytest
 
-from moe_routing.conformance.run.isolation.patience import Patience, waits_of
+from moe_routing.implementations.patience import Patience, waits_of
+from moe_routing.implementations.ranks import group
 
 WORKER = 7
 
@@ -47,6 +49,7 @@ def test_what_a_worker_waited_for_a_processor_does_not_count() -> None:
 def test_the_thread_that_waited_longest_counts_and_not_all_of_them() -> None:
     machine = Machine()
     patience = machine.patience()
+    assert not machine.late(patience, 0.1)
     machine.waits |= {f"new {each}": 20.0 for each in range(8)}
     assert not machine.late(patience, 79.0)
     assert machine.late(patience, 2.0)
@@ -77,3 +80,20 @@ def test_the_threads_of_a_session_are_read() -> None:
 
 def test_of_a_worker_that_has_ended_nothing_is_known() -> None:
     assert waits_of(2**22 + 1) == {}
+
+
+def test_what_ranks_wait_for_a_processor_is_not_their_time(monkeypatch) -> None:
+    looks = iter([False, False, True])
+
+    class Busy:
+        def __init__(self, leader: int) -> None:
+            assert leader == os.getsid(0)
+
+        def exceeds(self, limit: float) -> bool:
+            return next(looks)
+
+    monkeypatch.setattr(group, "Patience", Busy)
+    ours, _theirs = Pipe()
+    ranks = group.Group([group.Remote(ours, [0])], 1, 0.01, lambda: None)
+    assert ranks.call("on_rank", [()]).late
+    assert next(looks, None) is None, "it was looked at until the time was up"

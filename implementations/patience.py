@@ -1,4 +1,4 @@
-"""Patience: how long a worker has been at it, without what a busy or sleeping machine took."""
+"""Patience: how long processes have been at it, without what a busy or sleeping machine took."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-
-from moe_routing.conformance.run.isolation.watch import session_of
 
 _STEP = 1.0
 """The most seconds that count between two looks, ten of which are made a second: of a longer gap
@@ -23,33 +21,36 @@ Waits = Mapping[str, float]
 
 
 class Patience:
-    """The time since it was made that a worker has had, if ``worker`` leads its session.
+    """The time since it was made that the processes of a session have had; ``leader`` is its first.
 
-    What its threads waited for a processor does not count, that of the one which waited longest:
+    What their threads waited for a processor does not count, that of the one which waited longest:
     a machine that is busy makes a call slow, and a call that hangs waits for no processor.
     """
 
     def __init__(
         self,
-        worker: int,
+        leader: int,
         *,
         clock: Callable[[], float] = time.monotonic,
         waits: Callable[[int], Waits] | None = None,
     ) -> None:
-        self._worker, self._clock, self._waits = worker, clock, waits or waits_of
-        self._looked, self._awake, self._before = clock(), 0.0, self._waits(worker)
+        self._leader, self._clock, self._waits = leader, clock, waits or waits_of
+        self._looked, self._awake = clock(), 0.0
+        self._before: Waits | None = None  # read at the first look: most calls are never looked at
 
     def exceeds(self, limit: float) -> bool:
-        """Return whether the worker has had more than ``limit`` seconds. To be called often."""
+        """Return whether they have had more than ``limit`` seconds. To be called often."""
         now = self._clock()
         self._awake += min(now - self._looked, _STEP)
         self._looked = now
+        if self._before is None:
+            self._before = self._waits(self._leader)
         late = self._awake > limit
         return late and (self._awake > _MOST * limit or self._awake - self._waited() > limit)
 
     def _waited(self) -> float:
-        after = self._waits(self._worker)
-        return max((after[each] - self._before.get(each, 0.0) for each in after), default=0.0)
+        before, after = self._before or {}, self._waits(self._leader)
+        return max((after[each] - before.get(each, 0.0) for each in after), default=0.0)
 
 
 def waits_of(leader: int) -> dict[str, float]:
@@ -60,4 +61,15 @@ def waits_of(leader: int) -> dict[str, float]:
             with suppress(OSError, ValueError):  # it has ended meanwhile, or is not measured
                 _, waited, _ = path.read_text().split()
                 found[path.parent.name] = int(waited) * _NANOSECONDS
+    return found
+
+
+def session_of(leader: int) -> set[int]:
+    """Return the processes of a session; none where they cannot be read."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            _, _, _, session, *_ = path.read_text().rpartition(")")[2].split()
+            if int(session) == leader:
+                found.add(int(path.parent.name))
     return found
