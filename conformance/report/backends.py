@@ -41,9 +41,9 @@ def backends_table(
 ) -> str:
     """Return the page: a row a backend, with its conformance on each device that a report has.
 
-    ``kept`` is the page as it was: from that come the cells of a backend that no report has, and
-    what those were made with. A row that was made with another version than the installed one
-    stays whole, with what that version claimed.
+    ``kept`` is the page as it was: from that come the cells that no report has, and what those
+    were made with. A row of another version than the installed one stays whole; kept cells name
+    theirs where a report of another device has another.
     """
     found = _columns(reports, mixed=bool(kept))
     were = _rows(kept)
@@ -52,7 +52,7 @@ def backends_table(
         for report in reports
         for each in report["adapters"]
     }
-    _keep(were, checked, found)
+    _keep(were, checked, found, reports)
     lines = [*_HEAD, "", *_made_by(reports, kept), _row(*_COLUMNS, *found)]
     lines.append("|---" * len([*_COLUMNS, *found]) + "|")
     for each in backends:
@@ -115,13 +115,22 @@ def _keep(
     rows: Mapping[str, Mapping[str, str]],
     checked: Set[tuple[str, str]],
     found: dict[str, dict[str, str]],
+    reports: Sequence[Mapping[str, Any]],
 ) -> None:
     """Add the cells of a page, for the backends that were not checked now on those devices."""
     for name, cells in rows.items():
         for head in [head for head in cells if head not in _COLUMNS]:
             device = "cpu" if head in _PARTS_CHECKED else head.removeprefix("on ")
             if (name, device) not in checked:
-                found.setdefault(head, {})[name] = cells[head]
+                now = _checked(name, reports)
+                found.setdefault(head, {})[name] = _with_version(cells[head], cells, now)
+
+
+def _with_version(cell: str, was: Mapping[str, str], now: str) -> str:
+    """Return a kept cell, with what it was made with where its row names another version now."""
+    measured = was.get("wraps")
+    other = cell and now and measured and measured != now and "(with " not in cell
+    return f"{cell} (with {measured})" if other else cell
 
 
 def _by_part(adapter: Mapping[str, Any], device: str) -> dict[str, list[Mapping[str, Any]]]:

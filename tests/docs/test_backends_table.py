@@ -346,9 +346,13 @@ class TestPage:
             }
             on_cpu = not needs_gpu(name)
             for of, cell in cells.items():
-                counted = re.fullmatch(r"\d+ pass(, \d+ known: \[.*\))?( \(smoke\))?", cell)
+                counted = re.fullmatch(
+                    r"\d+ pass(, \d+ known: \[.*\))?( \(smoke\))?( \(with .*\))?", cell
+                )
                 assert counted if on_cpu and {*of} & {*methods} else not cell, (name, of)
-            assert re.fullmatch(r"(\d+ pass(, \d+ known)?( \(smoke\))?)?", on_cuda), name
+            assert re.fullmatch(
+                r"(\d+ pass(, \d+ known)?( \(smoke\))?( \(with .*\))?)?", on_cuda
+            ), name
             assert on_cpu or on_cuda, name
 
     def test_gives_every_reason(self) -> None:
@@ -410,6 +414,24 @@ def test_a_page_keeps_the_row_of_another_version_than_the_installed_one(tmp_path
     assert _cells(backends_table([older], [], {}, kept=narrow))["wraps"] == "theirs 1.3"
     renamed = _theirs("ours 1.3")
     assert _cells(backends_table([renamed], [], {}, kept=page))["wraps"] == "ours 1.3"
+
+
+def test_a_kept_cell_names_its_version_where_its_row_was_measured_with_another(
+    tmp_path: Path,
+) -> None:
+    made = json.loads(report(tmp_path).read_text())
+    (adapter,) = made["adapters"]
+    adapter |= {"name": "mine", "wraps": {"package": "theirs", "version": "1.2"}}
+    page = backends_table([_theirs("theirs 1.3")], [made], {})
+    newer = {**adapter, "device": "cuda", "wraps": {"package": "theirs", "version": "1.3"}}
+    on_gpu = {**made, "adapters": [newer]}
+    mixed = backends_table([_theirs("theirs 1.3")], [on_gpu], {}, kept=page)
+    expected = {"wraps": "theirs 1.3", "routing": "1 pass (with theirs 1.2)", "on cuda": "1 pass"}
+    assert _cells(mixed).items() >= expected.items()
+    assert backends_table([_theirs("theirs 1.3")], [on_gpu], {}, kept=mixed) == mixed
+    adapter["wraps"]["version"] = "1.3"
+    whole = backends_table([_theirs("theirs 1.3")], [made], {}, kept=mixed)
+    assert _cells(whole).items() >= {**expected, "routing": "1 pass"}.items()
 
 
 def _theirs(wraps: str) -> Backend:
