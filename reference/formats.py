@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -27,17 +28,17 @@ class FloatFormat:
     min_exponent: int
     max_exponent: int
 
-    @property
+    @cached_property
     def unit_roundoff(self) -> float:
         """The largest relative error of rounding to nearest, in the normal range."""
         return 2.0**-self.precision
 
-    @property
+    @cached_property
     def tiny(self) -> float:
         """The smallest normal number: rounding below it is absolute, or flushes to 0."""
         return 2.0**self.min_exponent
 
-    @property
+    @cached_property
     def largest(self) -> float:
         """The largest finite number."""
         return (2.0 - 2.0 ** (1 - self.precision)) * 2.0**self.max_exponent

@@ -180,7 +180,7 @@ def _exact(
     ``least`` is no less than the sums of magnitudes. Where even half of it is too much for the
     first numbers of each row, nothing is exact.
     """
-    own = bits_of(a.mid)[..., None]
+    own = _bits_of(a.mid)[..., None]
     most = own * matrix.some_bits[..., None, :] * 2.0**FLOAT32.precision
     if not some(firm[..., None] & (least / 2.0 <= most)):
         return False
@@ -203,12 +203,17 @@ def nonzeros(rows: npt.NDArray[np.floating]) -> Ids:
 
 def bits_of(rows: npt.NDArray[np.floating]) -> Floats:
     """Return the greatest power of two that divides each row; 0 where float32 has none."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _bits_of(rows)
+
+
+def _bits_of(rows: npt.NDArray[np.floating]) -> Floats:
+    """Return what ``bits_of`` does, where warnings are off already."""
     if not rows.size:  # no row, or rows of no number
         return np.full(rows.shape[:-1], 2.0**1000)
-    with np.errstate(over="ignore", invalid="ignore"):
-        narrow = rows.astype(np.float32)
-        held = (narrow == rows).all(axis=-1)
-        return np.where(held, lowest_powers(narrow, 2.0**1000), 0.0)
+    narrow = rows.astype(np.float32)
+    held = (narrow == rows).all(axis=-1)
+    return np.where(held, lowest_powers(narrow, 2.0**1000), 0.0)
 
 
 def _cut(a: Ball, matrix: Matrix) -> Floats:

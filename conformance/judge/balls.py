@@ -28,7 +28,7 @@ from moe_routing.conformance.judge.intervals import (
 from moe_routing.conformance.judge.quotients import EXPONENT
 from moe_routing.reference import scores
 from moe_routing.reference.formats import FLOAT32, Bools, FloatFormat, Floats
-from moe_routing.reference.quick import some, surely_finite
+from moe_routing.reference.quick import every, some, surely_finite
 
 UNIT, TINY = FLOAT32.unit_roundoff, FLOAT32.tiny
 
@@ -83,12 +83,8 @@ def rounded(a: Ball, form: FloatFormat, count: float = ROUNDING, stores: int = 1
 
     Where the value may pass the largest number of ``form``, it may be infinite: undecided.
     """
-    s = store_unit(form)
-    absolute = count * TINY + (stores * underflow(form) if s else 0.0)
     with np.errstate(invalid="ignore", over="ignore"):
-        rad = a.rad + math.expm1(count * UNIT + stores * s) * a.reach + absolute
-        past = ~(np.abs(a.mid) + rad <= form.largest)
-    return known(a.mid, np.where(past, np.inf, rad)) if some(past) else Ball(a.mid, rad)
+        return _rounded(a, form, count, stores)
 
 
 def settled(a: Ball, form: FloatFormat, count: int = ROUNDING) -> Ball:
@@ -96,17 +92,38 @@ def settled(a: Ball, form: FloatFormat, count: int = ROUNDING) -> Ball:
 
     ``a`` is the operation on its operands as they are: its radius is 0 where theirs are.
     """
-    out = rounded(a, form, count)
-    firm = a.rad == 0.0
-    if not some(firm):
-        return out
-    return Ball(out.mid, np.where(firm & held(a.mid, form), 0.0, out.rad))
+    with np.errstate(invalid="ignore", over="ignore"):
+        return _settled(a, form, count)
 
 
 def held(values: Floats, form: FloatFormat) -> Bools:
     """Return where ``form`` holds ``values`` exactly, and no fast mode flushes them."""
     with np.errstate(over="ignore"):
-        narrow = values.astype(np.float32)
+        return _held(values, form)
+
+
+def _rounded(a: Ball, form: FloatFormat, count: float, stores: int) -> Ball:
+    s, size = store_unit(form), np.abs(a.mid)
+    absolute = count * TINY + (stores * underflow(form) if s else 0.0)
+    rad = a.rad + math.expm1(count * UNIT + stores * s) * (size + a.rad) + absolute
+    past = ~(size + rad <= form.largest)
+    return known(a.mid, np.where(past, np.inf, rad)) if some(past) else Ball(a.mid, rad)
+
+
+def _settled(a: Ball, form: FloatFormat, count: int = ROUNDING) -> Ball:
+    """Return what ``settled`` does, where warnings are off already."""
+    firm = a.rad == 0.0
+    if not some(firm):
+        return _rounded(a, form, count, 1)
+    kept = firm & _held(a.mid, form)
+    if every(kept):  # as nearly always where the inputs of a small case are exact
+        return Ball(a.mid, np.zeros(kept.shape))
+    out = _rounded(a, form, count, 1)
+    return Ball(out.mid, np.where(kept, 0.0, out.rad))
+
+
+def _held(values: Floats, form: FloatFormat) -> Bools:
+    narrow = values.astype(np.float32)
     kept: Bools = (narrow == values) & np.isfinite(values)
     if form.name != FLOAT32.name:
         kept &= form.represents(narrow)
@@ -117,14 +134,14 @@ def held(values: Floats, form: FloatFormat) -> Bools:
 def add(a: Ball, b: Ball, form: FloatFormat) -> Ball:
     """Return the sum of two balls, rounded and stored."""
     with np.errstate(invalid="ignore", over="ignore"):
-        return settled(known(a.mid + b.mid, a.rad + b.rad), form)
+        return _settled(known(a.mid + b.mid, a.rad + b.rad), form)
 
 
 def mul(a: Ball, b: Ball, form: FloatFormat) -> Ball:
     """Return the product of two balls, rounded and stored."""
     with np.errstate(invalid="ignore", over="ignore"):
         rad = np.abs(a.mid) * b.rad + np.abs(b.mid) * a.rad + a.rad * b.rad
-        return settled(known(a.mid * b.mid, rad), form)
+        return _settled(known(a.mid * b.mid, rad), form)
 
 
 def times(a: Ball, constant: float, form: FloatFormat) -> Ball:

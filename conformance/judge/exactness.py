@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from itertools import accumulate, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -45,14 +47,16 @@ class Exactness:
             matrices.append(inputs.gate_delta)
         if inputs.gate_dtype == "float32" and (picks := _picked(inputs.hidden)) is not None:
             return cls(magnitude, _with_bias(_of_picks(inputs.hidden, picks, matrices), bias))
-        x, *parts = _bits_of_heads([inputs.hidden, *matrices])
-        a = np.minimum.reduce(parts)
+        x, *parts = _powers_of_heads([inputs.hidden, *matrices])
+        a = reduce(np.minimum, parts)
         if inputs.hidden_size > _HEAD:
             tokens, experts = _hopeful(magnitude, x, a)
             if not tokens.any():
                 return cls(magnitude, None)
-            x[tokens] = lowest_bit(inputs.hidden[tokens])
-            a[experts] = np.minimum.reduce([lowest_bit(each[experts]) for each in matrices])
+            x[tokens] = lowest_powers(inputs.hidden[tokens], np.inf)
+            a[experts] = reduce(
+                np.minimum, [lowest_powers(each[experts], np.inf) for each in matrices]
+            )
         return cls(magnitude, _with_bias(_product(x, a), bias))
 
     def rows(self, which: slice) -> Exactness:
@@ -74,8 +78,7 @@ class Exactness:
 def _with_bias(quantum: Floats, bias: Floats | None) -> Floats:
     if bias is None:
         return quantum
-    bits = lowest_bit(bias.astype(np.float32)[:, None])
-    return np.minimum(quantum, np.ldexp(1.0, bits))
+    return np.minimum(quantum, lowest_powers(bias.astype(np.float32)[:, None], np.inf))
 
 
 def _picked(hidden: npt.NDArray[np.float32]) -> Ids | None:
@@ -106,7 +109,7 @@ def _fits(magnitude: Floats, quantum: Floats, form: FloatFormat) -> Bools:
     return fits
 
 
-def _hopeful(magnitude: Floats, x: Ids, a: Ids) -> tuple[Bools, Bools]:
+def _hopeful(magnitude: Floats, x: Floats, a: Floats) -> tuple[Bools, Bools]:
     """Return which tokens, and which experts, have a logit that fits; block by block of rows."""
     tokens, experts = np.zeros(len(x), dtype=bool), np.zeros(len(a), dtype=bool)
     step = max(1, _BLOCK // max(1, len(a)))
@@ -154,17 +157,18 @@ def _lowest(rows: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], Boo
 
 def most_quantum(x: npt.NDArray[np.float32], matrices: Sequence[npt.NDArray[np.float32]]) -> Floats:
     """Return per token, ``[T]``, a power of two that no quantum of its logits is above."""
-    bits, *others = _bits_of_heads([x, *matrices])
+    bits, *others = (lowest_bit(array[:, :_HEAD]) for array in (x, *matrices))
     most: Floats = np.ldexp(1.0, bits + np.minimum.reduce(others).max())
     return most
 
 
-def _bits_of_heads(arrays: list[npt.NDArray[np.float32]]) -> list[Ids]:
-    """Return the lowest bits of the first columns of each array's rows, by one operation."""
-    bits = lowest_bit(np.concatenate([array[:, :_HEAD] for array in arrays]))
-    return np.split(bits, np.cumsum([len(array) for array in arrays])[:-1])
+def _powers_of_heads(arrays: list[npt.NDArray[np.float32]]) -> list[Floats]:
+    """Return what divides the first columns of each array's rows, by one operation."""
+    powers = lowest_powers(np.concatenate([array[:, :_HEAD] for array in arrays]), np.inf)
+    ends = accumulate((len(array) for array in arrays), initial=0)
+    return [powers[first:end] for first, end in pairwise(ends)]
 
 
-def _product(x: Ids, a: Ids) -> Floats:
-    product: Floats = np.ldexp(1.0, x)[:, None] * np.ldexp(1.0, a)
+def _product(x: Floats, a: Floats) -> Floats:
+    product: Floats = x[:, None] * a
     return product

@@ -45,7 +45,10 @@ def batches(inputs: ExpertsInputs) -> Iterator[Batch]:
     """Yield the chosen experts, those of like counts together, so that little is padded."""
     flat = inputs.expert_ids.reshape(-1)
     order = np.argsort(flat, kind="stable")[np.count_nonzero(flat == ABSENT) :]
-    experts, starts, counts = np.unique(flat[order], return_index=True, return_counts=True)
+    loads = np.bincount(flat[order])
+    experts = np.flatnonzero(loads)
+    counts = loads[experts]
+    starts = counts.cumsum() - counts
     for some in _alike(counts, inputs.hidden_size * inputs.width):
         within = np.arange(counts[some].max())
         there = within < counts[some][:, None]

@@ -204,7 +204,7 @@ def _check_clauses(where: str, clause: str, affects: tuple[str, ...]) -> None:
     if clause not in CLAUSES:
         raise KnownError(f"{where}: unknown clause {clause!r}{_nearest(clause)}")
     for glob in affects:
-        if not fnmatch.filter(CLAUSES, glob):
+        if glob not in CLAUSES and not fnmatch.filter(CLAUSES, glob):
             raise KnownError(f"{where}: affects {glob!r} matches no clause{_nearest(glob)}")
 
 

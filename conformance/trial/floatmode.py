@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 _SMALLEST = 2.0**-1074
 
 
-@dataclass(frozen=True, kw_only=True)
-class FloatMode:
+class FloatMode(NamedTuple):
     """Whether subnormal numbers are flushed to 0, and NumPy's error handling."""
 
     flushes: bool
@@ -22,7 +20,7 @@ class FloatMode:
 
 def current() -> FloatMode:
     """Read the mode."""
-    return FloatMode(flushes=_SMALLEST * 1.0 == 0.0, errors={**np.geterr()})
+    return FloatMode(flushes=_SMALLEST * 1.0 == 0.0, errors=np.geterr())
 
 
 def restore(mode: FloatMode) -> list[str]:
