@@ -1,8 +1,7 @@
 """Members that a dense answer does not show: selected experts whose weight is 0.
 
-Of the sets that complete what shows, one is looked for that is right: what is missing has to weigh
-0, so experts that may weigh 0 come first, of these those of the groups that show, then the
-reference's own, then the best.
+Of the sets that complete what shows, one is looked for that is right: with the reference's own,
+then the best, and where these cannot weigh 0, or would not be selected, among those that may.
 """
 
 from __future__ import annotations
@@ -12,13 +11,17 @@ from dataclasses import replace
 import numpy as np
 
 from moe_routing.conformance.judge.bounds import Bounds, SelectionBounds
-from moe_routing.conformance.judge.selection import chosen_mask
+from moe_routing.conformance.judge.completions import Completion
+from moe_routing.conformance.judge.selection import chosen_mask, may_select
 from moe_routing.conformance.judge.verdict import Answer, later_of
 from moe_routing.conformance.judge.weights import weight_bounds
 from moe_routing.reference.formats import Bools, Floats, Ids
 
 HIDDEN = -1
 """What stands for the id of a member that does not show, until one is found."""
+
+_ROUNDS = 3
+"""How often experts that may weigh 0 are looked for, each time beside those found before."""
 
 
 def revealed(bounds: Bounds, answer: Answer, *, routed: bool) -> Answer:
@@ -46,35 +49,38 @@ def _completed(bounds: Bounds, later: SelectionBounds, ids: Ids, tokens: Ids) ->
     part, experts = later.alone(tokens), bounds.config.num_experts
     shown = _shown(ids, experts)
     own = chosen_mask(bounds.reference.expert_ids[tokens], experts)
-    within = _within(bounds, part, shown, own)
-    made = _filled(ids, np.lexsort((-part.competing.lo, ~own, ~within, shown), axis=1))
-    for n in np.flatnonzero(~_may_weigh_nothing(bounds, part, made, ids == HIDDEN)):
-        missing = ids[n] == HIDDEN
-        light = _light(bounds, later, made[n], missing, int(tokens[n]))
-        if (light & ~shown[n]).sum() < missing.sum():
+    made = _filled(ids, np.lexsort((-part.competing.lo, ~own, shown), axis=1))
+    missing, given = ids == HIDDEN, bounds.judged[tokens]
+    right = _may_weigh_nothing(bounds, part, made, missing)
+    right &= may_select(
+        part.competing, chosen_mask(made, experts), bounds.config.groups, part.group_format
+    )
+    for n in np.flatnonzero(given & ~right):
+        token = later.alone(tokens[[n]])
+        found = _found(bounds, token, made[n], missing[n], shown[n], own[n])
+        if found is None:
             break  # nothing completes it: the answer is wrong, whatever the others are
-        keys = (-part.competing.lo[n], ~own[n], ~within[n], ~light, shown[n])
-        made[n] = _filled(ids[[n]], np.lexsort(keys)[None])[0]
+        made[n] = found
     return made
 
 
-def _within(bounds: Bounds, part: SelectionBounds, shown: Bools, own: Bools) -> Bools:
-    """Return the experts ``[N, E]`` of groups that a token keeps, as far as shows; mostly all.
+def _found(
+    bounds: Bounds, later: SelectionBounds, ids: Ids, missing: Bools, shown: Bools, own: Bools
+) -> Ids | None:
+    """Return the ids ``[K]`` of one token whose missing members may weigh 0, if there are any.
 
-    Groups may tie: where an expert shows of a group that the reference passes over, the kept ones
-    are those that show, then the reference's, then the best.
+    Which may is first seen beside ``ids``, then beside what that leads to: a norm holds all.
     """
-    groups = bounds.config.groups
-    if groups is None or groups.from_each:
-        return np.ones_like(shown)
-    grid = (len(shown), groups.count, shown.shape[1] // groups.count)
-    seen, theirs = shown.reshape(grid).any(axis=2), own.reshape(grid).any(axis=2)
-    best = part.competing.lo.reshape(grid).max(axis=2)
-    order = np.lexsort((-best, ~theirs, ~seen), axis=1)
-    kept = np.zeros_like(seen)
-    np.put_along_axis(kept, order[:, : groups.kept], True, axis=1)
-    kept |= ~np.any(seen & ~theirs, axis=1, keepdims=True)
-    return np.repeat(kept, grid[2], axis=1)
+    for _ in range(_ROUNDS):
+        light = _light(bounds, later, ids, missing)
+        members = Completion(later=later, shown=shown, light=light, own=own).found(missing.sum())
+        if members is None:
+            return None
+        ids = ids.copy()
+        ids[missing] = members
+        if _may_weigh_nothing(bounds, later, ids[None], missing[None]).all():
+            return ids
+    return None
 
 
 def _shown(ids: Ids, experts: int) -> Bools:
@@ -99,13 +105,13 @@ def _may_weigh_nothing(bounds: Bounds, later: SelectionBounds, ids: Ids, missing
     return np.asarray((nothing | ~missing).all(axis=1))
 
 
-def _light(bounds: Bounds, later: SelectionBounds, ids: Ids, missing: Bools, token: int) -> Bools:
-    """Return the experts ``[E]`` that may weigh 0 in a place of one that is missing."""
+def _light(bounds: Bounds, later: SelectionBounds, ids: Ids, missing: Bools) -> Bools:
+    """Return the experts ``[E]`` that may weigh 0 in a place of one that is missing of a token."""
     experts = bounds.config.num_experts
     slot = int(np.flatnonzero(missing)[-1])
     tried = np.tile(ids, (experts, 1))
     tried[:, slot] = np.arange(experts)
-    part = later.alone(np.full(experts, token))
+    part = later.alone(np.zeros(experts, dtype=np.int64))
     here = np.zeros(tried.shape, dtype=bool)
     here[:, slot] = True
     return _may_weigh_nothing(bounds, part, tried, here)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -10,15 +11,18 @@ import pytest
 from moe_routing.conformance import Case, Plan
 from moe_routing.conformance.checking.clause_run import check_clause
 from moe_routing.conformance.clauses import CLAUSES
-from moe_routing.conformance.judge import Bounds, Verdict, judge
-from moe_routing.conformance.judge.hidden import revealed
+from moe_routing.conformance.judge import Answer, Bounds, Verdict, judge
+from moe_routing.conformance.judge.hidden import HIDDEN, revealed
+from moe_routing.conformance.judge.selection import chosen_mask, may_select
+from moe_routing.conformance.judge.verdict import later_of
+from moe_routing.conformance.judge.weights import weight_bounds
 from moe_routing.conformance.trial.boundary import Malformed, receive
 from moe_routing.conformance.trial.trial import Trial
 from moe_routing.conformance.zoo import HONEST
 from moe_routing.conformance.zoo.router.router import StagedRouter
 from moe_routing.conformance.zoo.router.work import Work
 from moe_routing.implementations import Capabilities, Claim, DenseRouting, Numerics
-from moe_routing.reference import Groups, RouterConfig, RouterInputs
+from moe_routing.reference import Groups, Renormalize, RouterConfig, RouterInputs
 
 LLAMA: dict[str, Any] = {"score": "identity", "weights_from": "sigmoid_of_selected"}
 SHOWS, LIES = 2.0, -120.0  # a sigmoid of the second is 0 in float32
@@ -58,6 +62,61 @@ def test_a_member_is_found_in_the_group_that_shows_where_groups_tie() -> None:
         verdict = judged(row, weights, **LLAMA, groups=groups)
         assert verdict.right
         assert sorted(verdict.answer.expert_ids[0]) == members
+
+
+def test_a_member_is_found_in_a_kept_group_and_not_in_another() -> None:
+    """Beside 300 all scores are 0, and tie; the reference keeps the groups 0 and 1."""
+    row = [LIES, LIES, 300.0, 90.0, 90.0, LIES, 90.0, 90.0]
+    config = {"weights_from": "sigmoid_of_selected", "groups": Groups(count=4, kept=2, top=1)}
+    verdict = judged(row, np.isin(np.arange(8), [2, 4]), top_k=3, **config)
+    assert verdict.right
+    assert sorted(verdict.answer.expert_ids[0]) == [2, 4, 5]
+
+
+TIED = (
+    None,
+    Groups(count=3, kept=2, top=1),
+    Groups(count=3, kept=2, top=2, fill=0.0),
+    Groups(count=2, kept=1, top=1),
+    Groups(count=3, kept=3, from_each=True),
+)
+
+
+@pytest.mark.parametrize("groups", TIED, ids=str)
+@pytest.mark.parametrize("score", ["softmax", "sigmoid"])
+def test_whatever_set_may_be_selected_is_completed(score: Any, groups: Groups | None) -> None:
+    """Every set of scores that tie and vanish, by brute force."""
+    rng, hidden = np.random.default_rng(7), 0
+    top_k = 3
+    for _ in range(12):
+        row = rng.choice(np.float32([300.0, 90.0, LIES, LIES - 1.0]), (1, 6))
+        bias = rng.choice(np.float32([0.0, 0.5, 1.0]), 6)
+        inputs = RouterInputs.from_logits(row, selection_bias=bias)
+        weights_from = "sigmoid_of_selected" if score == "softmax" else "scores"
+        settings: dict[str, Any] = {
+            "score": score,
+            "weights_from": weights_from,
+            "groups": groups,
+            "renormalize": Renormalize(eps=1e-6),
+        }
+        config = RouterConfig(num_experts=6, top_k=top_k, **settings)
+        bounds = Bounds(config, inputs, Numerics())
+        for members in combinations(range(6), top_k):
+            ids = np.array([members])
+            later = later_of(bounds, answer_of(ids, np.ones((1, 3))), False)
+            chosen = chosen_mask(ids, 6)
+            if not may_select(later.competing, chosen, groups, later.group_format).all():
+                continue
+            permitted = weight_bounds(bounds, later, ids).permitted
+            weights = np.where(permitted.contains(np.zeros((1, 3))), 0.0, permitted.hi)
+            hidden += int((weights == 0.0).sum())
+            found = revealed(bounds, answer_of(ids, weights), routed=False)
+            assert judge(bounds, found).right, (row, bias, members, found.expert_ids)
+    assert hidden > 10
+
+
+def answer_of(ids: Any, weights: Any) -> Answer:
+    return Answer(weights=weights, expert_ids=np.where(weights == 0.0, HIDDEN, ids), logits=None)
 
 
 def test_a_member_that_may_not_weigh_0_is_missed() -> None:
