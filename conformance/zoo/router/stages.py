@@ -28,10 +28,15 @@ def checked(w: Work) -> RouterConfig:
 
 def gate_input(w: Work) -> Array:
     """Normalise the hidden states if the configuration has an input norm."""
+    return gate_input_of(w, w.hidden)
+
+
+def gate_input_of(w: Work, hidden: Array) -> Array:
+    """Normalise these hidden states if the configuration has an input norm."""
     if w.config.input_norm is None:
-        return w.hidden
-    mean_square = np.mean(w.hidden * w.hidden, axis=1, keepdims=True)
-    unit = w.hidden / np.sqrt(mean_square + np.float32(w.config.input_norm.eps))
+        return hidden
+    mean_square = np.mean(hidden * hidden, axis=1, keepdims=True)
+    unit = hidden / np.sqrt(mean_square + np.float32(w.config.input_norm.eps))
     scale = 1 if w.inputs.hidden_scale is None else w.inputs.hidden_scale
     normed: Array = unit * scale * np.float32(w.inputs.hidden_size**-0.5)
     return normed
