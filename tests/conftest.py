@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from nightly import SERIES
 
 from moe_routing.conformance.checking.plan import Plan
 from moe_routing.conformance.checking.results import AdapterResult, ClauseResult, RunResult
@@ -240,7 +241,8 @@ def nothing_checked() -> RunResult:
 def wrong_run(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
     """A right adapter and two that are wrong at different stages, with their case files."""
     references = ["reference", *(f"{WRONG}:{name}" for name in ("BiasedWeights", "LastExpertLost"))]
-    plan = Plan(clauses=select_clauses(["weights.*", "groups.*", "logits.match"]), max_examples=10)
+    clauses = select_clauses(["weights.*", "groups.*", "logits.match"])
+    plan = Plan(clauses=clauses, max_examples=10, series=SERIES)
     return check(
         in_process({reference: load_adapter(reference) for reference in references}, plan),
         plan,
