@@ -78,10 +78,18 @@ def shifted(answer: Answer, num_experts: int) -> Answer:
     return replace(answer, expert_ids=(answer.expert_ids + 1) % num_experts)
 
 
+def same_bits(one: np.ndarray, other: Any) -> bool:
+    """Return at a glance whether nothing differs; NumPy's own comparison takes ten times longer."""
+    if not isinstance(other, np.ndarray) or (one.shape, one.dtype) != (other.shape, other.dtype):
+        return False
+    return one.tobytes() == other.tobytes()
+
+
 def assert_same(one: Any, other: Any, where: str) -> None:
     """Compare two values part by part, arrays to the bit."""
     if isinstance(one, np.ndarray):
-        np.testing.assert_array_equal(one, other, err_msg=where, strict=True)
+        if not same_bits(one, other):
+            np.testing.assert_array_equal(one, other, err_msg=where, strict=True)
     elif isinstance(one, SelectionBounds):
         for name in ("logits", "operated", "scores", "competing"):
             assert_same(getattr(one, name), getattr(other, name), f"{where}.{name}")
