@@ -41,12 +41,13 @@ def scenes(claim: Claim, limits: Limits | None = None, **changes) -> list[Scene]
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("takes", ["hidden", "logits"])
 def test_a_claim_of_one_top_k_reaches_what_has_room_for_it(takes, dtype):
-    def lost(top_k) -> set[str]:
+    def lost(top_k, slugs) -> set[str]:
         offered = Capabilities(claims=(Claim(top_k=top_k),), takes=takes, dtypes=(dtype,))
-        return {slug for slug, event in EVENTS.items() if event.constructed(offered) is None}
+        return {slug for slug in slugs if EVENTS[slug].constructed(offered) is None}
 
-    more = lost((8,)) - lost((1, 2, 3, 4, 8, 16, 33))
-    assert {slug for slug in more if not slug.startswith((*OF_ANOTHER_K, *OUT_OF_REACH))} == set()
+    due = {slug for slug in EVENTS if not slug.startswith((*OF_ANOTHER_K, *OUT_OF_REACH))}
+    missing = lost((8,), due)
+    assert missing == lost((1, 2, 3, 4, 8, 16, 33), missing), "one K reaches less than several"
 
 
 def unsupported(capabilities: Capabilities) -> set[str]:
