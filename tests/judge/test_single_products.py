@@ -30,7 +30,8 @@ def drawn(seed: int, form: FloatFormat) -> tuple[Any, Any]:
         rows *= rng.random(rows.shape) < 0.3
     if seed % 7 == 1:
         a[:, n // 2 :], rows[:, n // 2 :] = a[:, : n - n // 2], -rows[:, : n - n // 2]
-    return form.round(a).astype(np.float32), form.round(rows).astype(np.float32)
+    size = 2.0**-9 if seed % 11 == 3 else 1.0  # products below the range of float16
+    return form.round(a * size).astype(np.float32), form.round(rows * size).astype(np.float32)
 
 
 def answers(ball: Ball, honest: Any, seed: int) -> list[Any]:
