@@ -101,6 +101,11 @@ STAGES = (
     replace(_softmax("logits not answered"), answers_logits=False),
     replace(_softmax("sigmoid, logits not answered", score="sigmoid"), answers_logits=False),
     replace(_softmax("softmax, logits not answered", renormalize=None), answers_logits=False),
+    replace(_softmax("16-bit logits not answered", logits_dtype="input"), answers_logits=False),
+    replace(
+        _softmax("16-bit softmax, logits not answered", scores_dtype="input"), answers_logits=False
+    ),
+    _softmax("logits past 64", logit_multiplier=40.0),
 )
 
 

@@ -16,12 +16,8 @@ import numpy.typing as npt
 from moe_routing.conformance.judge.balls import UNIT
 from moe_routing.conformance.judge.expert_gradient_points import KEPT, ExpertPoints
 from moe_routing.conformance.judge.intervals import store_unit
-from moe_routing.conformance.judge.least import (
-    NORMAL,
-    greatest,
-    magnitudes,
-    within_relative,
-)
+from moe_routing.conformance.judge.least import greatest, magnitudes
+from moe_routing.conformance.judge.relative_products import NORMAL, within_even
 from moe_routing.reference import ExpertsConfig, ExpertsInputs
 from moe_routing.reference.activations import PLAIN
 from moe_routing.reference.formats import INPUT_FORMATS, Bools, Floats, Ids, Numbers
@@ -108,7 +104,7 @@ def _has(
     if not (one.is_calm(largest) and one.rounds() and one.has_weights(given["weights"][routes])):
         return False
     return all(
-        within_relative(named[name], a @ rows.T, sizes, rows, units, one.store)
+        within_even(named[name], a @ rows.T, sizes, rows, units, one.store)
         for name, a, rows, sizes, units in one.matrices()
         if name in named
     )

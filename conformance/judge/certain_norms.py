@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from moe_routing.conformance.judge.balls import UNIT, Ball
 from moe_routing.conformance.judge.intervals import ELEMENTARY, store_unit
-from moe_routing.conformance.judge.least import within_relative
+from moe_routing.conformance.judge.relative_products import within_relative
 from moe_routing.reference import RmsNorm, RouterInputs
 from moe_routing.reference.formats import INPUT_FORMATS, FloatFormat, Floats, Numbers
 

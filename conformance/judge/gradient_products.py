@@ -26,8 +26,9 @@ from moe_routing.conformance.judge.gradient_balls import (
     within,
 )
 from moe_routing.conformance.judge.intervals import DIVISION, ELEMENTARY, ROUNDING, store_unit
-from moe_routing.conformance.judge.least import certainly_within, within_relative
+from moe_routing.conformance.judge.least import certainly_within
 from moe_routing.conformance.judge.logits import format_of
+from moe_routing.conformance.judge.relative_products import within_relative
 from moe_routing.conformance.judge.single_products import SingleMatrix
 from moe_routing.implementations import Numerics
 from moe_routing.reference import RmsNorm, RouterConfig, RouterInputs

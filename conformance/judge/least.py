@@ -37,28 +37,8 @@ LAST = 2**5
 _MANY = 32
 """The part of all numbers from which magnitudes are summed of all, as one product."""
 
-_GATHERED = 2**9
-"""Products of a matrix, all made at once, in the time of a summand that is picked."""
-
-_EACH = 2**18
-"""Summands of the numbers that are looked at one by one, all of them."""
-
-_PART = 16
-"""Summands of each of all numbers that are summed first, where many numbers need some."""
-
-_EVERY, _LONG = 8, 2**8
-"""Of how many summands one is of a part that is summed of all numbers, as a product; and the
-summands from which that pays.
-"""
-
 _SAMPLE = 128
 """Numbers of a row whose bits are looked at."""
-
-NORMAL = 2.0**-60
-"""The magnitudes from which nothing that underflows counts, of numbers up to ``2^20``."""
-
-_HALF_KEPT = 1.0 - 2.0**-4
-"""The same of a product that is summed in float32 here."""
 
 KEPT = 1.0 - 2.0**-10
 """What is used of a lower bound; the rest is more than float64 loses in it and in the sum."""
@@ -129,89 +109,6 @@ def _others(answered: Numbers, point: Floats, used: Floats, quantum: Floats) -> 
             found.append(left[off.reshape(-1)[left] != 0.0] + first * point.shape[1])
     flat = np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
     return np.divmod(flat, point.shape[1])
-
-
-def within_relative(
-    answered: Numbers, point: Array, sizes: Array, rows: Array, units: float, store: float
-) -> bool:
-    """Whether ``answered`` certainly is ``a @ rows.T``, of numbers that are off themselves.
-
-    Each a may be off by ``units`` of its ``sizes``, which are at least its magnitudes. ``point`` is
-    that product, summed in float32, which is off by no more than the permitted sums: these are
-    left out, and the point itself is permitted.
-    """
-    used = (units - 4.0 * UNIT) * _HALF_KEPT
-    if store and sizes.shape[1] < _LONG:
-        return _within_some(answered, point, sizes, rows, used, store)
-    places = _left(answered, point, used, store)
-    if not len(places[0]):
-        return True
-    n, off = sizes.shape[1], _off(answered[places], point[places], store)
-    few = len(places[0]) * _GATHERED * 16 <= point.size * n
-    if len(places[0]) * n > _EACH and (few or n >= _LONG):
-        if few:
-            least = magnitudes(sizes, rows, places, greatest(sizes, 16))
-        else:
-            least = (np.abs(sizes[:, ::_EVERY]) @ np.abs(rows[:, ::_EVERY]).T)[places]
-        near = (off <= used * least) & (least >= NORMAL)
-        places, off = tuple(each[~near] for each in places), off[~near]
-    return _holds(off, used, _whole(sizes, rows, places))
-
-
-def _within_some(
-    answered: Numbers, point: Array, sizes: Array, rows: Array, used: float, store: float
-) -> bool:
-    """Whether the same holds by some magnitudes: of short sums in 16 bits many need them."""
-    every = max(1, sizes.shape[1] // _PART)
-    left, right = np.abs(sizes[:, ::every]), np.abs(rows[:, ::every]).T
-    step, found = max(1, _CACHED // max(1, point.shape[1])), []
-    for first in range(0, len(point), step):
-        some = slice(first, first + step)
-        off, size, least = answered[some] - point[some], np.abs(point[some]), left[some] @ right
-        near = np.abs(off, out=off) <= used * least + (1.0 - 2.0**-20) * store * size
-        near &= least >= NORMAL
-        if not near.all():
-            found.append(np.flatnonzero(~near) + first * point.shape[1])
-    if not found:
-        return True
-    places = np.divmod(np.concatenate(found), point.shape[1])
-    off = _off(answered[places], point[places], store)
-    return _holds(off, used, _whole(sizes, rows, places))
-
-
-def _whole(sizes: Array, rows: Array, places: tuple[Ids, ...]) -> Floats:
-    """Return the sums of magnitudes at some places: one by one, or of all."""
-    n = sizes.shape[1]
-    if len(places[0]) * n <= max(_EACH, len(sizes) * len(rows) * n // _GATHERED):
-        return magnitudes(sizes, rows, places)
-    whole: Floats = (np.abs(sizes) @ np.abs(rows).T)[places].astype(np.float64)
-    return whole
-
-
-def _off(answered: Numbers, point: Array, store: float) -> Floats:
-    off: Floats = np.abs(answered - point)
-    return off - store * np.abs(point).astype(np.float64) if store else off
-
-
-def _left(answered: Numbers, point: Array, used: float, store: float) -> tuple[Ids, ...]:
-    """Return the places that the point's own magnitude does not say to be right, nor is it."""
-    step, found = max(1, _CACHED // max(1, point.shape[1])), []
-    least, limit = (1.0 - 2.0**-20) * (used + store), NORMAL
-    for first in range(0, len(point), step):
-        rows = slice(first, first + step)
-        off, size = answered[rows] - point[rows], np.abs(point[rows])
-        near = np.abs(off, out=off) <= size * least
-        near &= size >= limit
-        if not near.all():
-            left = np.flatnonzero(~near)
-            found.append(left[off.reshape(-1)[left] != 0.0] + first * point.shape[1])
-    flat = np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
-    return np.divmod(flat, point.shape[1])
-
-
-def _holds(off: Floats, used: float, least: Floats) -> bool:
-    near = (off <= used * least) & (least >= NORMAL)
-    return bool((near | ((off == 0.0) & (least == 0.0))).all())
 
 
 def is_inexact(a: Floats, rows: Floats, point: Floats) -> bool:

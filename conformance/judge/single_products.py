@@ -18,7 +18,7 @@ from moe_routing.conformance.judge.ball_sums import bits_of, nonzeros
 from moe_routing.conformance.judge.balls import UNIT
 from moe_routing.conformance.judge.intervals import store_unit, underflow
 from moe_routing.conformance.judge.least import HELD, KEPT, LAST, greatest, in_balls
-from moe_routing.reference.formats import FLOAT32, Bools, FloatFormat, Floats, Ids, Numbers
+from moe_routing.reference.formats import Bools, FloatFormat, Floats, Ids, Numbers
 
 Singles = npt.NDArray[np.float32]
 
@@ -126,23 +126,24 @@ class _Block:
         off = self.given - point
         np.abs(off, out=off)
         np.abs(point, out=point)
-        small = self._below(point, off)
         for part in parts:
             part[self.matrix.form.represents(part)] = 0.0
             point += np.abs(part, out=part)
         point *= np.float32(KEPT * self.matrix.store)
         near = off <= point
-        if small is not None:
-            near |= small
-        return bool(near.all()) or self._hold_at(np.flatnonzero(~near))
+        if near.all():
+            return True
+        left = np.flatnonzero(~near)
+        if not others:
+            size = point.reshape(-1)[left] / np.float32(KEPT * self.matrix.store)
+            left = left[~self._below(size, off.reshape(-1)[left])]
+        return self._hold_at(left)
 
-    def _below(self, size: Singles, off: Singles) -> Bools | None:
+    def _below(self, size: Singles, off: Singles) -> Bools:
         """Return which sums are below the range of the format, and off by less than that may be."""
         form = self.matrix.form
-        if form.tiny == FLOAT32.tiny:
-            return None
-        small: Bools = (size > 0.0) & (size < form.tiny) & (off <= KEPT * underflow(form))
-        return small
+        below: Bools = (size > 0.0) & (size < KEPT * form.tiny) & (off <= KEPT * underflow(form))
+        return below
 
     def _is_summed(self) -> bool:
         """Whether each number equals its sum, or is near by what is permitted beyond its error."""

@@ -167,9 +167,16 @@ class SlotBounds(SelectionBounds):
         return less, more, most
 
     def scores_at(self, expert_ids: Ids) -> ScoreBounds:
-        """Return bounds within those of the scores."""
-        if not self.of_all:
-            return super().scores_at(expert_ids)
+        """Return bounds within those of the scores; of the same ids they are made once."""
+        ids, known = self.__dict__.get("_scores_at", (None, None))
+        made: ScoreBounds | None = known if ids is expert_ids else None
+        if made is None:
+            made = self._scores_of(expert_ids) if self.of_all else super().scores_at(expert_ids)
+            self.__dict__["_scores_at"] = expert_ids, made
+        return made
+
+    def _scores_of(self, expert_ids: Ids) -> ScoreBounds:
+        """Return bounds within those of a softmax of all."""
         own, total, share = self.units
         shares = np.take_along_axis(self.shares, expert_ids, axis=1)
         one: Floats = np.zeros((1, 1))

@@ -12,7 +12,8 @@ from moe_routing.conformance.calls.expert_gradients import ExpertGradientCase
 from moe_routing.conformance.generators.expert_gradients import with_cotangent
 from moe_routing.conformance.generators.experts import Draft
 from moe_routing.conformance.judge import certain_experts
-from moe_routing.conformance.judge.least import is_inexact, within_relative
+from moe_routing.conformance.judge.least import is_inexact
+from moe_routing.conformance.judge.relative_products import within_relative
 from moe_routing.conformance.trial.expert_gradients import ExpertGradientTrial, learning_of
 from moe_routing.implementations import load_adapter
 from moe_routing.reference import ExpertsConfig
