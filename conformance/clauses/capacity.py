@@ -166,6 +166,7 @@ def _no_order(capabilities: Capabilities) -> str | None:
         "dropped-part-rescaled",
         "dropped-part-normalized",
         "dropped-nothing-over",
+        *("dropped-large:1030-tokens-rescaled", "dropped-large:1030-tokens-normalized"),
     ),
     needs=lambda capabilities: _no_survivors(capabilities),
 )

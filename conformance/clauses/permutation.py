@@ -116,7 +116,7 @@ def offsets(trial: PermutationTrial) -> Failure | None:
     "A kernel that reads whole blocks multiplies the rows of the next expert by the wrong matrix.",
     rules=("PERM-6", "PERM-7"),
     bugs=("M36", "M41", "M81"),
-    events=("permuted-several", *COUNTS, ODD, "permuted-empty-takes-rows"),
+    events=("permuted-several", *COUNTS, ODD, "permuted-empty-takes-rows", *HALF_EMPTY),
 )
 def aligned(trial: PermutationTrial) -> Failure | None:
     """Every segment is a multiple of the alignment, and an empty expert takes what is asked."""
@@ -199,7 +199,7 @@ def gather(trial: PermutationTrial) -> Failure | None:
     bugs=("M36", "M44", "M47", "M81"),
     events=(
         *("permuted-several", *COUNTS, "permuted-every-other-empty", *EVERY_EXPERTS),
-        *("permuted-tokens:4097", ODD),
+        *("permuted-tokens:4097", ODD, *HALF_EMPTY),
     ),
     part="tiles",
 )

@@ -11,7 +11,7 @@ import numpy as np
 from moe_routing.conformance.calls.capacity import CapacityCase
 from moe_routing.conformance.events.capacity import OVER
 from moe_routing.conformance.events.capacity_calls import configs, rising, summing, with_slots
-from moe_routing.conformance.events.capacity_facts import over
+from moe_routing.conformance.events.capacity_facts import over, partly
 from moe_routing.conformance.events.registry import FAMILIES, event
 from moe_routing.conformance.generators.capacity import case_of
 from moe_routing.conformance.judge.capacity import Demand
@@ -84,6 +84,19 @@ _large(
     experts=4,
     options=({"order": "weight"},),
 )
+for _survivors in ("rescaled", "normalized"):
+    _large(
+        f"1030-tokens-{_survivors}",
+        f"1,030 tokens, the last of which lose some of their routes, and the rest is {_survivors}",
+        lambda d, survivors=_survivors: (  # type: ignore[misc]
+            d.config.survivors == survivors
+            and d.routes.num_tokens == 1030
+            and bool((partly(d) & (d.before.sum(axis=1) != 1.0))[1024:].any())
+        ),
+        np.resize(np.array(OVER), (1030, 2)),
+        experts=4,
+        options=({"survivors": _survivors, "order": "weight"}, {"survivors": _survivors}),
+    )
 for _number in (64, 128, 256):
     _large(
         f"{_number}-experts",

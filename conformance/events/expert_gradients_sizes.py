@@ -29,6 +29,14 @@ learned(
     sizes=(4, 130),
 )
 learned(
+    "large:144-columns",
+    "gradients of 144 columns and a width of 80, multiples of 16 and of no block",
+    lambda each: each.inputs.hidden_size == 144 and each.inputs.width == 80 and _busy(each),
+    ids=((1, 0), (0, 1)),
+    count=2,
+    sizes=(144, 80),
+)
+learned(
     "large:130-experts",
     "gradients of 130 experts, with routes to each",
     lambda each: each.layer.counts.size == 130 and bool((each.layer.counts > 0).all()),

@@ -142,9 +142,9 @@ MIXES = (
     ),
     Mix(slug="one-token", ids=((3, 1, 0, 2),), sizes={"T": 1, "H": 270}, beside={"F": 12}),
     Mix(
-        slug="270-tokens",
-        ids=np.resize(np.array(LOSSY), (270, 2)),
-        sizes={"T": 270},
+        slug="530-tokens",
+        ids=np.resize(np.array(LOSSY), (530, 2)),
+        sizes={"T": 530},
         first={"activations": "gelu-tanh", **_PLAIN_INPUT},
         weights="signed",
     ),

@@ -55,7 +55,7 @@ for _number in (16, 32, 64, 128, 256):
 
 FAMILIES["ran-columns"] = "hidden states of so many columns"
 FAMILIES["ran-width"] = "experts of such a width"
-for _number in (17, 33, 65, 130, 257):
+for _number in (17, 33, 65, 80, 128, 130, 144, 257, 384):
     ran(
         f"columns:{_number}",
         f"hidden states of {_number} columns",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -32,12 +33,15 @@ def _permuted(
     experts: int,
     made: Any,
     change: Callable[[PermutationCase], PermutationCase] = lambda case: case,
+    *,
+    align: int = 1,
 ) -> None:
     """Register an event that these slots show, or the same without what is not claimed."""
 
     @event(f"permuted-{slug}", statement, lambda due: isinstance(due, Due) and occurs(due))
     def _(capabilities: Capabilities) -> Iterator[PermutationCase]:
-        for config in configs(capabilities.permutes, experts, 1):
+        aligned = (configs(capabilities.permutes, experts, least) for least in (align, 1))
+        for config in chain.from_iterable(aligned):
             for ids in _plainer(np.array(made, np.int64), experts):
                 case = change(case_of(config, ids))
                 if not capabilities.permutes.refusals(case.config, case.inputs):
@@ -125,6 +129,7 @@ for _number in (32, 64, 128, 256, 512):
         ),
         _number,
         _late(_number),
+        align=_number // 2,
     )
 
 _permuted(

@@ -102,6 +102,7 @@ CASES_A_CLAUSE = 100
 _WITHIN = "drawn without it: the clause makes it inside each drawn case"
 _OWN = "drawn by the clause that is about it, and by no other"
 _LARGER = "larger than what is drawn"
+_WIDE = (65, 80, 128, 130, 144, 257, 384)
 _PATHS = "sizes that paths of kernels begin at, which lie between those drawn"
 _COSTLY = "a case costs as much as hundreds of others"
 _AMONG_FINITE = "among finite logits it needs a gate that is not finite"
@@ -199,8 +200,8 @@ ONLY_CONSTRUCTED = {
     **dict.fromkeys((f"ran-experts:{number}" for number in (60, 129, 257, 300)), _COSTLY),
     **dict.fromkeys((f"ran-slots:{number}" for number in (10, 16, 33)), _COSTLY),
     **dict.fromkeys((f"ran-rows:{number}" for number in (128, 256)), _EXACTLY),
-    **dict.fromkeys((f"ran-columns:{number}" for number in (65, 130, 257)), _COSTLY),
-    **dict.fromkeys((f"ran-width:{number}" for number in (65, 130, 257)), _COSTLY),
+    **dict.fromkeys((f"ran-columns:{number}" for number in _WIDE), _COSTLY),
+    **dict.fromkeys((f"ran-width:{number}" for number in _WIDE), _COSTLY),
     "ran-one-hot": _OWN,
     "ran-zero-weight": _OWN,
     "ran-zero-weight-overflow": _OWN,

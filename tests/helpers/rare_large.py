@@ -55,11 +55,22 @@ def late_slots_stay(w: Any) -> Array:
     return dropper.DROPPING["kept"](w) | late
 
 
+def kept_past_a_block(w: Any) -> Array:
+    """Tokens past 1,024 were left as they were, where survivors are scaled."""
+    found = np.array(dropper.surviving(w))
+    found[1024:] = np.where(w.kept, w.before, 0)[1024:]
+    return found
+
+
 DROPPED = _rows(
     "capacity",
     drop,
     {
         ("respected", "dropped-large:4098-tokens"): ("place", places_in_16_bits),
+        **{
+            ("survivors", f"dropped-large:1030-tokens-{rule}"): ("weights", kept_past_a_block)
+            for rule in ("rescaled", "normalized")
+        },
         ("order", "dropped-large:2062-tokens-by-weight"): ("rank", weights_in_16_bits),
         **{
             ("respected", f"dropped-large:{number}-experts"): ("kept", late_slots_stay)

@@ -231,10 +231,18 @@ def _back(slug: str, stage: str, wrong: Wrong) -> dict[tuple[str, str], Row]:
 MIXED: dict[tuple[str, str], Row] = {
     **_match("mixed:96-columns", "output", cut("output", 32, 64)),
     **_match("mixed:96-width", "inner", cut("inner", 32, 64)),
+    **_match("columns:80", "output", cut("output", 16, 64)),
+    **_match("columns:128", "x", cut("x", 128, 127)),
+    **_match("columns:144", "x", cut("x", 16, 128)),
+    **_match("columns:384", "output", cut("output", 128, 256)),
+    **_match("width:80", "inner", cut("inner", 16, 64)),
+    **_match("width:128", "inner", cut("inner", 128, 127)),
+    **_match("width:144", "inner", cut("inner", 16, 128)),
+    **_match("width:384", "inner", cut("inner", 128, 256)),
     **_match("mixed:192-columns", "x", unscaled_if_wide),
     **_match("mixed:192-width", "inner", unclamped_if_wide),
     **_match("mixed:one-token", "x", short_alone),
-    **_match("mixed:270-tokens", "answers", unbiased_if_many),
+    **_match("mixed:530-tokens", "answers", unbiased_if_many),
     **_match("mixed:rows-of-blocks", "weighted", full_block_short),
     **_match("mixed:20-experts", "weighted", half_a_group),
     **_match("mixed:32-experts", "weights", without_the_last(32)),
@@ -252,7 +260,7 @@ MIXED: dict[tuple[str, str], Row] = {
     **_back("mixed:192-columns", "of_hidden", unscaled_back_if_wide),
     **_back("mixed:192-width", "at_up", unclamped_back_if_wide),
     **_back("mixed:one-token", "of_hidden", cut("of_hidden", 1, 256)),
-    **_back("mixed:270-tokens", "of_up_bias", of_bias_past(128)),
+    **_back("mixed:530-tokens", "of_up_bias", of_bias_past(128)),
     **_back("mixed:rows-of-blocks", "of_up_weight", rows_of(lambda n: slice(n * (n != 32), n))),
     **_back("mixed:20-experts", "of_hidden", cut("of_hidden", 2, 64)),
     **{
@@ -260,6 +268,7 @@ MIXED: dict[tuple[str, str], Row] = {
         for number in (32, 64, 128, 256)
         for key, row in _back(f"mixed:{number}-experts", "of_up_weight", unwritten_if_many).items()
     },
+    **_back("large:144-columns", "of_hidden", cut("of_hidden", 16, 128)),
     **_back("large:300-experts", "at_inner", in_a_byte),
     **_back("large:4100-routes", "of_up_weight", rows_of(lambda n: slice(4096, n))),
     **_back("zero-weight", "of_weights", by_the_weight),
