@@ -40,6 +40,7 @@ _EXACT_AT_PUBLISHED_SIZES = Focus(
         "published-width",
         "published-width-of-groups",
         "hidden-above-4096",
+        "ragged-columns",
         "fine-hidden-above-4096",
         *members("wide"),
         "batch-of-many-experts",

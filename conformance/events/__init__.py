@@ -55,8 +55,8 @@ from moe_routing.conformance.events import (
     shards,
     shared_experts,
     shared_slots,
-    signed_zeros,
     sizes,
+    sorted_bits,
     weights,
     wide_gates,
 )
@@ -118,8 +118,8 @@ __all__ = [
     "shards",
     "shared_experts",
     "shared_slots",
-    "signed_zeros",
     "sizes",
+    "sorted_bits",
     "weights",
     "wide_gates",
 ]

@@ -127,7 +127,7 @@ def _lost_block(block: int) -> None:
                 yield _with_gate_at(case, lost, -np.inf)
 
 
-for _block in (128, 256):
+for _block in (64, 256):
     _lost_block(_block)
 
 

@@ -121,6 +121,29 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
             yield from _widened([case], 4096 + 2 * case.config.num_experts)
 
 
+def _ends_ragged(bounds: Bounds) -> bool:
+    """Return whether numbers count that come after the last whole block of columns."""
+    inputs, whole = bounds.inputs, bounds.inputs.hidden_size // _BLOCK * _BLOCK
+    tail = (inputs.hidden[:, whole:] != 0.0).any(axis=1)
+    return 4 * _BLOCK < inputs.hidden_size != whole and bool((tail & bounds.judged).any())
+
+
+_BLOCK = 64
+
+
+@event(
+    "ragged-columns",
+    f"more than {4 * _BLOCK} columns, which {_BLOCK} does not divide, and the last count",
+    _ends_ragged,
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    size = fitting_experts(capabilities, 4)
+    for top_k in (2, 1):
+        for case in table_cases(capabilities, favouring_last(size), top_k=top_k):
+            blocks = 5 + case.config.num_experts // _BLOCK
+            yield from _widened([case], blocks * _BLOCK + 8)
+
+
 @event(
     "fine-hidden-above-4096",
     "numbers beyond the 4,096th of a hidden state, of more bits than tf32 holds, decide",

@@ -194,38 +194,45 @@ _loaded(
 )
 
 
-_CROWD = 5
-"""Experts of a token that are more than a lane keeps which keeps four."""
-
-
-def _crowds(slug: str, statement: str, winners: Ids, together: Callable[[Ids], Bools]) -> None:
-    """Register an event of a token whose experts are all ``together``, shown by ``winners``."""
+def _crowds(
+    slug: str,
+    statement: str,
+    winners: Callable[[int], Ids],
+    together: Callable[[Ids, int], Bools],
+) -> None:
+    """Register an event of a token whose experts are ``together``, as ``winners`` are."""
 
     def occurs(bounds: Bounds) -> bool:
-        ids = bounds.reference.expert_ids[bounds.only_reference]
-        many = bounds.config.top_k >= _CROWD and bounds.config.num_experts >= 128
-        return many and bounds.inputs.expert_table is None and bool(together(ids).any())
+        ids, experts = bounds.reference.expert_ids[bounds.only_reference], bounds.config.num_experts
+        many = bounds.config.top_k >= 4 and experts >= 128
+        return many and bounds.inputs.expert_table is None and bool(together(ids, experts).any())
 
     @event(slug, statement, occurs)
     def _(capabilities: Capabilities) -> Iterator[Case]:
         for experts in (256, 128):
             size = fitting_experts(capabilities, experts)
-            rows = ladder(2, size) / 64.0
-            for row, start in zip(rows, (0, size - 1 - int(winners.max())), strict=True):
-                row[(winners + start) % size] = 6.0 + np.arange(len(winners)) / 4.0
-            for top_k in (8, 6, 5):
+            rows, best = ladder(2, size) / 64.0, winners(size)
+            for row, start in zip(rows, (0, size - 1 - int(best.max())), strict=True):
+                row[(best + start) % size] = 6.0 + np.arange(len(best)) / 4.0
+            for top_k in (8, 6, 4):
                 yield from table_cases(capabilities, rows, top_k=top_k)
+
+
+def _most_in_a_lane(ids: Ids, experts: int) -> Bools:
+    """Return where as many experts as may be are in the lane of the first, of 32 lanes."""
+    alike = (ids % 32 == ids[:, :1] % 32).sum(axis=1)
+    return np.asarray(alike >= min(ids.shape[1], experts // 32))
 
 
 _crowds(
     "winners-in-one-lane",
-    "five experts of a token or more, all of which are 32 apart",
-    np.arange(8) * 32,
-    lambda ids: (ids % 32 == ids[:, :1] % 32).all(axis=1),
+    "four experts of a token or more are 32 apart, as many as may be",
+    lambda size: np.arange(8) * 32 % size + np.arange(8) * 32 // size,
+    _most_in_a_lane,
 )
 _crowds(
     "winners-side-by-side",
-    "five experts of a token or more, all side by side",
-    np.arange(8),
-    lambda ids: np.ptp(ids, axis=1) < ids.shape[1],
+    "four experts of a token or more, all side by side",
+    lambda size: np.arange(8),
+    lambda ids, experts: np.asarray(np.ptp(ids, axis=1) < ids.shape[1]),
 )

@@ -39,8 +39,9 @@ _batch("one-token", "a single token", 1, lambda tokens: tokens == 1)
 FAMILIES["batch"] = "T exactly: small, odd, and on both sides of where kernels change their path"
 for _tokens in (2, 3, 4, 7, 8, 9, 16, 17, 32, 45, 63, 64, 65, 128, 129, 256, 257, 512, 1024):
     _batch(f"batch:{_tokens}", f"{_tokens} tokens", _tokens, _tokens.__eq__)
-for _least in (8, 16, 256, 2048, 50_000):
+for _least in (8, 16, 256, 2048):
     _batch(f"batch-above-{_least}", f"more than {_least:,} tokens", _least + 1, _least.__lt__)
+_batch("batch-above-50000", "more than 50,000 tokens", 2**16 + 1, (50_000).__lt__)  # past a grid
 _batch(
     "ragged-batch",
     "more than 32 tokens, and no multiple of 4",
@@ -167,7 +168,7 @@ def favouring_last(experts: int) -> npt.NDArray[np.float32]:
 
 
 FAMILIES["experts"] = "E exactly, and a winner past the last power of two below it"
-for _number in (5, 16, 60, 96, 160, 192, 256, 288, 384, 512, 576):
+for _number in (5, 16, 60, 96, 160, 192, 224, 256, 288, 320, 384, 448, 512, 576, 640, 1024):
     _experts(_number)
 _many_experts(
     "experts-above-1024",

@@ -239,6 +239,8 @@ NEAR: dict[str, AnyCase] = {
     "negative-zero-logit": call([[-1.0, -0.0, 0.0, -1.0]]),
     "winners-in-one-lane": call(np.eye(1, 256, 32) + np.eye(1, 256, 65), 5),
     "winners-side-by-side": call(np.where(np.arange(256) % 2, 1.0, np.arange(256) / 128.0), 5),
+    "ragged-columns": gated(np.eye(3, 320), np.eye(4, 320)),
+    "last-bit-decides": call([1.0, 1.0 + 2.0**-20, 0.5, 0.25], 1, score="identity", **LATE),
     "zeros-tie": call([[0.0, -0.0, -1.0, -2.0]], 1),
     "all-zero-logits": call([[0.0, 0.0, 0.0, 0.25]]),
     "logits-above-17": call([[20.0, 16.0, 20.0, 1.0]]),

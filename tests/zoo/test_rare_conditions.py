@@ -229,16 +229,34 @@ RARE: dict[tuple[str, str], tuple[Callable[..., Staged], str, Any, Capabilities]
         keeping(6, lambda ids: ids // 16),
         WHOLE,
     ),
+    ("selection.valid-top-k", "ragged-columns"): (
+        router,
+        "gate_input",
+        lambda w: w.hidden * (np.arange(w.inputs.hidden_size) < w.inputs.hidden_size // 64 * 64),
+        WHOLE,
+    ),
+    ("selection.valid-top-k", "last-bit-decides"): (
+        router,
+        "expert_ids",
+        lambda w: stages.top_k(np.round(w.competing * 2.0**20), w.config.top_k),
+        WHOLE,
+    ),
+    ("weights.match", "batch-above-50000"): (
+        router,
+        "weights",
+        past(65_535, stages.weights),
+        WHOLE,
+    ),
     ("weights.tiny-norm", "least-norm"): (
         router,
         "norm",
         lambda w: np.maximum(stages.norm(w), np.float32(1e-20)),
         WHOLE,
     ),
-    ("robustness.infinite-logit", "lost-block-of:128-experts"): (
+    ("robustness.infinite-logit", "lost-block-of:64-experts"): (
         router,
         "scores",
-        running_softmax(64),
+        running_softmax(32),
         WHOLE,
     ),
     ("robustness.large-logits", "large-logit-of:130-experts"): (

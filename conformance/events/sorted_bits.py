@@ -1,4 +1,4 @@
-"""Events of -0.0, which a sort of the bits of numbers places below 0.0."""
+"""Events of the bits that sorts compare: the sign of -0.0, and the last bit."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import numpy.typing as npt
 from moe_routing.conformance.calls.routing import Case
 from moe_routing.conformance.events.registry import event
 from moe_routing.conformance.generators.construct import table_cases, with_inputs
+from moe_routing.conformance.generators.scenes import fitting_experts
 from moe_routing.conformance.judge import Bounds
 from moe_routing.implementations import Capabilities
+from moe_routing.reference.formats import FLOAT32
 
 Rows = npt.NDArray[np.float32]
 
@@ -82,3 +84,27 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
         for top_k, row in ((1, [-0.0, 0.0, -1.0, -2.0]), (2, [2.0, -0.0, 0.0, -1.0])):
             for case in table_cases(capabilities, [row], top_k=top_k, wants=wants):
                 yield from _with_zeros(case, np.array(row, np.float32))
+
+
+def _last_bit_decides(bounds: Bounds) -> bool:
+    """Return whether experts decide whose values are apart by a rounding of float32 or two."""
+    k, config = bounds.config.top_k, bounds.config
+    shared = config.groups is not None and config.groups.from_each
+    if shared or k == config.num_experts or bounds.inputs.expert_table is not None:
+        return False
+    ranked = -np.sort(-bounds.reference.competing[bounds.only_reference], axis=1)
+    last, next_ = ranked[:, k - 1], ranked[:, k]
+    return bool((last - next_ <= 4.0 * FLOAT32.unit_roundoff * np.abs(last)).any())
+
+
+@event(
+    "last-bit-decides",
+    "experts decide whose exact scores differ in their last bits alone",
+    _last_bit_decides,
+)
+def _(capabilities: Capabilities) -> Iterator[Case]:
+    wants = {"score and weights": lambda pair: pair[0] == "identity"}
+    size = fitting_experts(capabilities, 8)
+    up = 1.0 + np.arange(size) * 2.0**-23
+    for top_k in (2, 1, 4, 8):
+        yield from table_cases(capabilities, [up, 3.0 - up], top_k=top_k, wants=wants)
