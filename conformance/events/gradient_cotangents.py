@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from moe_routing.conformance.calls.gradients import GradientCase
-from moe_routing.conformance.events.gradient_gates import gated
+from moe_routing.conformance.events.gradient_gates import gated_or_given
 from moe_routing.conformance.events.gradients import Makes, Occurs, flows, rows_of
 from moe_routing.conformance.events.registry import ROWS, event
 from moe_routing.conformance.generators.construct import with_inputs
@@ -97,14 +97,14 @@ _given(
     f"tokens-above-{MANY}",
     f"more than {MANY:,} tokens, the last of which has a gradient",
     lambda facts: _counts_late(facts, MANY + 1),
-    gated(rows=np.resize(np.array(ROWS), (MANY + 1, 4))),
+    gated_or_given(rows=np.resize(np.array(ROWS), (MANY + 1, 4))),
     lambda case: case,
 )
 _given(
     f"whole-blocks-of-{MANY}",
     f"tokens of a number that {MANY:,} divides, the last of which has a gradient",
     lambda facts: _counts_late(facts, 1) and facts.bounds.inputs.num_tokens % MANY == 0,
-    gated(rows=np.resize(np.array(ROWS), (MANY, 4))),
+    gated_or_given(rows=np.resize(np.array(ROWS), (MANY, 4))),
     lambda case: case,
 )
 _given(

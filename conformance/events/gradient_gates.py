@@ -36,6 +36,16 @@ def gated(*, top_ks: tuple[int, ...] = (2, 1), **parts: Any) -> Makes:
     return make
 
 
+def gated_or_given(**parts: Any) -> Makes:
+    """Return what makes cases of a gate, or of given logits for a backend that takes those."""
+
+    def make(capabilities: Capabilities) -> Iterator[Case]:
+        makes = rows_of if capabilities.takes == "logits" else gated
+        yield from makes(**parts)(capabilities)
+
+    return make
+
+
 def _with_gate(case: Case) -> Case:
     """Return the case with the hidden states and a gate of as many experts."""
     gate = gate_of(case.config.num_experts)
@@ -94,8 +104,7 @@ def _summed(capabilities: Capabilities) -> Iterator[Case]:
 
 def _scaled(capabilities: Capabilities) -> Iterator[Case]:
     """Yield cases of scaled experts; the scale comes after the logits, which may be given."""
-    makes = rows_of if capabilities.takes == "logits" else gated
-    yield from makes(per_expert_scale=[0.5, 2.0, -1.0, 1.5])(capabilities)
+    yield from gated_or_given(per_expert_scale=[0.5, 2.0, -1.0, 1.5])(capabilities)
 
 
 def _sums_exactly(facts: GradientFacts) -> bool:
