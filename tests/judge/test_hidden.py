@@ -28,9 +28,10 @@ LLAMA: dict[str, Any] = {"score": "identity", "weights_from": "sigmoid_of_select
 SHOWS, LIES = 2.0, -120.0  # a sigmoid of the second is 0 in float32
 
 
-def judged(logits: Any, weights: Any, top_k: int = 2, **config: Any) -> Verdict:
+def judged(logits: Any, weights: Any, top_k: int = 2, bias: Any = None, **config: Any) -> Verdict:
     """Judge a dense answer to these logits."""
-    inputs = RouterInputs.from_logits(np.float32(np.atleast_2d(logits)))
+    given = None if bias is None else np.float32(bias)
+    inputs = RouterInputs.from_logits(np.float32(np.atleast_2d(logits)), selection_bias=given)
     settings = RouterConfig(num_experts=inputs.num_experts, top_k=top_k, **(config or LLAMA))
     case = Case(config=settings, inputs=inputs)
     raw = DenseRouting(weights=np.float32(np.atleast_2d(weights)))
@@ -71,6 +72,27 @@ def test_a_member_is_found_in_a_kept_group_and_not_in_another() -> None:
     verdict = judged(row, np.isin(np.arange(8), [2, 4]), top_k=3, **config)
     assert verdict.right
     assert sorted(verdict.answer.expert_ids[0]) == [2, 4, 5]
+
+
+BY_BIAS: dict[str, Any] = {"score": "sigmoid", "top_k": 2}
+FAINT = -20.0  # a sigmoid that is not 0, and vanishes beside a bias of 1
+
+
+def test_a_member_is_sought_in_the_kept_groups_alone() -> None:
+    """The reference's second expert has a weight; another that ties with it has none."""
+    groups, bias = Groups(count=2, kept=1, top=1), [10.0, -1.0, -1.0, 0.0, 0.0, 0.0]
+    row = [SHOWS, FAINT, LIES, LIES, LIES, LIES]
+    verdict = judged(row, [SIGMOID, 0, 0, 0, 0, 0], bias=bias, **BY_BIAS, groups=groups)
+    assert verdict.right
+    assert sorted(verdict.answer.expert_ids[0]) == [0, 2]
+
+
+def test_of_groups_that_tie_some_that_weigh_nothing_are_found() -> None:
+    groups, bias = Groups(count=4, kept=2, top=1), [1.0, 1.0, 1.0, 0.5, 1.0, 0.75, 1.0, 0.75]
+    row = [LIES, LIES, FAINT, FAINT, LIES, LIES, LIES, LIES]
+    verdict = judged(row, np.zeros(8), bias=bias, **{**BY_BIAS, "top_k": 4}, groups=groups)
+    assert verdict.right
+    assert len({expert // 2 for expert in verdict.answer.expert_ids[0].tolist()}) == 2
 
 
 TIED = (
