@@ -76,7 +76,7 @@ for _number in (64, 128, 256):
             o.inputs.num_experts == number and bool(expert_counts(o.inputs)[:, -1].all())
         ),
         (1, 4, _number),
-        lambda layer, token, number=_number: number - 1 - token % 3 + 0 * layer,  # type: ignore[misc]
+        lambda layer, token, last=_number - 1: last - token % 3 + 0 * layer,  # type: ignore[misc]
     )
 
 

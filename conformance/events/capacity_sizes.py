@@ -101,7 +101,7 @@ for _number in (64, 128, 256):
     _large(
         f"{_number}-experts",
         f"{_number} experts, and the last of them in a last slot past the eighth, which overflows",
-        lambda d, number=_number: d.counts.size == number and bool(over(d)[-1]),  # type: ignore[misc]
+        lambda d, n=_number: d.counts.size == n and bool(over(d)[-1]),  # type: ignore[misc]
         np.tile([[*range(9), _number - 1]], (6, 1)),
         experts=_number,
     )

@@ -70,6 +70,7 @@ PROTOCOL = (
     "limits",
     "loading",
     "pads",
+    "patience",
     "models",
     "permitted",
     "permutes",
