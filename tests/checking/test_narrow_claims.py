@@ -147,6 +147,7 @@ UNREACHABLE: dict[str, set[str]] = {
         "experts:60",
         "published:7-experts-top-5",
         "published:60-experts-top-4",
+        "layer-large:257-experts",
     },
     "T to 16": {
         *(slug for slug in members("batch") if int(slug.removeprefix("batch:")) > 16),
@@ -165,6 +166,9 @@ UNREACHABLE: dict[str, set[str]] = {
         "gradient-tokens-above-256",
         "gradient-tokens-above-1024",
         "gradient-whole-blocks-of-1024",
+        "layer-large:70-tokens",
+        "layer-large:1030-tokens",
+        "padded-tokens-above-1024",
         "replayed-tokens-above-256",
         "gradient-exact-sum",
     },
