@@ -141,6 +141,15 @@ def answer_of(ids: Any, weights: Any) -> Answer:
     return Answer(weights=weights, expert_ids=np.where(weights == 0.0, HIDDEN, ids), logits=None)
 
 
+def test_where_scores_tie_a_member_that_weighs_least_is_sought() -> None:
+    """All sigmoids are near 1; beside 320 a logit of 200 weighs nothing, and beside 150 all."""
+    row = [150.0, 200.0, 320.0, 30.0, 25.0]
+    selected = {"score": "sigmoid", "weights_from": "softmax_of_selected"}
+    verdict = judged(row, [1.0, 0.0, 0.0, 0.0, 0.0], 3, **selected)
+    assert verdict.right
+    assert sorted(verdict.answer.expert_ids[0]) == [0, 3, 4]
+
+
 def test_a_member_that_may_not_weigh_0_is_missed() -> None:
     verdict = judged([1.0, SHOWS, 0.0, -1.0], [0.0, SIGMOID, 0.0, 0.0])
     assert not verdict.weights.all()
