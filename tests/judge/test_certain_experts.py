@@ -11,9 +11,9 @@ import pytest
 from moe_routing.conformance.calls.expert_gradients import ExpertGradientCase
 from moe_routing.conformance.generators.expert_gradients import with_cotangent
 from moe_routing.conformance.generators.experts import Draft
-from moe_routing.conformance.judge import certain_experts
+from moe_routing.conformance.judge import certain_experts, relative_products
 from moe_routing.conformance.judge.least import is_inexact
-from moe_routing.conformance.judge.relative_products import within_relative
+from moe_routing.conformance.judge.relative_products import within_even, within_relative
 from moe_routing.conformance.trial.expert_gradients import ExpertGradientTrial, learning_of
 from moe_routing.implementations import load_adapter
 from moe_routing.reference import ExpertsConfig
@@ -130,6 +130,30 @@ def test_of_numbers_that_are_off_themselves_sums_are_left_out() -> None:
         assert within_relative(answered, point, np.abs(a), rows, units, 0.0) is is_certain
     answered[2, 3] = np.nan
     assert not within_relative(answered, point, np.abs(a), rows, units, 0.0)
+
+
+@pytest.mark.parametrize("hidden", [20, 300])
+@pytest.mark.parametrize("store", [0.0, 2.0**-8])
+def test_what_many_numbers_are_certain_of_their_magnitudes_say(
+    hidden: int, store: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of large calls, of which all numbers are looked at together."""
+    for name, small in (("_BLOCK", 8), ("_CACHED", 8), ("_EACH", 0), ("_MANY", 10**9)):
+        monkeypatch.setattr(relative_products, name, small)
+    rng, sure, units = np.random.default_rng(hidden), 0, 2.0**-12
+    for number in range(60):
+        a, rows = (rng.standard_normal((n, hidden)).astype(np.float32) for n in (6, 7))
+        a *= rng.random(a.shape) < (1.0, 0.2)[number % 2]
+        point, sizes = a @ rows.T, np.abs(a) * np.float32(1.5)
+        most = units * (sizes.astype(float) @ np.abs(rows).T) + store * np.abs(point.astype(float))
+        share = rng.uniform(-1.0, 1.0, point.shape) * (0.1, 0.5, 0.9, 1.05)[number % 4]
+        answered = point + share * most
+        for each in (answered, answered.astype(np.float32)):
+            for within in (within_relative, within_even):
+                certain = within(each, point, sizes, rows, units, store)
+                assert not certain or (np.abs(each - point.astype(float)) <= most).all()
+                sure += certain
+    assert sure > 60
 
 
 def test_small_numbers_have_exact_sums() -> None:
