@@ -84,7 +84,7 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
         "renormalize": lambda rule: rule is not None and not rule.eps + rule.floor,
         "score and weights": lambda pair: pair in _PAIRS,
     }
-    size = fitting_experts(capabilities, 4)
-    rows = -72.0 - ladder(1, size) * 32.0 / size
-    for top_k in (2, 1, 8):
+    for top_k, least in ((2, 4), (1, 4), (8, 16)):
+        size = fitting_experts(capabilities, least)
+        rows = -72.0 - ladder(1, size) * 32.0 / size
         yield from table_cases(capabilities, rows, top_k=top_k, wants=wants)

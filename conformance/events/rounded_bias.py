@@ -134,8 +134,8 @@ def _(capabilities: Capabilities) -> Iterator[Case]:
     lambda b: bias_decides(b) and float(b.inputs.selection_bias.sum()) == 0.0,
 )
 def _(capabilities: Capabilities) -> Iterator[Case]:
-    size = fitting_experts(capabilities, 4)
-    rows, bias = ladder(2, size) * 4.0 / size, np.zeros(size)
-    bias[[rows[0].argmax(), rows[0].argmin()]] = -2.0, 2.0
-    for top_k in (2, 1, 8):
+    for top_k, least in ((2, 4), (1, 4), (8, 16)):
+        size = fitting_experts(capabilities, least)
+        rows, bias = ladder(2, size) * min(1.0, 16.0 / size), np.zeros(size)
+        bias[[rows[0].argmax(), rows[0].argmin()]] = -2.0, 2.0
         yield from table_cases(capabilities, rows, top_k=top_k, selection_bias=bias)

@@ -80,8 +80,10 @@ def _zeros_tie(bounds: Bounds) -> bool:
 )
 def _(capabilities: Capabilities) -> Iterator[Case]:
     kept = {"score and weights": lambda pair: pair[0] == "identity"}  # others lose the sign
+    above = [8.0 - n for n in range(7)]
+    rows = {1: [-0.0, 0.0, -1.0, -2.0], 2: [2.0, -0.0, 0.0, -1.0], 8: [*above, -0.0, 0.0, -1.0]}
     for wants in (kept, {}):
-        for top_k, row in ((1, [-0.0, 0.0, -1.0, -2.0]), (2, [2.0, -0.0, 0.0, -1.0])):
+        for top_k, row in rows.items():
             for case in table_cases(capabilities, [row], top_k=top_k, wants=wants):
                 yield from _with_zeros(case, np.array(row, np.float32))
 

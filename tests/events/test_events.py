@@ -38,6 +38,7 @@ LARGE = (
     "all-tie",
     "winners-",
     "lost-block",
+    "padded-tokens",
     "replayed-tokens",
     "replayed-id",
     "winner",

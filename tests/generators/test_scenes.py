@@ -20,6 +20,7 @@ OF_ANOTHER_K = (
     *("one-selected", "odd-top-k", "experts:5", "top-k-above-", "published", "preset:"),
     *("sizes:", "shape:", "grouped-shape:", "wide:", "narrow-norm-of-", "gradient-normed-alone"),
     *("share-of-many-groups", "renormalized-alone", "kept-groups-chosen-whole"),
+    "gradient-expert-scale-alone",
 )
 """Events that say what K is, or that there are fewer experts than 8."""
 
