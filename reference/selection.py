@@ -21,7 +21,7 @@ def top_k(values: npt.NDArray[np.floating[Any]], k: int) -> Ids:
     distinct whatever the values are.
     """
     ranked = np.fmax(values, -np.inf)  # NaN becomes -inf
-    if ranked.size <= _SMALL:
+    if ranked.size <= _SMALL and k <= values.shape[1]:
         return np.argsort(-ranked, axis=1, kind="stable")[:, :k].copy()
     places = _places_of_best(ranked, k)
     order = np.argsort(-ranked.take(places), axis=1, kind="stable")

@@ -13,6 +13,7 @@ import numpy as np
 from moe_routing.conformance.judge import balls
 from moe_routing.conformance.judge.ball_sums import total
 from moe_routing.conformance.judge.balls import UNIT, Ball
+from moe_routing.conformance.judge.gradient_balls import wider
 from moe_routing.conformance.judge.intervals import ELEMENTARY
 from moe_routing.conformance.judge.quotients import EXPONENT
 from moe_routing.reference import balance
@@ -67,11 +68,15 @@ class Owed:
 
     @cached_property
     def aux_loss(self) -> Ball:
-        """The auxiliary loss."""
-        summed = total(self.shares, FLOAT32, axis=1)
-        terms = balls.rounded(
-            Ball(summed.mid * self.factors, summed.rad * self.factors), FLOAT32, _FACTORS
-        )
+        """The auxiliary loss: tokens are summed up first, or all products at once."""
+        apart = self._summed(total(self.shares, FLOAT32, axis=1), self.factors)
+        return wider(apart, self._summed(self.shares, self.factors[:, None, :]))
+
+    @staticmethod
+    def _summed(shares: Ball, factors: Floats) -> Ball:
+        """Sum up the products of shares and factors, in any order."""
+        products = Ball(shares.mid * factors, shares.rad * factors)
+        terms = balls.rounded(products, FLOAT32, _FACTORS)
         flat = Ball(terms.mid.reshape(1, -1), terms.rad.reshape(1, -1))
         return balls.rounded(total(flat, FLOAT32), FLOAT32, 2)
 
