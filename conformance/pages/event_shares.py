@@ -203,6 +203,7 @@ ONLY_CONSTRUCTED = {
     **dict.fromkeys((f"ran-columns:{number}" for number in _WIDE), _COSTLY),
     **dict.fromkeys((f"ran-width:{number}" for number in _WIDE), _COSTLY),
     "ran-one-hot": _OWN,
+    "ran-one-hot-on-input": _OWN,
     "ran-zero-weight": _OWN,
     "ran-zero-weight-overflow": _OWN,
     "ran-absent-first-and-last-not-finite": _OWN,
