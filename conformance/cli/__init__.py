@@ -27,6 +27,7 @@ from moe_routing.conformance.cli import (
     site,
     zoo,
 )
+from moe_routing.conformance.cli.interrupts import echoes_ignored
 from moe_routing.conformance.cli.options import Parser, UsageError, Version, complain
 from moe_routing.conformance.cli.streams import lossless
 
@@ -52,7 +53,7 @@ COMMANDS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    with lossless() as output:
+    with echoes_ignored(), lossless() as output:
         code = _ran(argv)
         if output is not None:
             output.flush()

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +17,7 @@ from moe_routing.conformance.cli.clashes import (
 )
 from moe_routing.conformance.cli.exit_codes import epilog
 from moe_routing.conformance.cli.hints import hints
+from moe_routing.conformance.cli.interrupts import stopped_like_interrupted
 from moe_routing.conformance.cli.launch import is_another_rank
 from moe_routing.conformance.cli.options import (
     CASES,
@@ -170,28 +168,3 @@ def _read(arguments: argparse.Namespace, plan: Plan) -> Read:
     for reference in arguments.adapter:
         for path in files_of_command(reference):
             yield over(path, f"{path}, of the adapter {reference}")
-
-
-@contextmanager
-def stopped_like_interrupted() -> Iterator[None]:
-    """Handle SIGTERM (a cancelled CI job) and SIGHUP (a closed terminal) like an interrupt."""
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        before = {each: signal.getsignal(each) for each in _endings()}
-    for each in before:
-        signal.signal(each, interrupt)
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-
-def _endings() -> list[signal.Signals]:
-    """Return the signals that end this process, except those that it ignores (``nohup``)."""
-    known = (getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP"))
-    return [each for each in known if each and signal.getsignal(each) == signal.SIG_DFL]

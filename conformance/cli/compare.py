@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from moe_routing.conformance.checking.profiles import PROFILES, SMALL
 from moe_routing.conformance.cli import gating, outputs
-from moe_routing.conformance.cli.check import stopped_like_interrupted
 from moe_routing.conformance.cli.clashes import check_outputs, over
 from moe_routing.conformance.cli.exit_codes import epilog
+from moe_routing.conformance.cli.interrupts import stopped_like_interrupted
 from moe_routing.conformance.cli.options import CASES, Commands, UsageError, positive
 from moe_routing.conformance.cli.seats import add_options, files_of_command, seats
 

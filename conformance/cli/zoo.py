@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moe_routing.conformance.checking.profiles import DEFAULT, PROFILES, SMALL
-from moe_routing.conformance.cli.check import stopped_like_interrupted
 from moe_routing.conformance.cli.clashes import check_outputs
 from moe_routing.conformance.cli.exit_codes import epilog
+from moe_routing.conformance.cli.interrupts import stopped_like_interrupted
 from moe_routing.conformance.cli.options import Commands, positive
 from moe_routing.conformance.cli.outputs import make_room, write_texts
 

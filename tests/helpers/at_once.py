@@ -9,6 +9,7 @@ its errors, where it fails. The first that fails ends the others.
 from __future__ import annotations
 
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -58,4 +59,8 @@ def commands(words: Sequence[str]) -> Iterator[list[str]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:  # which tox sends once more
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        sys.exit("interrupted")

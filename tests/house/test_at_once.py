@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import sys
 import time
+from pathlib import Path
 
+import at_once
 import pytest
 from at_once import main
 
@@ -33,3 +37,21 @@ def test_the_first_that_fails_ends_the_others() -> None:
     began = time.monotonic()
     assert main([*saying("no", code=1), "--and", *sleeps]) == 1
     assert time.monotonic() - began < 30
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="interrupts are sent in another way there")
+def test_an_interrupt_ends_them_without_a_traceback(tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    waits = f"import time; open({str(begun)!r}, 'w').close(); time.sleep(60)"
+    run = subprocess.Popen(
+        [sys.executable, at_once.__file__, sys.executable, "-S", "-E", "-c", waits],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    while not begun.exists():
+        assert run.poll() is None, run.communicate()
+        time.sleep(0.02)
+    run.send_signal(signal.SIGINT)
+    assert run.communicate(timeout=30)[1] == "interrupted\n"
+    assert run.returncode == 1
