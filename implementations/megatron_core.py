@@ -22,9 +22,9 @@ class MegatronCoreAdapter(
 
     The gate (``TopKRouter.gating``) moves its weights to a GPU. Scores and weights are in the
     dtype that it gives the logits: the input's, or float32 by ``--moe-router-dtype fp32``.
-    Claimed are softmax before and after top-k (Qwen, Mixtral), softmax limited to devices
-    (DeepSeek-V2), and sigmoid limited to nodes (DeepSeek-V3), normalised from K = 2 on
-    (Llama 4 has K = 1).
+    Claimed are softmax before and after top-k (Qwen, Mixtral), softmax limited to devices, and
+    sigmoid limited to nodes (DeepSeek-V3), normalised from K = 2 on (Llama 4 has K = 1). Groups
+    score their best ``K // kept``, which is not DeepSeek-V2's rule.
     """
 
     name = "megatron-core"
