@@ -221,7 +221,8 @@ class GateGradients:
         if not rows.rad.any():
             return found
         radii = np.broadcast_to(rows.rad, rows.mid.shape)
-        return Ball(found.mid, found.rad + a.reach @ radii.T)
+        grown = float(np.exp(radii.shape[-1] * UNIT))
+        return Ball(found.mid, found.rad + grown * (a.reach @ radii.T))
 
 
 def _certainly_sums(given: Numbers, at: Ball, form: FloatFormat) -> bool:
