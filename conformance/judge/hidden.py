@@ -7,6 +7,7 @@ then the best, and where these cannot weigh 0, or would not be selected, among t
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations, islice
 
 import numpy as np
 
@@ -22,6 +23,9 @@ HIDDEN = -1
 
 _ROUNDS = 3
 """How often experts that may weigh 0 are looked for, each time beside those found before."""
+
+_TRIED = 2**16
+"""Numbers of the rows that are tried, one a set of members, where what shows contradicts one."""
 
 
 def revealed(bounds: Bounds, answer: Answer, *, routed: bool) -> Answer:
@@ -40,11 +44,14 @@ def revealed(bounds: Bounds, answer: Answer, *, routed: bool) -> Answer:
             found = tokens[np.isin(tokens, which)]
             if len(found):
                 later = later_of(block, answer.rows(rows), routed)
-                ids[found] = _completed(block, later, ids[found], found - which[0])
+                given = ids[found], answer.weights[found]
+                ids[found] = _completed(block, later, *given, found - which[0])
     return replace(answer, expert_ids=ids)
 
 
-def _completed(bounds: Bounds, later: SelectionBounds, ids: Ids, tokens: Ids) -> Ids:
+def _completed(
+    bounds: Bounds, later: SelectionBounds, ids: Ids, weights: Floats, tokens: Ids
+) -> Ids:
     """Return ``ids [N, K]`` of some tokens without members that are missing."""
     part, experts = later.alone(tokens), bounds.config.num_experts
     shown = _shown(ids, experts)
@@ -55,13 +62,51 @@ def _completed(bounds: Bounds, later: SelectionBounds, ids: Ids, tokens: Ids) ->
     right &= may_select(
         part.competing, chosen_mask(made, experts), bounds.config.groups, part.group_format
     )
-    for n in np.flatnonzero(given & ~right):
+    trying, fits = True, right & _explain(bounds, part, made, weights)
+    for n in np.flatnonzero(given & ~fits):
         token = later.alone(tokens[[n]])
-        found = _found(bounds, token, made[n], missing[n], shown[n], own[n])
+        found = (
+            made[n] if right[n] else _found(bounds, token, made[n], missing[n], shown[n], own[n])
+        )
+        if trying and not (
+            found is not None and _explain(bounds, token, found[None], weights[[n]]).all()
+        ):
+            other = _tried(bounds, token, made[n], weights[n], missing[n], own[n])
+            trying, found = other is not None, found if other is None else other
         if found is None:
             break  # nothing completes it: the answer is wrong, whatever the others are
         made[n] = found
     return made
+
+
+def _tried(
+    bounds: Bounds, later: SelectionBounds, ids: Ids, weights: Floats, missing: Bools, own: Bools
+) -> Ids | None:
+    """Return the ids ``[K]`` of one token whose norm explains the weights that show, if tried.
+
+    Experts that tie may have other scores: saturated ones, or those of a group that is left out.
+    """
+    light, lowest = _light(bounds, later, ids, missing), later.competing.lo[0]
+    order = np.lexsort((-lowest, ~own, ~light))
+    free = order[~np.isin(order, ids[~missing])]
+    most = max(1, _TRIED // bounds.config.num_experts)
+    sets = np.array([*islice(combinations(free, int(missing.sum())), most)], dtype=np.int64)
+    if not len(sets):
+        return None
+    tried = np.tile(ids, (len(sets), 1))
+    tried[:, missing] = sets
+    part, config = later.alone(np.zeros(len(sets), dtype=np.int64)), bounds.config
+    right = may_select(
+        part.competing, chosen_mask(tried, config.num_experts), config.groups, part.group_format
+    )
+    right &= _explain(bounds, part, tried, np.tile(weights, (len(sets), 1)))
+    return tried[right.argmax()] if right.any() else None
+
+
+def _explain(bounds: Bounds, later: SelectionBounds, ids: Ids, weights: Floats) -> Bools:
+    """Return the tokens ``[N]`` all of whose weights these ids explain."""
+    bound = weight_bounds(bounds, later, ids)
+    return np.asarray((bound.permitted.contains(weights) | ~bound.decided[:, None]).all(axis=1))
 
 
 def _found(

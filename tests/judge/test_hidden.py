@@ -43,6 +43,23 @@ def judged(logits: Any, weights: Any, top_k: int = 2, bias: Any = None, **config
 SIGMOID = 1.0 / (1.0 + np.exp(-SHOWS))
 
 
+@pytest.mark.parametrize("other", [1, 2])
+def test_of_members_that_tie_one_is_found_whose_norm_explains_what_shows(other: int) -> None:
+    """Their sigmoids are both 1 and their scales both 0, but one has more of the softmax."""
+    logits = [40.0, 40.0, 41.0]
+    inputs = RouterInputs.from_logits(
+        np.float32([logits]), per_expert_scale=np.float32([1.0, 0.0, 0.0])
+    )
+    config = RouterConfig(
+        num_experts=3, top_k=2, score="sigmoid", weights_from="softmax_of_selected"
+    )
+    right = 1.0 / (1.0 + np.exp(logits[other] - logits[0]))
+    for weight in (right, 0.4):
+        answer = Answer(weights=np.float64([[weight, 0.0]]), expert_ids=np.array([[0, HIDDEN]]))
+        bounds = Bounds(config, inputs, Numerics())
+        assert judge(bounds, revealed(bounds, answer, routed=False)).right == (weight == right)
+
+
 def test_what_shows_in_full_is_read_as_it_is() -> None:
     verdict = judged([SHOWS, SHOWS, 0.0, -1.0], [SIGMOID, SIGMOID, 0.0, 0.0])
     assert verdict.right
