@@ -72,9 +72,7 @@ def load_case(path: Path) -> tuple[AnyCase, str | None]:
 
 
 def _why(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return reason(error)
-    return f"missing {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+    return f"missing {error}" if isinstance(error, KeyError) else " ".join(reason(error).split())
 
 
 def case_to_json(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from json import JSONDecodeError
 from pathlib import Path
 
 
@@ -33,6 +34,10 @@ def _replace(path: Path, text: str) -> None:
             unfinished.unlink()
 
 
-def reason(error: OSError) -> str:
-    """Return why something could not be written or read, in the system's words."""
-    return error.strerror or str(error)
+def reason(error: Exception) -> str:
+    """Return why something could not be written or read, in the system's words if it has some."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if isinstance(error, JSONDecodeError) and not error.doc.strip():
+        return "it is empty"
+    return str(error)

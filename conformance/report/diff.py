@@ -63,10 +63,8 @@ def load_report(path: Path) -> dict[str, Any]:
     try:
         report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         check_report(report)
-    except OSError as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ReportError(f"Cannot read the report {path}: {reason(error)}") from error
-    except (ValueError, RecursionError) as error:
-        raise ReportError(f"Cannot read the report {path}: {error}") from error
     return report
 
 

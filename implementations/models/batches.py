@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from moe_routing.implementations.models.passing import CannotAudit
+from moe_routing.implementations.models.randomness import torch_seed
 
 
 def batch_of(model: Any, batch: Any, *, tokens: int, seed: int) -> dict[str, Any]:
@@ -46,7 +47,7 @@ def _random(model: Any, tokens: int, seed: int) -> dict[str, Any]:
         raise CannotAudit(
             f"{type(model).__name__} takes no token ids: call audit(model, batch) with a batch"
         )
-    made = torch.Generator().manual_seed(seed)
+    made = torch.Generator().manual_seed(torch_seed(seed))
     size = getattr(model.config.get_text_config(), "vocab_size", 0)
     ids = torch.randint(0, max(size, 1), (1, tokens), generator=made)
     found = {"input_ids": ids}

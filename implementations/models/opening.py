@@ -10,7 +10,7 @@ from typing import Any
 
 from moe_routing.implementations.experts.registered import transformers_module
 from moe_routing.implementations.models.passing import CannotAudit, said
-from moe_routing.implementations.models.randomness import fill
+from moe_routing.implementations.models.randomness import fill, torch_seed
 from moe_routing.implementations.models.shrinking import shrunk
 from moe_routing.implementations.transformers.blocks import keep_in_float32
 
@@ -135,7 +135,7 @@ def random_model(made: Any, config: Any, dtype: Any, seed: int) -> Any:
     import torch
 
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(torch_seed(seed))
         model = made._from_config(config, dtype=dtype).eval()
     name = str(dtype).rpartition(".")[2]
     keep_in_float32(model, sys.modules[made.__module__], name, "")

@@ -19,7 +19,7 @@ def fill(model: Any, seed: int) -> None:
     """
     import torch
 
-    made = torch.Generator().manual_seed(seed)
+    made = torch.Generator().manual_seed(torch_seed(seed))
     with torch.no_grad():
         for site in find_sites(model)[0]:
             own = tensors_of(site.block)
@@ -29,6 +29,11 @@ def fill(model: Any, seed: int) -> None:
             for tensor in site.experts.parameters() if site.experts is not None else ():
                 if tensor.dim() == 3:
                     _fill(tensor, _normal(tensor, made) * max(tensor.shape[1:]) ** -0.5)
+
+
+def torch_seed(seed: int) -> int:
+    """Return what torch takes for a seed, which may be any integer: it has 64 bits."""
+    return seed % 2**64
 
 
 def _fill(tensor: Any, values: Any) -> None:

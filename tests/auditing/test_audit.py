@@ -74,6 +74,10 @@ def test_without_a_batch_token_ids_are_drawn_from_the_seed(model: Any) -> None:
     assert str(one) == str(same) == str(other)
 
 
+def test_a_seed_may_be_any_integer(model: Any) -> None:
+    assert all(audit(model, tokens=5, seed=n, backward=False).right for n in (-1, -(2**70), 2**70))
+
+
 def test_a_batch_may_be_token_ids(model: Any) -> None:
     assert audit(model, torch.tensor([[1, 2, 3]])).tokens == 3
 

@@ -325,6 +325,7 @@ def test_a_file_that_is_no_json_is_refused_in_one_line(data: bytes, tmp_path: Pa
     path = tmp_path / "case.json"
     path.write_bytes(data)
     refusal(path)
+    assert ("it is empty" in refusal(path)) == (not data)
     assert "No such file" in refusal(tmp_path / "absent.json")
 
 

@@ -128,6 +128,11 @@ class TestDifference:
         with pytest.raises(ReportError, match=r"^Cannot read the report broken.json: .+$"):
             load_report(Path("broken.json"))
 
+    def test_an_empty_file_is_called_empty(self) -> None:
+        Path("empty.json").touch()
+        with pytest.raises(ReportError, match=r"^Cannot read the report empty.json: it is empty$"):
+            load_report(Path("empty.json"))
+
 
 class TestDiffCommand:
     def test_exits_0_1_and_2(self, capsys: pytest.CaptureFixture[str]) -> None:
