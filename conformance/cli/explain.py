@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -35,7 +37,16 @@ def run(arguments: argparse.Namespace) -> int:
     if str(arguments.case) in CLAUSES:
         clauses.show(CLAUSES[str(arguments.case)])
         return 0
+    if arguments.case.suffix != ".json" and not arguments.case.exists():
+        raise UsageError(_neither(str(arguments.case), CLAUSES))
     return _drawn(arguments)
+
+
+def _neither(name: str, known: Iterable[str]) -> str:
+    """Return why what is no file and no clause, a mistyped one most likely, is not explained."""
+    near = get_close_matches(name, [*known], n=1)
+    hint = f": did you mean {near[0]}?" if near else "."
+    return f"{name} is neither a case file nor a clause{hint} `moe-routing clauses` lists all"
 
 
 def _drawn(arguments: argparse.Namespace) -> int:

@@ -72,3 +72,15 @@ def test_a_clause_is_explained_by_its_id(capsys: pytest.CaptureFixture[str]) -> 
     assert explained.startswith("weights.unbiased (MUST)  ")
     main(["clauses", "weights.unbiased"])
     assert capsys.readouterr().out == explained
+
+
+def test_a_mistyped_clause_to_explain_is_not_called_a_file(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["explain", "weights.unbias"]) == 2
+    assert capsys.readouterr().err == (
+        "moe-routing: weights.unbias is neither a case file nor a clause: "
+        "did you mean weights.unbiased? `moe-routing clauses` lists all\n"
+    )
+    assert main(["explain", "absent.json"]) == 2
+    assert "Cannot read the case file absent.json: No such" in capsys.readouterr().err
